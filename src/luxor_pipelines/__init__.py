@@ -1,0 +1,54 @@
+"""The pipelines of an investment firm's data lake, and the door to it.
+
+from luxor_pipelines import LuxorQuery
+
+lq = LuxorQuery()                                    # the lake the environment names
+lq.get_hist_returns("2026-10-31", wide=True)         # stored returns, a column per period
+lq.get_prices(["eurusd curncy"], period="12m", currency="brl")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from luxor_pipelines import errors
+    from luxor_pipelines.ingest import LoadResult, incremental_load, save_table
+    from luxor_pipelines.query import LuxorQuery
+    from luxor_pipelines.runs import RunReport, run
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LoadResult",
+    "LuxorQuery",
+    "RunReport",
+    "__version__",
+    "errors",
+    "incremental_load",
+    "run",
+    "save_table",
+]
+
+# Loaded when first used: the command line must not wait for pandas to print its help.
+_HOMES = {
+    "LoadResult": "ingest",
+    "LuxorQuery": "query",
+    "RunReport": "runs",
+    "incremental_load": "ingest",
+    "run": "runs",
+    "save_table": "ingest",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"luxor_pipelines.{_HOMES[name]}"), name)
+    if name == "errors":
+        return import_module("luxor_pipelines.errors")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,76 @@
+"""The command line, ``luxor``: thin over runs, query and ingest.
+
+Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 the run or check failed,
+2 usage, 3 configuration or credentials, 4 conflict (try again), 130 interrupted.
+
+Nothing heavy is imported here or in `commands`: each command imports what it needs, so that
+``luxor --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from luxor_pipelines.cli.commands import app
+from luxor_pipelines.cli.output import note, prepare_streams, print_json
+from luxor_pipelines.errors import (
+    AccessError,
+    ConfigurationError,
+    ConflictError,
+    LuxorError,
+    UnreachableError,
+    UsageError,
+    redact,
+)
+
+__all__ = ["app", "main"]
+
+_FAILED, _USAGE, _CONFIGURATION, _CONFLICT, _INTERRUPTED = 1, 2, 3, 4, 130
+_GLOBAL = ("--debug", "--verbose", "-v")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``luxor`` with these arguments (default: the process's) and return the exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    # "run it with --debug" is what the error message says, and at the end is where one adds it.
+    args = [arg for arg in args if arg in _GLOBAL] + [arg for arg in args if arg not in _GLOBAL]
+    prepare_streams()
+    try:
+        code = app(args=args, prog_name="luxor", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        note("Interrupted.")
+        return _INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the one place where all errors end, with their exit code
+        return _fail(error, as_json="--json" in args, debug="--debug" in args)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(error: Exception, *, as_json: bool, debug: bool) -> int:
+    """Tell what went wrong, on stderr and with ``--json`` on stdout too; return the exit code."""
+    if debug:
+        note(redact("".join(traceback.format_exception(error)).rstrip()))
+    code, hint = _FAILED, ""
+    if isinstance(error, LuxorError):
+        code, message, hint = _exit_code(error), error.message, error.hint
+        note(f"Error: {message}" + (f"\n{hint}" if hint else ""))
+    elif hasattr(error, "show") and hasattr(error, "format_message"):  # typer's own, of its command-line parser
+        code, message = int(getattr(error, "exit_code", _USAGE)), error.format_message()
+        error.show()
+    else:
+        message = redact(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        note(f"Unexpected {message}" + ("" if debug else " (run with --debug for the traceback)"))
+    if as_json:
+        print_json({"error": {"class": type(error).__name__, "message": message, "hint": hint}})
+    return code
+
+
+def _exit_code(error: LuxorError) -> int:
+    if isinstance(error, UsageError):
+        return _USAGE
+    if isinstance(error, ConfigurationError | AccessError | UnreachableError):
+        return _CONFIGURATION
+    return _CONFLICT if isinstance(error, ConflictError) else _FAILED

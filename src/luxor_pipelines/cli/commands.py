@@ -1,0 +1,408 @@
+"""The commands of ``luxor``."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from luxor_pipelines import __version__
+from luxor_pipelines.cli.output import (
+    Grid,
+    configure_logging,
+    emit,
+    log_steps,
+    note,
+    print_csv,
+    print_grid,
+    print_json,
+    working,
+)
+from luxor_pipelines.errors import ConfigurationError, SchemaError, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from luxor_pipelines.query import LuxorQuery
+    from luxor_pipelines.runs import RunReport
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help, and a quarter of the time
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+Lake = Annotated[
+    str | None,
+    typer.Option(
+        "--lake",
+        metavar="URL",
+        help="The lake: abfss://container@account.dfs.core.windows.net, file:///folder or a folder. "
+        "Default: LUXOR_LAKE_URL, else AZURE_STORAGE_CONNECTION_STRING.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print csv.")]
+
+
+class Currency(StrEnum):
+    """What returns can be shown in."""
+
+    LOCAL = "local"
+    USD = "usd"
+    BRL = "brl"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        emit(f"luxor-pipelines {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Log everything; show tracebacks.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is being done.")] = False,
+    version: Annotated[  # noqa: ARG001 - its callback prints it
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """The pipelines of the data lake, and its tables.
+
+    Data is printed on stdout, logs on stderr. Exit codes: 0 done, 1 the run or check failed, 2 usage,
+    3 configuration or credentials, 4 conflict (try again), 130 interrupted.
+    """
+    configure_logging(debug=debug, verbose=verbose)
+
+
+# --- pipelines ----------------------------------------------------------------------------------
+
+
+@app.command("run")
+def run_(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The pipeline; `luxor list` names them.", show_default=False)
+    ],
+    ref_date: Annotated[
+        str | None,
+        typer.Option(
+            "--ref-date", metavar="DATE", help="Reference date, as 2026-10-31; default the pipeline's own choice."
+        ),
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option("--table", metavar="TABLE", help="Load into this table, where the pipeline lets one.")
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", metavar="KEY=VALUE", help="Another parameter of the pipeline; can be repeated."),
+    ] = None,
+    lake: Lake = None,
+    json: Json = False,
+) -> None:
+    """Run a pipeline, and print what it did.
+
+    Dates are calendar dates in São Paulo (America/Sao_Paulo), and the end is inclusive: a reference date
+    counts itself. hist_returns moves it to the end of its month, takes the last month that has ended when
+    none is given, and refuses one that has not. Running again is safe: what has not changed is not written.
+
+    Every run leaves a record in the lake, under system/runs/; `luxor runs` lists them.
+    """
+    from luxor_pipelines.discovery import parse_params
+    from luxor_pipelines.runs import run
+
+    log_steps()
+    texts = [*(param or []), *([f"table={table}"] if table is not None else [])]
+    params = parse_params(name, texts)
+    with working(f"{name} is running"):
+        report = run(name, ref_date=ref_date, lake=_checked(lake), **params)
+    if json:
+        print_json(report.as_dict())
+    else:
+        print_report(report)
+
+
+@app.command("list")
+def list_(json: Json = False) -> None:
+    """The pipelines there are."""
+    from luxor_pipelines.discovery import find_pipelines
+
+    found = [(each.name, each.description, each.package) for each in find_pipelines().values()]
+    if json:
+        keys = ("name", "description", "package")
+        print_json({"pipelines": [dict(zip(keys, each, strict=True)) for each in found]})
+    else:
+        print_grid(Grid(("Pipeline", "Description"), [each[:2] for each in found]))
+
+
+@app.command()
+def runs(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Only this pipeline's.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="How many; 0 for all.")] = 20,
+    lake: Lake = None,
+    json: Json = False,
+) -> None:
+    """The most recent runs, newest first."""
+    from luxor_pipelines.runs import last_runs
+
+    reports = last_runs(_open(lake), name, limit or None)
+    if json:
+        print_json({"runs": [report.as_dict() for report in reports]})
+        return
+    rows = [
+        (
+            f"{report.started_at:%Y-%m-%d %H:%M:%S}",
+            report.pipeline,
+            report.status,
+            _text(report.ref_date),
+            None if report.duration_s is None else f"{report.duration_s:.1f}",
+            None if report.rows is None else f"{report.rows:,}",
+            None if report.status != "done" else "yes" if report.changed else "no",
+            f"{report.error['class']}: {report.error['message']}" if report.error else None,
+        )
+        for report in reports
+    ]
+    columns = ("Started (UTC)", "Pipeline", "Status", "Ref_Date", "Seconds", "Rows", "Changed", "Error")
+    print_grid(Grid(columns, rows, right=frozenset({"Seconds", "Rows"})))
+    if not reports:
+        note("No runs yet; `luxor run NAME` makes one.")
+
+
+def print_report(report: RunReport) -> None:
+    """Print what a run did."""
+    emit(f"{report.pipeline} {report.status} in {report.duration_s:.1f} s; reference date {report.ref_date or 'none'}")
+    counts = ("inserted", "updated", "unchanged", "deleted")
+    loads = [(load.table, *(f"{getattr(load, count):,}" for count in counts)) for load in report.loads]
+    if loads:
+        print_grid(Grid(("Table", *map(str.capitalize, counts)), loads, right=frozenset(map(str.capitalize, counts))))
+    emit(f"rows: {report.rows:,}" + ("" if report.changed else "; nothing changed"))
+    for warning in report.warnings:
+        emit(f"warning: {warning}")
+    emit(f"record: {report.path}")
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+@app.command()
+def tables(lake: Lake = None, json: Json = False) -> None:
+    """The tables of the lake."""
+    from luxor_pipelines.lake.table import Table
+
+    lq = _open(lake)
+    found: list[dict[str, Any]] = []
+    for name in lq.list_tables():
+        try:
+            snapshot = Table(lq.storage, name, lq.blob_directory).find()
+        except SchemaError as error:  # one odd table is no reason not to list the others
+            note(f"Warning: {error}")
+            continue
+        if snapshot is not None:
+            files = [part.info for part in snapshot.parts]
+            size, changed = sum(info.size for info in files), max(info.modified for info in files)
+            found.append(
+                {"name": name, "layout": snapshot.layout, "files": len(files), "bytes": size, "changed": changed}
+            )
+    if json:
+        print_json({"tables": [{**each, "changed": each["changed"].isoformat()} for each in found]})
+        return
+    rows = [
+        (each["name"], each["layout"], str(each["files"]), f"{each['bytes']:,}", f"{each['changed']:%Y-%m-%d %H:%M:%S}")
+        for each in found
+    ]
+    print_grid(Grid(("Table", "Layout", "Files", "Bytes", "Changed (UTC)"), rows, right=frozenset({"Files", "Bytes"})))
+    if not found:
+        note(f"No tables in {lq.storage.url}/{lq.blob_directory}.")
+
+
+@app.command()
+def show(
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="The table; `luxor tables` names them.", show_default=False)
+    ],
+    columns: Annotated[
+        str | None, typer.Option("--columns", metavar="A,B", help="Only these columns, in this order.")
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--where",
+            metavar="CONDITION",
+            help='Only rows like "Date>=2026-10-01"; = != < <= > >=; can be repeated, all must hold. '
+            '"Column=" finds the rows without a value. A day means all of it, so <= includes it.',
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="How many rows at most; 0 for all.")] = 20,
+    lake: Lake = None,
+    json: Json = False,
+    csv: Csv = False,
+) -> None:
+    """The rows of a table."""
+    from luxor_pipelines.cli.tables import are_dates, as_json, as_text, is_number, select
+
+    _one_of(json, csv)
+    lq = _open(lake)
+    chosen = None if columns is None else [name for name in columns.split(",") if name.strip()]
+    if chosen == []:
+        raise UsageError("--columns names none.", hint="Write it like --columns Date,Asset.")
+    data = select(lq.storage, table, lq.blob_directory, chosen, where or [])
+    shown = data.slice(0, limit) if limit else data
+    dates = {name: are_dates(data[name]) for name in data.column_names}
+    if json:
+        cells = [as_json(shown[name], dates=dates[name]) for name in shown.column_names]
+        rows = [dict(zip(shown.column_names, row, strict=True)) for row in zip(*cells, strict=True)]
+        print_json({"table": table, "total_rows": len(data), "columns": shown.column_names, "rows": rows})
+    else:
+        texts = list(zip(*(as_text(shown[name], dates=dates[name]) for name in shown.column_names), strict=True))
+        if csv:
+            print_csv(shown.column_names, texts)
+        else:
+            numbers = frozenset(name for name in shown.column_names if is_number(shown[name]))
+            print_grid(Grid(shown.column_names, texts, right=numbers, signed=numbers))
+    note(f"{len(shown):,} of {len(data):,} rows")
+
+
+@app.command()
+def returns(
+    ref_date: Annotated[
+        str | None,
+        typer.Option("--ref-date", metavar="DATE", help="A date of the month, São Paulo's; default the last stored."),
+    ] = None,
+    currency: Annotated[Currency, typer.Option("--currency", case_sensitive=False, help="Of the returns.")] = (
+        Currency.BRL
+    ),
+    lake: Lake = None,
+    json: Json = False,
+    csv: Csv = False,
+) -> None:
+    """The returns of a month, one row an asset.
+
+    As hist_returns left them: cumulative to the month's end, in per cent (fractions in JSON and csv). Where
+    one cannot be stated there is none, and Status says why.
+    """
+    _one_of(json, csv)
+    frame = _open(lake).get_hist_returns(ref_date, currency.value, wide=True)
+    day = f"{frame['Date'].iloc[0]:%Y-%m-%d}"
+    frame = frame.drop(columns="Date")
+    if json:
+        rows = [dict(zip(frame.columns, row, strict=True)) for row in _cells(frame)]
+        print_json({"ref_date": day, "currency": currency.value, "rows": rows})
+    elif csv:
+        print_csv(
+            list(frame.columns),
+            [[repr(cell) if isinstance(cell, float) else cell for cell in row] for row in _cells(frame)],
+        )
+    else:
+        print_returns(frame)
+    note(f"Returns to {day} in {currency.value}, {len(frame):,} assets")
+
+
+def print_returns(frame: pd.DataFrame) -> None:
+    """Print returns as percentages."""
+    rows = [
+        # Adding zero turns a negative one that rounding made into a plain one.
+        [f"{round(100 * cell, 2) + 0.0:.2f}%" if isinstance(cell, float) else cell for cell in row]
+        for row in _cells(frame)
+    ]
+    numbers = frozenset(frame.columns[[kind.kind == "f" for kind in frame.dtypes]])
+    print_grid(Grid(list(frame.columns), rows, right=numbers, signed=numbers))
+
+
+def _cells(frame: pd.DataFrame) -> list[list[Any]]:
+    """The frame's rows, None where there is no value."""
+    cells = frame.astype(object).where(frame.notna(), None)
+    return [[float(cell) if isinstance(cell, float) else cell for cell in row] for row in cells.to_numpy().tolist()]
+
+
+@app.command()
+def archive(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="The table to move aside.", show_default=False)],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    lake: Lake = None,
+    json: Json = False,
+) -> None:
+    """Move a table aside, into archive/, so that a new one can be made."""
+    from luxor_pipelines.cli.tables import archive as move
+    from luxor_pipelines.cli.tables import table_files
+
+    lq = _open(lake)
+    files = table_files(lq.storage, table, lq.blob_directory)
+    size = sum(info.size for info in files)
+    if not yes:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageError("Moving a table aside needs a yes, and there is no one to ask.", hint="Add --yes.")
+        question = f"Move {_files(len(files))} ({size:,} bytes) of {table} in {lq.storage.url} to archive/?"
+        if not typer.confirm(question, err=True):
+            note("Nothing was moved.")
+            raise typer.Exit(1)
+    folder = move(lq.storage, files, lq.now())
+    moved = [f"{folder}/{info.path}" for info in files]
+    if json:
+        print_json({"table": table, "moved_to": moved})
+    else:
+        emit("\n".join(moved))
+    note(f"Moved {_files(len(files))} of {table} to {folder}/")
+
+
+@app.command()
+def demo(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Where to make it; a new, an empty or a demo's folder.")
+    ] = Path("luxor-demo"),
+) -> None:
+    """Make a small lake of public exchange rates to look around in.
+
+    The pipelines run there: rates, holidays, and a year of monthly returns. Running it again changes
+    nothing.
+    """
+    from luxor_pipelines.demo import next_steps, run_demo
+
+    with working(f"Making a lake in {folder}"):
+        lq, reports = run_demo(folder)
+    frame = lq.get_hist_returns(currency="brl", wide=True)
+    emit(f"Returns to {frame['Date'].iloc[0]:%Y-%m-%d} of one unit of each currency, in BRL:\n")
+    print_returns(frame.drop(columns="Date"))
+    changed = {load.table for report in reports for load in report.loads if load.changed}
+    emit(
+        f"\n{len(reports)} runs; " + (f"tables loaded: {', '.join(sorted(changed))}" if changed else "nothing changed")
+    )
+    emit("\n" + next_steps(folder))
+
+
+# --- helpers ------------------------------------------------------------------------------------
+
+
+def _open(lake: str | None) -> LuxorQuery:
+    from luxor_pipelines.query import LuxorQuery
+
+    return LuxorQuery(lake=_checked(lake))
+
+
+def _checked(lake: str | None) -> str | None:
+    if lake is not None and not lake.strip():
+        raise ConfigurationError(
+            "--lake is empty.", hint="Give a URL or a folder; was it meant to come from a variable that is not set?"
+        )
+    return lake
+
+
+def _one_of(json: bool, csv: bool) -> None:
+    if json and csv:
+        raise UsageError("Both --json and --csv are given.", hint="Give one of them.")
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,194 @@
+"""What the command line prints: for people on a terminal, for programs in a pipe.
+
+On a terminal tables are drawn; in a pipe they are plain aligned text, whole values, whatever the
+width. JSON has a ``schema_version`` at its top. A missing value is – in a table, null in JSON, and
+nothing in csv.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from luxor_pipelines.errors import redact
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Grid",
+    "configure_logging",
+    "emit",
+    "log_steps",
+    "note",
+    "prepare_streams",
+    "print_csv",
+    "print_grid",
+    "print_json",
+    "working",
+]
+
+SCHEMA_VERSION = 1
+"""Version of the layout of what ``--json`` prints."""
+
+MISSING = "–"
+_STEPS = ("luxor_pipelines.runs", "luxor_pipelines.pipelines")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of texts, None where there is no value.
+
+    ``right`` names the columns of numbers; in those of ``signed`` what is negative is red on a terminal.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | None]]
+    right: frozenset[str] = frozenset()
+    signed: frozenset[str] = frozenset()
+
+
+def prepare_streams() -> None:
+    """Make pipes UTF-8 on every system, and no character an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="replace")
+
+
+def emit(text: str) -> None:
+    """Print data. A reader that has had enough, like ``head``, is no error."""
+    try:
+        print(text, flush=True)  # noqa: T201
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EINVAL):  # the latter is Windows' word for it
+            raise
+        _discard(sys.stdout)
+
+
+def _discard(stream: TextIO) -> None:
+    """Send what is still buffered nowhere, or the interpreter would complain of it as it ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def note(text: str) -> None:
+    """Tell something that is not data."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def print_json(payload: Mapping[str, Any]) -> None:
+    """Print an object, its ``schema_version`` first."""
+    emit(
+        json.dumps(
+            {"schema_version": SCHEMA_VERSION, **payload}, indent=2, ensure_ascii=False, allow_nan=False, default=str
+        )
+    )
+
+
+def print_csv(columns: Sequence[str], rows: Sequence[Sequence[str | None]]) -> None:
+    """Print csv with a header; a missing value is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    emit(text.getvalue().removesuffix("\n"))
+
+
+def print_grid(grid: Grid) -> None:
+    """Print a table: drawn on a terminal, plain and whole in a pipe."""
+    if sys.stdout.isatty():
+        _draw(grid)
+    else:
+        emit(_plain(grid))
+
+
+def _plain(grid: Grid) -> str:
+    lines = [list(grid.columns)]
+    lines += [[MISSING if cell is None else " ".join(cell.split("\n")) for cell in row] for row in grid.rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    right = [name in grid.right for name in grid.columns]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _draw(grid: Grid) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in grid.columns:
+        number = name in grid.right
+        table.add_column(Text(name), justify="right" if number else "left", no_wrap=number, overflow="fold")
+    for row in grid.rows:
+        table.add_row(
+            *(
+                Text(MISSING, style="dim")
+                if cell is None
+                else Text(cell, style="red" if name in grid.signed and cell.startswith("-") else "")
+                for name, cell in zip(grid.columns, row, strict=True)
+            )
+        )
+    Console(file=sys.stdout, highlight=False).print(table)
+
+
+@contextmanager
+def working(text: str) -> Iterator[None]:
+    """Show on a terminal that something is under way."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text):
+        yield
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes to whatever ``sys.stderr`` is at the time: under a spinner that is rich's."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
+def configure_logging(*, debug: bool, verbose: bool) -> None:
+    """Send the library's log to stderr: warnings, or more."""
+    package = logging.getLogger("luxor_pipelines")
+    for handler in [handler for handler in package.handlers if isinstance(handler, _Handler)]:
+        package.removeHandler(handler)
+    handler = _Handler()
+    pattern = "%(asctime)s %(levelname)s %(name)s: %(message)s" if debug else "%(levelname)s %(message)s"
+    handler.setFormatter(_Formatter(pattern))
+    package.addHandler(handler)
+    package.setLevel(logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING)
+    for steps in _STEPS:
+        logging.getLogger(steps).setLevel(logging.NOTSET)
+
+
+def log_steps() -> None:
+    """Log the steps of a run too, its reference date first: an operator wants to see them."""
+    for steps in _STEPS:
+        logger = logging.getLogger(steps)
+        logger.setLevel(min(logger.getEffectiveLevel(), logging.INFO))

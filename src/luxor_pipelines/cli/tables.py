@@ -1,0 +1,245 @@
+"""Tables on the command line: conditions from text, cells to text, moving a table aside."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from luxor_pipelines.errors import ConflictError, SchemaError, TableNotFoundError, UsageError
+from luxor_pipelines.lake.parquet import Where
+from luxor_pipelines.lake.storage import BlobInfo, Storage
+from luxor_pipelines.lake.table import Table, logical_schema
+
+__all__ = [
+    "Condition",
+    "archive",
+    "are_dates",
+    "as_json",
+    "as_text",
+    "is_number",
+    "parse_condition",
+    "select",
+    "table_files",
+]
+
+_CONDITION = re.compile(r"(?P<column>[^=!<>]+)(?P<operator>!=|<=|>=|=|<|>)(?P<value>.*)", re.DOTALL)
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition on a column, whose value spans ``low`` to ``high``: a day of a column of instants does.
+
+    ``low`` is None for "no value".
+    """
+
+    column: str
+    operator: str
+    low: Any
+    high: Any
+
+    def pushed(self) -> Where | None:
+        """What the files can be asked: at least the rows that meet the condition, or None."""
+        if self.low is None or isinstance(self.low, str | bool):
+            return None
+        spans = {
+            "=": (self.low, self.high),
+            "<": (None, self.high),
+            "<=": (None, self.high),
+            ">": (self.low, None),
+            ">=": (self.low, None),
+        }
+        span = spans.get(self.operator)
+        return Where(self.column, spans=(span,)) if span else None
+
+    def mask(self, column: pa.ChunkedArray) -> Any:
+        """The rows that meet the condition; a null meets none but ``Column=``."""
+        if self.low is None:
+            return pc.is_null(column) if self.operator == "=" else pc.is_valid(column)
+        if isinstance(self.low, str):
+            column = pc.utf8_lower(pc.utf8_trim_whitespace(column))
+        low, high = pa.scalar(self.low, column.type), pa.scalar(self.high, column.type)
+        masks: dict[str, Callable[[], Any]] = {
+            "=": lambda: pc.and_(pc.greater_equal(column, low), pc.less_equal(column, high)),
+            "!=": lambda: pc.or_(pc.less(column, low), pc.greater(column, high)),
+            "<": lambda: pc.less(column, low),
+            "<=": lambda: pc.less_equal(column, high),
+            ">": lambda: pc.greater(column, high),
+            ">=": lambda: pc.greater_equal(column, low),
+        }
+        return pc.fill_null(masks[self.operator](), False)
+
+
+def parse_condition(text: str, schema: pa.Schema, table: str) -> Condition:
+    """A condition from text like ``Date>=2026-10-01``; text is compared trimmed and without case.
+
+    Raises
+    ------
+    UsageError
+        Not of that form, or the value is not of the column's type.
+    SchemaError
+        No such column.
+    """
+    match = _CONDITION.fullmatch(text.strip())
+    if not match:
+        raise UsageError(
+            f"--where {text!r} is not a condition.",
+            hint='Write it like "Date>=2026-10-01"; the operators are = != < <= > >=.',
+        )
+    operator, value = match["operator"], match["value"].strip()
+    column = find_column(match["column"], schema, table)
+    kind = schema.field(column).type
+    if not value:
+        if operator not in ("=", "!="):
+            raise UsageError(f"--where {text!r} compares with nothing.", hint="Only = and != take no value.")
+        return Condition(column, operator, None, None)
+    try:
+        low, high = _span(value, kind)
+    except ValueError as error:
+        what = "a date" if pa.types.is_timestamp(kind) else "a flag" if pa.types.is_boolean(kind) else "a number"
+        raise UsageError(
+            f"--where {text!r}: column {column!r} of {table} is not compared with {value!r}.",
+            hint=f"It holds values of the type {kind}: write {what}.",
+        ) from error
+    return Condition(column, operator, low, high)
+
+
+def find_column(name: str, schema: pa.Schema, table: str) -> str:
+    """The column of that name, whatever its case where that is plain.
+
+    Raises
+    ------
+    SchemaError
+        There is none; lists those there are.
+    """
+    name = name.strip()
+    same = [column for column in schema.names if column == name]
+    same = same or [column for column in schema.names if column.lower() == name.lower()]
+    if len(same) == 1:
+        return str(same[0])
+    raise SchemaError(f"Table {table} has no column {name!r}.", hint=f"It has: {', '.join(schema.names)}.")
+
+
+def _span(value: str, kind: pa.DataType) -> tuple[Any, Any]:
+    if pa.types.is_timestamp(kind):
+        found = datetime.fromisoformat(value)
+        if kind.tz:
+            found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        elif found.tzinfo is not None:
+            raise ValueError("dates have no time zone")
+        last = datetime.combine(found, time.max, found.tzinfo) if _DAY.fullmatch(value) else found
+        return found, last
+    if pa.types.is_boolean(kind):
+        flag = {"true": True, "false": False}.get(value.lower())
+        if flag is None:
+            raise ValueError("neither true nor false")
+        return flag, flag
+    if pa.types.is_string(kind):
+        return value.lower(), value.lower()
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("not finite")
+    return number, number
+
+
+def select(
+    storage: Storage, name: str, directory: str, columns: Sequence[str] | None, where: Sequence[str]
+) -> pa.Table:
+    """The rows of a table that meet all conditions, with these columns (default all).
+
+    Raises
+    ------
+    TableNotFoundError, UsageError, SchemaError, CorruptFileError
+    """
+    table = Table(storage, name, directory)
+    snapshot = table.snapshot()
+    schema = logical_schema(table.schema(snapshot), table.name)
+    wanted = schema.names if columns is None else [find_column(column, schema, table.name) for column in columns]
+    conditions = [parse_condition(text, schema, table.name) for text in where]
+    needed = list(dict.fromkeys([*wanted, *(condition.column for condition in conditions)]))
+    pushed = [found for condition in conditions if (found := condition.pushed()) is not None]
+    data = table.scan(needed, pushed, snapshot=snapshot).data
+    for condition in conditions:
+        data = data.filter(condition.mask(data[condition.column]))
+    return data.select(list(dict.fromkeys(wanted)))
+
+
+def as_json(column: pa.ChunkedArray, *, dates: bool) -> list[Any]:
+    """A column's cells in JSON's types; instants in ISO form, as ``dates`` without the time of day."""
+    cells = column.to_pylist()
+    if pa.types.is_timestamp(column.type):
+        return [None if cell is None else (cell.date() if dates else cell).isoformat() for cell in cells]
+    return [None if isinstance(cell, float) and not math.isfinite(cell) else cell for cell in cells]
+
+
+def as_text(column: pa.ChunkedArray, *, dates: bool) -> list[str | None]:
+    """A column's cells as text, whole; None where there is no value."""
+    return [
+        None if cell is None else repr(cell).removesuffix(".0") if isinstance(cell, float) else str(cell)
+        for cell in as_json(column, dates=dates)
+    ]
+
+
+def are_dates(column: pa.ChunkedArray) -> bool:
+    """Whether a column holds calendar dates: instants without a zone, all of them midnights."""
+    if not pa.types.is_timestamp(column.type) or column.type.tz:
+        return False
+    day = timedelta(days=1) // timedelta(microseconds=1)
+    micros = column.cast(pa.timestamp("us")).cast(pa.int64()).drop_null().to_numpy()
+    return not (micros % day).any()
+
+
+def is_number(column: pa.ChunkedArray) -> bool:
+    """Whether a column holds numbers."""
+    return bool(pa.types.is_floating(column.type) or pa.types.is_integer(column.type))
+
+
+def table_files(storage: Storage, name: str, directory: str) -> list[BlobInfo]:
+    """Every file that is part of a table, in either layout or beside its partitions.
+
+    Raises
+    ------
+    TableNotFoundError
+    """
+    table = Table(storage, name, directory)
+    single = storage.stat(table.path("file"))
+    files = [*([single] if single else []), *storage.list(f"{table.directory}/{table.name}")]
+    if not files:
+        table.snapshot()
+        raise TableNotFoundError(f"There is no table {table.name} in {storage.url}.", hint="`luxor tables` lists them.")
+    return files
+
+
+def archive(storage: Storage, files: Sequence[BlobInfo], now: datetime) -> str:
+    """Move files to the same path below ``archive/<UTC stamp>``, and return that folder.
+
+    All are copied before the first is deleted, and each only on condition of being what was copied.
+
+    Raises
+    ------
+    ConflictError
+        A file was changed meanwhile; it is still where it was.
+    """
+    folder = f"archive/{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    copied = []
+    for info in files:
+        blob = storage.read(info.path)
+        storage.write(f"{folder}/{info.path}", blob.data, expected=None)
+        copied.append((info.path, blob.version))
+    for path, version in copied:
+        try:
+            storage.delete(path, expected=version)
+        except ConflictError as error:
+            raise ConflictError(
+                f"{path} was changed while it was being moved; it is still there, and its copy in {folder} is of "
+                "before.",
+                hint="See that no run is under way, then archive the table again.",
+            ) from error
+    return folder

@@ -1,0 +1,201 @@
+"""Which pipelines there are, and what they can be told.
+
+Listing is quick: modules are found and described from their source, none is imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import logging
+import pkgutil
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from luxor_pipelines import pipelines
+from luxor_pipelines.errors import ConfigurationError, UnknownPipelineError, UsageError, sample
+
+if TYPE_CHECKING:
+    from luxor_pipelines.pipelines import PipelineResult
+
+__all__ = ["ENTRY_POINTS", "Pipeline", "check_params", "find_pipelines", "get_pipeline", "parse_params"]
+
+logger = logging.getLogger(__name__)
+
+ENTRY_POINTS = "luxor_pipelines.pipelines"
+"""The entry-point group through which other packages add pipelines: name to module or function."""
+
+_GIVEN = ("ref_date", "lq", "now")
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A pipeline that can be run: its name, where its code is, and which package it came with.
+
+    ``target`` is a module with a function ``run``, or ``module:function``.
+    """
+
+    name: str
+    target: str
+    package: str
+
+    @property
+    def description(self) -> str:
+        """The first paragraph of the module's docstring, read from its source: nothing is imported."""
+        tree = _source(self.target.partition(":")[0])
+        text = (ast.get_docstring(tree) or "") if tree else ""
+        return " ".join(text.split("\n\n")[0].split())
+
+    def load(self) -> Callable[..., PipelineResult]:
+        """Import the pipeline's function.
+
+        Raises
+        ------
+        ConfigurationError
+            Its package cannot be imported or has no such function.
+        """
+        module, _, attribute = self.target.partition(":")
+        try:
+            found: Any = importlib.import_module(module)
+            for part in filter(None, attribute.split(".")):
+                found = getattr(found, part)
+            function: Callable[..., PipelineResult] = found if callable(found) else found.run
+        except (ImportError, AttributeError) as error:
+            raise ConfigurationError(
+                f"The pipeline {self.name} ({self.target}, of {self.package}) cannot be imported: {error}.",
+                hint=f"Install or repair the package {self.package} and what it needs.",
+            ) from error
+        return function
+
+
+def find_pipelines() -> dict[str, Pipeline]:
+    """Every pipeline there is, by name, in alphabetical order; ours first come, so none can replace them.
+
+    Ours are the modules of `luxor_pipelines.pipelines` that define ``run`` and whose name does not
+    start with ``_``; others come from packages that are installed, by the entry-point group
+    ``luxor_pipelines.pipelines``. None is imported.
+    """
+    found: dict[str, Pipeline] = {}
+    for module in pkgutil.iter_modules(pipelines.__path__):
+        target = f"{pipelines.__name__}.{module.name}"
+        if not module.name.startswith("_") and _defines_run(target):
+            found[module.name] = Pipeline(module.name, target, "luxor-pipelines")
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        package = entry.dist.name if entry.dist else entry.module
+        target = entry.module + (f":{entry.attr}" if entry.attr else "")
+        pipeline = Pipeline(entry.name, target, package)
+        if found.setdefault(entry.name, pipeline) != pipeline:
+            logger.warning(
+                "The pipeline %s of %s is not used: %s has one of that name.",
+                entry.name,
+                package,
+                found[entry.name].package,
+            )
+    return dict(sorted(found.items()))
+
+
+def get_pipeline(name: str) -> Pipeline:
+    """Return the pipeline of that name; ``-`` and ``_`` are the same.
+
+    Raises
+    ------
+    UnknownPipelineError
+        There is none; says which there are and which was probably meant.
+    """
+    known = find_pipelines()
+    plain = str(name).strip().lower().replace("-", "_")
+    for candidate in (name, plain):
+        if candidate in known:
+            return known[candidate]
+    near = difflib.get_close_matches(plain, known, n=1)
+    raise UnknownPipelineError(
+        f"There is no pipeline {name!r}.",
+        hint=(f"Did you mean {near[0]}? " if near else "") + f"There are: {', '.join(known)}.",
+    )
+
+
+@functools.cache
+def _source(module: str) -> ast.Module | None:
+    """A module's source, parsed; None where there is none to be had."""
+    try:
+        spec = importlib.util.find_spec(module)
+        text = spec.loader.get_source(module) if spec and spec.loader else None  # type: ignore[attr-defined]
+        return ast.parse(text) if text else None
+    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
+        logger.debug("No source of %s: %s", module, error)
+        return None
+
+
+def _defines_run(module: str) -> bool:
+    tree = _source(module)
+    return any(isinstance(node, ast.FunctionDef) and node.name == "run" for node in tree.body) if tree else False
+
+
+def parse_params(name: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Parameters of a pipeline from texts like ``key=value``, by the types its ``run`` declares.
+
+    ``true`` and ``false`` for a flag, numbers, ``a,b`` for a list; all else is text.
+
+    Raises
+    ------
+    UsageError
+        Not of that form, given twice, not a parameter of the pipeline, or not of its type.
+    """
+    pipeline = get_pipeline(name)
+    function = pipeline.load()
+    accepted = inspect.signature(function).parameters
+    params: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = (part.strip() for part in text.partition("="))
+        key = key.replace("-", "_")
+        if not equals or not key:
+            raise UsageError("A parameter is not of the form key=value.", hint="Write it like --param fetch=true.")
+        if key in params:
+            raise UsageError(f"The parameter {key} is given twice.", hint="Give it once.")
+        params[key] = _typed(key, value, accepted[key].annotation) if key in accepted else value
+    check_params(pipeline, function, params)
+    return params
+
+
+def _typed(key: str, value: str, annotation: object) -> Any:
+    declared = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+    words = set(re.findall(r"\w+", declared))
+    if words & {"Sequence", "list", "tuple", "Iterable"}:
+        return [item.strip() for item in value.split(",") if item.strip()]
+    if "str" in words:
+        return value
+    try:
+        if "bool" in words:
+            return {**dict.fromkeys(_TRUE, True), **dict.fromkeys(_FALSE, False)}[value.lower()]
+        return int(value) if "int" in words else float(value) if "float" in words else value
+    except (ValueError, KeyError) as error:
+        raise UsageError(f"The parameter {key} does not take that value.", hint=f"It takes a {declared}.") from error
+
+
+def check_params(pipeline: Pipeline, function: Callable[..., Any], params: Mapping[str, Any]) -> None:
+    """Refuse parameters that the pipeline's function does not accept.
+
+    Raises
+    ------
+    UsageError
+        Lists what it accepts.
+    """
+    signature = inspect.signature(function).parameters.values()
+    if any(each.kind is each.VAR_KEYWORD for each in signature):
+        return
+    accepted = [each.name for each in signature if each.name not in _GIVEN]
+    unknown = [key for key in params if key not in accepted]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], accepted, n=1)
+        raise UsageError(
+            f"The pipeline {pipeline.name} has no parameter {sample(unknown)}.",
+            hint=(f"Did you mean {near[0]}? " if near else "") + f"It accepts: {', '.join(accepted) or 'none'}.",
+        )

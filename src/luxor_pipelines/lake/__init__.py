@@ -1,0 +1,1 @@
+"""Bytes, blobs and Parquet. Knows nothing of finance."""

@@ -1,0 +1,434 @@
+"""A lake in an Azure container: reads pinned to an ETag, writes on condition of one.
+
+adlfs gives the filesystem, its event loop and its place among fsspec's; account, credential,
+retries and timeouts are set here, because adlfs would take them from the environment (where a
+connection string beats an account named in the URL) and offers no setting for the last two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import io
+import uuid
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from adlfs import AzureBlobFileSystem
+from azure.core import MatchConditions
+from azure.core.credentials import AzureSasCredential
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+    ServiceRequestError,
+    ServiceResponseError,
+)
+from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
+from fsspec.asyn import sync
+
+from luxor_pipelines.errors import (
+    AccessError,
+    ConfigurationError,
+    ConflictError,
+    LakeError,
+    LuxorError,
+    UnreachableError,
+)
+from luxor_pipelines.lake.storage import ANY, Blob, BlobInfo, Reader, Storage, check_path
+from luxor_pipelines.settings import Settings
+
+__all__ = ["AzureStorage"]
+
+_T = TypeVar("_T")
+
+WRITE_ID = "luxor_write_id"
+_PARALLEL = 8
+_PROBE_S = 15
+"""How long the first request of all may take, retries included."""
+_CHUNK = 8 * 2**20
+_REREADS = 10
+_NEIGHBOURS = 64 * 2**10
+"""Ranges closer than this are fetched as one: a request costs more than the bytes between."""
+
+
+class AzureStorage(Storage):
+    """A lake in a container, at its root or in a folder of it."""
+
+    concurrent = True
+
+    def __init__(self, client: BlobServiceClient, credential: Any, container: str, root: str) -> None:
+        self.fs = _FileSystem(client, credential)
+        self._client = client
+        self._container = container
+        self._root = f"{root}/" if root else ""
+        self._probed = False
+        self.url = f"abfss://{container}@{urlsplit(client.url).netloc}/{root}".rstrip("/")
+
+    @classmethod
+    def connect(
+        cls, lake: str | None, connection_string: str | None, container: str, settings: Settings
+    ) -> AzureStorage:
+        """Connect by URL, by connection string, or by a URL with a connection string for its account."""
+        options: dict[str, Any] = {
+            "connection_timeout": settings.connect_timeout,
+            "read_timeout": settings.read_timeout,
+            # Short waits: what outlives them is a failure an operator should see, not a hiccup.
+            "retry_policy": ExponentialRetry(
+                initial_backoff=0.4,  # type: ignore[arg-type]
+                increment_base=1.5,  # type: ignore[arg-type]
+                random_jitter_range=0.3,  # type: ignore[arg-type]
+                retry_total=settings.retries,
+            ),
+            "max_single_put_size": 32 * 2**20,
+            "max_block_size": _CHUNK,
+            "max_single_get_size": _CHUNK,
+            "max_chunk_get_size": _CHUNK,
+        }
+        root = ""
+        secret = ""
+        if lake is not None:
+            container, endpoint, root, secret = _parse_url(lake)
+        if connection_string is not None:
+            client = _from_connection_string(connection_string, options)
+            credential = client.credential or AzureSasCredential(urlsplit(client.url).query)
+            if lake is not None and urlsplit(client.url).netloc != urlsplit(endpoint).netloc:
+                raise ConfigurationError(
+                    "The connection string is for another account than the lake's URL.",
+                    hint="Give the two for the same account, or only one of them.",
+                )
+        else:
+            credential = AzureSasCredential(secret) if secret else _default_credential()
+            client = BlobServiceClient(endpoint, credential=credential, **options)
+        return cls(client, credential, container, root)
+
+    # --- the four verbs ---------------------------------------------------------------------
+
+    def _list(self, folder: str) -> list[BlobInfo]:
+        async def run() -> list[BlobInfo]:
+            async with self._client.get_container_client(self._container) as container:
+                found = container.list_blobs(name_starts_with=self._root + folder, include=["metadata"])
+                return [self._info(blob) async for blob in found if not _is_folder(blob)]
+
+        return [info for info in self._call(run(), folder) if "/." not in "/" + info.path]
+
+    def _stat(self, path: str) -> BlobInfo | None:
+        async def run() -> BlobInfo | None:
+            async with self._blob(path) as blob:
+                try:
+                    properties = await blob.get_blob_properties()
+                except ResourceNotFoundError:
+                    return None
+            return None if _is_folder(properties) else self._info(properties)
+
+        return self._call(run(), path)
+
+    def _read(self, path: str) -> Blob:
+        async def run() -> Blob:
+            async with self._blob(path) as blob:
+                # The SDK pins the chunks after the first to the first one's ETag.
+                stream = await blob.download_blob(max_concurrency=_PARALLEL)
+                return Blob(await stream.readall(), _etag(stream.properties))
+
+        for _ in range(_REREADS):
+            try:
+                return self._call(run(), path)
+            except ConflictError:  # swapped between two chunks
+                continue
+        raise self.changed(path)
+
+    @contextmanager
+    def _open(self, info: BlobInfo) -> Iterator[Reader]:
+        file = PinnedFile(self, info)
+        try:
+            yield file
+        finally:
+            file.close()
+
+    def ranges(self, info: BlobInfo, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """The bytes of ``ranges`` (start, end) of the version ``info`` names, fetched in parallel."""
+
+        async def run() -> list[bytes]:
+            turn = asyncio.Semaphore(_PARALLEL)
+
+            async def fetch(start: int, end: int) -> bytes:
+                async with turn, self._blob(info.path) as blob:
+                    stream = await blob.download_blob(start, end - start, **_only_if(info.version))
+                    return bytes(await stream.readall())
+
+            return await asyncio.gather(*(fetch(start, end) for start, end in ranges))
+
+        return self._call(run(), info.path, pinned=True)
+
+    def _write(self, path: str, data: bytes, expected: Any) -> str:
+        write_id = uuid.uuid4().hex
+        condition: dict[str, Any] = {"overwrite": expected is not None}
+        if expected is not None and expected is not ANY:
+            condition |= _only_if(expected)
+
+        async def run() -> str:
+            async with self._blob(path) as blob:
+                try:
+                    written = await blob.upload_blob(
+                        data,
+                        length=len(data),
+                        metadata={"is_directory": "false", WRITE_ID: write_id},
+                        max_concurrency=_PARALLEL,
+                        **condition,
+                    )
+                    return _quoted(written["etag"])
+                except (ResourceModifiedError, ResourceExistsError, ResourceNotFoundError) as refusal:
+                    # A write whose answer was lost is sent again by the SDK and then refused:
+                    # finding our own write there means that it succeeded.
+                    try:
+                        stored = await blob.get_blob_properties()
+                    except ResourceNotFoundError:
+                        stored = None
+                    if stored is not None and stored.metadata.get(WRITE_ID) == write_id:
+                        return _etag(stored)
+                    if isinstance(refusal, ResourceNotFoundError) and refusal.error_code == "ContainerNotFound":
+                        raise
+                    raise self.conflict(path) from refusal
+
+        return self._call(run(), path)
+
+    def _delete(self, path: str, expected: Any) -> None:
+        async def run() -> None:
+            async with self._blob(path) as blob:
+                try:
+                    await blob.delete_blob(**({} if expected is ANY else _only_if(expected)))
+                except ResourceNotFoundError:
+                    if expected is not ANY:
+                        raise self.conflict(path) from None
+                except ResourceModifiedError as refusal:
+                    raise self.conflict(path) from refusal
+
+        self._call(run(), path)
+
+    # --- helpers ----------------------------------------------------------------------------
+
+    def _blob(self, path: str) -> Any:
+        return self._client.get_blob_client(self._container, self._root + path)
+
+    def _info(self, properties: Any) -> BlobInfo:
+        path = str(properties.name)[len(self._root) :]
+        return BlobInfo(path, _etag(properties), int(properties.size), properties.last_modified)
+
+    def _call(self, work: Coroutine[Any, Any, _T], path: str, *, pinned: bool = False) -> _T:
+        """Run ``work`` on the filesystem's loop; the service's errors come out as ours."""
+        if not self._probed:
+            try:
+                self._run(self._probe(), self._container)
+            except BaseException:
+                work.close()
+                raise
+            self._probed = True
+        return self._run(work, path, pinned=pinned)
+
+    async def _probe(self) -> None:
+        # A missing container would look like a missing file everywhere else: ask once, and not
+        # for long, so that an account that accepts connections but never answers is told soon.
+        async with self._client.get_container_client(self._container) as container:
+            pages = container.list_blobs(results_per_page=1).by_page()
+            async with asyncio.timeout(_PROBE_S):
+                async for _ in pages:
+                    break
+
+    def _run(self, work: Coroutine[Any, Any, _T], path: str, *, pinned: bool = False) -> _T:
+        try:
+            return sync(self.fs.loop, _awaited, work)  # type: ignore[no-any-return]
+        except LuxorError:
+            raise
+        except ResourceModifiedError as error:
+            raise (self.changed(path) if pinned else self.conflict(path)) from error
+        except ResourceNotFoundError as error:
+            if error.error_code in {"ContainerNotFound", "ContainerBeingDeleted"} or path == self._container:
+                raise ConfigurationError(
+                    f"There is no container {self._container!r} in {urlsplit(self._client.url).netloc}.",
+                    hint="Check LUXOR_CONTAINER or the lake's URL; containers are not made silently.",
+                ) from error
+            raise (self.changed(path) if pinned and path else self.not_found(path)) from error
+        except (ClientAuthenticationError, binascii.Error) as error:
+            raise self._refused(error) from error
+        except HttpResponseError as error:
+            if error.status_code in {401, 403}:
+                raise self._refused(error) from error
+            raise LakeError(
+                f"{self.url} answered {error.status_code} ({error.error_code or error.reason}) for {path}.",
+                hint="Try again; if it stays, see the storage account's status in the Azure portal.",
+            ) from error
+        except (ServiceRequestError, ServiceResponseError, TimeoutError, OSError) as error:
+            raise UnreachableError(
+                f"{self.url} does not answer ({_first_line(error)}).",
+                hint="Check the account's name and the network (firewall, VPN), then try again.",
+            ) from error
+        except AzureError as error:
+            raise LakeError(f"{self.url}: {_first_line(error)} (at {path}).", hint="Try again.") from error
+
+    def _refused(self, error: Exception) -> AccessError:
+        reason = getattr(error, "error_code", None) or _first_line(error)
+        return AccessError(
+            f"{self.url} refuses these credentials ({reason}).",
+            hint="Check the connection string; without one, run `az login` or give the managed identity the "
+            "role Storage Blob Data Contributor.",
+        )
+
+
+class _FileSystem(AzureBlobFileSystem):  # type: ignore[misc]
+    """adlfs on our own client: nothing is taken from the environment, nothing is cached."""
+
+    cachable = False
+
+    def __init__(self, client: BlobServiceClient, credential: Any) -> None:
+        self._own_client = client
+        super().__init__(account_name=client.account_name, credential=credential, anon=False, use_listings_cache=False)
+
+    def do_connect(self) -> None:
+        self.connection_string = self.account_key = self.sas_token = None
+        self.account_url = self._own_client.url
+        self.service_client = self._own_client
+
+
+class PinnedFile(io.RawIOBase):
+    """One version of a blob as a file: fetches what `prefetch` names at once, the rest on demand."""
+
+    def __init__(self, storage: AzureStorage, info: BlobInfo) -> None:
+        super().__init__()
+        self.source = self
+        self._storage = storage
+        self._info = info
+        self._position = 0
+        self._parts: list[tuple[int, bytes]] = []
+
+    def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
+        missing = [(start, end) for start, end in ranges if end > start and self._held(start, end) is None]
+        wanted = _split(_coalesce(missing))
+        pieces = self._storage.ranges(self._info, wanted) if wanted else []
+        # Pieces of one range are joined again, so that a read never crosses two of them.
+        joined: list[tuple[int, list[bytes], int]] = []
+        for (start, end), piece in zip(wanted, pieces, strict=True):
+            if joined and joined[-1][2] == start:
+                joined[-1] = (joined[-1][0], [*joined[-1][1], piece], end)
+            else:
+                joined.append((start, [piece], end))
+        self._parts += [(start, pieces[0] if len(pieces) == 1 else b"".join(pieces)) for start, pieces, _ in joined]
+
+    def _held(self, start: int, end: int) -> memoryview | None:
+        for first, data in self._parts:
+            if first <= start and end <= first + len(data):
+                return memoryview(data)[start - first : end - first]
+        return None
+
+    def read(self, size: int | None = -1) -> bytes:
+        end = self._info.size if size is None or size < 0 else min(self._position + size, self._info.size)
+        start, self._position = self._position, max(end, self._position)
+        if end <= start:
+            return b""
+        held = self._held(start, end)
+        if held is None:
+            self.prefetch([(start, end)])
+            held = self._held(start, end)
+            assert held is not None
+        return bytes(held)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._info.size}[whence]
+        self._position = base + offset
+        return self._position
+
+
+def _coalesce(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if merged and start - merged[-1][1] <= _NEIGHBOURS:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _split(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    return [(at, min(at + _CHUNK, end)) for start, end in ranges for at in range(start, end, _CHUNK)]
+
+
+def _parse_url(lake: str) -> tuple[str, str, str, str]:
+    """``(container, endpoint, folder, SAS or "")`` of an ``abfss`` URL."""
+    parts = urlsplit(lake)
+    host = parts.hostname or ""
+    if not parts.username or "." not in host:
+        raise ConfigurationError(
+            f"The lake's URL names no account ({parts.scheme}://{parts.username or host or '…'}).",
+            hint="Write it as abfss://container@account.dfs.core.windows.net, optionally with /folder.",
+        )
+    root = check_path(parts.path) if parts.path.strip("/") else ""
+    endpoint = f"https://{host.replace('.dfs.', '.blob.', 1)}"
+    return parts.username, endpoint, root, parts.query
+
+
+def _from_connection_string(text: str, options: dict[str, Any]) -> BlobServiceClient:
+    try:
+        client = BlobServiceClient.from_connection_string(text, **options)
+        key = getattr(client.credential, "account_key", None)
+        if key:
+            base64.b64decode(key, validate=True)
+    except (ValueError, KeyError, binascii.Error) as error:
+        # The text itself is a secret and is not repeated.
+        raise ConfigurationError(
+            "The Azure storage connection string is malformed.",
+            hint="Copy it again from the storage account's access keys in the Azure portal "
+            "(DefaultEndpointsProtocol=…;AccountName=…;AccountKey=…;EndpointSuffix=…).",
+        ) from error
+    if client.credential is None and "sig=" not in client.url:
+        raise ConfigurationError(
+            "The Azure storage connection string holds neither an AccountKey nor a SharedAccessSignature.",
+            hint="Use the full connection string, or an abfss:// URL with `az login` or a managed identity.",
+        )
+    return client
+
+
+def _default_credential() -> Any:
+    from azure.identity.aio import DefaultAzureCredential
+
+    return DefaultAzureCredential()
+
+
+async def _awaited(work: Coroutine[Any, Any, _T]) -> _T:
+    return await work
+
+
+def _only_if(version: str) -> dict[str, Any]:
+    return {"etag": version, "match_condition": MatchConditions.IfNotModified}
+
+
+def _etag(properties: Any) -> str:
+    return _quoted(str(properties.etag))
+
+
+def _quoted(etag: str) -> str:
+    # Listings leave the quotes out that every other answer has.
+    return f'"{etag.strip(chr(34))}"'
+
+
+def _is_folder(properties: Any) -> bool:
+    metadata = properties.metadata or {}
+    return "true" in {metadata.get("is_directory"), metadata.get("hdi_isfolder"), metadata.get("Hdi_isfolder")}
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__

@@ -1,0 +1,107 @@
+"""What has been read, kept by version: the same question twice is answered from memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from luxor_pipelines.lake.parquet import Where
+from luxor_pipelines.lake.storage import Storage
+from luxor_pipelines.lake.table import Snapshot, Table, table_name
+
+__all__ = ["TableCache"]
+
+
+class TableCache:
+    """Reads tables of a lake and remembers the answers.
+
+    A table is looked at once and then served as it was, so that everything computed from it
+    agrees, until `forget` or `update`. What is handed out are Arrow tables, which nobody can change.
+    """
+
+    def __init__(self, storage: Storage, max_bytes: int) -> None:
+        self._storage = storage
+        self._max_bytes = max_bytes
+        self._snapshots: dict[tuple[str, str], Snapshot | None] = {}
+        self._answers: OrderedDict[tuple[Any, ...], pa.Table] = OrderedDict()
+
+    def snapshot(self, name: str, directory: str) -> Snapshot | None:
+        """The versions the table is served from; None when there is no such table."""
+        table = Table(self._storage, name, directory)
+        place = (table.directory, table.name)
+        if place not in self._snapshots:
+            self._snapshots[place] = table.find()
+        return self._snapshots[place]
+
+    def schema(self, name: str, directory: str) -> pa.Schema:
+        """The columns as the table's files store them.
+
+        Raises
+        ------
+        TableNotFoundError
+        """
+        return Table(self._storage, name, directory).schema(self.snapshot(name, directory))
+
+    def scan(
+        self,
+        name: str,
+        directory: str,
+        columns: Sequence[str] | None = None,
+        where: Sequence[Where] = (),
+        **options: Any,
+    ) -> pa.Table:
+        """As `Table.scan`, from memory where the same was asked before.
+
+        Raises
+        ------
+        TableNotFoundError
+        """
+        table = Table(self._storage, name, directory)
+        place = (table.directory, table.name)
+        question = (*place, None if columns is None else tuple(columns), tuple(where), _hashable(options))
+        if question in self._answers:
+            self._answers.move_to_end(question)
+            return self._answers[question]
+        snapshot = self.snapshot(name, directory)
+        if snapshot is None:
+            # Looked for before and not there; it may have been made since.
+            self._snapshots[place] = snapshot = table.snapshot()
+        answer = table.scan(columns, where, snapshot=snapshot, **options)
+        if answer.snapshot != snapshot:
+            self.forget(name, directory)
+            self._snapshots[place] = answer.snapshot
+        self._answers[question] = answer.data
+        while len(self._answers) > 1 and sum(kept.nbytes for kept in self._answers.values()) > self._max_bytes:
+            self._answers.popitem(last=False)
+        return answer.data
+
+    def forget(self, name: str, directory: str) -> None:
+        """Look at the table afresh when it is next asked for."""
+        place = (directory, table_name(name))
+        self._snapshots.pop(place, None)
+        for question in [question for question in self._answers if question[:2] == place]:
+            del self._answers[question]
+
+    def update(self) -> list[str]:
+        """Forget every table that has changed in the lake, and name those."""
+        changed = []
+        for (directory, name), known in list(self._snapshots.items()):
+            if Table(self._storage, name, directory).find() != known:
+                self.forget(name, directory)
+                changed.append(name)
+        return sorted(changed)
+
+    def versions(self) -> dict[str, str]:
+        """The version of each table that has been looked at."""
+        return {name: known.version for (_, name), known in sorted(self._snapshots.items()) if known is not None}
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return tuple(sorted((key, _hashable(each)) for key, each in value.items()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return tuple(_hashable(each) for each in value)
+    return value

@@ -1,0 +1,210 @@
+"""A lake in a local folder: lock file, temporary file, fsync, replace."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import tenacity
+from filelock import FileLock, Timeout
+from fsspec.core import url_to_fs
+
+from luxor_pipelines.errors import AccessError, ConfigurationError, ConflictError, LakeError
+from luxor_pipelines.lake.storage import ANY, Blob, BlobInfo, Reader, Storage
+from luxor_pipelines.settings import Settings
+
+__all__ = ["LocalStorage"]
+
+LOCKS = "system/locks"
+
+
+class LocalStorage(Storage):
+    """A lake in a folder of this machine or of a mounted drive.
+
+    A file's version is its time of change, size and inode; a write makes sure that the time of
+    change grows, so that no two contents ever share a version.
+    """
+
+    def __init__(self, root: Path, settings: Settings) -> None:
+        self.root = root
+        self.url = root.as_uri()
+        self._lock_timeout = settings.lock_timeout
+
+    @classmethod
+    def connect(cls, lake: str, settings: Settings) -> LocalStorage:
+        """Open the lake in a folder that exists."""
+        root = Path(url_to_fs(lake)[1]).absolute()
+        if not root.is_dir():
+            raise ConfigurationError(
+                f"The lake folder {root} does not exist.",
+                hint="Create the folder if it is the right one; it is not made silently, since a lake in the "
+                "wrong place looks empty.",
+            )
+        return cls(root, settings)
+
+    def _list(self, folder: str) -> list[BlobInfo]:
+        found = []
+        with _translated(self, folder):
+            for parent, folders, names in os.walk(self.root / folder, onerror=_raise_unless_missing):
+                folders[:] = [name for name in folders if not name.startswith(".")]
+                for name in names:
+                    if not name.startswith("."):  # a temporary file of a write under way, or of a crash
+                        path = Path(parent, name)
+                        with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
+                            found.append(self._info(path.relative_to(self.root).as_posix(), path.stat()))
+        return found
+
+    def _stat(self, path: str) -> BlobInfo | None:
+        with _translated(self, path):
+            try:
+                status = (self.root / path).stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            return self._info(path, status) if not _is_folder(status) else None
+
+    def _read(self, path: str) -> Blob:
+        with _translated(self, path), (self.root / path).open("rb") as file:
+            version = _version(os.fstat(file.fileno()))
+            return Blob(file.read(), version)
+
+    @contextmanager
+    def _open(self, info: BlobInfo) -> Iterator[Reader]:
+        import pyarrow as pa
+
+        # An open file keeps its content when the name is given to another one: that is the pin.
+        with _translated(self, info.path):
+            try:
+                file = pa.OSFile(str(self.root / info.path))
+            except FileNotFoundError:
+                raise self.changed(info.path) from None
+            with file:
+                if _version(os.fstat(file.fileno())) != info.version:
+                    raise self.changed(info.path)
+                yield _LocalReader(file)
+
+    def _write(self, path: str, data: bytes, expected: Any) -> str:
+        target = self.root / path
+        with _translated(self, path), self._locked(path):
+            before = self._check(path, expected)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+            try:
+                with temporary.open("xb") as file:
+                    file.write(data)
+                    file.flush()
+                    status = os.fstat(file.fileno())
+                    if before is not None and status.st_mtime_ns <= before.st_mtime_ns:
+                        os.utime(temporary, ns=(before.st_mtime_ns + 1, before.st_mtime_ns + 1))
+                    os.fsync(file.fileno())
+                version = _version(temporary.stat())
+                _replace(temporary, target)
+            finally:
+                temporary.unlink(missing_ok=True)
+            _sync_folder(target.parent)
+            return version
+
+    def _delete(self, path: str, expected: Any) -> None:
+        with _translated(self, path), self._locked(path):
+            self._check(path, expected)
+            (self.root / path).unlink(missing_ok=True)
+
+    def _check(self, path: str, expected: Any) -> os.stat_result | None:
+        try:
+            status = (self.root / path).stat()
+        except FileNotFoundError:
+            status = None
+        if status is not None and _is_folder(status):
+            raise LakeError(f"{path} in {self.url} is a folder.", hint="Move the folder aside.")
+        if expected is not ANY and (None if status is None else _version(status)) != expected:
+            raise self.conflict(path)
+        return status
+
+    @contextmanager
+    def _locked(self, path: str) -> Iterator[None]:
+        # One lock file a path, under a hash: a table's folder holds nothing but its data.
+        locks = self.root / LOCKS
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / f"{hashlib.sha256(path.encode()).hexdigest()[:32]}.lock", timeout=self._lock_timeout)
+        try:
+            with lock:
+                yield
+        except Timeout as error:
+            raise ConflictError(
+                f"{path} in {self.url} has been locked by another writer for {self._lock_timeout:g} s.",
+                hint="Try again when the other run is done.",
+            ) from error
+
+    def _info(self, path: str, status: os.stat_result) -> BlobInfo:
+        modified = datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC)
+        return BlobInfo(path, _version(status), status.st_size, modified)
+
+
+class _LocalReader:
+    def __init__(self, source: Any) -> None:
+        self.source = source
+
+    def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Nothing to gain: the operating system reads ahead."""
+
+
+def _version(status: os.stat_result) -> str:
+    return f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"
+
+
+def _is_folder(status: os.stat_result) -> bool:
+    import stat
+
+    return stat.S_ISDIR(status.st_mode)
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
+@tenacity.retry(
+    retry=tenacity.retry_if_exception_type(PermissionError),
+    stop=tenacity.stop_after_delay(5 if sys.platform == "win32" else 0),
+    wait=tenacity.wait_random_exponential(0.01, max=0.2),
+    reraise=True,
+)
+def _replace(temporary: Path, target: Path) -> None:
+    # Windows refuses to replace a file that somebody has open; readers are quick.
+    temporary.replace(target)
+
+
+def _sync_folder(folder: Path) -> None:
+    if sys.platform == "win32":  # a folder cannot be opened there, and NTFS journals the rename
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _translated(storage: LocalStorage, path: str) -> Iterator[None]:
+    """Turn the operating system's errors into ours; ours pass through."""
+    try:
+        yield
+    except (LakeError, ConfigurationError):
+        raise
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise storage.not_found(path) from error
+    except PermissionError as error:
+        raise AccessError(
+            f"{storage.url} does not let this user at {path}.", hint="Check the folder's permissions."
+        ) from error
+    except OSError as error:
+        hint = "Free some disk space." if error.errno == errno.ENOSPC else "Check the drive, then try again."
+        raise LakeError(f"{path} in {storage.url}: {error.strerror or error}.", hint=hint) from error

@@ -1,0 +1,147 @@
+"""A lake on any other fsspec filesystem: ``memory://`` in full, all others for reading only."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import fsspec
+from fsspec.implementations.memory import MemoryFileSystem
+
+from luxor_pipelines.errors import ConfigurationError, LakeError, LuxorError
+from luxor_pipelines.lake.storage import ANY, Blob, BlobInfo, Reader, Storage
+
+__all__ = ["FsspecStorage"]
+
+_LOCK = threading.RLock()
+_MARKS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "CRC")
+"""What filesystems call the things that change with a file's content."""
+
+
+class FsspecStorage(Storage):
+    """A lake on an fsspec filesystem without conditional writes of its own.
+
+    In ``memory://`` a process-wide lock gives the condition. Elsewhere nothing could, so writing
+    is refused instead of being done unsafely.
+    """
+
+    def __init__(self, filesystem: Any, root: str, url: str) -> None:
+        self.fs = filesystem
+        self.root = root.rstrip("/")
+        self.url = url
+
+    @classmethod
+    def connect(cls, lake: str) -> FsspecStorage:
+        """Open the lake at an fsspec URL."""
+        shown = urlsplit(lake)._replace(query="", fragment="").geturl()
+        try:
+            filesystem, root = fsspec.core.url_to_fs(lake, skip_instance_cache=True)
+        except (ValueError, ImportError, TypeError) as error:
+            raise ConfigurationError(
+                f"{shown!r} is not a lake's address: {error}.",
+                hint="Use abfss://container@account.dfs.core.windows.net, file:///folder or memory://name.",
+            ) from error
+        return cls(filesystem, root, shown)
+
+    def _list(self, folder: str) -> list[BlobInfo]:
+        with self._guarded(folder):
+            found = self.fs.find(f"{self.root}/{folder}", detail=True)
+            return [
+                self._info(info)
+                for name, info in found.items()
+                if not any(part.startswith(".") for part in name[len(self.root) :].split("/"))
+            ]
+
+    def _stat(self, path: str) -> BlobInfo | None:
+        with self._guarded(path):
+            self.fs.invalidate_cache()
+            try:
+                info = self.fs.info(f"{self.root}/{path}")
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            return self._info(info) if info["type"] == "file" else None
+
+    def _read(self, path: str) -> Blob:
+        with self._guarded(path):
+            before = self._stat(path)
+            if before is None:
+                raise self.not_found(path)
+            data = self.fs.cat_file(f"{self.root}/{path}")
+            if self._stat(path) != before:
+                raise self.changed(path)
+            return Blob(data, before.version)
+
+    @contextmanager
+    def _open(self, info: BlobInfo) -> Iterator[Reader]:
+        import pyarrow as pa
+
+        try:
+            data, version = self._read(info.path)
+        except FileNotFoundError:
+            raise self.changed(info.path) from None
+        if version != info.version:
+            raise self.changed(info.path)
+        yield _WholeFile(pa.BufferReader(data))
+
+    def _write(self, path: str, data: bytes, expected: Any) -> str:
+        with self._guarded(path):
+            before = self._check(path, expected)
+            self.fs.pipe_file(f"{self.root}/{path}", data)
+            file = self.fs.store[f"{self.root}/{path}"]
+            if before is not None:  # two writes within the clock's grain must not share a version
+                file.modified = max(file.modified, before.modified + timedelta(microseconds=1))
+            after = self._stat(path)
+            assert after is not None
+            return after.version
+
+    def _delete(self, path: str, expected: Any) -> None:
+        with self._guarded(path):
+            if self._check(path, expected) is not None:
+                self.fs.rm_file(f"{self.root}/{path}")
+
+    def _check(self, path: str, expected: Any) -> BlobInfo | None:
+        if not isinstance(self.fs, MemoryFileSystem):
+            raise ConfigurationError(
+                f"{self.url} can be read but not written: its kind of storage has no safe conditional write here.",
+                hint="Write to a lake on Azure (abfss://) or in a folder (file:///).",
+            )
+        before = self._stat(path)
+        if expected is not ANY and (before and before.version) != expected:
+            raise self.conflict(path)
+        return before
+
+    def _info(self, info: dict[str, Any]) -> BlobInfo:
+        name = str(info["name"])
+        modified = info.get("created") if isinstance(self.fs, MemoryFileSystem) else info.get("mtime")
+        if isinstance(self.fs, MemoryFileSystem):
+            modified = self.fs.store[name].modified
+        if not isinstance(modified, datetime):
+            modified = datetime.fromtimestamp(float(modified or 0), UTC)
+        marks = [str(info.get(key)) for key in _MARKS] + [modified.isoformat(), str(info["size"])]
+        version = hashlib.sha256("\n".join(marks).encode()).hexdigest()[:32]
+        return BlobInfo(name[len(self.root) :].strip("/"), version, int(info["size"]), modified)
+
+    @contextmanager
+    def _guarded(self, path: str) -> Iterator[None]:
+        with _LOCK:
+            try:
+                yield
+            except LuxorError:
+                raise
+            except FileNotFoundError as error:
+                raise self.not_found(path) from error
+            except OSError as error:
+                raise LakeError(f"{path} in {self.url}: {error}.", hint="Check the address, then try again.") from error
+
+
+class _WholeFile:
+    def __init__(self, source: Any) -> None:
+        self.source = source
+
+    def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Nothing to fetch: the file is in memory."""

@@ -1,0 +1,163 @@
+"""Business days of the lake's locations, from the ``holidays`` table."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from datetime import date
+from functools import reduce
+from typing import Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from luxor_pipelines.errors import SchemaError, UsageError, sample
+from luxor_pipelines.market.periods import DateLike, DatesLike, as_date, as_days
+
+__all__ = ["CalendarRangeWarning", "HolidayCalendar"]
+
+Inclusive: TypeAlias = Literal["neither", "both", "left", "right"]
+
+# Days to move (the earlier, the later) end by, to fit numpy's half-open [earlier, later).
+_ENDS = {"neither": (1, 0), "left": (0, 0), "right": (1, 1), "both": (0, 1)}
+
+
+class CalendarRangeWarning(UserWarning):
+    """A date lies outside the dates the holiday table covers; weekdays there count as business days."""
+
+
+class HolidayCalendar:
+    """Holidays and business days of several locations.
+
+    A business day is a Monday to Friday that is not a holiday. A location is one of the table's, or
+
+    * ``any``: a holiday in at least one location (the strict calendar: open everywhere);
+    * ``all``: a holiday in every location (the loose one: open somewhere).
+
+    Locations are compared trimmed and in lower case. Every method raises `UsageError` for an unknown
+    location, and warns once (`CalendarRangeWarning`) when the answer depends on dates before the
+    first or after the last holiday of the location (of any of them, for ``any`` and ``all``). An empty
+    calendar knows ``any`` and ``all`` only, has no holidays and does not warn.
+
+    Parameters
+    ----------
+    dates, locations
+        The rows of the table, of equal length. Repeated rows count once; rows with a null are ignored.
+    """
+
+    def __init__(self, dates: DatesLike, locations: Iterable[object]) -> None:
+        days = as_days(dates)
+        names = pd.Series(list(locations), dtype="string").str.strip().str.lower().fillna("").to_numpy(object)
+        if len(names) != len(days):
+            raise UsageError(f"{len(days)} dates and {len(names)} locations", hint="Give one location a date.")
+        usable = ~np.isnat(days) & (names != "")
+        days, names = days[usable], names[usable]
+        holidays = {str(name): np.unique(days[names == name]) for name in sorted(set(names))}
+        self.locations: tuple[str, ...] = tuple(holidays)
+        """The locations of the table, sorted."""
+
+        nothing = np.array([], dtype="datetime64[D]")
+        first = max((known[0] for known in holidays.values()), default=None)
+        last = min((known[-1] for known in holidays.values()), default=None)
+        self._covered = {name: (as_date(known[0]), as_date(known[-1])) for name, known in holidays.items()}
+        if first is not None and last is not None:
+            self._covered |= dict.fromkeys(("any", "all"), (as_date(first), as_date(last)))
+        holidays["any"] = reduce(np.union1d, list(holidays.values()), nothing)
+        own = [holidays[name] for name in self.locations]
+        holidays["all"] = reduce(np.intersect1d, own) if own else nothing
+        self._holidays = {name: frozenset(known.tolist()) for name, known in holidays.items()}
+        self._business = {name: np.busdaycalendar(holidays=known) for name, known in holidays.items()}
+
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame) -> HolidayCalendar:
+        """Build the calendar from a frame with the columns ``Date`` and ``Location``.
+
+        Raises
+        ------
+        SchemaError
+            If a column is missing.
+        """
+        missing = [name for name in ("Date", "Location") if name not in frame.columns]
+        if missing:
+            raise SchemaError(
+                f"holidays: missing {sample(missing)}; it has {sample(frame.columns, 10)}",
+                hint="The table needs the columns Date and Location.",
+            )
+        return cls(frame["Date"], frame["Location"])
+
+    def is_holiday(self, d: DateLike, location: str) -> bool:
+        """Whether ``d`` is a holiday in ``location``; a weekend by itself is not one."""
+        day, name = as_date(d), self._name(location)
+        self._warn_outside(name, day, day)
+        return day in self._holidays[name]
+
+    def is_business_day(self, d: DateLike, location: str) -> bool:
+        """Whether ``d`` is a business day in ``location``."""
+        day, name = as_date(d), self._name(location)
+        self._warn_outside(name, day, day)
+        return bool(np.is_busday(np.datetime64(day, "D"), busdaycal=self._business[name]))
+
+    def business_day_offset(self, d: DateLike, k: int, location: str) -> date:
+        """Return the ``k``-th business day strictly after ``d``; strictly before, for a negative ``k``.
+
+        For ``k`` of 0: ``d`` itself if it is a business day, else the previous one.
+        """
+        day, name = as_date(d), self._name(location)
+        found = self._offset(day, k, name)
+        self._warn_outside(name, min(day, found), max(day, found))
+        return found
+
+    def roll_back(self, d: DateLike, location: str) -> date:
+        """Return ``d`` if it is a business day, else the previous business day."""
+        day, name = as_date(d), self._name(location)
+        found = self._offset(day, 0, name)
+        self._warn_outside(name, found, day)
+        return found
+
+    def business_days_between(
+        self, recent: DateLike, previous: DateLike, location: str, inclusive: Inclusive = "neither"
+    ) -> int:
+        """Count the business days between ``previous`` and ``recent``; 0 when ``recent <= previous``.
+
+        ``inclusive`` says which ends count if they are business days: ``neither``, ``both``,
+        ``left`` (``previous``) or ``right`` (``recent``). Friday to Monday: 0, 2, 1, 1.
+        """
+        if inclusive not in _ENDS:
+            raise UsageError(f"inclusive={inclusive!r} is unknown", hint=f"Accepted: {', '.join(_ENDS)}.")
+        start, stop, name = as_date(previous), as_date(recent), self._name(location)
+        if stop <= start:
+            return 0
+        self._warn_outside(name, start, stop)
+        move_start, move_stop = _ENDS[inclusive]
+        return int(
+            np.busday_count(
+                np.datetime64(start, "D") + move_start,
+                np.datetime64(stop, "D") + move_stop,
+                busdaycal=self._business[name],
+            )
+        )
+
+    def _offset(self, day: date, k: int, name: str) -> date:
+        # Rolling away from the direction of travel first makes a weekend's first step a whole one.
+        roll: Literal["preceding", "following"] = "following" if k < 0 else "preceding"
+        return as_date(np.busday_offset(np.datetime64(day, "D"), k, roll, busdaycal=self._business[name]))
+
+    def _name(self, location: object) -> str:
+        name = location.strip().lower() if isinstance(location, str) else ""
+        if name not in self._business:
+            raise UsageError(
+                f"Location {location!r} has no holidays in the table",
+                hint=f"Known: {', '.join((*self.locations, 'any', 'all'))}.",
+            )
+        return name
+
+    def _warn_outside(self, name: str, first: date, last: date) -> None:
+        """Warn, at the line that called the public method, if [first, last] is not all covered."""
+        start, stop = self._covered.get(name, (date.min, date.max))
+        if first < start or stop < last:
+            warnings.warn(
+                f"Holidays of {name!r} are known from {start} to {stop}; {first if first < start else last} "
+                "is outside, where every weekday counts as a business day",
+                CalendarRangeWarning,
+                stacklevel=3,
+            )

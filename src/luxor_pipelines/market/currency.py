@@ -1,0 +1,296 @@
+"""Currencies of price series, and exchange rates as of a date.
+
+A rate q(c) is units of the currency c per US dollar; q(usd) = 1. A price in a becomes one in b by the
+factor q(b) / q(a), so every pair goes through the dollar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from luxor_pipelines.errors import SchemaError, UsageError, sample
+from luxor_pipelines.market.observations import BoolArray, FloatArray, Observations
+from luxor_pipelines.market.periods import DateArray, DatesLike, as_days
+
+__all__ = [
+    "BRL_SPOT",
+    "KNOWN_SERIES",
+    "RATE_LIMIT",
+    "UNCONVERTIBLE",
+    "USDBRL",
+    "as_currency",
+    "brl_per_usd",
+    "factors",
+    "location_currency",
+    "rate_series",
+    "rates_asof",
+    "series_currency",
+]
+
+USDBRL = "bmfxclco curncy"
+"""The default series of BRL per USD: the onshore clean coupon, from 2011-04-14."""
+
+BRL_SPOT = "usdbrl curncy"
+"""BRL per USD, spot."""
+
+RATE_LIMIT = 10
+"""Greatest age, in calendar days, at which an exchange rate still holds."""
+
+LOCATION_CURRENCY = {"bz": "brl", "br": "brl", "us": "usd", "cn": "cad", "eur": "eur"}
+"""``cn`` is Bloomberg's exchange code for Canada, not China."""
+
+KNOWN_SERIES = {
+    "spxt index": "usd",
+    "inx index": "usd",
+    "sofrindx index": "usd",
+    "jpmutcc lx equity": "usd",
+    "sofr + 75bps": "usd",
+    "benchmark luxor spx cash": "usd",
+    "benchmark luxor sp500 85/15 cash": "usd",
+    "caixa us": "usd",
+    "caixa": "brl",
+    "bzacselc index": "brl",
+    # The price of one dollar, in the currency it is quoted in.
+    "usdbrl curncy": "brl",
+    "bmfxclco curncy": "brl",
+    "usdbrl cmpl curncy": "brl",
+    "usdeur curncy": "eur",
+    "cad curncy": "cad",
+}
+"""Currencies of benchmarks and special series, where no row of ``assets`` gives one."""
+
+UNCONVERTIBLE = frozenset({"fedl01 index"})
+"""Series that are percentages, not prices: they have no currency, whatever ``assets`` says."""
+
+_BDR = "ações_bdr"
+
+
+def as_currency(text: object) -> str:
+    """Return a currency trimmed and in lower case: three letters, or ``local`` for no conversion.
+
+    Raises
+    ------
+    UsageError
+        If it is anything else, ``all`` included.
+    """
+    name = text.strip().lower() if isinstance(text, str) else ""
+    if name == "local" or (len(name) == 3 and name.isascii() and name.isalpha() and name != "all"):
+        return name
+    raise UsageError(f"{text!r} is not a currency", hint="Give one: local, or three letters such as usd or brl.")
+
+
+def location_currency(locations: ArrayLike | pd.Series) -> NDArray[np.object_]:
+    """Return the currency of each ``Location``: lower-case ISO code, None where it has none we know."""
+    return _or_none(_text(locations).map(LOCATION_CURRENCY))
+
+
+def series_currency(assets: pd.DataFrame) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+    """Derive the currency of each price series from the assets that use it.
+
+    A BDR's row says nothing, since its series is its underlying's; neither does a row without a
+    location. Where no row says anything because no row but BDRs uses the series, `KNOWN_SERIES` does.
+
+    Parameters
+    ----------
+    assets
+        ``Price_Key``, ``Location``, ``Type``.
+
+    Returns
+    -------
+    currencies
+        Price key → currency. A series not in it has none: its converted returns are
+        ``missing_currency``.
+    conflicts
+        Price key → the locations that disagree on its currency; such a series has none.
+
+    Raises
+    ------
+    SchemaError
+        If a column is missing.
+    """
+    missing = [column for column in ("Price_Key", "Location", "Type") if column not in assets.columns]
+    if missing:
+        raise SchemaError(
+            f"assets: missing {sample(missing)}; it has {sample(assets.columns, 10)}",
+            hint="Derive Price_Key and keep Location and Type.",
+        )
+    rows = pd.DataFrame({column: _text(assets[column]) for column in ("Price_Key", "Location", "Type")})
+    rows = rows[rows["Price_Key"].notna() & (rows["Type"].fillna("") != _BDR)]
+    used = set(rows["Price_Key"])
+    currencies = {key: currency for key, currency in KNOWN_SERIES.items() if key not in used}
+
+    # A location we cannot place still contradicts one we can, so it stands for itself.
+    rows = rows[rows["Location"].notna() & ~rows["Price_Key"].isin(UNCONVERTIBLE)]
+    rows["Currency"] = rows["Location"].map(LOCATION_CURRENCY).fillna(rows["Location"])
+    distinct = rows.groupby("Price_Key")["Currency"].transform("nunique")
+    clear = rows[(distinct == 1) & rows["Location"].isin(LOCATION_CURRENCY)]
+    currencies |= dict(zip(clear["Price_Key"], clear["Currency"], strict=True))
+    torn = rows[distinct > 1].groupby("Price_Key")["Location"]
+    return currencies, {str(key): tuple(sorted(set(locations))) for key, locations in torn}
+
+
+def rate_series(currency: str, usdbrl_ticker: str = USDBRL) -> tuple[str, ...]:
+    """Return the names of the series that give units of ``currency`` per USD.
+
+    None for ``usd``; for ``brl`` the series chosen and, to extend it, spot; one for any other.
+
+    Raises
+    ------
+    UsageError
+        If ``currency`` is not a currency, or is ``local``.
+    """
+    iso = as_currency(currency)
+    if iso == "local":
+        raise UsageError("'local' has no exchange rate", hint="Name a currency, such as usd.")
+    if iso == "usd":
+        return ()
+    if iso == "brl":
+        return tuple(dict.fromkeys((usdbrl_ticker.strip().lower(), BRL_SPOT)))
+    return ("cad curncy",) if iso == "cad" else (f"usd{iso} curncy",)
+
+
+def brl_per_usd(
+    clean_dates: DatesLike,
+    clean_values: ArrayLike,
+    spot_dates: DatesLike,
+    spot_values: ArrayLike,
+    dates: DatesLike,
+    limit: int = RATE_LIMIT,
+) -> tuple[FloatArray, BoolArray]:
+    """Return BRL per USD as of ``dates``: the clean series, extended at both ends by the moves of spot.
+
+    With c the clean series, s spot, f and l the first and last dates of c, all as of a date:
+
+    ============================== =======================
+    f <= d <= l                    c(d)
+    d > l, spot newer than l       c(l) × s(d) / s(l)
+    d > l, otherwise               c(d)
+    d < f                          c(f) × s(d) / s(f)
+    no clean series                s(d)
+    ============================== =======================
+
+    Levels are chained, never swapped, so no change over a period contains the basis between the two.
+
+    Parameters
+    ----------
+    clean_dates, clean_values, spot_dates, spot_values
+        The two series, dates increasing; either may be empty.
+    limit
+        Greatest age in calendar days of any value used.
+
+    Returns
+    -------
+    rates, ok
+        Of the length of ``dates``; a rate is NaN, and not ok, where no value is within the limit.
+
+    Raises
+    ------
+    UsageError
+        If a series' dates do not increase, or its lengths differ.
+    """
+    asked = as_days(dates)
+    clean, spot = _series(clean_dates, clean_values, "clean"), _series(spot_dates, spot_values, "spot")
+    at_spot, spot_date = _value_asof(spot, asked, limit)
+    if not len(clean[0]):
+        return at_spot, np.isfinite(at_spot)
+
+    rates, _ = _value_asof(clean, asked, limit)
+    ends = clean[0][[0, -1]]
+    at_ends, _ = _value_asof(spot, ends, limit)
+    before = asked < ends[0]
+    # A date before spot begins is NaT, which compares as not newer.
+    after = (asked > ends[1]) & (spot_date > ends[1]) & np.isfinite(at_ends[1])
+    rates[before] = clean[1][0] * at_spot[before] / at_ends[0]
+    rates[after] = clean[1][-1] * at_spot[after] / at_ends[1]
+    return rates, np.isfinite(rates)
+
+
+def rates_asof(
+    obs: Observations,
+    currencies: Iterable[str | None],
+    dates: DatesLike,
+    *,
+    usdbrl_ticker: str = USDBRL,
+    limit: int = RATE_LIMIT,
+) -> dict[str, FloatArray]:
+    """Return units per USD of each of ``currencies`` as of each of ``dates``, NaN where there is none.
+
+    The series are taken from ``obs`` by `rate_series`. ``local``, null and repeated currencies are
+    passed over.
+    """
+    wanted = {as_currency(currency) for currency in currencies if not pd.isna(currency)} - {"local"}
+    asked = as_days(dates)
+    rates = {}
+    for iso in sorted(wanted):
+        names = rate_series(iso, usdbrl_ticker)
+        if iso == "usd":
+            rates[iso] = np.ones(len(asked))
+        elif len(names) == 2:
+            rates[iso], _ = brl_per_usd(*obs.series(names[0]), *obs.series(names[1]), asked, limit)
+        else:
+            rates[iso], _ = _value_asof(_series(*obs.series(names[0]), names[0]), asked, limit)
+    return rates
+
+
+def factors(local: NDArray[np.object_], dest: str, rates: Mapping[str, FloatArray], n_dates: int) -> FloatArray:
+    """Return the factors that turn local prices into ``dest``, [n_series, n_dates].
+
+    Parameters
+    ----------
+    local
+        Each series' currency, None where unknown.
+    dest
+        A currency, or ``local``.
+    rates
+        Units per USD of each currency as of each date, [n_dates]; ``usd`` may be left out.
+
+    Returns
+    -------
+    array
+        q(dest) / q(local): NaN where either rate is missing or the series has no currency, and
+        exactly 1 where no conversion is needed, whether there is a rate or not.
+    """
+    target = as_currency(dest)
+    if target == "local":
+        return np.ones((len(local), n_dates))
+    own, names = pd.factorize(np.asarray(local, dtype=object))  # None is -1, the row of NaN put last
+    known = {"usd": np.ones(n_dates), **rates}
+    nothing = np.full(n_dates, np.nan)
+    per_usd = np.vstack([*(known.get(name, nothing) for name in names), nothing])
+    by_currency = known.get(target, nothing) / per_usd
+    by_currency[:-1][names == target] = 1.0
+    return np.asarray(by_currency[own], dtype=np.float64)
+
+
+def _text(values: ArrayLike | pd.Series) -> pd.Series[str]:
+    """Trimmed, lower-case text as a nullable string Series; blank is null."""
+    text = pd.Series(values, dtype="string").str.strip().str.lower()
+    return text.mask(text == "")
+
+
+def _or_none(values: pd.Series[Any]) -> NDArray[np.object_]:
+    return np.array([None if pd.isna(value) else value for value in values], dtype=object)
+
+
+def _series(dates: DatesLike, values: ArrayLike, name: str) -> tuple[DateArray, FloatArray]:
+    """Return a series of rates; what is not positive is not a rate (a mark of 0, say)."""
+    days, numbers = as_days(dates), np.asarray(values, dtype=np.float64)
+    if len(days) != len(numbers) or not np.all(days[1:] > days[:-1]):
+        raise UsageError(f"The {name} series is not sorted by date, one value a date", hint="Sort it first.")
+    usable = np.isfinite(numbers) & (numbers > 0)
+    return days[usable], numbers[usable]
+
+
+def _value_asof(series: tuple[DateArray, FloatArray], asked: DateArray, limit: int) -> tuple[FloatArray, DateArray]:
+    """The last value dated on or before each date, NaN if older than ``limit``; and its date, or NaT."""
+    days = np.append(np.datetime64("NaT", "D"), series[0])
+    values = np.append(np.nan, series[1])
+    index = np.searchsorted(series[0], asked, side="right")
+    found = days[index]
+    young = asked - found <= np.timedelta64(limit, "D")
+    return np.where(young, values[index], np.nan), found

@@ -1,0 +1,306 @@
+"""Observed prices of many series, merged from the lake's price tables.
+
+All series live in one flat, sorted set of arrays, `Observations`; every question about them is a
+binary search in it, for all series and dates at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from luxor_pipelines.errors import SchemaError, UsageError, sample
+from luxor_pipelines.market.periods import DateArray, DatesLike, as_days
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "NO_LIMIT",
+    "SOURCES",
+    "BoolArray",
+    "FloatArray",
+    "IntArray",
+    "Kind",
+    "Observations",
+    "Source",
+    "StalenessLimits",
+    "merge_observations",
+    "sort_key",
+]
+
+Kind: TypeAlias = Literal["traded", "fund", "mark"]
+FloatArray: TypeAlias = NDArray[np.float64]
+IntArray: TypeAlias = NDArray[np.int64]
+BoolArray: TypeAlias = NDArray[np.bool_]
+
+NO_LIMIT = 2**31 - 1
+"""Age limit, in days, of an observation that never grows stale."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A price table: its key and price columns, and the kind of its observations.
+
+    ``kind`` sets the age limit. A ``fallback`` serves a series only where no other table has it.
+    """
+
+    table: str
+    key_column: str
+    price_column: str
+    kind: Kind
+    fallback: bool = False
+
+    def columns_in(self, available: Collection[str]) -> tuple[str, str]:
+        """Return the key and price columns of a file: this source's, or else ``Asset``, ``Last_Price``.
+
+        Raises
+        ------
+        SchemaError
+            If the file has neither pair.
+        """
+        for pair in ((self.key_column, self.price_column), ("Asset", "Last_Price")):
+            if all(column in available for column in pair):
+                return pair
+        raise SchemaError(
+            f"{self.table}: no columns {self.key_column}, {self.price_column}; it has {sample(available, 10)}",
+            hint="Check that the table was written by its own pipeline.",
+        )
+
+
+SOURCES: tuple[Source, ...] = (
+    Source("custom_prices", "Asset", "Last_Price", "fund"),
+    Source("all_funds_quotas", "Fund", "Quota", "fund"),
+    Source("custom_funds_quotas", "Fund", "Quota", "fund"),
+    Source("hist_vc_px_last", "Ticker", "Price", "mark"),
+    Source("hist_non_bbg_px_last", "Asset", "Last_Price", "traded"),
+    Source("hist_px_last", "Asset", "Last_Price", "traded"),
+    Source("hist_file_px_last", "Asset", "Last_Price", "traded"),
+    Source("hist_ecb_px_last", "Asset", "Last_Price", "traded", fallback=True),
+)
+"""The price tables, the one that wins first."""
+
+
+@dataclass(frozen=True, slots=True)
+class StalenessLimits:
+    """Greatest age, in calendar days, at which an observation still is the price; None is unlimited."""
+
+    traded: int | None = 10
+    fund: int | None = 45
+    mark: int | None = None
+
+    def days(self, kind: Kind) -> int:
+        """Return the limit of ``kind`` in days, `NO_LIMIT` for none."""
+        limit: int | None = getattr(self, kind)
+        return NO_LIMIT if limit is None else limit
+
+
+DEFAULT_LIMITS = StalenessLimits()
+
+
+def sort_key(code: NDArray[np.integer[Any]], day: IntArray) -> IntArray:
+    """Return one integer per (series, day) that sorts like the pair: series high, day low.
+
+    ``day`` counts from 1970-01-01 and may be negative.
+    """
+    return (code.astype(np.int64) << 32) + (day + 2**31)
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """Observed prices of many series, one per (series, date), sorted by series, then date.
+
+    Attributes
+    ----------
+    keys
+        Names of the series; ``code`` points into it. A series may have no observation.
+    code, date, price
+        Series, date and local-currency price of each observation; the price is finite and positive,
+        or exactly 0 for a mark.
+    limit
+        Greatest age in days at which the observation still is the price, or `NO_LIMIT`.
+    mark
+        Whether the observation is a typed-in mark (table ``hist_vc_px_last``).
+    """
+
+    keys: NDArray[np.object_]
+    code: NDArray[np.int32]
+    date: DateArray
+    price: FloatArray
+    limit: IntArray
+    mark: BoolArray
+
+    @classmethod
+    def from_rows(
+        cls,
+        keys: NDArray[np.object_],
+        code: NDArray[np.int32],
+        date: DateArray,
+        price: FloatArray,
+        limit: IntArray,
+        mark: BoolArray,
+    ) -> Observations:
+        """Sort rows by (series, date) and keep, of those that agree in both, the last given."""
+        order = sort_key(code, date.astype(np.int64))
+        rows = np.argsort(order, kind="stable")
+        rows = rows[np.diff(order[rows], append=-1) != 0]
+        return cls(keys, code[rows], date[rows], price[rows], limit[rows], mark[rows])
+
+    def __len__(self) -> int:
+        return len(self.code)
+
+    @cached_property
+    def day(self) -> IntArray:
+        """Days of ``date`` from 1970-01-01."""
+        return self.date.astype(np.int64)
+
+    @cached_property
+    def order(self) -> IntArray:
+        """The observations' `sort_key`, increasing."""
+        return sort_key(self.code, self.day)
+
+    def codes(self, names: Iterable[str]) -> IntArray:
+        """Return the position of each of ``names`` in ``keys``, -1 for one that is not there."""
+        return np.asarray(self._index.get_indexer(pd.Index(list(names), dtype=object)), dtype=np.int64)
+
+    def series(self, key: str) -> tuple[DateArray, FloatArray]:
+        """Return dates and prices of one series, sorted; empty where it is unknown or has none."""
+        start, stop = np.searchsorted(self.code, self.codes([key])[0] + np.array([0, 1]))
+        return self.date[start:stop], self.price[start:stop]
+
+    def locate(self, code: IntArray, day: IntArray) -> tuple[IntArray, BoolArray]:
+        """Find the observation that is the price of each series on each day.
+
+        It is the last one dated on or before the day that is within its own age limit; failing that
+        the last one of any age, which is stale.
+
+        Parameters
+        ----------
+        code, day
+            The pairs asked for; days from 1970-01-01.
+
+        Returns
+        -------
+        index
+            Position of the observation, -1 where none is dated on or before the day.
+        stale
+            Whether there is one, but none within its limit.
+        """
+        if not len(self):
+            return np.full(len(code), -1), np.zeros(len(code), dtype=bool)
+        index = np.searchsorted(self.order, sort_key(code, day), side="right") - 1
+        index[(index < 0) | (self.code[index] != code)] = -1
+        return self.settle(index, code, day)
+
+    def settle(self, last: IntArray, code: IntArray, day: IntArray) -> tuple[IntArray, BoolArray]:
+        """Do what `locate` does, given the last observation of any age, -1 for none."""
+        stale = (last >= 0) & (day - self.day[last] > self.limit[last])
+        again = np.flatnonzero(stale)
+        if not len(again) or len(self._by_limit) == 1:
+            return last, stale
+        # Where the last observation is too old, an earlier one with a longer limit may still stand.
+        # Per limit only its last can; positions grow with the date, so the greatest wins.
+        code, day = code[again], day[again]
+        query, best = sort_key(code, day), np.full(len(again), -1)
+        for limit, positions, order in self._by_limit:
+            nth = np.searchsorted(order, query, side="right") - 1
+            found = positions[nth]
+            eligible = (nth >= 0) & (self.code[found] == code) & (day - self.day[found] <= limit)
+            best = np.where(eligible, np.maximum(best, found), best)
+        index = last.copy()
+        index[again] = np.where(best >= 0, best, last[again])
+        stale[again] = best < 0
+        return index, stale
+
+    @cached_property
+    def _index(self) -> pd.Index[Any]:
+        return pd.Index(self.keys, dtype=object)
+
+    @cached_property
+    def _by_limit(self) -> list[tuple[int, IntArray, IntArray]]:
+        """Each distinct limit with its observations' positions and their sort keys."""
+        limits = [int(limit) for limit in pd.unique(self.limit)]
+        positions = [np.flatnonzero(self.limit == limit) for limit in limits]
+        return [(limit, at, self.order[at]) for limit, at in zip(limits, positions, strict=True)]
+
+
+def merge_observations(
+    keys: Sequence[str] | NDArray[Any],
+    parts: Iterable[tuple[Source, ArrayLike, DatesLike, ArrayLike]],
+    *,
+    limits: StalenessLimits = DEFAULT_LIMITS,
+    sources: Sequence[Source] = SOURCES,
+) -> Observations:
+    """Merge the rows of several price tables into one observation per (series, date).
+
+    Rows that are no observation are left out: a null or infinite price, a price of 0 or below (a mark
+    of exactly 0 is kept), a null date, a negative series code. Where several tables have a price for
+    one date, the one earlier in ``sources`` wins; within a table the last physical row. A fallback
+    table's rows count only for series that no other table in ``parts`` has.
+
+    Parameters
+    ----------
+    keys
+        Distinct names of the series.
+    parts
+        ``(source, codes, dates, prices)`` per table, or piece of a table, in any order of tables;
+        ``codes`` are positions in ``keys``, negative for a row to ignore.
+    limits
+        Age limits in calendar days.
+    sources
+        The tables in descending precedence.
+
+    Raises
+    ------
+    UsageError
+        If ``keys`` repeats a name, a code points past it, or a part's source is not in ``sources``.
+    """
+    names = np.array(list(keys), dtype=object)
+    if len(set(names)) != len(names):
+        raise UsageError("The series names repeat", hint="Pass each price key once.")
+    rank = {source: position for position, source in enumerate(sources)}
+    given = list(parts)
+    unknown = [source.table for source, *_ in given if source not in rank]
+    if unknown:
+        raise UsageError(f"No precedence for {sample(unknown)}", hint="List the source in `sources`.")
+
+    has_own = np.zeros(len(names), dtype=bool)
+    # An empty part keeps the types where there is no other.
+    kept = [(sources[0], *_valid_rows(sources[0], [], [], [], 0))]
+    for source, codes, dates, prices in sorted(given, key=lambda part: part[0].fallback):
+        code, day, price = _valid_rows(source, codes, dates, prices, len(names))
+        if source.fallback:
+            alone = ~has_own[code]
+            code, day, price = code[alone], day[alone], price[alone]
+        else:
+            has_own[code] = True
+        kept.append((source, code, day, price))
+    # Weakest table first and a stable sort: of rows that agree in series and date, the last one wins.
+    kept.sort(key=lambda part: rank[part[0]], reverse=True)
+    return Observations.from_rows(
+        names,
+        np.concatenate([code for _, code, _, _ in kept]),
+        np.concatenate([day for _, _, day, _ in kept]),
+        np.concatenate([price for *_, price in kept]),
+        np.concatenate([np.full(len(code), limits.days(source.kind)) for source, code, _, _ in kept]),
+        np.concatenate([np.full(len(code), source.kind == "mark") for source, code, _, _ in kept]),
+    )
+
+
+def _valid_rows(
+    source: Source, codes: ArrayLike, dates: DatesLike, prices: ArrayLike, n_keys: int
+) -> tuple[NDArray[np.int32], DateArray, FloatArray]:
+    code, day = np.asarray(codes, dtype=np.int32), as_days(dates)
+    price = np.asarray(prices, dtype=np.float64)
+    if len(code) and code.max() >= n_keys:
+        raise UsageError(
+            f"{source.table}: series code {code.max()} of {n_keys} series",
+            hint="Codes are positions in `keys`.",
+        )
+    usable = price >= 0 if source.kind == "mark" else price > 0
+    usable &= np.isfinite(price) & ~np.isnat(day) & (code >= 0)
+    return code[usable], day[usable], price[usable]

@@ -1,0 +1,177 @@
+"""Dates and the base dates of periods.
+
+A period is the half-open interval (base, ref]: the base date is the one whose closing value is
+the denominator of the return. Dates are calendar dates without a time zone.
+"""
+
+from __future__ import annotations
+
+import calendar
+import operator
+import re
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from luxor_pipelines.errors import InvalidPeriodError, UsageError
+
+__all__ = [
+    "PERIODS",
+    "DateArray",
+    "DateLike",
+    "DatesLike",
+    "add_months",
+    "as_date",
+    "as_days",
+    "as_period",
+    "base_date",
+    "is_month_end",
+    "month_end",
+]
+
+DateLike: TypeAlias = date | datetime | np.datetime64 | str
+DatesLike: TypeAlias = ArrayLike | pd.Series | pd.Index | Sequence[DateLike]
+DateArray: TypeAlias = NDArray[np.datetime64]
+
+PERIODS = ("mtd", "qtr", "ytd", "12m", "24m", "36m")
+"""The periods `hist_returns` reports, in its order."""
+
+_MONTHS = re.compile(r"([1-9][0-9]*)m")
+_DATE_HINT = "Give a date, a datetime or Timestamp without a time zone, or text like 2026-10-31."
+_PERIOD_HINT = "Accepted: mtd, qtr, ytd, or <N>m with N of 1 or more, such as 1m, 12m or 36m."
+
+
+def as_date(value: object) -> date:
+    """Return the calendar date of ``value``, whatever its time of day.
+
+    Accepts a date, a datetime, a pandas Timestamp, a numpy datetime64 of days or finer, and ISO
+    text. Refuses what has no one calendar date: instants with a time zone (which day it is depends
+    on the place), ``NaT``, a month or a year, numbers.
+
+    Raises
+    ------
+    UsageError
+        If ``value`` is anything else.
+    """
+    found: object = value
+    if isinstance(found, str):
+        try:
+            found = datetime.fromisoformat(found.strip())
+        except ValueError as error:
+            raise UsageError(f"{value!r} is not an ISO date", hint=_DATE_HINT) from error
+    elif isinstance(found, np.datetime64) and np.datetime_data(found.dtype)[0] not in ("Y", "M", "W"):
+        found = found.astype("datetime64[D]").item()  # None for NaT, a number beyond year 9999
+    if found is pd.NaT:  # which claims to be a datetime
+        raise UsageError("NaT is not a date", hint=_DATE_HINT)
+    if isinstance(found, datetime):
+        if found.tzinfo is not None:
+            raise UsageError(f"{value!r} has a time zone, so its date depends on the place", hint=_DATE_HINT)
+        return found.date()
+    if isinstance(found, date):
+        return found
+    raise UsageError(f"{value!r} is not a date", hint=_DATE_HINT)
+
+
+def as_days(values: DatesLike) -> DateArray:
+    """Return ``values`` as a ``datetime64[D]`` array; nulls become ``NaT``, times of day are cut off.
+
+    Raises
+    ------
+    UsageError
+        If a value is not a date (see `as_date`), or has a time zone.
+    """
+    if isinstance(values, np.ndarray) and values.dtype.kind == "M":
+        return values.astype("datetime64[D]")
+    series = pd.Series(values)
+    if series.dtype.kind == "M":
+        if series.dt.tz is not None:
+            raise UsageError("The dates have a time zone", hint=_DATE_HINT)
+        return series.to_numpy(dtype="datetime64[us]").astype("datetime64[D]")
+    days = [None if missing else as_date(value) for value, missing in zip(series, series.isna(), strict=True)]
+    return np.array(days, dtype="datetime64[D]")
+
+
+def month_end(d: DateLike) -> date:
+    """Return the last calendar day of the month of ``d``."""
+    day = as_date(d)
+    return day.replace(day=calendar.monthrange(day.year, day.month)[1])
+
+
+def is_month_end(d: DateLike) -> bool:
+    """Whether ``d`` is the last calendar day of its month."""
+    return as_date(d) == month_end(d)
+
+
+def add_months(d: DateLike, n: int) -> date:
+    """Return the date ``n`` calendar months after ``d`` (before it, for a negative ``n``).
+
+    The day of the month is kept, clipped to the month's length; a month end stays a month end.
+
+    ========== ==== ==========
+    d          n    result
+    ========== ==== ==========
+    2025-05-31  -3  2025-02-28
+    2025-05-30  -3  2025-02-28
+    2025-02-28 -12  2024-02-29
+    2024-02-29 -12  2023-02-28
+    ========== ==== ==========
+
+    Raises
+    ------
+    UsageError
+        If the result leaves the years 1 to 9999.
+    """
+    day = as_date(d)
+    year, month0 = divmod(day.year * 12 + day.month - 1 + operator.index(n), 12)
+    if not 1 <= year <= 9999:
+        raise UsageError(f"{n} months from {day} is outside the years 1 to 9999", hint="Use fewer months.")
+    length = calendar.monthrange(year, month0 + 1)[1]
+    return date(year, month0 + 1, length if is_month_end(day) else min(day.day, length))
+
+
+def as_period(period: object) -> str:
+    """Return ``period`` trimmed and in lower case: ``mtd``, ``qtr``, ``ytd`` or ``<N>m``.
+
+    Raises
+    ------
+    InvalidPeriodError
+        If it is anything else; the message lists what is accepted.
+    """
+    label = period.strip().lower() if isinstance(period, str) else ""
+    if label in ("mtd", "qtr", "ytd") or _MONTHS.fullmatch(label):
+        return label
+    raise InvalidPeriodError(f"{period!r} is not a period", hint=_PERIOD_HINT)
+
+
+def base_date(ref: DateLike, period: str, *, force_month_end: bool = False) -> date:
+    """Return the base date of ``period`` for the reference date ``ref``.
+
+    Parameters
+    ----------
+    ref
+        The reference date, the last of the period.
+    period
+        ``mtd``: last day of the previous month. ``qtr``: last day of the previous calendar quarter.
+        ``ytd``: 31 December of the previous year. ``<N>m``: ``ref`` minus N months, see `add_months`.
+        In any case, with or without surrounding blanks.
+    force_month_end
+        Move the result to the end of its month, even when ``ref`` is not a month end.
+
+    Raises
+    ------
+    InvalidPeriodError
+        If ``period`` is anything else, or reaches before the year 1.
+    """
+    day, label = as_date(ref), as_period(period)
+    months_into = {"mtd": 1, "qtr": (day.month - 1) % 3 + 1, "ytd": day.month}
+    try:
+        if label in months_into:
+            return add_months(month_end(day), -months_into[label])
+        base = add_months(day, -int(label[:-1]))  # int itself refuses numbers of thousands of digits
+    except ValueError as error:
+        raise InvalidPeriodError(f"{period!r} from {day} reaches before the year 1", hint=_PERIOD_HINT) from error
+    return month_end(base) if force_month_end else base

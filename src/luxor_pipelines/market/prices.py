@@ -1,0 +1,315 @@
+"""Prices as of a date: of every series at once, adjusted for amortizations, overridden by the caller.
+
+The price as of a date d is the last observation dated d or before whose age, in calendar days, is
+within its own limit (see `StalenessLimits`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from luxor_pipelines.errors import SchemaError, UsageError, sample
+from luxor_pipelines.market.observations import (
+    DEFAULT_LIMITS,
+    NO_LIMIT,
+    SOURCES,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Observations,
+    Source,
+    StalenessLimits,
+    merge_observations,
+    sort_key,
+)
+from luxor_pipelines.market.periods import DateArray, DateLike, DatesLike, as_date, as_days
+
+__all__ = [
+    "CARRIED_AFTER",
+    "NO_LIMIT",
+    "SOURCES",
+    "AsOf",
+    "Observations",
+    "Source",
+    "StalenessLimits",
+    "adjust_quotas",
+    "apply_overrides",
+    "asof",
+    "daily_prices",
+    "merge_observations",
+]
+
+CARRIED_AFTER = 45
+"""Age in days beyond which a mark is reported as ``carried``."""
+
+_NAT = np.datetime64("NaT", "D")
+
+
+@dataclass(frozen=True, eq=False)
+class AsOf:
+    """Prices as of some dates: one row per series, one column per date.
+
+    Attributes
+    ----------
+    asked
+        The dates asked for, [n_dates].
+    price
+        The price, NaN where no observation is dated on or before the date. A stale one is filled in.
+    date
+        The observation's date, NaT where there is none.
+    stale
+        Whether an observation was found, but none within its age limit.
+    age
+        Days from the observation to the date asked for, NaN where there is none.
+    mark
+        Whether the observation is a mark.
+    """
+
+    asked: DateArray
+    price: FloatArray
+    date: DateArray
+    stale: BoolArray
+    age: FloatArray
+    mark: BoolArray
+
+    @property
+    def found(self) -> BoolArray:
+        """Whether any observation, stale or not, is dated on or before the date."""
+        return ~np.isnat(self.date)
+
+    @property
+    def carried(self) -> BoolArray:
+        """Whether the price is a mark older than `CARRIED_AFTER` days."""
+        return self.mark & (self.age > CARRIED_AFTER)
+
+
+def asof(obs: Observations, dates: DatesLike) -> AsOf:
+    """Return every series' price as of every one of ``dates`` (in any order).
+
+    It is the last observation dated on or before the date that is within its own age limit; failing
+    that the last one of any age, marked stale; failing that nothing.
+
+    Raises
+    ------
+    UsageError
+        If a date is null.
+    """
+    asked = np.atleast_1d(as_days(dates))
+    if np.isnat(asked).any():
+        raise UsageError("A date to ask for is null", hint="Pass dates only.")
+    shape = (len(obs.keys), len(asked))
+    code = np.repeat(np.arange(shape[0]), shape[1])
+    day = np.tile(asked.astype(np.int64), shape[0])
+    index, stale = obs.locate(code, day)
+    date = _take(obs.date, index, _NAT)
+    age = np.where(index >= 0, day - date.astype(np.int64), np.nan)
+    return AsOf(
+        asked=asked,
+        price=_take(obs.price, index, np.float64(np.nan)).reshape(shape),
+        date=date.reshape(shape),
+        stale=stale.reshape(shape),
+        age=age.reshape(shape),
+        mark=_take(obs.mark, index, np.bool_(False)).reshape(shape),
+    )
+
+
+def daily_prices(obs: Observations, start: DateLike, end: DateLike) -> pd.DataFrame:
+    """Return one row per series and calendar day, as of each day.
+
+    A series' rows run from ``start``, or its first observation if that is later, to ``end``.
+
+    Returns
+    -------
+    DataFrame
+        Sorted by ``Asset``, ``Date``. ``Date``; ``Asset``; ``Last_Price`` in local currency, null when
+        stale; ``Price_Date`` of the observation; ``Status``: ``ok``, ``stale``, or ``carried`` for a
+        mark older than `CARRIED_AFTER` days.
+
+    Raises
+    ------
+    UsageError
+        If ``end`` is before ``start``.
+    """
+    first_day, last_day = as_date(start), as_date(end)
+    if last_day < first_day:
+        raise UsageError(f"The end {last_day} is before the start {first_day}", hint="Swap the dates.")
+    begin, stop = (int(np.datetime64(d, "D").astype(np.int64)) for d in (first_day, last_day))
+
+    # Each observation is the last one from its own day until the day before its series' next.
+    rank = np.argsort(np.argsort(obs.keys, kind="stable"))
+    rows = np.argsort(rank[obs.code], kind="stable")
+    code, since = obs.code[rows], obs.day[rows]
+    until = np.where(np.diff(code, append=-1) == 0, np.roll(since, -1) - 1, stop)
+    since, until = np.maximum(since, begin), np.minimum(until, stop)
+    length = np.maximum(until - since + 1, 0)
+    day = np.arange(length.sum()) + np.repeat(since - (np.cumsum(length) - length), length)
+    last = np.repeat(rows, length)
+    code = obs.code[last]
+
+    index, stale = obs.settle(last, code.astype(np.int64), day)
+    price_date = obs.date[index]
+    carried = obs.mark[index] & (day - price_date.astype(np.int64) > CARRIED_AFTER)
+    status = np.where(stale, 1, np.where(carried, 2, 0))
+    # Taking from a short Series keeps the strings in pandas' own representation, never as objects.
+    names = pd.Series(obs.keys, dtype=str)
+    return pd.DataFrame(
+        {
+            "Date": day.astype("datetime64[D]").astype("datetime64[us]"),
+            "Asset": names.take(code).array,
+            "Last_Price": np.where(stale, np.nan, obs.price[index]),
+            "Price_Date": price_date.astype("datetime64[us]"),
+            "Status": pd.Series(["ok", "stale", "carried"], dtype=str).take(status).array,
+        }
+    )
+
+
+def adjust_quotas(obs: Observations, events: pd.DataFrame, until: DateLike) -> Observations:
+    """Return ``obs`` with fund quotas stated on the basis of the date ``until``.
+
+    A fund that returns capital lowers its quota without cancelling units. With events e of ratio a_e
+    (gross amount / net assets before) on d_e, an observation dated t becomes
+
+        Q_adj(t) = Q(t) × Π (1 − a_e)  over  t < d_e <= until
+
+    so that returns on the adjusted quotas are total returns, and a quota that no event follows is
+    left as quoted. Funds that ``obs`` does not have are ignored.
+
+    Parameters
+    ----------
+    events
+        ``Fund``, ``Event_Date``, ``Ratio`` (fraction, 0 <= Ratio < 1), as in ``quota_adjustments``.
+
+    Raises
+    ------
+    SchemaError
+        If a column is missing, a cell is null or not a ratio, or a fund's date occurs twice.
+    """
+    names, days, ratios = _checked(events, "quota_adjustments", ("Fund", "Event_Date", "Ratio"))
+    _refuse(
+        "quota_adjustments",
+        "Ratio",
+        ratios[~((ratios >= 0) & (ratios < 1))],
+        "not a fraction from 0 up to, without, 1",
+        "A ratio is gross amount / net assets before: write 5 % as 0.05.",
+    )
+    codes = obs.codes(names)
+    due = (codes >= 0) & (days <= np.datetime64(as_date(until), "D"))
+    codes, days, keep = codes[due], days[due], 1 - ratios[due]
+    # A fund's quotas before an event are one contiguous slice: the loop is over events, not rows.
+    start = np.searchsorted(obs.code, codes)
+    stop = np.searchsorted(obs.order, sort_key(codes, days.astype(np.int64)))
+    price = obs.price.copy()
+    for low, high, factor in zip(start, stop, keep, strict=True):
+        price[low:high] *= factor
+    return replace(obs, price=price)
+
+
+def apply_overrides(
+    obs: Observations, overrides: pd.DataFrame, *, limits: StalenessLimits = DEFAULT_LIMITS
+) -> Observations:
+    """Return ``obs`` with a caller's own prices in place of the stored ones.
+
+    For each series named, all stored observations from its first to its last override date, both
+    included, give way to the overrides; each of these carries up to the next one, however far. It
+    otherwise keeps the age limit of the observation it stands in for (the last one at or before its
+    date, or the series' first; the traded limit if there is none). Series ``obs`` does not have are
+    ignored.
+
+    Parameters
+    ----------
+    overrides
+        ``Date``, ``Asset``, ``Last_Price`` in the series' local currency.
+
+    Raises
+    ------
+    SchemaError
+        If a column is missing, a cell is null, a price not positive and finite, or a (Date, Asset)
+        occurs twice.
+    """
+    names, days, prices = _checked(overrides, "price_overrides", ("Asset", "Date", "Last_Price"))
+    _refuse(
+        "price_overrides",
+        "Last_Price",
+        prices[~(np.isfinite(prices) & (prices > 0))],
+        "not positive and finite",
+        "Leave out the rows without a price.",
+    )
+    codes = obs.codes(names)
+    sort = np.lexsort((days, codes))
+    sort = sort[codes[sort] >= 0]
+    code, day, price = codes[sort].astype(np.int32), days[sort], prices[sort]
+    if not len(code):
+        return obs
+
+    ends = np.append(code[1:] != code[:-1], True)
+    starts = np.append(True, ends[:-1])
+    order = sort_key(code, day.astype(np.int64))
+    inside = np.zeros(len(obs) + 1, dtype=np.int64)
+    np.add.at(inside, np.searchsorted(obs.order, order[starts], side="left"), 1)
+    np.add.at(inside, np.searchsorted(obs.order, order[ends], side="right"), -1)
+    stays = np.cumsum(inside[:-1]) == 0
+
+    limit = np.full(len(code), limits.days("traded"))
+    mark = np.zeros(len(code), dtype=bool)
+    last = np.searchsorted(obs.order, order, side="right") - 1
+    for candidate in (last + 1, last):  # the series' first observation, unless there is an earlier one
+        at = np.flatnonzero((candidate >= 0) & (candidate < len(obs)))
+        at = at[obs.code[candidate[at]] == code[at]]
+        limit[at], mark[at] = obs.limit[candidate[at]], obs.mark[candidate[at]]
+    to_next = np.append(np.diff(day.astype(np.int64)), 0)
+    limit = np.maximum(limit, np.where(ends, 0, to_next))
+    return Observations.from_rows(
+        obs.keys,
+        np.concatenate([obs.code[stays], code]),
+        np.concatenate([obs.date[stays], day]),
+        np.concatenate([obs.price[stays], price]),
+        np.concatenate([obs.limit[stays], limit]),
+        np.concatenate([obs.mark[stays], mark]),
+    )
+
+
+def _take(values: NDArray[Any], index: IntArray, missing: object) -> NDArray[Any]:
+    """``values[index]``, with ``missing`` where the index is -1."""
+    return np.append(values, np.array([missing], dtype=values.dtype))[index]
+
+
+def _checked(
+    frame: pd.DataFrame, table: str, columns: tuple[str, str, str]
+) -> tuple[NDArray[np.object_], DateArray, FloatArray]:
+    """Return the (name, date, number) columns of a small hand-kept table, or say what is wrong with it."""
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise SchemaError(
+            f"{table}: missing {sample(missing)}; it has {sample(frame.columns, 10)}",
+            hint=f"The columns are {', '.join(columns)}.",
+        )
+    for column in columns:
+        empty = frame.index[frame[column].isna()]
+        _refuse(table, column, empty, "null, at rows", "Fill them in or leave the rows out.")
+    name, date, number = (frame[column] for column in columns)
+    names = name.astype(str).str.strip().str.lower().to_numpy(dtype=object)
+    numbers = pd.to_numeric(number, errors="coerce")
+    _refuse(
+        table,
+        columns[2],
+        number[numbers.isna()],
+        "not a number",
+        "Write it with a decimal point and without a unit.",
+    )
+    days = as_days(date)
+    again = pd.DataFrame({"name": names, "day": days.astype("datetime64[us]")}).duplicated()
+    twice = [f"{name} {day}" for name, day in zip(names[again], days[again], strict=True)]
+    _refuse(table, f"({columns[0]}, {columns[1]})", twice, "repeated", "Keep one row for each.")
+    return names, days, numbers.to_numpy(dtype=np.float64)
+
+
+def _refuse(table: str, column: str, wrong: Collection[Any] | NDArray[Any], what: str, hint: str) -> None:
+    if len(wrong):
+        cells = [value.item() if isinstance(value, np.generic) else value for value in wrong]
+        raise SchemaError(f"{table}: {column}: {len(cells)} {what}: {sample(cells)}", hint=hint)

@@ -1,0 +1,296 @@
+"""From the lake's tables to the market's arrays: which tables, which columns, which dates.
+
+Only windows are read: of each price table the days before each date asked for, as many as the
+table's age limit. A series that no window answers for is looked up in the whole history, which
+tells a stale price from a missing one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from luxor_pipelines.errors import DataError, SchemaError, sample
+from luxor_pipelines.lake.cache import TableCache
+from luxor_pipelines.lake.parquet import Where
+from luxor_pipelines.lake.schema import arrow_to_frame
+from luxor_pipelines.market import currency as fx
+from luxor_pipelines.market.calendars import HolidayCalendar
+from luxor_pipelines.market.prices import (
+    NO_LIMIT,
+    SOURCES,
+    Observations,
+    Source,
+    StalenessLimits,
+    adjust_quotas,
+    asof,
+    merge_observations,
+)
+
+__all__ = ["NO_SERIES", "MarketData", "price_keys"]
+
+logger = logging.getLogger(__name__)
+
+TICKER_GROUPS = ("vc", "luxor")
+"""Groups whose price key is the house ticker even where there is a Bloomberg one."""
+
+NO_SERIES = ""
+"""The price key of an asset that names no series: nothing is ever looked up for it."""
+
+Rows = tuple[Source, np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]
+
+
+def price_keys(assets: pd.DataFrame) -> pd.Series:
+    """The price key of each row of ``assets``: null where the row names no series.
+
+    ``Ticker`` for the groups ``vc`` and ``luxor``; else ``Ticker_BBG``, else ``Ticker``.
+    """
+    ticker, bloomberg, group = (_text(assets, name) for name in ("Ticker", "Ticker_BBG", "Group"))
+    return bloomberg.where(bloomberg.notna() & ~group.isin(TICKER_GROUPS), ticker).rename("Price_Key")
+
+
+def _text(frame: pd.DataFrame, name: str) -> pd.Series:
+    if name not in frame.columns:
+        return pd.Series(pd.NA, index=frame.index, dtype="string")
+    text = frame[name].astype("string").str.strip().str.lower()
+    return text.mask(text == "")
+
+
+class MarketData:
+    """Assets, prices, rates and holidays of one lake, through its `TableCache`."""
+
+    def __init__(self, cache: TableCache, directory: str, limits: StalenessLimits) -> None:
+        self._cache = cache
+        self._directory = directory
+        self.limits = limits
+
+    # --- reference data ---------------------------------------------------------------------
+
+    def assets(self) -> pd.DataFrame:
+        """The asset master with its ``Price_Key``: one row a ``Key``, text trimmed and lower case.
+
+        A row without a ``Key`` gets ``<Asset>_<Ticker>``; one that has none of it cannot be named
+        and is left out, as are later rows of a repeated key; both are logged.
+
+        Raises
+        ------
+        TableNotFoundError, SchemaError
+        DataError
+            The table is empty.
+        """
+        frame = arrow_to_frame(self._cache.scan("assets", self._directory, drop=("Last_Updated",)))
+        if "Key" not in frame.columns:
+            raise SchemaError(
+                f"Table assets has no column 'Key'; it has {sample(frame.columns, 10)}.",
+                hint="Export the asset master again, with its Key column.",
+            )
+        key = _text(frame, "Key")
+        key = key.fillna(_text(frame, "Asset").str.cat(_text(frame, "Ticker"), sep="_"))
+        frame = frame.assign(Key=key, Location=_text(frame, "Location"), Type=_text(frame, "Type"))
+        frame["Price_Key"] = price_keys(frame)
+        nameless, repeated = key.isna(), key.notna() & key.duplicated()
+        if nameless.any():
+            logger.warning("assets: %d rows have no Key and are left out", int(nameless.sum()))
+        if repeated.any():
+            logger.warning("assets: repeated keys, the first row counts: %s", sample(key[repeated]))
+        frame = frame[~nameless & ~repeated].reset_index(drop=True)
+        if frame.empty:
+            raise DataError("Table assets has no rows with a Key.", hint="Export the asset master again.")
+        return frame
+
+    def series_currency(self) -> dict[str, str]:
+        """The currency of each price series that has one; see `market.currency.series_currency`."""
+        if self._cache.snapshot("assets", self._directory) is None:
+            return dict(fx.KNOWN_SERIES)
+        known, conflicts = fx.series_currency(self.assets())
+        if conflicts:
+            logger.warning("assets: locations disagree on the currency of %s", sample(conflicts))
+        return known
+
+    def holidays(self) -> HolidayCalendar:
+        """The firm's own holidays, or the exchanges' where the lake has none of its own.
+
+        Raises
+        ------
+        TableNotFoundError
+            The lake has neither ``holidays`` nor ``holidays_exchange``.
+        """
+        own = self._cache.snapshot("holidays", self._directory) is not None
+        table = "holidays" if own else "holidays_exchange"
+        frame = self._cache.scan(table, self._directory, ("Date", "Location"))
+        return HolidayCalendar.from_frame(arrow_to_frame(frame))
+
+    # --- prices -----------------------------------------------------------------------------
+
+    def observations(
+        self,
+        keys: Iterable[str],
+        dates: Sequence[date],
+        *,
+        span: tuple[date, date] | None = None,
+    ) -> Observations:
+        """Everything needed to price ``keys`` as of ``dates``, and on every day of ``span``.
+
+        Parameters
+        ----------
+        keys
+            Price keys, in lower case.
+        dates
+            Dates that will be asked for as of.
+        span
+            A first and last date between which all observations are wanted as well.
+        """
+        names = np.array(sorted(set(keys)), dtype=object)
+        sources = [s for s in SOURCES if self._cache.snapshot(s.table, self._directory) is not None]
+        own = [source for source in sources if not source.fallback]
+        fallback = [source for source in sources if source.fallback]
+        asked = list(dates) if span is None else [*dates, span[0]]
+
+        rows = [part for source in own for part in self._windows(source, names, dates, span)]
+        found = self._merge(names, rows)
+        priced = asof(found, np.array(asked, dtype="datetime64[D]"))
+        again = ~(priced.found & ~priced.stale).all(axis=1) & (names != NO_SERIES)
+        if again.any():
+            # The windows' rows of these series give way to all of theirs.
+            rows = [(source, np.where(again[codes], -1, codes), days, prices) for source, codes, days, prices in rows]
+            for source in [*own, *fallback]:
+                rows += self._rows(source, names, [self._among(source, names[again])])
+            found = self._merge(names, rows)
+        return found
+
+    def adjusted(self, obs: Observations, until: date) -> Observations:
+        """``obs`` with fund quotas on the basis of ``until``, net of the capital they have returned.
+
+        The events are those of the table ``quota_adjustments``, where the lake has one.
+        """
+        if self._cache.snapshot("quota_adjustments", self._directory) is None:
+            return obs
+        types = {"date": ["Event_Date"], "float": ["Ratio"]}
+        events = self._cache.scan("quota_adjustments", self._directory, overrides=types)
+        return adjust_quotas(obs, arrow_to_frame(events), until)
+
+    def _merge(self, names: np.ndarray[Any, Any], rows: Sequence[Rows]) -> Observations:
+        return merge_observations(names, rows, limits=self.limits)
+
+    def _windows(
+        self, source: Source, names: np.ndarray[Any, Any], dates: Sequence[date], span: tuple[date, date] | None
+    ) -> list[Rows]:
+        limit = self.limits.days(source.kind)
+        wanted = [(day, day) for day in dates] + ([span] if span else [])
+        if limit == NO_LIMIT:
+            spans: list[tuple[Any, Any]] = [(None, _last_instant(max(end for _, end in wanted)))]
+        else:
+            spans = _joined([(start - timedelta(days=limit), end) for start, end in wanted])
+        where = [Where("Date", tuple(spans))]
+        if len(names) <= _FEW:
+            where.append(self._among(source, names))
+        return self._rows(source, names, where)
+
+    def _among(self, source: Source, names: np.ndarray[Any, Any]) -> Where:
+        return Where(self._columns(source)[0], values=tuple(names))
+
+    def _columns(self, source: Source) -> tuple[str, str]:
+        return source.columns_in(self._cache.schema(source.table, self._directory).names)
+
+    def _rows(self, source: Source, names: np.ndarray[Any, Any], where: Sequence[Where]) -> list[Rows]:
+        key, price = self._columns(source)
+        table = self._cache.scan(
+            source.table, self._directory, ("Date", key, price), tuple(where),
+            dictionary=(key,), overrides={"date": ["Date"], "float": [price]},
+        )  # fmt: skip
+        return [
+            (
+                source,
+                _codes(table[key], names),
+                table["Date"].to_numpy().astype("datetime64[D]"),
+                table[price].to_numpy(),
+            )
+        ]
+
+    # --- rates ------------------------------------------------------------------------------
+
+    @staticmethod
+    def rate_keys(currencies: Iterable[str | None], usdbrl_ticker: str) -> list[str]:
+        """The series that rates between ``currencies`` are made of."""
+        wanted = {iso for iso in currencies if iso is not None and iso != "local"}
+        return sorted({key for iso in wanted for key in fx.rate_series(iso, usdbrl_ticker)})
+
+    def rate_observations(
+        self, obs: Observations, currencies: Iterable[str | None], dates: Sequence[date], usdbrl_ticker: str
+    ) -> Observations:
+        """Where the rates as of ``dates`` are: ``obs``, or the rate series' whole history.
+
+        Where the clean BRL series begins and ends, and so where spot extends it, can only be told
+        from the whole of it. That is read when one of the dates is not plainly inside: when there is
+        no clean value before it, or spot has a newer one and no later clean value has been read.
+        """
+        wanted = set(currencies)
+        chain = fx.rate_series("brl", usdbrl_ticker)
+        if "brl" not in wanted or len(chain) == 1:
+            return obs
+        days = np.array(dates, dtype="datetime64[D]")
+        clean, spot = (np.append(np.datetime64("NaT", "D"), obs.series(key)[0]) for key in chain)
+        at, at_spot = (np.searchsorted(known[1:], days, side="right") for known in (clean, spot))
+        last = at == len(clean) - 1
+        if ((at == 0) | (last & (spot[at_spot] > clean[at]))).any():
+            return self.history(self.rate_keys(wanted, usdbrl_ticker))
+        return obs
+
+    def history(self, keys: Iterable[str]) -> Observations:
+        """All observations of a few series."""
+        names = np.array(sorted(set(keys)), dtype=object)
+        rows: list[Rows] = []
+        for source in SOURCES:
+            if self._cache.snapshot(source.table, self._directory) is not None:
+                rows += self._rows(source, names, [self._among(source, names)])
+        return self._merge(names, rows)
+
+    # --- the latest price -------------------------------------------------------------------
+
+    def latest(self) -> Mapping[str, tuple[date, float]]:
+        """Date and price of each series in ``px_last``, the table of current prices; {} without one."""
+        if self._cache.snapshot("px_last", self._directory) is None:
+            return {}
+        frame = arrow_to_frame(self._cache.scan("px_last", self._directory, ("Key", "px_last", "last_update_dt")))
+        frame = frame[(frame["px_last"] > 0) & np.isfinite(frame["px_last"])].dropna()
+        frame = frame.sort_values("last_update_dt").drop_duplicates("Key", keep="last")
+        days = frame["last_update_dt"].dt.date
+        return {key: (day, price) for key, day, price in zip(frame["Key"], days, frame["px_last"], strict=True)}
+
+
+_FEW = 500
+"""Up to so many series a read is narrowed to them; beyond, sorting them out afterwards is quicker."""
+
+
+def _codes(column: pa.ChunkedArray, names: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The position in ``names`` of each key, -1 for others; through the dictionary, not the rows."""
+    targets = pa.array(names, pa.string())
+    pieces = []
+    for chunk in column.chunks:
+        encoded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
+        position = pc.fill_null(pc.index_in(encoded.dictionary.cast(pa.string()), value_set=targets), -1).to_numpy()
+        indices = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+        pieces.append(np.append(position, -1)[indices])  # a null key's index is -1: the appended one
+    return np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int64)
+
+
+def _joined(spans: Iterable[tuple[date, date]]) -> list[tuple[datetime, datetime]]:
+    """Overlapping spans as one, with their last instant."""
+    joined: list[list[date]] = []
+    for start, end in sorted(spans):
+        if joined and start <= joined[-1][1]:
+            joined[-1][1] = max(joined[-1][1], end)
+        else:
+            joined.append([start, end])
+    return [(datetime.combine(start, time.min), _last_instant(end)) for start, end in joined]
+
+
+def _last_instant(day: date) -> datetime:
+    return datetime.combine(day, time.max)

@@ -1,0 +1,141 @@
+"""Each month's mtd, qtr, ytd, 12m, 24m and 36m return of every asset, in local currency, USD and BRL."""
+
+from __future__ import annotations
+
+import logging
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+
+from luxor_pipelines.errors import UsageError
+from luxor_pipelines.ingest import incremental_load
+from luxor_pipelines.lake.schema import Column, TableSchema
+from luxor_pipelines.market.periods import PERIODS, DateLike, as_date, base_date, month_end
+from luxor_pipelines.market_data import NO_SERIES
+from luxor_pipelines.pipelines import PipelineResult
+from luxor_pipelines.pricing import returns_over
+
+if TYPE_CHECKING:
+    from luxor_pipelines.query import LuxorQuery
+
+__all__ = ["CURRENCIES", "SCHEMA", "get_returns", "run"]
+
+logger = logging.getLogger(__name__)
+
+CURRENCIES = ("local", "usd", "brl")
+
+SCHEMA = TableSchema(
+    name="hist_returns",
+    version=1,
+    columns=(
+        Column("Date", "date", nullable=False),
+        Column("Key", "text", nullable=False),
+        Column("Currency", "text", nullable=False),
+        Column("Period", "text", nullable=False),
+        Column("Price_Key", "text"),
+        Column("Local_Currency", "text"),
+        Column("Return", "number"),
+        Column("Status", "text", nullable=False),
+        Column("Base_Date", "date"),
+        Column("End_Date", "date"),
+        Column("Base_Price", "number"),
+        Column("End_Price", "number"),
+    ),
+    key=("Date", "Key", "Currency", "Period"),
+    partition="month",
+)
+"""One row per month, asset, currency and period; partitioned by month, so that a run writes one file.
+
+``Return`` is a fraction, cumulative; ``Base_Date`` and ``End_Date`` are the observations' dates;
+prices are in ``Currency``, amortization-adjusted. ``Status`` is one of `market.returns.STATUSES`.
+"""
+
+
+def run(
+    ref_date: DateLike | None = None,
+    *,
+    lq: LuxorQuery | None = None,
+    now: datetime | None = None,
+    usdbrl_ticker: str = "bmfxclco curncy",
+) -> PipelineResult:
+    """Compute one month's returns and load them into ``hist_returns``.
+
+    Rerunning a month replaces its rows where they have changed and touches no other month.
+
+    Parameters
+    ----------
+    ref_date
+        A date of the month wanted; default the last month that has ended in São Paulo.
+    lq
+        The lake; default the one the environment names.
+    now
+        The time it is, for "today"; default the clock's.
+    usdbrl_ticker
+        The series of BRL per USD.
+
+    Raises
+    ------
+    UsageError
+        The month has not ended yet.
+    DataError
+        ``assets`` is empty.
+    SchemaError
+        A stored ``hist_returns`` has other columns; it is not touched.
+    """
+    if lq is None:
+        from luxor_pipelines.query import LuxorQuery
+
+        lq = LuxorQuery()
+    today = lq.today() if now is None else now.astimezone(ZoneInfo("America/Sao_Paulo")).date()
+    if ref_date is None:
+        ref_date = today.replace(day=1) - timedelta(days=1)
+    ref_date = lq.get_month_end(ref_date)
+    if ref_date >= today:
+        raise UsageError(
+            f"The month of {ref_date} has not ended yet (today is {today} in São Paulo).",
+            hint=f"The latest month that can be run is {today.replace(day=1) - timedelta(days=1)}.",
+        )
+
+    logger.info("hist_returns for %s", ref_date)
+    returns_data = get_returns(lq, ref_date, usdbrl_ticker=usdbrl_ticker)
+    load = incremental_load(lq, "hist_returns", returns_data, normalize_columns=True, schema=SCHEMA)
+    statuses = returns_data["Status"].value_counts().to_dict()
+    logger.info("hist_returns for %s: %s", ref_date, load)
+    return PipelineResult(
+        loads=(load,),
+        rows=len(returns_data),
+        details={"ref_date": ref_date.isoformat(), "statuses": {str(k): int(v) for k, v in statuses.items()}},
+    )
+
+
+def get_returns(lq: LuxorQuery, ref_date: DateLike, *, usdbrl_ticker: str = "bmfxclco curncy") -> pd.DataFrame:
+    """One month's returns of every asset of ``assets``: the columns of `SCHEMA`, nothing written.
+
+    Every asset has a row for every currency and period, whether or not a return can be stated.
+    """
+    ref: date = month_end(as_date(ref_date))
+    market = lq.market
+    assets = market.assets()
+    bases = [base_date(ref, period) for period in PERIODS]
+    # An asset that names no series is one without observations.
+    price_key = assets["Price_Key"].fillna(NO_SERIES).to_numpy(dtype=object)
+    keys, series = np.unique(price_key.astype(str), return_inverse=True)
+    found = returns_over(market, keys.tolist(), ref, bases, CURRENCIES, usdbrl_ticker)
+
+    # Each series is computed once; the assets that share it take its rows.
+    known = market.series_currency()
+    local = np.array([known.get(key) for key in price_key], dtype=object)
+    frames = []
+    for currency in CURRENCIES:
+        frame = found[currency].take(series).to_frame(price_key, PERIODS)
+        frame.insert(0, "Currency", currency)
+        frame.insert(0, "Key", np.repeat(assets["Key"].to_numpy(dtype=object), len(PERIODS)))
+        frame["Local_Currency"] = np.repeat(local, len(PERIODS))
+        frames.append(frame)
+    table = pd.concat(frames, ignore_index=True)
+    table.insert(0, "Date", pd.Timestamp(ref).as_unit("us"))
+    table["Price_Key"] = table["Price_Key"].mask(table["Price_Key"] == NO_SERIES)
+    return table[[column.name for column in SCHEMA.columns]]

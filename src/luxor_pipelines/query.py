@@ -1,0 +1,577 @@
+"""`LuxorQuery`: the readers' one door to the lake. Thin: it delegates to ``lake`` and ``market``."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any, Literal
+from zoneinfo import ZoneInfo
+
+from luxor_pipelines.errors import SchemaError, UnknownAssetError, UsageError, sample
+from luxor_pipelines.lake.cache import TableCache
+from luxor_pipelines.lake.storage import Storage, connect
+from luxor_pipelines.lake.table import DIRECTORY, Table, list_tables
+from luxor_pipelines.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from luxor_pipelines.lake.parquet import Where
+    from luxor_pipelines.market.periods import DateLike
+    from luxor_pipelines.market.prices import Observations
+    from luxor_pipelines.market_data import MarketData
+
+__all__ = ["LuxorQuery"]
+
+logger = logging.getLogger(__name__)
+
+USDBRL = "bmfxclco curncy"
+_SAO_PAULO = "America/Sao_Paulo"
+
+
+class LuxorQuery:
+    """The lake, for reading: tables, prices, returns, calendars.
+
+    What has been read is kept by version and served again, so that everything computed from one
+    object agrees; `update` looks for changes made elsewhere. Frames that are handed out are the
+    caller's own: changing one changes nothing here.
+
+    Parameters
+    ----------
+    blob_directory
+        The folder of the tables.
+    adls_connection_string
+        An Azure storage connection string.
+    container_name
+        The container it is for; default ``LUXOR_CONTAINER`` or ``luxorasap``.
+    lake
+        An fsspec URL (``abfss://container@account.dfs.core.windows.net``, ``file:///…``,
+        ``memory://…``) or a local folder. Arguments win over ``LUXOR_LAKE_URL``, which wins over
+        ``AZURE_STORAGE_CONNECTION_STRING``.
+    settings
+        Default: from the environment.
+    clock
+        Says what time it is, as a datetime with a time zone; default the system's clock.
+
+    Raises
+    ------
+    ConfigurationError
+        No lake is named, or what is named cannot be one.
+
+    Examples
+    --------
+    >>> lq = LuxorQuery(lake="file:///data/lake")  # doctest: +SKIP
+    >>> lq.get_hist_returns("2026-10-31", currency="brl", wide=True)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        blob_directory: str = DIRECTORY,
+        adls_connection_string: str | None = None,
+        container_name: str | None = None,
+        *,
+        lake: str | None = None,
+        settings: Settings | None = None,
+        clock: Callable[[], datetime] | None = None,
+    ) -> None:
+        self.settings = settings or Settings.from_env()
+        self.storage: Storage = connect(
+            lake, connection_string=adls_connection_string, container=container_name, settings=self.settings
+        )
+        self.blob_directory = blob_directory
+        self._clock = clock or (lambda: datetime.now(UTC))
+        self._cache = TableCache(self.storage, self.settings.cache_bytes)
+
+    def __repr__(self) -> str:
+        return f"LuxorQuery({self.storage.url!r}, blob_directory={self.blob_directory!r})"
+
+    # --- the clock --------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """The current time, UTC."""
+        return self._clock().astimezone(UTC)
+
+    def today(self) -> date:
+        """The current date in São Paulo."""
+        return self.now().astimezone(ZoneInfo(_SAO_PAULO)).date()
+
+    # --- tables -----------------------------------------------------------------------------
+
+    def table_exists(self, table_name: str, blob_directory: str | None = None) -> bool:
+        """Whether the lake has the table now. An error is raised, never answered with False."""
+        return Table(self.storage, table_name, blob_directory or self.blob_directory).find() is not None
+
+    def list_tables(self) -> list[str]:
+        """The names of the tables, sorted."""
+        return list_tables(self.storage, self.blob_directory)
+
+    def get_table(
+        self,
+        table_name: str,
+        index: bool = False,
+        index_name: str = "index",
+        dtypes_override: Mapping[str, Any] | None = None,
+        force_reload: bool = False,
+        drop_last_updated_columns: bool = True,
+        auto_convert_mapped_types: bool = True,
+        *,
+        columns: Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """A table as a frame with typed columns.
+
+        Parameters
+        ----------
+        index, index_name
+            Whether to make the column ``index_name`` the index.
+        dtypes_override
+            Types for columns of a legacy text table beyond those known by name:
+            ``{"float": […], "date": […], "bool": […], "str_nan_format": […]}``.
+        force_reload
+            Look at the lake again even if the table has been read.
+        drop_last_updated_columns
+            Leave ``Last_Updated`` out.
+        auto_convert_mapped_types
+            False returns a legacy text table's columns as the text they are.
+        columns
+            Only these columns, in this order; no others are read.
+        where
+            Only rows that meet all conditions: column → a value, a list of values, or a tuple
+            ``(first, last)``, both included, None for an open end. Dates may be ISO text.
+
+        Raises
+        ------
+        TableNotFoundError
+        SchemaError
+            A column that is not there, or a cell that is not of its column's type.
+        CorruptFileError
+        """
+        from luxor_pipelines.lake.schema import LAST_UPDATED, arrow_to_frame
+
+        if force_reload:
+            self.forget(table_name)
+        data = self._cache.scan(
+            table_name,
+            self.blob_directory,
+            columns,
+            self._conditions(table_name, where or {}),
+            overrides=dtypes_override,
+            drop=(LAST_UPDATED,) if drop_last_updated_columns else (),
+            raw=not auto_convert_mapped_types,
+        )
+        frame = arrow_to_frame(data)
+        if index:
+            if index_name not in frame.columns:
+                raise SchemaError(
+                    f"Table {table_name} has no column {index_name!r} to be the index; it has "
+                    f"{sample(frame.columns, 20)}.",
+                    hint="Name one of its columns in index_name.",
+                )
+            frame = frame.set_index(index_name)
+        return frame
+
+    def update(self, update_attempts_limit: int = 8) -> list[str]:
+        """Look for tables changed in the lake since they were read, and name them.
+
+        They are read again when next asked for. ``update_attempts_limit`` is kept for familiarity:
+        retries are the storage client's (``LUXOR_RETRIES``), and a failure is raised.
+        """
+        del update_attempts_limit
+        return self._cache.update()
+
+    def forget(self, table_name: str, blob_directory: str | None = None) -> None:
+        """Read the table afresh when it is next asked for; `incremental_load` says so after a load."""
+        self._cache.forget(table_name, blob_directory or self.blob_directory)
+
+    def versions(self) -> dict[str, str]:
+        """The version of each table that has been read through this object."""
+        return self._cache.versions()
+
+    def _conditions(self, table_name: str, where: Mapping[str, Any]) -> list[Where]:
+        if not where:
+            return []
+        from luxor_pipelines.lake.table import conditions
+
+        return conditions(self._cache.schema(table_name, self.blob_directory), table_name, where)
+
+    # --- assets and prices ------------------------------------------------------------------
+
+    @property
+    def market(self) -> MarketData:
+        """The lake's tables as the market's arrays."""
+        from luxor_pipelines.market.prices import StalenessLimits
+        from luxor_pipelines.market_data import MarketData
+
+        limits = StalenessLimits(self.settings.stale_traded, self.settings.stale_fund)
+        return MarketData(self._cache, self.blob_directory, limits)
+
+    def get_price_key(self, asset_key: str) -> str:
+        """The name of the price series of an asset.
+
+        Raises
+        ------
+        UnknownAssetError
+            No such ``Key`` in ``assets``, or the asset names no series.
+        """
+        assets = self.market.assets()
+        key = _plain(asset_key)
+        found = assets.loc[assets["Key"] == key, "Price_Key"]
+        if found.empty:
+            raise self._unknown(f"There is no asset {key!r}", key, assets["Key"])
+        if found.isna().any():
+            raise UnknownAssetError(f"Asset {key!r} has neither Ticker nor Ticker_BBG.", hint="Complete its row.")
+        return str(found.iloc[0])
+
+    def get_price(
+        self,
+        ticker: str,
+        px_date: DateLike | None = None,
+        *,
+        currency: str = "local",
+        usdbrl_ticker: str = USDBRL,
+    ) -> float:
+        """The price of a series as of a date; NaN where it has none that is recent enough.
+
+        Parameters
+        ----------
+        ticker
+            A price key.
+        px_date
+            Default today, when the latest price of ``px_last`` counts as well.
+        currency
+            ``local``, or the currency to convert to with the rate as of the date.
+
+        Raises
+        ------
+        UnknownAssetError
+            No price table has the series at all.
+        """
+        frame = self._prices_at([ticker], px_date, currency, usdbrl_ticker)
+        return float(frame["Last_Price"].iloc[0])
+
+    def get_prices(
+        self,
+        tickers: str | Iterable[str] | None = None,
+        recent_date: DateLike | None = None,
+        previous_date: DateLike | None = None,
+        period: str | None = None,
+        currency: str = "local",
+        usdbrl_ticker: str = USDBRL,
+        force_continuous_date_range: bool = True,
+        holiday_location: str = "all",
+        get_intraday_prices: bool = False,
+        force_month_end: bool = False,
+        price_overrides: pd.DataFrame | None = None,
+        *,
+        with_status: bool = False,
+    ) -> pd.DataFrame:
+        """Prices between two dates, both included.
+
+        Parameters
+        ----------
+        tickers
+            Price keys; default those of all assets.
+        recent_date, previous_date
+            Default today, and 30 days before; swapped if reversed.
+        period
+            ``mtd``, ``qtr``, ``ytd`` or ``<N>m``: sets ``previous_date`` to its base date.
+        currency
+            ``local``, or the currency to convert to, with each day's rate.
+        force_continuous_date_range
+            True: a row for every calendar day from the series' first price on, carried forward
+            within the age limit, null beyond it. False: only days that have an observation.
+        holiday_location
+            Kept for familiarity: prices are as of the day, so no day need be a business day.
+        get_intraday_prices
+            Extend a range that ends today with ``px_last``, where that is newer than the history.
+        force_month_end
+            Move the period's base date to its month's end.
+        price_overrides
+            ``Date``, ``Asset``, ``Last_Price`` in local currency, to use instead of the stored
+            prices from the first to the last override of each asset.
+        with_status
+            Add the columns ``Price_Date`` (of the observation) and ``Status`` (``ok``, ``stale``,
+            ``carried``, ``intraday``, ``no_fx``, ``missing_currency``).
+
+        Returns
+        -------
+        DataFrame
+            ``Date``, ``Asset``, ``Last_Price``, sorted by asset and date.
+        """
+        from luxor_pipelines.pricing import prices_between
+
+        del holiday_location
+        start, end = self._range(recent_date, previous_date, period, 30, force_month_end=force_month_end)
+        frame = prices_between(
+            self.market, self._keys(tickers), start, end, currency, usdbrl_ticker,
+            continuous=force_continuous_date_range,
+            today=self.today() if get_intraday_prices else None,
+            overrides=price_overrides,
+        )  # fmt: skip
+        return frame if with_status else frame[["Date", "Asset", "Last_Price"]]
+
+    def convert_currency(
+        self,
+        prices: pd.DataFrame,
+        price_currency: str | Mapping[str, str],
+        dest_currency: str,
+        usdbrl_ticker: str = USDBRL,
+        force_continuous_date_range: bool = True,
+        holiday_location: str = "all",
+        get_intraday_prices: bool = False,
+        force_month_end: bool = False,
+    ) -> pd.DataFrame:
+        """Convert a frame of ``Date, Asset, Last_Price`` with the rate as of each row's date.
+
+        Parameters
+        ----------
+        price_currency
+            The currency the prices are in, or a mapping of asset to currency.
+        dest_currency
+            The currency wanted; the same one returns the prices as they are.
+        force_continuous_date_range, holiday_location, get_intraday_prices, force_month_end
+            Kept for familiarity: rates are as of the row's date, whatever day that is.
+
+        Returns
+        -------
+        DataFrame
+            A new frame; ``Last_Price`` is null where there is no rate.
+        """
+        from luxor_pipelines.pricing import convert
+
+        del force_continuous_date_range, holiday_location, get_intraday_prices, force_month_end
+        return convert(self.market, prices, price_currency, dest_currency, usdbrl_ticker)
+
+    # --- returns ----------------------------------------------------------------------------
+
+    def get_pct_change(
+        self,
+        ticker: str,
+        recent_date: DateLike | None = None,
+        previous_date: DateLike | None = None,
+        period: str | None = None,
+        holiday_location: str = "all",
+        adjust_amortization: bool = True,
+        force_month_end: bool = False,
+    ) -> float:
+        """The return of one series in its own currency, a fraction; NaN where it cannot be stated.
+
+        The parameters are those of `get_pct_changes`, which also says why one is missing.
+
+        Raises
+        ------
+        UnknownAssetError
+            No price table has the series at all.
+        """
+        del holiday_location
+        start, end = self._range(recent_date, previous_date, period, 1, force_month_end=force_month_end)
+        frame = self._changes([_plain(ticker)], start, end, "local", USDBRL, adjust_amortization)
+        row = frame.iloc[0]
+        if row["Status"] == "no_end":
+            self._require_series(_plain(ticker))
+        if row["Status"] not in {"ok", "carried"}:
+            logger.warning("No return of %s from %s to %s: %s", ticker, start, end, row["Status"])
+        return float(row["Pct_Change"])
+
+    def get_pct_changes(
+        self,
+        tickers: str | Iterable[str] | None = None,
+        recent_date: DateLike | None = None,
+        previous_date: DateLike | None = None,
+        period: str | None = None,
+        currency: str = "local",
+        usdbrl_ticker: str = USDBRL,
+        adjust_amortization: bool = True,
+        force_month_end: bool = False,
+    ) -> pd.DataFrame:
+        """The returns of many series between two dates.
+
+        Parameters
+        ----------
+        tickers
+            Price keys; default those of all assets.
+        recent_date, previous_date
+            Default today, and the day before.
+        period
+            ``mtd``, ``qtr``, ``ytd`` or ``<N>m`` before ``recent_date``, instead of ``previous_date``.
+        currency
+            ``local``, or the currency to convert to.
+        adjust_amortization
+            Net fund quotas of capital returned (table ``quota_adjustments``, where there is one).
+        force_month_end
+            Move the period's base date to its month's end.
+
+        Returns
+        -------
+        DataFrame
+            One row for each series asked for, index ``Asset``: ``Pct_Change`` (a fraction, null where
+            it cannot be stated), ``Status`` (see `market.returns.STATUSES`), ``Base_Date``,
+            ``End_Date``, ``Base_Price``, ``End_Price``.
+        """
+        start, end = self._range(recent_date, previous_date, period, 1, force_month_end=force_month_end)
+        return self._changes(self._keys(tickers), start, end, currency, usdbrl_ticker, adjust_amortization)
+
+    def get_hist_returns(
+        self,
+        ref_date: DateLike | None = None,
+        currency: str | None = None,
+        *,
+        wide: bool = False,
+        with_status: bool = True,
+    ) -> pd.DataFrame:
+        """The stored returns of a month, as the pipeline ``hist_returns`` left them.
+
+        Parameters
+        ----------
+        ref_date
+            A date of the month; default the last month stored.
+        currency
+            ``local``, ``usd`` or ``brl``; default all of them, in wide form ``brl``.
+        wide
+            False: the stored rows, one for each asset, currency and period. True: one row an asset,
+            one column a period.
+        with_status
+            In wide form, add ``Status``: which periods are not plainly ``ok``, and why.
+
+        Raises
+        ------
+        TableNotFoundError
+        DataError
+            The month is not stored.
+        """
+        from luxor_pipelines.pricing import stored_returns
+
+        return stored_returns(self, ref_date, currency, wide=wide, with_status=with_status)
+
+    # --- dates ------------------------------------------------------------------------------
+
+    def get_month_end(self, ref_date: DateLike) -> date:
+        """The last calendar day of the date's month."""
+        from luxor_pipelines.market.periods import month_end
+
+        return month_end(ref_date)
+
+    def is_month_end(self, date: DateLike) -> bool:
+        """Whether the date is the last calendar day of its month."""
+        from luxor_pipelines.market.periods import is_month_end
+
+        return is_month_end(date)
+
+    def get_start_period_dt(
+        self,
+        ref_date: DateLike,
+        period: str,
+        force_bday: bool = False,
+        holiday_location: str = "all",
+        force_month_end: bool = False,
+    ) -> date:
+        """The base date of a period: the date whose closing price is the denominator.
+
+        ``force_bday`` moves it back to a business day of ``holiday_location``.
+
+        Raises
+        ------
+        InvalidPeriodError
+            Not ``mtd``, ``qtr``, ``ytd`` or ``<N>m``.
+        """
+        from luxor_pipelines.market.periods import base_date
+
+        base = base_date(ref_date, period, force_month_end=force_month_end)
+        return self.market.holidays().roll_back(base, holiday_location) if force_bday else base
+
+    def is_holiday(self, date: DateLike, location: str) -> bool:
+        """Whether the date is a holiday: of a location (``us``, ``bz``), of ``any`` or of ``all``."""
+        return self.market.holidays().is_holiday(date, location)
+
+    def get_bday_offset(self, date: DateLike, offset: int = 1, location: str = "bz") -> date:
+        """The ``offset``-th business day after the date; before it if negative; 0: itself or the one before."""
+        return self.market.holidays().business_day_offset(date, offset, location)
+
+    def get_bdays_count(
+        self,
+        recent_date: DateLike,
+        previous_date: DateLike,
+        location: str = "bz",
+        inclusive: Literal["neither", "both", "left", "right"] = "neither",
+    ) -> int:
+        """Business days between two dates, by default without either; 0 if the first is not later."""
+        return self.market.holidays().business_days_between(recent_date, previous_date, location, inclusive)
+
+    # --- helpers ----------------------------------------------------------------------------
+
+    def _range(
+        self,
+        recent_date: DateLike | None,
+        previous_date: DateLike | None,
+        period: str | None,
+        days_back: int,
+        *,
+        force_month_end: bool,
+    ) -> tuple[date, date]:
+        from datetime import timedelta
+
+        from luxor_pipelines.market.periods import as_date, base_date
+
+        if period is not None and previous_date is not None:
+            raise UsageError("Both period and previous_date are given.", hint="Give one of them.")
+        end = self.today() if recent_date is None else as_date(recent_date)
+        if period is not None:
+            return base_date(end, period, force_month_end=force_month_end), end
+        # "Yesterday" and "30 days ago" count from the date asked for, not from today.
+        start = end - timedelta(days=days_back) if previous_date is None else as_date(previous_date)
+        return min(start, end), max(start, end)
+
+    def _keys(self, tickers: str | Iterable[str] | None) -> list[str]:
+        if tickers is None:
+            return sorted(self.market.assets()["Price_Key"].dropna().unique())
+        if isinstance(tickers, str):
+            tickers = [tickers]
+        return list(dict.fromkeys(_plain(ticker) for ticker in tickers))
+
+    def _changes(
+        self, keys: list[str], start: date, end: date, currency: str, usdbrl_ticker: str, adjust: bool
+    ) -> pd.DataFrame:
+        from luxor_pipelines.pricing import changes
+
+        return changes(self.market, keys, start, end, currency, usdbrl_ticker, adjust=adjust, today=self.today())
+
+    def _prices_at(
+        self, tickers: list[str], px_date: DateLike | None, currency: str, usdbrl_ticker: str
+    ) -> pd.DataFrame:
+        from luxor_pipelines.market.periods import as_date
+        from luxor_pipelines.pricing import prices_between
+
+        day = self.today() if px_date is None else as_date(px_date)
+        keys = self._keys(tickers)
+        frame = prices_between(
+            self.market, keys, day, day, currency, usdbrl_ticker, continuous=True, today=self.today(), overrides=None
+        )
+        missing = [key for key in keys if key not in set(frame["Asset"])]
+        for key in missing:
+            self._require_series(key)
+        for asset, status in zip(frame["Asset"], frame["Status"], strict=True):
+            if status not in {"ok", "carried", "intraday"}:
+                logger.warning("No price of %s as of %s: %s", asset, day, status)
+        return frame if not missing else frame.reindex(range(len(keys)))
+
+    def _require_series(self, key: str) -> None:
+        data = self.market
+        history: Observations = data.history([key])
+        if len(history) or key in data.latest():
+            return
+        known = data.assets()["Price_Key"].dropna() if self.table_exists("assets") else []
+        raise self._unknown(f"No price table of {self.storage.url} has a series {key!r}", key, known)
+
+    @staticmethod
+    def _unknown(message: str, name: str, known: Iterable[str]) -> UnknownAssetError:
+        near = difflib.get_close_matches(name, list(known), n=3)
+        hint = f"Did you mean {sample(near)}?" if near else "Price keys are lower-case tickers, as in `assets`."
+        return UnknownAssetError(f"{message}.", hint=hint)
+
+
+def _plain(text: str) -> str:
+    if not isinstance(text, str):
+        raise UsageError(f"{text!r} is not a ticker.", hint="Give its text.")
+    return text.strip().lower()

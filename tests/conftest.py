@@ -1,0 +1,178 @@
+"""Lakes of every kind for tests: ``memory://``, a local folder, and a real Azurite server."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from luxor_pipelines.lake.storage import Storage, connect
+from luxor_pipelines.settings import Settings
+
+if TYPE_CHECKING:
+    from luxor_pipelines import LuxorQuery
+
+ROOT = Path(__file__).parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+# The well-known account of every Azurite; it opens nothing else.
+ACCOUNT = "devstoreaccount1"
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+for variable in [name for name in os.environ if name.startswith(("LUXOR_", "AZURE_"))]:
+    del os.environ[variable]  # no test may reach a lake that the developer's environment names
+
+
+@dataclass
+class Clock:
+    """A clock that stands where it was put."""
+
+    now: datetime = field(default_factory=lambda: datetime(2026, 11, 23, 18, 30, tzinfo=UTC))
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@dataclass(frozen=True)
+class Rig:
+    """One empty lake: what to pass to `LuxorQuery` or `connect` to open it, again and again."""
+
+    kind: str
+    arguments: dict[str, Any]
+    settings: Settings = field(default_factory=Settings)
+
+    def query(self, **options: Any) -> LuxorQuery:
+        from luxor_pipelines import LuxorQuery
+
+        names = {"connection_string": "adls_connection_string", "container": "container_name"}
+        arguments = {names.get(key, key): value for key, value in self.arguments.items()}
+        return LuxorQuery(**{"settings": self.settings, "clock": Clock(), **arguments, **options})
+
+    def storage(self, **options: Any) -> Storage:
+        return connect(**{"settings": self.settings, **self.arguments, **options})
+
+
+@dataclass(frozen=True)
+class Azurite:
+    """A running server."""
+
+    url: str
+
+    @property
+    def connection_string(self) -> str:
+        return (
+            f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={self.url}/{ACCOUNT};"
+        )
+
+    def client(self) -> Any:
+        from azure.storage.blob import BlobServiceClient
+
+        return BlobServiceClient.from_connection_string(self.connection_string)
+
+    def container(self) -> str:
+        """A new, empty container."""
+        name = f"lake-{uuid.uuid4().hex}"
+        with self.client() as client:
+            client.create_container(name)
+        return name
+
+
+def _azurite_command() -> list[str] | None:
+    folder = Path(os.environ.get("AZURITE_FOLDER", ROOT / ".azurite"))
+    main = folder / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
+    node = shutil.which("node")
+    if node and main.exists():
+        return [node, str(main)]
+    found = shutil.which("azurite-blob")
+    return [found] if found else None
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
+    """A real Azurite on a free port, stopped at the end."""
+    command = _azurite_command()
+    if command is None:
+        message = f"Azurite is not installed: npm install --no-save --prefix {ROOT / '.azurite'} azurite"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    options = ["--blobPort", "0", "--disableTelemetry", "--skipApiVersionCheck"]
+    location = tmp_path_factory.mktemp("azurite")
+    process = subprocess.Popen(
+        [*command, *options, "--location", str(location)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    url = None
+    for line in process.stdout:
+        found = re.search(r"successfully listen(?:ing|s) (?:at|on) (http://[\d.]+:\d+)", line)
+        if found:
+            url = found[1]
+            break
+    if url is None:
+        pytest.fail(f"Azurite did not start (exit code {process.wait()})")
+    # Its log must be read on, or it blocks when the pipe is full.
+    drain = threading.Thread(target=lambda: [None for _ in process.stdout or ()], daemon=True)
+    drain.start()
+    try:
+        yield Azurite(url)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+        drain.join(timeout=30)
+        process.stdout.close()
+
+
+Make = Callable[[str], Rig]
+
+
+@pytest.fixture
+def make_rig(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+    """Makes an empty lake of a kind: ``memory``, ``disk`` or ``azurite``."""
+
+    def make(kind: str) -> Rig:
+        name = uuid.uuid4().hex
+        if kind == "memory":
+            return Rig(kind, {"lake": f"memory://{name}"})
+        if kind == "disk":
+            folder = tmp_path / name
+            folder.mkdir()
+            return Rig(kind, {"lake": folder.as_uri()})
+        server: Azurite = request.getfixturevalue("azurite")
+        return Rig(kind, {"connection_string": server.connection_string, "container": server.container()})
+
+    return make
+
+
+@pytest.fixture(params=["memory", "disk", pytest.param("azurite", marks=pytest.mark.azurite)])
+def rig(request: pytest.FixtureRequest, make_rig: Make) -> Rig:
+    """An empty lake, of each kind in turn."""
+    return make_rig(request.param)
+
+
+@pytest.fixture
+def disk(make_rig: Make) -> Rig:
+    """An empty lake in a local folder."""
+    return make_rig("disk")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real market data; the test is skipped without it."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("needs the real market data of ../shared/data")
+    return SHARED_DATA

@@ -1,0 +1,289 @@
+"""The commit path on a real blob server, and how an account is found and refused."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from luxor_pipelines.errors import (
+    AccessError,
+    ConfigurationError,
+    ConflictError,
+    UnreachableError,
+)
+from luxor_pipelines.lake.storage import ANY, VersionChangedError, connect
+from luxor_pipelines.settings import Settings
+
+pytestmark = pytest.mark.azurite
+
+MIB = 2**20
+
+
+@pytest.fixture
+def lake(make_rig: Any) -> Any:
+    return make_rig("azurite")
+
+
+def test_two_racing_100_mib_writes_leave_one_writers_file(lake: Any) -> None:
+    storage = lake.storage()
+    version = storage.write("t", b"start")
+    gate = threading.Barrier(2)
+
+    def swap(byte: bytes) -> str | None:
+        own = lake.storage()
+        own.stat("t")  # connect before the race
+        data = byte * (100 * MIB)
+        gate.wait()
+        try:
+            return str(own.write("t", data, expected=version))
+        except ConflictError:
+            return None
+
+    with ThreadPoolExecutor(2) as pool:
+        a, b = pool.map(swap, [b"a", b"b"])
+    assert (a is None) != (b is None), "exactly one of them must have succeeded"
+    data, stored = storage.read("t")
+    winner = b"a" if a else b"b"
+    assert stored == (a or b)
+    assert len(data) == 100 * MIB
+    assert data == winner * (100 * MIB)
+
+
+def test_a_reader_during_swaps_never_mixes_versions(lake: Any) -> None:
+    writer, reader = lake.storage(), lake.storage()
+    size = 3 * MIB
+    writer.write("t", b"\x00" * size)
+    done = threading.Event()
+
+    def swap() -> None:
+        for n in range(1, 40):
+            writer.write("t", bytes([n]) * size)
+        done.set()
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    whole = changed = 0
+    while not done.is_set() or whole == 0:
+        info = reader.stat("t")
+        try:
+            with reader.open(info) as file:
+                parts = []
+                for start in range(0, size, MIB):
+                    file.source.seek(start)
+                    parts.append(file.source.read(MIB))
+            assert len(set(b"".join(parts))) == 1, "two versions in one read"
+            whole += 1
+        except VersionChangedError:
+            changed += 1
+    thread.join()
+    assert changed > 0, "the test must have met a swap"
+    data, _ = reader.read("t")
+    assert set(data) == {39}
+
+
+def test_a_landed_write_whose_answer_was_lost_counts_as_success(lake: Any, azurite: Any) -> None:
+    with losing_proxy(azurite.url) as (port, lost):
+        through = connect(
+            connection_string=azurite.connection_string.replace(azurite.url.rsplit(":", 1)[1], str(port)),
+            container=lake.arguments["container"],
+            settings=Settings(),
+        )
+        through.stat("t")
+        for expected, data in ((None, b"created"), ("current", b"swapped"), (ANY, b"anyway")):
+            if expected == "current":
+                expected = through.stat("t").version
+            lost.arm()
+            version = through.write("t", data, expected=expected)
+            assert lost.count, "the proxy must have swallowed an answer"
+            assert lake.storage().read("t") == (data, version)
+
+
+def test_a_refused_write_is_a_conflict_and_not_mistaken_for_a_success(lake: Any) -> None:
+    storage = lake.storage()
+    version = storage.write("t", b"1")
+    storage.write("t", b"2")
+    with pytest.raises(ConflictError):
+        storage.write("t", b"3", expected=version)
+    assert storage.read("t").data == b"2"
+
+
+def test_the_environments_connection_string_never_redirects(
+    lake: Any, azurite: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from luxor_pipelines import LuxorQuery
+
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", azurite.connection_string)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "c2VjcmV0")
+    monkeypatch.setenv("LUXOR_CONTAINER", lake.arguments["container"])
+    assert LuxorQuery().list_tables() == []  # what the environment names works …
+    explicit = connect("abfss://other@elsewhere.dfs.core.windows.net?sv=1&sig=abc", settings=Settings.from_env())
+    assert "elsewhere" in explicit.fs.service_client.url  # … and does not win over what is named
+    with pytest.raises(UnreachableError, match="elsewhere"):
+        explicit.stat("x")
+    wrong = azurite.connection_string.replace(azurite.url, "http://127.0.0.1:9")
+    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9"):
+        LuxorQuery(adls_connection_string=wrong).list_tables()
+    monkeypatch.setenv("LUXOR_LAKE_URL", "memory://env")
+    assert LuxorQuery().storage.url == "memory://env"  # a URL wins over a connection string
+
+
+def test_a_closed_port_fails_within_20_seconds(azurite: Any) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert_fails_soon(azurite.connection_string.replace(azurite.url, f"http://127.0.0.1:{port}"))
+
+
+def test_an_account_that_accepts_but_never_answers_fails_within_20_seconds(azurite: Any) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        assert_fails_soon(azurite.connection_string.replace(azurite.url, f"http://127.0.0.1:{silent.getsockname()[1]}"))
+
+
+def assert_fails_soon(connection_string: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(UnreachableError, match="does not answer"):
+        connect(connection_string=connection_string, settings=Settings()).list("enriched")
+    assert time.monotonic() - started < 20
+
+
+def test_a_wrong_key_is_an_access_error_without_the_key(azurite: Any, lake: Any) -> None:
+    wrong = azurite.connection_string.replace("AccountKey=Eby8", "AccountKey=Fby8")
+    with pytest.raises(AccessError) as caught:
+        connect(connection_string=wrong, container=lake.arguments["container"], settings=Settings()).stat("x")
+    assert "Fby8" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nonsense",
+        "",
+        "AccountName=x",
+        "DefaultEndpointsProtocol=https;AccountName=x;AccountKey=not base64!;EndpointSuffix=core.windows.net",
+        "AccountKey=c2VjcmV0",
+    ],
+)
+def test_a_malformed_connection_string_is_a_configuration_error(text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        connect(connection_string=text, settings=Settings())
+    assert "c2VjcmV0" not in str(caught.value)
+    assert "not base64!" not in str(caught.value)
+
+
+def test_a_missing_container_is_not_an_empty_lake(azurite: Any) -> None:
+    storage = connect(connection_string=azurite.connection_string, container="nowhere", settings=Settings())
+    for operation in (lambda: storage.stat("x"), lambda: storage.list("enriched"), lambda: storage.write("x", b"")):
+        with pytest.raises(ConfigurationError, match="no container 'nowhere'"):
+            operation()
+
+
+def test_a_url_must_name_the_account() -> None:
+    with pytest.raises(ConfigurationError, match="names no account"):
+        connect("abfss://container", settings=Settings())
+
+
+def test_a_connection_string_for_another_account_than_the_url_is_refused(azurite: Any) -> None:
+    with pytest.raises(ConfigurationError, match="another account"):
+        connect(
+            "abfss://c@acct.dfs.core.windows.net",
+            connection_string=azurite.connection_string,
+            settings=Settings(),
+        )
+
+
+def test_folders_of_a_hierarchical_namespace_are_not_files(lake: Any, azurite: Any) -> None:
+    with azurite.client() as client:
+        container = client.get_container_client(lake.arguments["container"])
+        container.upload_blob("enriched/parquet/t", b"", metadata={"hdi_isfolder": "true"})
+    storage = lake.storage()
+    assert storage.list("enriched") == []
+    assert storage.stat("enriched/parquet/t") is None
+
+
+def test_no_secret_is_in_a_repr(lake: Any, azurite: Any) -> None:
+    lq = lake.query()
+    key = azurite.connection_string.split("AccountKey=")[1].split(";")[0]
+    shown = [repr(lq), repr(lq.storage), repr(lq.storage.fs), repr(Settings(connection_string=key)), lq.storage.url]
+    assert all(key not in text for text in shown)
+
+
+class Lost:
+    """Whether the proxy swallows the next answer to a PUT."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._armed = False
+
+    def arm(self) -> None:
+        self.count, self._armed = 0, True
+
+    def take(self) -> bool:
+        armed, self._armed = self._armed, False
+        self.count += armed
+        return armed
+
+
+@contextmanager
+def losing_proxy(url: str) -> Iterator[tuple[int, Lost]]:
+    """A TCP proxy that, when armed, passes a PUT on and cuts the connection instead of its answer."""
+    host, port = url.removeprefix("http://").split(":")
+    lost = Lost()
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve(client: socket.socket) -> None:
+        with client, socket.create_connection((host, int(port))) as upstream:
+            swallow = threading.Event()
+
+            def forward() -> None:
+                while data := _receive(client):
+                    if data.startswith(b"PUT") and lost.take():
+                        swallow.set()
+                    upstream.sendall(data)
+                _shut(upstream)
+
+            thread = threading.Thread(target=forward, daemon=True)
+            thread.start()
+            while data := _receive(upstream):
+                if swallow.is_set() and not data.startswith(b"HTTP/1.1 100"):
+                    break
+                client.sendall(data)
+            _shut(client)
+            _shut(upstream)
+            thread.join()
+
+    def accept() -> None:
+        while True:
+            try:
+                client, _ = server.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(client,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield server.getsockname()[1], lost
+    finally:
+        server.close()
+
+
+def _receive(source: socket.socket) -> bytes:
+    try:
+        return source.recv(65536)
+    except OSError:
+        return b""
+
+
+def _shut(target: socket.socket) -> None:
+    try:
+        target.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return

@@ -1,0 +1,242 @@
+"""What every storage promises: the same suite on memory, disk and Azurite."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from luxor_pipelines.errors import (
+    AccessError,
+    ConfigurationError,
+    ConflictError,
+    InvalidNameError,
+    LakeError,
+    NotFoundError,
+)
+from luxor_pipelines.lake.storage import ANY, VersionChangedError, connect
+from luxor_pipelines.settings import Settings
+
+
+def test_a_file_reads_back_with_its_version(rig: Any) -> None:
+    storage = rig.storage()
+    version = storage.write("a/b.bin", b"one")
+    assert storage.read("a/b.bin") == (b"one", version)
+    info = storage.stat("a/b.bin")
+    assert (info.path, info.version, info.size) == ("a/b.bin", version, 3)
+
+
+def test_every_write_has_a_version_of_its_own(rig: Any) -> None:
+    storage = rig.storage()
+    versions = [storage.write("a", b"same bytes") for _ in range(20)]
+    assert len(set(versions)) == 20
+
+
+def test_only_a_definite_absence_is_none(rig: Any) -> None:
+    storage = rig.storage()
+    storage.write("folder/file", b"")
+    assert storage.stat("nothing") is None
+    assert storage.stat("folder") is None
+    with pytest.raises(NotFoundError, match="nothing"):
+        storage.read("nothing")
+    assert storage.stat("folder/file").size == 0
+
+
+def test_listing_is_recursive_sorted_and_of_that_folder_only(rig: Any) -> None:
+    storage = rig.storage()
+    for path in ["a/z.bin", "a/b/c.bin", "ab/d.bin", "a.bin", "a/.hidden.tmp"]:
+        if ".hidden" not in path:
+            storage.write(path, path.encode())
+    assert [info.path for info in storage.list("a")] == ["a/b/c.bin", "a/z.bin"]
+    assert storage.list("nowhere") == []
+    for info in storage.list("a"):
+        assert info == storage.stat(info.path)
+
+
+def test_a_write_meets_its_condition_or_leaves_the_file(rig: Any) -> None:
+    storage = rig.storage()
+    first = storage.write("t", b"1", expected=None)
+    with pytest.raises(ConflictError):
+        storage.write("t", b"again", expected=None)
+    second = storage.write("t", b"2", expected=first)
+    with pytest.raises(ConflictError):
+        storage.write("t", b"late", expected=first)
+    assert storage.read("t") == (b"2", second)
+    storage.delete("t", expected=second)
+    with pytest.raises(ConflictError):
+        storage.write("t", b"gone", expected=second)
+    assert storage.stat("t") is None
+
+
+def test_a_delete_meets_its_condition(rig: Any) -> None:
+    storage = rig.storage()
+    version = storage.write("t", b"1")
+    storage.write("t", b"2")
+    with pytest.raises(ConflictError):
+        storage.delete("t", expected=version)
+    assert storage.read("t").data == b"2"
+    storage.delete("t")
+    storage.delete("t", expected=ANY)
+    assert storage.stat("t") is None
+
+
+def test_a_pinned_read_is_of_that_version_or_an_error(rig: Any) -> None:
+    storage = rig.storage()
+    storage.write("t", b"old content")
+    info = storage.stat("t")
+    with storage.open(info) as reader:
+        assert reader.source.read(3) == b"old"
+    storage.write("t", b"NEW CONTENT")
+    with pytest.raises(VersionChangedError), storage.open(info) as reader:
+        reader.source.read(3)
+    storage.delete("t")
+    with pytest.raises(VersionChangedError), storage.open(info) as reader:
+        reader.source.read(3)
+
+
+def test_of_many_creations_one_wins(rig: Any) -> None:
+    storage = rig.storage()
+    gate = threading.Barrier(8)
+
+    def create(n: int) -> str | None:
+        gate.wait()
+        try:
+            return storage.write("t", bytes([n]), expected=None)
+        except ConflictError:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        won = [(n, version) for n, version in enumerate(pool.map(create, range(8))) if version]
+    assert len(won) == 1
+    assert storage.read("t") == (bytes([won[0][0]]), won[0][1])
+
+
+def test_conditional_increments_lose_nothing(rig: Any) -> None:
+    storage = rig.storage()
+    storage.write("count", b"0")
+
+    def increment(_: int) -> None:
+        while True:
+            data, version = storage.read("count")
+            try:
+                storage.write("count", str(int(data) + 1).encode(), expected=version)
+            except ConflictError:
+                continue
+            return
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(increment, range(40)))
+    assert storage.read("count").data == b"40"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../x",
+        "a/../x",
+        "a/./x",
+        "",
+        "/",
+        "a//b",
+        ".hidden",
+        "a/.b",
+        "a\\b",
+        "C:/x",
+        "a\x00b",
+        "a\nb",
+        " a",
+        "a%2e%2e/b",
+    ],
+)
+def test_no_name_leaves_the_lake(rig: Any, path: str) -> None:
+    storage = rig.storage()
+    for operation in (storage.stat, storage.read, storage.list, storage.delete):
+        with pytest.raises(InvalidNameError):
+            operation(path)
+    with pytest.raises(InvalidNameError):
+        storage.write(path, b"")
+
+
+# --- local disk ------------------------------------------------------------------------------
+
+
+def test_a_crash_between_write_and_replace_leaves_the_old_file(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = disk.storage()
+    version = storage.write("folder/t", b"old")
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        storage.write("folder/t", b"new")
+    monkeypatch.undo()
+    assert storage.read("folder/t") == (b"old", version)
+    assert [info.path for info in storage.list("folder")] == ["folder/t"]
+    assert sorted(path.name for path in (storage.root / "folder").iterdir()) == ["t"]
+
+
+def test_a_temporary_file_left_by_a_kill_is_no_data(disk: Any) -> None:
+    storage = disk.storage()
+    storage.write("folder/t", b"1")
+    (storage.root / "folder" / ".t.abc.tmp").write_bytes(b"half")
+    assert [info.path for info in storage.list("folder")] == ["folder/t"]
+
+
+def test_a_lock_held_too_long_is_a_conflict(disk: Any) -> None:
+    from filelock import FileLock
+
+    storage = disk.storage(settings=Settings(lock_timeout=0.05))
+    storage.write("t", b"1")
+    (lock,) = (storage.root / "system" / "locks").iterdir()
+    with FileLock(lock), pytest.raises(ConflictError, match="locked by another writer"):
+        storage.write("t", b"2")
+    assert storage.read("t").data == b"1"
+
+
+def test_a_lake_folder_is_not_made_silently(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        connect((tmp_path / "typo").as_uri(), settings=Settings())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_where_a_file_should_be_is_an_error(disk: Any) -> None:
+    storage = disk.storage()
+    storage.write("t/inside", b"")
+    with pytest.raises(LakeError):
+        storage.write("t", b"1")
+
+
+def test_an_unreadable_folder_is_an_access_error(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = disk.storage()
+    storage.write("t", b"1")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")  # root, as CI may be, is refused nothing by chmod
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(AccessError):
+        storage.read("t")
+
+
+# --- other filesystems -----------------------------------------------------------------------
+
+
+def test_a_filesystem_without_conditional_writes_is_for_reading(tmp_path: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "lake.zip", "w") as archive:
+        archive.writestr("enriched/t.txt", b"hello")
+    storage = connect(f"zip://::{(tmp_path / 'lake.zip').as_uri()}", settings=Settings())
+    assert storage.read("enriched/t.txt").data == b"hello"
+    assert [info.path for info in storage.list("enriched")] == ["enriched/t.txt"]
+    with pytest.raises(ConfigurationError, match="read but not written"):
+        storage.write("enriched/t.txt", b"x")
+
+
+def test_an_unknown_protocol_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigurationError, match="not a lake's address"):
+        connect("gopher://x/y", settings=Settings())

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import permutations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from luxor_pipelines.errors import SchemaError, UsageError
+from luxor_pipelines.market.currency import (
+    KNOWN_SERIES,
+    as_currency,
+    brl_per_usd,
+    factors,
+    location_currency,
+    rate_series,
+    rates_asof,
+    series_currency,
+)
+from luxor_pipelines.market.prices import Observations
+
+Observe = Callable[..., Observations]
+nan = np.nan
+
+
+def names(*currencies: str | None) -> np.ndarray:
+    return np.array(currencies, dtype=object)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("usd", "usd"), (" BRL ", "brl"), ("Local", "local"), ("chf", "chf")])
+def test_as_currency(text: str, expected: str) -> None:
+    assert as_currency(text) == expected
+
+
+@pytest.mark.parametrize("text", ["all", " ALL", "us", "dollar", "", "u$d", "réa", None, 1])
+def test_as_currency_refuses(text: object) -> None:
+    with pytest.raises(UsageError, match="is not a currency"):
+        as_currency(text)
+
+
+def test_location_currency() -> None:
+    given_locations = ["bz", "br", "us", "cn", "eur", " BZ ", "jp", "", None, nan, pd.NA]
+    expected = ["brl", "brl", "usd", "cad", "eur", "brl", None, None, None, None, None]
+    found = location_currency(np.array(given_locations, dtype=object))
+    assert found.tolist() == expected
+    assert location_currency(pd.Series(["us", None], dtype="string")).tolist() == ["usd", None]
+    assert location_currency([]).tolist() == []
+    assert location_currency([None]).tolist() == [None]
+
+
+def test_series_currency() -> None:
+    assets = pd.DataFrame(
+        [
+            ("aapl us equity", "us", "ações_us"),
+            ("aapl us equity", "bz", "ações_bdr"),  # the BDR's series is the share's
+            ("msft us equity", "bz", "ações_bdr"),  # its underlying is not registered
+            ("petr4 bz equity", "bz", "ações"),
+            ("petr4 bz equity", " BR ", "ações"),  # another word for the same currency
+            ("torn", "us", "bond"),
+            ("torn", "bz", "bond"),
+            ("half known", "us", "bond"),
+            ("half known", "jp", "bond"),
+            ("sony jp equity", "jp", "ações"),
+            ("nowhere", None, "bond"),
+            ("once said", None, "bond"),
+            ("once said", "cn", None),
+            ("spxt index", "eur", "benchmark"),  # registered: its row counts
+            ("inx index", None, "benchmark"),  # registered, without a location
+            ("fedl01 index", "us", "benchmark"),
+            (None, "us", "bond"),
+        ],
+        columns=["Price_Key", "Location", "Type"],
+    )
+    currencies, conflicts = series_currency(assets)
+    derived = {key: currency for key, currency in currencies.items() if key not in KNOWN_SERIES}
+    assert derived == {"aapl us equity": "usd", "petr4 bz equity": "brl", "once said": "cad"}
+    assert conflicts == {"torn": ("bz", "us"), "half known": ("jp", "us")}
+    assert currencies["spxt index"] == "eur"
+    assert "inx index" not in currencies
+    assert "fedl01 index" not in currencies
+    assert currencies["bzacselc index"] == "brl"
+
+
+def test_known_series_stand_where_no_asset_uses_them() -> None:
+    assets = pd.DataFrame({"Price_Key": ["spxt index"], "Location": ["bz"], "Type": ["ações_bdr"]})
+    currencies, conflicts = series_currency(assets)
+    assert currencies == KNOWN_SERIES
+    assert conflicts == {}
+    for key in ("spxt index", "inx index", "sofrindx index", "jpmutcc lx equity"):
+        assert KNOWN_SERIES[key] == "usd"
+    assert "fedl01 index" not in KNOWN_SERIES
+    with pytest.raises(SchemaError, match="assets: missing 'Type'"):
+        series_currency(assets.drop(columns="Type"))
+
+
+def test_rate_series() -> None:
+    assert rate_series("usd") == ()
+    assert rate_series(" BRL") == ("bmfxclco curncy", "usdbrl curncy")
+    assert rate_series("brl", "USDBRL Curncy ") == ("usdbrl curncy",)
+    assert rate_series("cad") == ("cad curncy",)
+    assert rate_series("eur") == ("usdeur curncy",)
+    assert rate_series("chf") == ("usdchf curncy",)
+    for wrong in ("local", "all"):
+        with pytest.raises(UsageError):
+            rate_series(wrong)
+
+
+CLEAN = (["2024-01-10", "2024-01-20", "2024-02-20"], [5.0, 5.2, 5.5])
+SPOT = (
+    ["2024-01-02", "2024-01-09", "2024-01-20", "2024-02-19", "2024-02-21", "2024-02-23"],
+    [4.4, 4.8, 9, 6, 6.6, 5.4],
+)
+
+
+@pytest.mark.parametrize(
+    ("day", "rate", "why"),
+    [
+        ("2024-01-01", nan, "before both"),
+        ("2024-01-02", 5.0 * 4.4 / 4.8, "chained back: spot as of 10 January is that of the 9th"),
+        ("2024-01-08", 5.0 * 4.4 / 4.8, "spot carried"),
+        ("2024-01-09", 5.0, "5.0 × 4.8 / 4.8"),
+        ("2024-01-10", 5.0, "clean"),
+        ("2024-01-20", 5.2, "clean, whatever spot does"),
+        ("2024-01-30", 5.2, "clean, 10 days old"),
+        ("2024-01-31", nan, "clean, 11 days old: inside the clean series spot does not step in"),
+        ("2024-02-20", 5.5, "clean"),
+        ("2024-02-21", 5.5 * 6.6 / 6, "chained on: spot as of 20 February is that of the 19th"),
+        ("2024-02-22", 5.5 * 6.6 / 6, "spot carried"),
+        ("2024-03-04", 5.5 * 5.4 / 6, "spot 10 days old"),
+        ("2024-03-05", nan, "spot 11 days old"),
+    ],
+)
+def test_brl_per_usd(day: str, rate: float, why: str) -> None:
+    rates, ok = brl_per_usd(*CLEAN, *SPOT, [day])
+    np.testing.assert_allclose(rates, [rate], rtol=1e-15, err_msg=why)
+    assert ok.tolist() == [not np.isnan(rate)]
+
+
+def test_brl_per_usd_without_newer_spot_is_the_last_clean_value() -> None:
+    spot = (["2024-02-19"], [6.0])
+    rates, _ = brl_per_usd(*CLEAN, *spot, ["2024-02-21", "2024-03-01", "2024-03-02"])
+    np.testing.assert_array_equal(rates, [5.5, 5.5, nan])
+
+
+def test_brl_per_usd_cannot_chain_without_spot_at_the_joint() -> None:
+    spot = (["2024-02-23", "2024-02-26"], [5.4, 5.6])  # nothing as of 20 February, or as of 10 January
+    rates, _ = brl_per_usd(*CLEAN, *spot, ["2024-01-09", "2024-02-26", "2024-03-04"])
+    np.testing.assert_array_equal(rates, [nan, 5.5, nan])
+
+
+def test_brl_per_usd_from_one_series_only() -> None:
+    days = ["2024-01-09", "2024-01-21", "2024-01-31"]
+    np.testing.assert_array_equal(brl_per_usd([], [], *SPOT, days)[0], [4.8, 9, nan])
+    np.testing.assert_array_equal(brl_per_usd(*CLEAN, [], [], days)[0], [nan, 5.2, nan])
+    rates, ok = brl_per_usd([], [], [], [], days)
+    assert np.isnan(rates).all()
+    assert not ok.any()
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_brl_per_usd_moves_with_spot_outside_the_clean_series(seed: int) -> None:
+    """Daily data on both sides: every change before and after is spot's, every one inside is clean's."""
+    random = np.random.default_rng(seed)
+    days = np.datetime64("2024-01-01") + np.arange(60)
+    spot, clean = random.uniform(4, 6, 60), random.uniform(4, 6, 60)
+    rates, _ = brl_per_usd(days[20:40], clean[20:40], days, spot, days)
+    moves = rates[1:] / rates[:-1]
+    expected = np.where((np.arange(59) >= 20) & (np.arange(59) < 39), clean[1:] / clean[:-1], spot[1:] / spot[:-1])
+    np.testing.assert_allclose(moves, expected, rtol=1e-12)
+    np.testing.assert_array_equal(rates[20:40], clean[20:40])
+
+
+def test_unsorted_rates_are_refused() -> None:
+    for dates in (["2024-01-02", "2024-01-01"], ["2024-01-02", "2024-01-02"], ["2024-01-02"]):
+        with pytest.raises(UsageError, match="clean series"):
+            brl_per_usd(dates, [1.0, 2.0], [], [], ["2024-01-03"])
+
+
+def test_rates_asof(observe: Observe) -> None:
+    obs = observe(
+        hist_px_last={
+            "bmfxclco curncy": {"2024-01-30": 5.0},
+            "usdbrl curncy": {"2024-01-30": 4.0, "2024-01-31": 4.4},
+            "cad curncy": {"2024-01-31": 1.35},
+        },
+        hist_ecb_px_last={"usdeur curncy": {"2024-01-31": 0.92}},
+    )
+    days = ["2024-01-30", "2024-01-31", "2024-02-11"]
+    rates = rates_asof(obs, ["brl", None, "usd", "local", "eur", "cad", "jpy", "brl"], days)
+    assert sorted(rates) == ["brl", "cad", "eur", "jpy", "usd"]
+    np.testing.assert_allclose(rates["brl"], [5, 5.5, nan])
+    np.testing.assert_array_equal(rates["eur"], [nan, 0.92, nan])
+    np.testing.assert_array_equal(rates["cad"], [nan, 1.35, nan])
+    np.testing.assert_array_equal(rates["usd"], [1, 1, 1])
+    assert np.isnan(rates["jpy"]).all()
+    spot = rates_asof(obs, ["brl"], days, usdbrl_ticker="usdbrl curncy", limit=11)
+    np.testing.assert_array_equal(spot["brl"], [4, 4.4, 4.4])
+
+
+def test_factors() -> None:
+    rates = {"brl": np.array([5.0, nan]), "eur": np.array([0.8, 0.9])}
+    local = names("usd", "brl", "eur", "jpy", None)
+    # brl per eur = brl per usd / eur per usd = 5 / 0.8
+    np.testing.assert_allclose(factors(local, "brl", rates, 2), [[5, nan], [1, 1], [6.25, nan], [nan, nan], [nan, nan]])
+    np.testing.assert_allclose(
+        factors(local, "usd", rates, 2), [[1, 1], [0.2, nan], [1.25, 1 / 0.9], [nan, nan], [nan, nan]]
+    )
+    np.testing.assert_array_equal(factors(local, "local", {}, 2), np.ones((5, 2)))
+    # The identity needs no rate, another pair does.
+    np.testing.assert_array_equal(factors(names("chf", "usd"), "chf", {}, 1), [[1], [nan]])
+    assert factors(names(), "usd", {}, 3).shape == (0, 3)
+    assert factors(names(None, None), "usd", {}, 1).shape == (2, 1)
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=3, max_size=3))
+def test_factors_compose(values: list[float]) -> None:
+    rates = {iso: np.array([value]) for iso, value in zip(("brl", "eur", "cad"), values, strict=True)}
+
+    def factor(a: str, b: str) -> float:
+        return float(factors(names(a), b, rates, 1)[0, 0])
+
+    for a, b, c in permutations(("usd", *rates), 3):
+        assert factor(a, b) * factor(b, c) == pytest.approx(factor(a, c), rel=1e-12)
+        assert factor(a, b) * factor(b, a) == pytest.approx(1, rel=1e-12)

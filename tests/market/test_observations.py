@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import permutations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from luxor_pipelines.errors import SchemaError, UsageError
+from luxor_pipelines.market.prices import (
+    NO_LIMIT,
+    SOURCES,
+    Observations,
+    Source,
+    StalenessLimits,
+    merge_observations,
+)
+
+Observe = Callable[..., Observations]
+BY_TABLE = {source.table: source for source in SOURCES}
+
+
+def rows(obs: Observations) -> list[tuple[str, str, float]]:
+    return [(str(obs.keys[c]), str(d), float(p)) for c, d, p in zip(obs.code, obs.date, obs.price, strict=True)]
+
+
+def test_precedence_is_the_documented_one(observe: Observe) -> None:
+    tables = [
+        "custom_prices",
+        "all_funds_quotas",
+        "custom_funds_quotas",
+        "hist_vc_px_last",
+        "hist_non_bbg_px_last",
+        "hist_px_last",
+        "hist_file_px_last",
+        "hist_ecb_px_last",
+    ]
+    assert [source.table for source in SOURCES] == tables
+    for strongest in range(len(tables)):
+        given_tables = {table: {"x": {"2024-01-31": rank + 1.0}} for rank, table in enumerate(tables)}
+        merged = observe(**{table: given_tables[table] for table in reversed(tables[strongest:])})
+        assert rows(merged) == [("x", "2024-01-31", strongest + 1.0)]
+
+
+def test_limits_and_marks_come_with_the_winning_row(observe: Observe) -> None:
+    obs = observe(
+        hist_px_last={"x": {"2024-01-02": 1, "2024-01-03": 2}},
+        hist_vc_px_last={"x": {"2024-01-03": 20, "2024-01-04": 30}},
+        custom_prices={"x": {"2024-01-04": 300, "2024-01-05": 400}},
+    )
+    assert obs.price.tolist() == [1, 20, 300, 400]
+    assert obs.limit.tolist() == [10, NO_LIMIT, 45, 45]
+    assert obs.mark.tolist() == [False, True, False, False]
+
+
+def test_limits_are_settings() -> None:
+    part = (BY_TABLE["hist_vc_px_last"], [0], ["2024-01-31"], [1.0])
+    obs = merge_observations(["x"], [part], limits=StalenessLimits(mark=400))
+    assert obs.limit.tolist() == [400]
+    assert StalenessLimits().days("mark") == NO_LIMIT
+    assert [StalenessLimits().days("traded"), StalenessLimits(fund=60).days("fund")] == [10, 60]
+
+
+def test_sorted_by_series_then_date(observe: Observe) -> None:
+    obs = observe(
+        keys=["b", "a", "none"],
+        hist_px_last={"a": {"2024-01-03": 3, "1969-12-31": 1}, "b": {"2024-01-02": 2}},
+    )
+    assert rows(obs) == [("b", "2024-01-02", 2), ("a", "1969-12-31", 1), ("a", "2024-01-03", 3)]
+    assert obs.codes(["a", "zzz", "none"]).tolist() == [1, -1, 2]
+
+
+def test_the_last_row_of_a_table_wins() -> None:
+    source = BY_TABLE["hist_px_last"]
+    one = merge_observations(["x"], [(source, [0, 0, 0], ["2024-01-02"] * 3, [1.0, 2.0, np.nan])])
+    assert one.price.tolist() == [2.0]  # a null is no observation, so it replaces none
+    pieces = [(source, [0], ["2024-01-02"], [price]) for price in (1.0, 3.0)]
+    assert merge_observations(["x"], pieces).price.tolist() == [3.0]
+
+
+@pytest.mark.parametrize("price", [np.nan, None, np.inf, -np.inf, 0.0, -1.0])
+def test_what_is_no_observation(price: float | None) -> None:
+    for source in SOURCES:
+        obs = merge_observations(["x"], [(source, [0], ["2024-01-02"], [price])])
+        assert len(obs) == (1 if price == 0 and source.kind == "mark" else 0)
+
+
+def test_null_dates_and_unwanted_series_are_left_out() -> None:
+    source = BY_TABLE["hist_px_last"]
+    part = (
+        source,
+        [0, -1, 0],
+        pd.Series(pd.to_datetime([None, "2024-01-02", "2024-01-03"])),
+        [1.0, 2.0, 3.0],
+    )
+    assert rows(merge_observations(["x"], [part])) == [("x", "2024-01-03", 3.0)]
+
+
+def test_a_fallback_serves_only_series_no_other_table_has(observe: Observe) -> None:
+    obs = observe(
+        hist_ecb_px_last={
+            "usdeur curncy": {"2024-01-02": 0.9},
+            "usdbrl curncy": {"2023-01-02": 5, "2024-01-02": 6},
+        },
+        hist_px_last={"usdbrl curncy": {"2024-06-03": 7}},
+    )
+    assert rows(obs) == [("usdeur curncy", "2024-01-02", 0.9), ("usdbrl curncy", "2024-06-03", 7)]
+
+
+def test_a_row_that_is_no_observation_does_not_silence_the_fallback(observe: Observe) -> None:
+    obs = observe(hist_px_last={"x": {"2024-01-02": np.nan}}, hist_ecb_px_last={"x": {"2024-01-02": 5}})
+    assert obs.price.tolist() == [5]
+
+
+parts_strategy = st.lists(
+    st.tuples(
+        st.sampled_from(SOURCES),
+        st.lists(
+            st.tuples(st.integers(-1, 2), st.integers(0, 6), st.sampled_from([1.0, 2.0, 3.0, 0.0, np.nan])),
+            max_size=6,
+        ),
+    ),
+    unique_by=lambda part: part[0],
+    max_size=4,
+)
+
+
+@given(parts_strategy)
+def test_tables_come_in_any_order(parts: list[tuple[Source, list[tuple[int, int, float]]]]) -> None:
+    arrays = [
+        (
+            source,
+            [code for code, _, _ in table],
+            np.datetime64("2024-01-01") + np.array([day for _, day, _ in table], dtype=int),
+            [price for *_, price in table],
+        )
+        for source, table in parts
+    ]
+    first, *others = (merge_observations(["a", "b", "c"], list(order)) for order in permutations(arrays))
+    for other in others:
+        assert rows(other) == rows(first)
+        assert other.limit.tolist() == first.limit.tolist()
+        assert other.mark.tolist() == first.mark.tolist()
+    assert len(set(zip(first.code.tolist(), first.date.tolist(), strict=True))) == len(first)
+
+
+def test_series(observe: Observe) -> None:
+    obs = observe(
+        keys=["a", "b", "none"],
+        hist_px_last={"b": {"2024-01-02": 2, "2024-01-03": 3}, "a": {"2024-01-02": 1}},
+    )
+    dates, prices = obs.series("b")
+    assert dates.astype(str).tolist() == ["2024-01-02", "2024-01-03"]
+    assert prices.tolist() == [2, 3]
+    for name in ("none", "unknown"):
+        assert [len(part) for part in obs.series(name)] == [0, 0]
+
+
+def test_wrong_calls() -> None:
+    source = BY_TABLE["hist_px_last"]
+    with pytest.raises(UsageError, match="repeat"):
+        merge_observations(["x", "x"], [])
+    with pytest.raises(UsageError, match="hist_px_last: series code 1 of 1"):
+        merge_observations(["x"], [(source, [1], ["2024-01-02"], [1.0])])
+    with pytest.raises(UsageError, match="px_last_other"):
+        merge_observations(["x"], [(Source("px_last_other", "Asset", "Last_Price", "traded"), [], [], [])])
+
+
+def test_columns_in() -> None:
+    marks = BY_TABLE["hist_vc_px_last"]
+    assert marks.columns_in(["Date", "Ticker", "Price"]) == ("Ticker", "Price")
+    assert marks.columns_in(["Date", "Asset", "Last_Price"]) == ("Asset", "Last_Price")
+    assert BY_TABLE["all_funds_quotas"].columns_in(["Fund", "Quota", "#", "Date"]) == ("Fund", "Quota")
+    with pytest.raises(SchemaError, match="hist_vc_px_last: no columns Ticker, Price"):
+        marks.columns_in(["Date", "Ticker"])

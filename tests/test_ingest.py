@@ -1,0 +1,532 @@
+"""Loads: any order, any repetition, any overlap ends in the same table."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from io import BytesIO
+from typing import Any
+
+import hypothesis.strategies as st
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from luxor_pipelines import LoadResult, incremental_load, save_table
+from luxor_pipelines.errors import LoadConflictError, SchemaError, UsageError
+from luxor_pipelines.lake.schema import Column, TableSchema
+from luxor_pipelines.lake.storage import ANY
+from luxor_pipelines.settings import Settings
+
+BY_MONTH = TableSchema(
+    "t",
+    1,
+    (Column("Date", "date", False), Column("Asset", "text", False), Column("Last_Price", "number")),
+    ("Date", "Asset"),
+    "month",
+)
+IN_ONE_FILE = TableSchema("t", 1, BY_MONTH.columns, BY_MONTH.key)
+BY_YEAR = TableSchema("t", 1, BY_MONTH.columns, BY_MONTH.key, "year")
+
+
+def prices(*rows: tuple[str, str, float | None]) -> pd.DataFrame:
+    frame = pd.DataFrame(list(rows), columns=["Date", "Asset", "Last_Price"])
+    return frame.assign(Date=pd.to_datetime(frame["Date"]), Last_Price=frame["Last_Price"].astype(float))
+
+
+def month(n: int, price: float = 1.0) -> pd.DataFrame:
+    return prices((f"2026-{n:02d}-28", "a", price), (f"2026-{n:02d}-28", "b", price + n))
+
+
+def content(lq: Any, name: str = "t") -> list[tuple[Any, ...]]:
+    frame = lq.get_table(name)
+    rows = frame.astype(object).where(frame.notna(), None)
+    return sorted(map(tuple, rows.to_numpy()), key=repr)
+
+
+def stored_files(lq: Any) -> dict[str, str]:
+    return {info.path: info.version for info in lq.storage.list("enriched")}
+
+
+def write_parquet(lq: Any, table: pa.Table, name: str = "t") -> None:
+    sink = BytesIO()
+    pq.write_table(table, sink)
+    lq.storage.write(f"enriched/parquet/{name}.parquet", sink.getvalue())
+
+
+def read_parquet(lq: Any, name: str = "t") -> pa.Table:
+    return pq.read_table(BytesIO(lq.storage.read(f"enriched/parquet/{name}.parquet").data))
+
+
+layouts = pytest.mark.parametrize("schema", [IN_ONE_FILE, BY_MONTH, BY_YEAR], ids=["file", "month", "year"])
+
+
+# --- slices ----------------------------------------------------------------------------------
+
+
+@layouts
+def test_months_in_any_order_and_repetition_end_in_the_same_table(disk: Any, schema: TableSchema) -> None:
+    contents = set()
+    for n, order in enumerate([*itertools.permutations([1, 2, 3]), (1, 2, 3, 2, 1), (3, 3, 1, 2, 2)]):
+        lq = disk.query()
+        for each in order:
+            incremental_load(lq, f"t{n}", month(each), schema=schema)
+        contents.add(str(content(lq, f"t{n}")))
+    lq = disk.query()
+    incremental_load(lq, "batch", pd.concat([month(2), month(3), month(1)]), schema=schema)
+    contents.add(str(content(lq, "batch")))
+    assert len(contents) == 1
+
+
+@layouts
+def test_a_rerun_of_an_old_month_leaves_later_ones_untouched(rig: Any, schema: TableSchema) -> None:
+    lq = rig.query()
+    for n in (1, 2, 3, 4):
+        incremental_load(lq, "t", month(n), schema=schema)
+    before = stored_files(lq)
+    result = incremental_load(lq, "t", month(2, price=9.0), schema=schema)
+    assert (result.inserted, result.updated, result.unchanged, result.deleted) == (0, 2, 0, 0)
+    assert content(lq) == sorted(
+        (tuple(row) for n in (1, 2, 3, 4) for row in month(n, 9.0 if n == 2 else 1.0).astype(object).to_numpy()),
+        key=repr,
+    )
+    if schema.partition == "month":
+        changed = {path for path, version in stored_files(lq).items() if before[path] != version}
+        assert changed == {"enriched/parquet/t/month=2026-02/data.parquet"}
+        assert result.partitions == ("2026-02",)
+
+
+@layouts
+def test_an_unchanged_rerun_writes_nothing(rig: Any, schema: TableSchema) -> None:
+    lq = rig.query()
+    first = incremental_load(lq, "t", month(1), schema=schema)
+    before = stored_files(lq)
+    again = incremental_load(rig.query(), "t", month(1).iloc[::-1], schema=schema)
+    assert first.changed
+    assert not again.changed
+    assert (again.inserted, again.unchanged) == (0, 2)
+    assert again.version_before == again.version_after == first.version_after
+    assert stored_files(lq) == before
+
+
+def test_rows_missing_from_a_slice_are_deleted_with_it(disk: Any) -> None:
+    lq = disk.query()
+    incremental_load(lq, "t", month(1), schema=BY_MONTH)
+    result = incremental_load(lq, "t", month(1).iloc[:1], schema=BY_MONTH)
+    assert (result.unchanged, result.deleted, result.inserted) == (1, 1, 0)
+    assert len(content(lq)) == 1
+
+
+def test_a_table_without_a_declared_key_keeps_repeated_rows(disk: Any) -> None:
+    lq = disk.query()
+    twice = pd.concat([month(1), month(1)])
+    incremental_load(lq, "t", twice)
+    assert len(content(lq)) == 4
+    assert not incremental_load(lq, "t", twice).changed
+    assert incremental_load(lq, "t", month(1)).deleted == 2
+
+
+def test_another_increment_column_defines_the_slices(disk: Any) -> None:
+    lq = disk.query()
+    incremental_load(lq, "t", month(1), increment_column="Asset")
+    incremental_load(lq, "t", prices(("2026-02-01", "a", 5.0)), increment_column="Asset")
+    assert [row[1:] for row in content(lq)] == [("b", 2.0), ("a", 5.0)]
+
+
+# --- upsert ----------------------------------------------------------------------------------
+
+
+@layouts
+def test_upsert_replaces_equal_keys_and_deletes_nothing(rig: Any, schema: TableSchema) -> None:
+    lq = rig.query()
+    key = ["Date", "Asset"]
+    incremental_load(lq, "t", month(1), unique_columns=key, schema=schema)
+    result = incremental_load(
+        lq, "t", prices(("2026-01-28", "a", 7.0), ("2026-01-28", "c", 8.0)), unique_columns=key, schema=schema
+    )
+    assert (result.inserted, result.updated, result.unchanged, result.deleted) == (1, 1, 0, 0)
+    assert [row[1:] for row in content(lq)] == [("a", 7.0), ("b", 2.0), ("c", 8.0)]
+
+
+def test_upsert_without_dates(disk: Any) -> None:
+    lq = disk.query()
+    assets = pd.DataFrame({"Key": ["a", "b"], "Location": ["us", None]})
+    incremental_load(lq, "assets", assets, increment_column=None, unique_columns=["Key"])
+    result = incremental_load(
+        lq,
+        "assets",
+        pd.DataFrame({"Key": ["b"], "Location": ["bz"]}),
+        increment_column=None,
+        unique_columns=["Key"],
+    )
+    assert (result.updated, result.inserted) == (1, 0)
+    assert content(lq, "assets") == [("a", "us"), ("b", "bz")]
+
+
+def test_in_a_partitioned_table_the_key_includes_the_date(disk: Any) -> None:
+    lq = disk.query()
+    incremental_load(lq, "t", month(1), schema=BY_MONTH)
+    incremental_load(lq, "t", prices(("2026-02-28", "a", 3.0)), unique_columns=["Asset"])
+    assert len(content(lq)) == 3
+
+
+def test_text_is_normalised_before_keys_are_compared(disk: Any) -> None:
+    lq = disk.query()
+    incremental_load(lq, "t", prices(("2026-01-28", "spy us equity", 1.0)), unique_columns=["Date", "Asset"])
+    result = incremental_load(lq, "t", prices(("2026-01-28", " SPY US Equity ", 1.0)), unique_columns=["Date", "Asset"])
+    assert not result.changed
+
+
+# --- what every load promises ----------------------------------------------------------------
+
+
+def test_an_empty_frame_is_a_no_op(rig: Any) -> None:
+    lq = rig.query()
+    assert not incremental_load(lq, "t", month(1).iloc[:0]).changed
+    assert not lq.table_exists("t")
+    incremental_load(lq, "t", month(1))
+    assert not incremental_load(lq, "t", month(1).iloc[:0]).changed
+    assert len(content(lq)) == 2
+
+
+def test_the_callers_frame_is_never_modified(disk: Any) -> None:
+    lq = disk.query()
+    frame = prices(("2026-01-28", " SPY ", 1.0)).assign(Last_Updated=pd.Timestamp("2020-01-01"))
+    before = frame.copy(deep=True)
+    incremental_load(lq, "t", frame)
+    pd.testing.assert_frame_equal(frame, before)
+    assert lq.get_table("t")["Asset"].tolist() == ["spy"]
+
+
+def test_last_updated_is_stamped_on_changed_rows_only(disk: Any, clock: Any) -> None:
+    lq = disk.query(clock=clock)
+    incremental_load(lq, "t", month(1))
+    clock.now = datetime(2026, 12, 1, tzinfo=UTC)
+    frame = month(1)
+    frame.loc[0, "Last_Price"] = 99.0
+    incremental_load(lq, "t", frame)
+    stamps = lq.get_table("t", drop_last_updated_columns=False).set_index("Asset")["Last_Updated"]
+    assert stamps["a"] == pd.Timestamp("2026-12-01", tz="UTC")
+    assert stamps["b"] == pd.Timestamp("2026-11-23 18:30", tz="UTC")
+
+
+def test_a_load_through_the_same_object_is_seen_at_once(rig: Any) -> None:
+    lq = rig.query()
+    for n in (1, 2, 3, 4):
+        incremental_load(lq, "t", month(n))
+        assert lq.get_table("t")["Date"].nunique() == n
+
+
+@pytest.mark.parametrize(
+    ("frame", "options", "message"),
+    [
+        (prices(("2026-01-28", "a", 1.0), ("2026-01-28", " A ", 2.0)), {"unique_columns": ["Date", "Asset"]}, "key"),
+        (prices(("2026-01-28", None, 1.0)), {"unique_columns": ["Date", "Asset"]}, "'Asset'.*null"),
+        (month(1).assign(Date=pd.NaT), {}, "'Date'.*null"),
+        (month(1).assign(Extra=1), {}, "Extra"),
+        (month(1).drop(columns="Last_Price"), {}, "Last_Price"),
+        (month(1).assign(Last_Price="abc"), {}, "Last_Price.*abc"),
+        (month(1).assign(Last_Price=[1.0, float("inf")]), {}, "Last_Price.*inf"),
+        (month(1).assign(Date=month(1)["Date"].dt.tz_localize("UTC")), {}, "Date"),
+        (month(1), {"unique_columns": ["Nope"]}, "Nope"),
+        (month(1), {"increment_column": "Nope"}, "Nope"),
+        (month(1).rename(columns={"Asset": "Date"}), {}, "Date"),
+    ],
+)
+@layouts
+def test_a_batch_that_does_not_fit_is_refused_before_anything_is_written(
+    disk: Any, schema: TableSchema, frame: pd.DataFrame, options: dict[str, Any], message: str
+) -> None:
+    lq = disk.query()
+    incremental_load(lq, "t", pd.concat([month(1), month(5)]), schema=schema)
+    before = stored_files(lq)
+    with pytest.raises(SchemaError, match=f"(?s){message}") as caught:
+        incremental_load(lq, "t", frame, **options)
+    assert "t" in str(caught.value)
+    assert caught.value.hint
+    assert stored_files(lq) == before
+
+
+def test_a_load_must_say_which_rows_it_replaces(disk: Any) -> None:
+    with pytest.raises(UsageError, match="which rows"):
+        incremental_load(disk.query(), "t", month(1), increment_column=None)
+
+
+def test_an_incompatible_stored_table_is_refused_not_overwritten(disk: Any) -> None:
+    lq = disk.query()
+    write_parquet(lq, pa.table({"Date": ["2026-01-28"], "fund": ["x"], "mtd": ["0.1"]}))
+    before = stored_files(lq)
+    with pytest.raises(SchemaError, match="other columns") as caught:
+        incremental_load(lq, "t", month(1), schema=BY_MONTH)
+    assert "luxor archive t" in caught.value.hint
+    assert stored_files(lq) == before
+
+
+def test_a_failure_to_look_is_never_a_new_table(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lq = disk.query()
+    incremental_load(lq, "t", month(1))
+    before = stored_files(lq)
+    monkeypatch.setattr(type(lq.storage), "_stat", lambda *_: (_ for _ in ()).throw(TimeoutError("no answer")))
+    with pytest.raises(TimeoutError):
+        incremental_load(lq, "t", month(2))
+    monkeypatch.undo()
+    assert stored_files(lq) == before
+
+
+def test_a_conflict_is_resolved_by_reading_again(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lq, other = rig.query(), rig.query()
+    incremental_load(lq, "t", month(1))
+    write = type(lq.storage).write
+    interfered = []
+
+    def write_after_another(self: Any, path: str, data: bytes, *, expected: Any = ANY) -> str:
+        if self is lq.storage and not interfered:
+            interfered.append(True)
+            incremental_load(other, "t", month(2))
+        return str(write(self, path, data, expected=expected))
+
+    monkeypatch.setattr(type(lq.storage), "write", write_after_another)
+    result = incremental_load(lq, "t", month(3))
+    assert result.inserted == 2
+    assert interfered
+    assert lq.get_table("t")["Date"].dt.month.tolist() == [1, 1, 2, 2, 3, 3]
+
+
+def test_conflicts_without_end_are_a_load_conflict_error(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lq, other = disk.query(settings=Settings(load_attempts=3)), disk.query()
+    incremental_load(lq, "t", month(1))
+    write = type(lq.storage).write
+    count = itertools.count(2)
+
+    def write_after_another(self: Any, path: str, data: bytes, *, expected: Any = ANY) -> str:
+        if self is lq.storage:
+            incremental_load(other, "t", month(next(count)))
+        return str(write(self, path, data, expected=expected))
+
+    monkeypatch.setattr(type(lq.storage), "write", write_after_another)
+    with pytest.raises(LoadConflictError, match="3 times"):
+        incremental_load(lq, "t", month(12))
+    assert other.get_table("t")["Date"].dt.month.max() == 4
+
+
+# --- encodings -------------------------------------------------------------------------------
+
+
+def legacy_table() -> pa.Table:
+    return pa.table(
+        {
+            "Date": ["2026-01-28", "2026-01-28", "2026-02-28"],
+            "Asset": ["a", "b", "a"],
+            "Last_Price": ["1.0", "nan", "0.1"],
+            "Note": ["None", "x", "None"],
+            "Last_Updated": ["2026-01-29 10:00:00"] * 3,
+        }
+    )
+
+
+def test_a_load_into_a_text_table_leaves_it_readable_by_its_old_readers(rig: Any) -> None:
+    lq = rig.query()
+    write_parquet(lq, legacy_table())
+    batch = prices(("2026-02-28", "a", 0.30000000000000004), ("2026-02-28", "c", None), ("2026-03-31", "a", 5.0))
+    result = incremental_load(lq, "t", batch.assign(Note=[None, "y", None]), unique_columns=["Date", "Asset"])
+    assert (result.inserted, result.updated) == (2, 1)
+    stored = read_parquet(lq)
+    assert all(pa.types.is_string(kind) for kind in stored.schema.types)
+    assert stored.column_names == legacy_table().column_names
+    assert stored.drop(["Last_Updated"]).to_pylist() == [
+        {"Date": "2026-01-28", "Asset": "a", "Last_Price": "1.0", "Note": "None"},
+        {"Date": "2026-01-28", "Asset": "b", "Last_Price": "nan", "Note": "x"},
+        {"Date": "2026-02-28", "Asset": "a", "Last_Price": "0.30000000000000004", "Note": "None"},
+        {"Date": "2026-02-28", "Asset": "c", "Last_Price": "nan", "Note": "y"},
+        {"Date": "2026-03-31", "Asset": "a", "Last_Price": "5.0", "Note": "None"},
+    ]
+    assert stored["Last_Updated"].to_pylist()[:2] == ["2026-01-29 10:00:00"] * 2
+    assert not incremental_load(
+        rig.query(), "t", batch.assign(Note=[None, "y", None]), unique_columns=["Date", "Asset"]
+    ).changed
+
+
+def test_a_legacy_text_lake_reads_as_its_typed_twin(disk: Any) -> None:
+    lq = disk.query()
+    write_parquet(lq, legacy_table(), "text")
+    typed = prices(("2026-01-28", "a", 1.0), ("2026-01-28", "b", None), ("2026-02-28", "a", 0.1))
+    save_table("typed", typed.assign(Note=[None, "x", None]), lq=lq)
+    pd.testing.assert_frame_equal(lq.get_table("text"), lq.get_table("typed"))
+    where = {"Date": ("2026-02-01", None), "Asset": ["a", "c"]}
+    pd.testing.assert_frame_equal(lq.get_table("text", where=where), lq.get_table("typed", where=where))
+    assert len(lq.get_table("text", where=where)) == 1
+    raw = lq.get_table("text", auto_convert_mapped_types=False)
+    assert raw["Last_Price"].tolist() == ["1.0", "nan", "0.1"]
+
+
+def test_a_table_written_by_another_program_keeps_its_types(disk: Any) -> None:
+    lq = disk.query()
+    other = pa.table(
+        {
+            "Date": pa.array([date(2026, 1, 28)], pa.date32()),
+            "Asset": pa.array(["a"]).dictionary_encode(),
+            "Last_Price": pa.array([1], pa.int64()),
+        }
+    )
+    write_parquet(lq, other)
+    incremental_load(lq, "t", month(2, price=3.0))
+    stored = read_parquet(lq)
+    assert stored.schema.field("Date").type == pa.date32()
+    assert stored.schema.field("Last_Price").type == pa.int64()
+    assert stored["Last_Price"].to_pylist() == [1, 3, 5]
+
+
+def test_files_are_typed_sorted_and_open_to_other_readers(disk: Any) -> None:
+    lq = disk.query()
+    incremental_load(lq, "t", pd.concat([month(2), month(1)]).iloc[::-1], schema=BY_MONTH)
+    folder = lq.storage.root / "enriched" / "parquet" / "t"
+    frame = pd.read_parquet(folder)
+    assert frame["month"].astype(str).tolist() == ["2026-01", "2026-01", "2026-02", "2026-02"]
+    file = pq.ParquetFile(folder / "month=2026-01" / "data.parquet")
+    assert file.schema_arrow.names == ["Date", "Asset", "Last_Price", "Last_Updated"]
+    assert [str(kind) for kind in file.schema_arrow.types] == ["timestamp[us]", "string", "double", "timestamp[us, tz=UTC]"]
+    assert file.schema_arrow.metadata[b"luxor.schema_version"] == b"1"
+    assert file.metadata.row_group(0).column(0).compression == "SNAPPY"
+    assert file.read()["Asset"].to_pylist() == ["a", "b"]
+
+
+# --- save_table ------------------------------------------------------------------------------
+
+
+def test_save_table_does_not_replace_unless_told(rig: Any) -> None:
+    lq = rig.query()
+    assert save_table("t", month(1), lq=lq).inserted == 2
+    with pytest.raises(UsageError, match="exists already"):
+        save_table("t", month(2), lq=lq)
+    assert not save_table("t", month(2), lq=lq, mode="skip").changed
+    assert lq.get_table("t")["Date"].dt.month.unique().tolist() == [1]
+    result = save_table("t", month(2), lq=lq, override=True)
+    assert (result.inserted, result.deleted) == (2, 2)
+    assert lq.get_table("t")["Date"].dt.month.unique().tolist() == [2]
+    assert not save_table("t", month(2), lq=lq, mode="replace").changed
+    assert save_table("t", pd.DataFrame({"Other": ["x"]}), lq=lq, mode="replace").changed
+    assert content(lq) == [("x",)]
+
+
+def test_replacing_a_partitioned_table_removes_the_months_that_are_gone(rig: Any) -> None:
+    lq = rig.query()
+    save_table("t", pd.concat([month(1), month(2)]), lq=lq, schema=BY_MONTH)
+    result = save_table("t", month(2, price=4.0), lq=lq, schema=BY_MONTH, mode="replace")
+    assert (result.updated, result.deleted) == (2, 2)
+    assert list(stored_files(lq)) == ["enriched/parquet/t/month=2026-02/data.parquet"]
+
+
+def test_only_parquet_is_written(disk: Any) -> None:
+    with pytest.raises(UsageError, match="pickle"):
+        save_table("t", month(1), lq=disk.query(), format="pickle")  # type: ignore[arg-type]
+
+
+# --- against a model -------------------------------------------------------------------------
+
+DAYS = [date(2026, 1, 30), date(2026, 1, 31), date(2026, 2, 1), date(2026, 12, 31), date(2027, 1, 1)]
+cells = st.one_of(st.none(), st.sampled_from([0.0, -0.0, 1.5, 0.1, 1e300]))
+batches = st.dictionaries(st.tuples(st.sampled_from(DAYS), st.sampled_from("abc")), cells, min_size=1, max_size=8)
+
+
+class Loads(RuleBasedStateMachine):
+    """One table under loads of every kind, and the dictionary it must equal."""
+
+    make: Callable[[], Any]
+    schema: TableSchema
+    text: bool
+    numbers = itertools.count()
+
+    @initialize()
+    def start(self) -> None:
+        self.name = f"t{next(self.numbers)}"
+        self.lq = self.make()
+        self.model: dict[tuple[date, str], float | None] = {}
+        if self.text:
+            seed = pa.table({"Date": ["2026-01-30"], "Asset": ["c"], "Last_Price": ["nan"], "Last_Updated": ["nan"]})
+            write_parquet(self.lq, seed, self.name)
+            self.model = {(DAYS[0], "c"): None}
+
+    def load(self, batch: dict[tuple[date, str], float | None], upsert: bool) -> LoadResult:
+        frame = pd.DataFrame(
+            {
+                "Asset": [asset for _, asset in batch],
+                "Last_Price": pd.array([batch[key] for key in batch], dtype="Float64"),
+                "Date": [day for day, _ in batch],
+            }
+        )
+        key = ["Date", "Asset"] if upsert else None
+        return incremental_load(self.lq, self.name, frame, unique_columns=key, schema=None if self.text else self.schema)
+
+    @rule(batch=batches, upsert=st.booleans(), reverse=st.booleans())
+    def load_batch(self, batch: dict[tuple[date, str], float | None], upsert: bool, reverse: bool) -> None:
+        if reverse:
+            batch = dict(reversed(batch.items()))
+        expected = dict(self.model)
+        if not upsert:
+            days = {day for day, _ in batch}
+            expected = {key: value for key, value in expected.items() if key[0] not in days}
+        expected |= batch
+        before, self.model = self.model, expected
+        result = self.load(batch, upsert)
+        assert result.changed == (before != expected)
+        assert not self.load(batch, upsert).changed
+        if self.text and not upsert:  # no declared key: a row that changes counts as one out, one in
+            assert result.inserted - result.deleted == len(expected) - len(before)
+            return
+        common = before.keys() & expected.keys()
+        touched = [key for key in common if key in batch]
+        assert result.inserted == len(expected.keys() - before.keys())
+        assert result.deleted == len(before.keys() - expected.keys())
+        assert result.updated == sum(before[key] != expected[key] for key in touched)
+        assert result.unchanged == sum(before[key] == expected[key] for key in touched)
+
+    @rule()
+    def open_the_lake_anew(self) -> None:
+        self.lq = self.make()
+
+    @rule(batch=batches)
+    def refuse_a_repeated_key(self, batch: dict[tuple[date, str], float | None]) -> None:
+        frame = pd.DataFrame([(day, asset, 2.0) for day, asset in [*batch, *batch]], columns=["Date", "Asset", "Last_Price"])
+        with pytest.raises(SchemaError):
+            incremental_load(self.lq, self.name, frame, unique_columns=["Date", "Asset"])
+
+    @invariant()
+    def the_table_equals_the_model(self) -> None:
+        if not hasattr(self, "model") or not self.model:
+            return
+        for lq in (self.lq, self.make()):
+            frame = lq.get_table(self.name)
+            stored = {
+                (row.Date.date(), row.Asset): None if pd.isna(row.Last_Price) else row.Last_Price
+                for row in frame.itertuples()
+            }
+            assert stored == self.model
+            assert len(frame) == len(self.model)
+
+
+@pytest.mark.parametrize("schema", [IN_ONE_FILE, BY_MONTH], ids=["file", "month"])
+def test_loads_equal_a_dictionary(rig: Any, schema: TableSchema) -> None:
+    run_machine(rig, schema, text=False)
+
+
+def test_loads_into_a_text_table_equal_a_dictionary(rig: Any) -> None:
+    run_machine(rig, IN_ONE_FILE, text=True)
+
+
+def run_machine(rig: Any, schema: TableSchema, *, text: bool) -> None:
+    machine = type("Machine", (Loads,), {"make": staticmethod(rig.query), "schema": schema, "text": text})
+    examples = 8 if rig.kind == "azurite" else 20
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=8,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        ),
+    )
