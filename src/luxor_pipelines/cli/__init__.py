@@ -42,10 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = app(args=args, prog_name="luxor", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        note("Interrupted.")
-        return _INTERRUPTED
+        code = _INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the one place where all errors end, with their exit code
         return _fail(error, as_json="--json" in args, debug="--debug" in args)
+    if code == _INTERRUPTED:  # older versions of typer raise, newer ones return it
+        note("Interrupted.")
     return code if isinstance(code, int) else 0
 
 

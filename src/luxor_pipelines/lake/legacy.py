@@ -318,7 +318,7 @@ def _spell(column: pa.ChunkedArray, like: pa.ChunkedArray | None, *, always_time
         texts = pa.chunked_array([pa.array([None if x is None else repr(x) for x in numbers], TEXT)])
     else:
         texts = column.cast(TEXT)
-    word = _null_word(stored, kind)
+    word = _null_word(stored, kind) if texts.null_count else None
     return texts if word is None else pc.fill_null(texts, word)
 
 
@@ -335,9 +335,8 @@ def _null_word(stored: pa.ChunkedArray | None, kind: pa.DataType) -> str | None:
 
 def _spell_dates(column: pa.ChunkedArray, stored: pa.ChunkedArray | None, *, always_time: bool) -> pa.ChunkedArray:
     ticks = column.drop_null().cast(pa.timestamp("us", column.type.tz)).cast(pa.int64()).to_numpy()
-    length = 0
-    if stored is not None:
-        length = pc.max(pc.utf8_length(stored.filter(pc.invert(_is_null_word(stored))))).as_py() or 0
+    # A null word is shorter than any date.
+    length = 0 if stored is None else pc.max(pc.binary_length(stored)).as_py() or 0
     local = column.cast(STAMP).cast(pa.int64()).cast(DATE) if column.type.tz else column
     if length > len("2026-10-31 18:30:00") or (ticks % _SECOND).any():
         return local.cast(DATE).cast(TEXT)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -210,8 +211,7 @@ def read_rows(raw: RawTable, file: str, how: Format, known: Set[str] | None = No
         cells = _wide(raw, file, how)
     reason = _reasons(cells, known)
     good = np.flatnonzero(reason == 0)
-    key = cells.days.astype(np.int64) * len(cells.names) + cells.asset
-    good = good[~pd.Series(key[good]).duplicated().to_numpy()]
+    good = good[~pd.Series(cells.key[good]).duplicated().to_numpy()]
     notes = (f"{file}: columns {sample(surplus, 5)} are ignored.",) if surplus else ()
     return FileRows(
         pd.DataFrame(
@@ -245,6 +245,11 @@ class _Cells:
     names: NDArray[np.object_]
     price: NDArray[np.float64]
     no_price: NDArray[np.bool_]
+
+    @cached_property
+    def key(self) -> NDArray[np.int64]:
+        """Date and asset as one number."""
+        return self.days.astype(np.int64) * len(self.names) + self.asset
 
 
 def _long(raw: RawTable, file: str, how: Format) -> _Cells:
@@ -309,11 +314,10 @@ def _reasons(cells: _Cells, known: Set[str] | None) -> NDArray[np.int64]:
         "unknown asset": unknown[cells.asset],
     }
     reason = np.select(list(faults.values()), [REASONS.index(fault) + 1 for fault in faults], 0)
-    good = pd.DataFrame({"day": cells.days, "asset": cells.asset, "price": cells.price})[reason == 0]
-    again = good[good.duplicated(["day", "asset"], keep=False)]
-    if len(again):
-        prices = again.groupby(["day", "asset"])["price"].transform("nunique")
-        reason[again.index[prices > 1]] = REASONS.index("conflicting prices") + 1
+    good = np.flatnonzero(reason == 0)
+    again = good[pd.Series(cells.key[good]).duplicated(keep=False).to_numpy()]
+    prices = pd.Series(cells.price[again]).groupby(cells.key[again]).transform("nunique").to_numpy()
+    reason[again[prices > 1]] = REASONS.index("conflicting prices") + 1
     return reason
 
 
