@@ -388,7 +388,12 @@ def test_files_are_typed_sorted_and_open_to_other_readers(disk: Any) -> None:
     assert frame["month"].astype(str).tolist() == ["2026-01", "2026-01", "2026-02", "2026-02"]
     file = pq.ParquetFile(folder / "month=2026-01" / "data.parquet")
     assert file.schema_arrow.names == ["Date", "Asset", "Last_Price", "Last_Updated"]
-    assert [str(kind) for kind in file.schema_arrow.types] == ["timestamp[us]", "string", "double", "timestamp[us, tz=UTC]"]
+    assert [str(kind) for kind in file.schema_arrow.types] == [
+        "timestamp[us]",
+        "string",
+        "double",
+        "timestamp[us, tz=UTC]",
+    ]
     assert file.schema_arrow.metadata[b"luxor.schema_version"] == b"1"
     assert file.metadata.row_group(0).column(0).compression == "SNAPPY"
     assert file.read()["Asset"].to_pylist() == ["a", "b"]
@@ -459,7 +464,9 @@ class Loads(RuleBasedStateMachine):
             }
         )
         key = ["Date", "Asset"] if upsert else None
-        return incremental_load(self.lq, self.name, frame, unique_columns=key, schema=None if self.text else self.schema)
+        return incremental_load(
+            self.lq, self.name, frame, unique_columns=key, schema=None if self.text else self.schema
+        )
 
     @rule(batch=batches, upsert=st.booleans(), reverse=st.booleans())
     def load_batch(self, batch: dict[tuple[date, str], float | None], upsert: bool, reverse: bool) -> None:
@@ -490,7 +497,9 @@ class Loads(RuleBasedStateMachine):
 
     @rule(batch=batches)
     def refuse_a_repeated_key(self, batch: dict[tuple[date, str], float | None]) -> None:
-        frame = pd.DataFrame([(day, asset, 2.0) for day, asset in [*batch, *batch]], columns=["Date", "Asset", "Last_Price"])
+        frame = pd.DataFrame(
+            [(day, asset, 2.0) for day, asset in [*batch, *batch]], columns=["Date", "Asset", "Last_Price"]
+        )
         with pytest.raises(SchemaError):
             incremental_load(self.lq, self.name, frame, unique_columns=["Date", "Asset"])
 

@@ -64,12 +64,17 @@ def _text(frame: pd.DataFrame, name: str) -> pd.Series:
 
 
 class MarketData:
-    """Assets, prices, rates and holidays of one lake, through its `TableCache`."""
+    """Assets, prices, rates and holidays of one lake, through its `TableCache`.
+
+    Lives as long as one question: assets and currencies are worked out once.
+    """
 
     def __init__(self, cache: TableCache, directory: str, limits: StalenessLimits) -> None:
         self._cache = cache
         self._directory = directory
         self.limits = limits
+        self._assets: pd.DataFrame | None = None
+        self._currencies: dict[str, str] | None = None
 
     # --- reference data ---------------------------------------------------------------------
 
@@ -85,6 +90,8 @@ class MarketData:
         DataError
             The table is empty.
         """
+        if self._assets is not None:
+            return self._assets
         frame = arrow_to_frame(self._cache.scan("assets", self._directory, drop=("Last_Updated",)))
         if "Key" not in frame.columns:
             raise SchemaError(
@@ -103,16 +110,18 @@ class MarketData:
         frame = frame[~nameless & ~repeated].reset_index(drop=True)
         if frame.empty:
             raise DataError("Table assets has no rows with a Key.", hint="Export the asset master again.")
+        self._assets = frame
         return frame
 
     def series_currency(self) -> dict[str, str]:
         """The currency of each price series that has one; see `market.currency.series_currency`."""
-        if self._cache.snapshot("assets", self._directory) is None:
-            return dict(fx.KNOWN_SERIES)
-        known, conflicts = fx.series_currency(self.assets())
-        if conflicts:
-            logger.warning("assets: locations disagree on the currency of %s", sample(conflicts))
-        return known
+        if self._currencies is None and self._cache.snapshot("assets", self._directory) is None:
+            self._currencies = dict(fx.KNOWN_SERIES)
+        if self._currencies is None:
+            self._currencies, conflicts = fx.series_currency(self.assets())
+            if conflicts:
+                logger.warning("assets: locations disagree on the currency of %s", sample(conflicts))
+        return self._currencies
 
     def holidays(self) -> HolidayCalendar:
         """The firm's own holidays, or the exchanges' where the lake has none of its own.
@@ -239,6 +248,8 @@ class MarketData:
         clean, spot = (np.append(np.datetime64("NaT", "D"), obs.series(key)[0]) for key in chain)
         at, at_spot = (np.searchsorted(known[1:], days, side="right") for known in (clean, spot))
         last = at == len(clean) - 1
+        if len(clean) == 1:  # `observations` has looked through all of history for it: there is none
+            return obs
         if ((at == 0) | (last & (spot[at_spot] > clean[at]))).any():
             return self.history(self.rate_keys(wanted, usdbrl_ticker))
         return obs

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, Literal
-from zoneinfo import ZoneInfo
+from collections.abc import Iterable, Mapping
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Literal
 
-from luxor_pipelines.errors import SchemaError, UnknownAssetError, UsageError, sample
-from luxor_pipelines.lake.cache import TableCache
-from luxor_pipelines.lake.storage import Storage, connect
-from luxor_pipelines.lake.table import DIRECTORY, Table, list_tables
-from luxor_pipelines.settings import Settings
+from luxor_pipelines.errors import UnknownAssetError, UsageError, sample
+from luxor_pipelines.lake_query import LakeQuery
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from luxor_pipelines.lake.parquet import Where
     from luxor_pipelines.market.periods import DateLike
-    from luxor_pipelines.market.prices import Observations
     from luxor_pipelines.market_data import MarketData
 
 __all__ = ["LuxorQuery"]
@@ -28,10 +22,9 @@ __all__ = ["LuxorQuery"]
 logger = logging.getLogger(__name__)
 
 USDBRL = "bmfxclco curncy"
-_SAO_PAULO = "America/Sao_Paulo"
 
 
-class LuxorQuery:
+class LuxorQuery(LakeQuery):
     """The lake, for reading: tables, prices, returns, calendars.
 
     What has been read is kept by version and served again, so that everything computed from one
@@ -65,136 +58,6 @@ class LuxorQuery:
     >>> lq = LuxorQuery(lake="file:///data/lake")  # doctest: +SKIP
     >>> lq.get_hist_returns("2026-10-31", currency="brl", wide=True)  # doctest: +SKIP
     """
-
-    def __init__(
-        self,
-        blob_directory: str = DIRECTORY,
-        adls_connection_string: str | None = None,
-        container_name: str | None = None,
-        *,
-        lake: str | None = None,
-        settings: Settings | None = None,
-        clock: Callable[[], datetime] | None = None,
-    ) -> None:
-        self.settings = settings or Settings.from_env()
-        self.storage: Storage = connect(
-            lake, connection_string=adls_connection_string, container=container_name, settings=self.settings
-        )
-        self.blob_directory = blob_directory
-        self._clock = clock or (lambda: datetime.now(UTC))
-        self._cache = TableCache(self.storage, self.settings.cache_bytes)
-
-    def __repr__(self) -> str:
-        return f"LuxorQuery({self.storage.url!r}, blob_directory={self.blob_directory!r})"
-
-    # --- the clock --------------------------------------------------------------------------
-
-    def now(self) -> datetime:
-        """The current time, UTC."""
-        return self._clock().astimezone(UTC)
-
-    def today(self) -> date:
-        """The current date in São Paulo."""
-        return self.now().astimezone(ZoneInfo(_SAO_PAULO)).date()
-
-    # --- tables -----------------------------------------------------------------------------
-
-    def table_exists(self, table_name: str, blob_directory: str | None = None) -> bool:
-        """Whether the lake has the table now. An error is raised, never answered with False."""
-        return Table(self.storage, table_name, blob_directory or self.blob_directory).find() is not None
-
-    def list_tables(self) -> list[str]:
-        """The names of the tables, sorted."""
-        return list_tables(self.storage, self.blob_directory)
-
-    def get_table(
-        self,
-        table_name: str,
-        index: bool = False,
-        index_name: str = "index",
-        dtypes_override: Mapping[str, Any] | None = None,
-        force_reload: bool = False,
-        drop_last_updated_columns: bool = True,
-        auto_convert_mapped_types: bool = True,
-        *,
-        columns: Sequence[str] | None = None,
-        where: Mapping[str, Any] | None = None,
-    ) -> pd.DataFrame:
-        """A table as a frame with typed columns.
-
-        Parameters
-        ----------
-        index, index_name
-            Whether to make the column ``index_name`` the index.
-        dtypes_override
-            Types for columns of a legacy text table beyond those known by name:
-            ``{"float": […], "date": […], "bool": […], "str_nan_format": […]}``.
-        force_reload
-            Look at the lake again even if the table has been read.
-        drop_last_updated_columns
-            Leave ``Last_Updated`` out.
-        auto_convert_mapped_types
-            False returns a legacy text table's columns as the text they are.
-        columns
-            Only these columns, in this order; no others are read.
-        where
-            Only rows that meet all conditions: column → a value, a list of values, or a tuple
-            ``(first, last)``, both included, None for an open end. Dates may be ISO text.
-
-        Raises
-        ------
-        TableNotFoundError
-        SchemaError
-            A column that is not there, or a cell that is not of its column's type.
-        CorruptFileError
-        """
-        from luxor_pipelines.lake.schema import LAST_UPDATED, arrow_to_frame
-
-        if force_reload:
-            self.forget(table_name)
-        data = self._cache.scan(
-            table_name,
-            self.blob_directory,
-            columns,
-            self._conditions(table_name, where or {}),
-            overrides=dtypes_override,
-            drop=(LAST_UPDATED,) if drop_last_updated_columns else (),
-            raw=not auto_convert_mapped_types,
-        )
-        frame = arrow_to_frame(data)
-        if index:
-            if index_name not in frame.columns:
-                raise SchemaError(
-                    f"Table {table_name} has no column {index_name!r} to be the index; it has "
-                    f"{sample(frame.columns, 20)}.",
-                    hint="Name one of its columns in index_name.",
-                )
-            frame = frame.set_index(index_name)
-        return frame
-
-    def update(self, update_attempts_limit: int = 8) -> list[str]:
-        """Look for tables changed in the lake since they were read, and name them.
-
-        They are read again when next asked for. ``update_attempts_limit`` is kept for familiarity:
-        retries are the storage client's (``LUXOR_RETRIES``), and a failure is raised.
-        """
-        del update_attempts_limit
-        return self._cache.update()
-
-    def forget(self, table_name: str, blob_directory: str | None = None) -> None:
-        """Read the table afresh when it is next asked for; `incremental_load` says so after a load."""
-        self._cache.forget(table_name, blob_directory or self.blob_directory)
-
-    def versions(self) -> dict[str, str]:
-        """The version of each table that has been read through this object."""
-        return self._cache.versions()
-
-    def _conditions(self, table_name: str, where: Mapping[str, Any]) -> list[Where]:
-        if not where:
-            return []
-        from luxor_pipelines.lake.table import conditions
-
-        return conditions(self._cache.schema(table_name, self.blob_directory), table_name, where)
 
     # --- assets and prices ------------------------------------------------------------------
 
@@ -510,8 +373,6 @@ class LuxorQuery:
         *,
         force_month_end: bool,
     ) -> tuple[date, date]:
-        from datetime import timedelta
-
         from luxor_pipelines.market.periods import as_date, base_date
 
         if period is not None and previous_date is not None:
@@ -558,10 +419,9 @@ class LuxorQuery:
 
     def _require_series(self, key: str) -> None:
         data = self.market
-        history: Observations = data.history([key])
-        if len(history) or key in data.latest():
+        if len(data.history([key])) or key in data.latest():
             return
-        known = data.assets()["Price_Key"].dropna() if self.table_exists("assets") else []
+        known: Iterable[str] = data.assets()["Price_Key"].dropna() if self.table_exists("assets") else []
         raise self._unknown(f"No price table of {self.storage.url} has a series {key!r}", key, known)
 
     @staticmethod

@@ -244,7 +244,7 @@ def test_a_zone_is_dropped_by_the_caller_only():
         fitted(zoned, US)
     assert "tz_localize(None)" in error.value.hint
     assert fitted(zoned, UTC)[0].as_py() == dt.datetime(2026, 11, 1, 1, tzinfo=dt.UTC)
-    with pytest.raises(SchemaError, match="dates where stamps"):
+    with pytest.raises(SchemaError, match="dates where the table has stamps"):
         fitted([DAY], UTC)
 
 
@@ -308,14 +308,14 @@ def test_text_fits_dates_only_as_iso():
 @pytest.mark.parametrize(
     ("values", "kind", "message"),
     [
-        (["1.5", "2", None], pa.float64(), "2 of 3 cells are text where numbers are stored; for instance '1.5'"),
-        ([1.5, None], pa.string(), "1 of 2 cells are numbers where text"),
-        ([1, 0], pa.bool_(), "numbers where flags"),
-        ([True], pa.float64(), "flags where numbers"),
-        ([DAY], pa.float64(), "dates where numbers .*2026-10-31 00:00:00"),
-        ([DAY], pa.string(), "dates where text"),
-        ([20261031], US, "numbers where dates"),
-        (["a"], pa.binary(), "text where binary"),
+        (["1.5", "2", None], pa.float64(), "2 of 3 cells are text where the table has numbers; for instance '1.5'"),
+        ([1.5, None], pa.string(), "1 of 2 cells are numbers where the table has text"),
+        ([1, 0], pa.bool_(), "numbers where the table has flags"),
+        ([True], pa.float64(), "flags where the table has numbers"),
+        ([DAY], pa.float64(), "dates where the table has numbers .*2026-10-31 00:00:00"),
+        ([DAY], pa.string(), "dates where the table has text"),
+        ([20261031], US, "numbers where the table has dates"),
+        (["a"], pa.binary(), "text where the table has binary"),
     ],
 )
 def test_one_type_is_not_made_another(values, kind, message):
@@ -362,6 +362,8 @@ def test_a_key_may_occur_once():
     check_key(table, ("Date", "Asset", "x"), "hist")
     check_key(table.slice(0, 2), ("Date", "Asset"), "hist")
     check_key(table.slice(0, 0), ("Asset",), "hist")
+    with pytest.raises(SchemaError, match="1 keys"):
+        check_key(pa.table({"x": [0.0, -0.0, 1.0]}), ("x",), "hist")
     with pytest.raises(SchemaError, match="1 keys"):
         check_key(table.set_column(1, "Asset", table["Asset"].dictionary_encode()), ("Asset",), "hist")
 

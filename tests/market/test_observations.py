@@ -77,6 +77,10 @@ def test_the_last_row_of_a_table_wins() -> None:
     source = BY_TABLE["hist_px_last"]
     one = merge_observations(["x"], [(source, [0, 0, 0], ["2024-01-02"] * 3, [1.0, 2.0, np.nan])])
     assert one.price.tolist() == [2.0]  # a null is no observation, so it replaces none
+    # So many that only a sort that promises to be stable is.
+    days, counted = np.tile(np.array(["2024-01-03", "2024-01-02"], "datetime64[D]"), 2500), np.arange(1.0, 5001)
+    obs = merge_observations(["x"], [(source, np.zeros(5000, int), days, counted)])
+    assert obs.price.tolist() == [5000, 4999]
     pieces = [(source, [0], ["2024-01-02"], [price]) for price in (1.0, 3.0)]
     assert merge_observations(["x"], pieces).price.tolist() == [3.0]
 

@@ -21,6 +21,7 @@ from luxor_pipelines.market.prices import (
 )
 
 Observe = Callable[..., Observations]
+nan = np.nan
 EPOCH = np.datetime64("2024-01-01")
 BY_TABLE = {source.table: source for source in SOURCES}
 KINDS = ["hist_px_last", "all_funds_quotas", "hist_vc_px_last"]  # limits 10, 45, none
@@ -73,13 +74,19 @@ def test_the_last_of_any_is_reported_where_all_are_stale(observe: Observe) -> No
     assert (found.price.item(), found.stale.item(), found.age.item()) == (3, True, 150)
 
 
+def test_a_later_observation_with_a_longer_limit_is_not_known_yet(observe: Observe) -> None:
+    obs = observe(hist_px_last={"x": {"2024-01-01": 1}}, hist_vc_px_last={"x": {"2024-06-01": 9}})
+    found = asof(obs, ["2023-12-31", "2024-03-01"])
+    np.testing.assert_array_equal(found.price, [[nan, 1]])
+    assert found.stale.tolist() == [[False, True]]
+
+
 def test_asof_of_series_and_dates_in_any_order(observe: Observe) -> None:
     obs = observe(
         keys=["a", "none", "b"],
         hist_px_last={"a": {"2024-01-02": 1, "2024-01-05": 2}, "b": {"2024-01-03": 9}},
     )
     found = asof(obs, [date(2024, 1, 5), date(2024, 1, 2), date(2024, 1, 5)])
-    nan = np.nan
     np.testing.assert_array_equal(found.price, [[2, 1, 2], [nan, nan, nan], [9, nan, 9]])
     assert found.asked.astype(str).tolist() == ["2024-01-05", "2024-01-02", "2024-01-05"]
 
@@ -246,6 +253,8 @@ def test_adjust_quotas(observe: Observe) -> None:
     # 100 × 0.9 × 0.75 = 67.5; 90 × 0.75 = 67.5; 92 × 0.75 = 69
     found = adjust_quotas(obs, frame, "2024-04-30")
     np.testing.assert_allclose(found.price, [67.5, 67.5, 69, 70, 71, 10], rtol=1e-15)
+    # On its own day the event of March counts.
+    np.testing.assert_allclose(adjust_quotas(obs, frame, "2024-03-15").price[0], 67.5, rtol=1e-15)
     # As of 1 March only February's has.
     np.testing.assert_allclose(adjust_quotas(obs, frame, "2024-03-01").price, [90, 90, 92, 70, 71, 10], rtol=1e-15)
     assert obs.price.tolist() == [100, 90, 92, 70, 71, 10]
@@ -336,6 +345,18 @@ def test_an_override_before_the_first_observation(observe: Observe) -> None:
     found = apply_overrides(obs, overrides(("2023-12-29", "fund", 2), ("2023-12-29", "g", 3)))
     assert found.price.tolist() == [2, 1, 3, 1]
     assert found.limit.tolist() == [45, 45, 45, 45]
+
+
+def test_an_override_stands_in_for_the_last_observation_before_it(observe: Observe) -> None:
+    obs = observe(all_funds_quotas={"f": {"2024-01-30": 1}}, hist_px_last={"f": {"2024-02-28": 3}})
+    found = apply_overrides(obs, overrides(("2024-01-31", "f", 2)))
+    assert found.limit.tolist() == [45, 45, 10]
+
+
+def test_overrides_of_series_without_observations_touch_no_other(observe: Observe) -> None:
+    obs = observe(keys=["a", "b", "c"], hist_px_last={"a": {"2024-01-30": 1}, "c": {"2024-01-30": 1, "2024-01-31": 2}})
+    found = apply_overrides(obs, overrides(("2024-01-30", "a", 5), ("2024-01-30", "b", 6)))
+    assert found.price.tolist() == [5, 6, 1, 2]
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12))

@@ -121,7 +121,7 @@ def test_marks(observe: Observe) -> None:
 
 
 def test_an_old_end_mark_is_carried(observe: Observe) -> None:
-    obs = observe(hist_vc_px_last={"v": {"2023-01-31": 2, "2023-06-30": 3}})
+    obs = observe(hist_vc_px_last={"v": {"2023-03-31": 2, "2023-06-30": 3}})
     status, value, *_ = only(point_returns(obs, REF, [base_date(REF, "12m")]))
     assert (status, value) == ("carried", 0.5)
     # A traded end price beside an old base mark: carried as well.

@@ -89,7 +89,9 @@ def test_every_cell_equals_an_independent_computation(real: Any) -> None:
     assert (frame["Status"] == "ok").all()
     end = pd.Timestamp("2022-11-30")
     # By hand: month end before, quarter end before, 31 December before, and 1, 2, 3 years before.
-    bases = dict(zip(PERIODS, ["2022-10-31", "2022-09-30", "2021-12-31", "2021-11-30", "2020-11-30", "2019-11-30"]))
+    bases = dict(
+        zip(PERIODS, ["2022-10-31", "2022-09-30", "2021-12-31", "2021-11-30", "2020-11-30", "2019-11-30"], strict=True)
+    )
     computed = {}
     for period, base in bases.items():
         both = shares.asof([pd.Timestamp(base), end])
@@ -303,7 +305,9 @@ def test_one_bad_row_of_assets_never_stops_the_month(disk: Any) -> None:
     nameless = {**asset("?_?", "?"), "Key": None, "Asset": None, "Ticker": None}
     keyless = {**asset("?_?", "b"), "Key": None, "Asset": "B"}
     no_series = asset("cash_none", "z", Ticker=None)
-    lq = lake(disk, [good, nameless, keyless, no_series, good], hist_px_last={"a": {MTD_BASE: 10.0, "2026-10-30": 11.0}})
+    lq = lake(
+        disk, [good, nameless, keyless, no_series, good], hist_px_last={"a": {MTD_BASE: 10.0, "2026-10-30": 11.0}}
+    )
     frame = hist_returns.get_returns(lq, REF)
     assert sorted(set(frame["Key"])) == ["a_a", "b_b", "cash_none"]
     assert len(frame) == 3 * 6 * 3
@@ -326,7 +330,9 @@ def test_prices_after_the_reference_date_change_nothing(disk: Any) -> None:
     before = hist_returns.get_returns(lq, REF)
     save_table(
         "hist_px_last",
-        pd.DataFrame({"Date": pd.to_datetime([*prices, "2026-11-03"]), "Asset": "a", "Last_Price": [*prices.values(), 99.0]}),
+        pd.DataFrame(
+            {"Date": pd.to_datetime([*prices, "2026-11-03"]), "Asset": "a", "Last_Price": [*prices.values(), 99.0]}
+        ),
         lq=lq,
         mode="replace",
     )

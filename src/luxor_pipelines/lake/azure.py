@@ -192,7 +192,7 @@ class AzureStorage(Storage):
                         stored = None
                     if stored is not None and stored.metadata.get(WRITE_ID) == write_id:
                         return _etag(stored)
-                    if isinstance(refusal, ResourceNotFoundError) and refusal.error_code == "ContainerNotFound":
+                    if isinstance(refusal, ResourceNotFoundError) and _code(refusal) == "ContainerNotFound":
                         raise
                     raise self.conflict(path) from refusal
 
@@ -248,7 +248,7 @@ class AzureStorage(Storage):
         except ResourceModifiedError as error:
             raise (self.changed(path) if pinned else self.conflict(path)) from error
         except ResourceNotFoundError as error:
-            if error.error_code in {"ContainerNotFound", "ContainerBeingDeleted"} or path == self._container:
+            if _code(error) in {"ContainerNotFound", "ContainerBeingDeleted"} or path == self._container:
                 raise ConfigurationError(
                     f"There is no container {self._container!r} in {urlsplit(self._client.url).netloc}.",
                     hint="Check LUXOR_CONTAINER or the lake's URL; containers are not made silently.",
@@ -260,7 +260,7 @@ class AzureStorage(Storage):
             if error.status_code in {401, 403}:
                 raise self._refused(error) from error
             raise LakeError(
-                f"{self.url} answered {error.status_code} ({error.error_code or error.reason}) for {path}.",
+                f"{self.url} answered {error.status_code} ({_code(error) or error.reason}) for {path}.",
                 hint="Try again; if it stays, see the storage account's status in the Azure portal.",
             ) from error
         except (ServiceRequestError, ServiceResponseError, TimeoutError, OSError) as error:
@@ -272,7 +272,7 @@ class AzureStorage(Storage):
             raise LakeError(f"{self.url}: {_first_line(error)} (at {path}).", hint="Try again.") from error
 
     def _refused(self, error: Exception) -> AccessError:
-        reason = getattr(error, "error_code", None) or _first_line(error)
+        reason = _code(error) or _first_line(error)
         return AccessError(
             f"{self.url} refuses these credentials ({reason}).",
             hint="Check the connection string; without one, run `az login` or give the managed identity the "
@@ -405,6 +405,12 @@ def _default_credential() -> Any:
     from azure.identity.aio import DefaultAzureCredential
 
     return DefaultAzureCredential()
+
+
+def _code(error: Exception) -> str:
+    """The service's own word for an error, such as ``ContainerNotFound``; blank without one."""
+    code = getattr(error, "error_code", None)
+    return str(getattr(code, "value", code) or "")
 
 
 async def _awaited(work: Coroutine[Any, Any, _T]) -> _T:

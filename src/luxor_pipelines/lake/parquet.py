@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -49,9 +50,9 @@ class Where:
     def mask(self, column: pa.ChunkedArray) -> Any:
         """The rows of ``column`` that meet the condition, as a boolean Arrow array without nulls."""
         if self.values is not None:
-            dictionary = pa.types.is_dictionary(column.type)
-            value_type = column.type.value_type if dictionary else column.type
-            return pc.is_in(column, value_set=pa.array(self.values, value_type))
+            if pa.types.is_dictionary(column.type):
+                return _in_dictionary(column, self.values)
+            return pc.is_in(column, value_set=pa.array(self.values, column.type))
         masks = []
         for low, high in self.spans or ():
             mask = pc.is_valid(column)
@@ -62,19 +63,29 @@ class Where:
             masks.append(mask)
         if not masks:
             return pa.chunked_array([pa.array(np.zeros(len(column), dtype=bool))])
-        out = masks[0]
-        for mask in masks[1:]:
-            out = pc.or_(out, mask)
-        return out
+        return reduce(pc.or_, masks)
+
+
+def _in_dictionary(column: pa.ChunkedArray, values: Sequence[Any]) -> pa.ChunkedArray:
+    """As ``is_in``, by looking at each distinct value once instead of at each row."""
+    masks = []
+    for chunk in column.chunks:
+        wanted = pc.is_in(chunk.dictionary, value_set=pa.array(values, chunk.dictionary.type))
+        if pc.any(wanted).as_py():
+            masks.append(pc.fill_null(wanted.take(chunk.indices), False))
+        else:
+            masks.append(pa.array(np.zeros(len(chunk), dtype=bool)))
+    return pa.chunked_array(masks, pa.bool_())
 
 
 def apply(table: pa.Table, where: Iterable[Where]) -> pa.Table:
     """The rows of ``table`` that meet every condition."""
-    mask = None
-    for condition in where:
-        one = condition.mask(table[condition.column])
-        mask = one if mask is None else pc.and_(mask, one)
-    return table if mask is None else table.filter(mask)
+    conditions = list(where)
+    return table.filter(_mask(table, conditions)) if conditions else table
+
+
+def _mask(table: pa.Table, where: Sequence[Where]) -> Any:
+    return reduce(pc.and_, (condition.mask(table[condition.column]) for condition in where))
 
 
 @contextmanager
@@ -144,9 +155,27 @@ def read(
     with _corrupt(info.path):
         if not any(left for _, left in groups):
             return file.read_row_groups([group for group, _ in groups], columns=columns)
-        pieces = [apply(file.read_row_group(group, columns=needed), left) for group, left in groups]
+        pieces = [_read_group(file, group, columns, left) for group, left in groups]
         empty = file.schema_arrow.empty_table().select(columns)
-        return pa.concat_tables([piece.select(columns) for piece in pieces]) if pieces else empty
+        return pa.concat_tables([empty, *(piece for piece in pieces if len(piece))])
+
+
+def _read_group(file: Any, group: int, columns: Sequence[str], left: Sequence[Where]) -> pa.Table:
+    """The group's rows that meet the conditions; columns without one are only read when some row does."""
+    tested = list(dict.fromkeys(condition.column for condition in left))
+    if not any(condition.values is not None for condition in left):
+        return apply(file.read_row_group(group, columns=[*columns, *tested]), left).select(columns)
+    table = file.read_row_group(group, columns=tested)
+    mask = _mask(table, left)
+    if not pc.any(mask).as_py():
+        return file.schema_arrow.empty_table().select(columns)
+    rest = [name for name in columns if name not in tested]
+    found = table.filter(mask)
+    if rest:
+        others = file.read_row_group(group, columns=rest).filter(mask)
+        for name in rest:
+            found = found.append_column(others.schema.field(name), others[name])
+    return found.select(columns)
 
 
 def _undecided(group: Any, position: dict[str, int], where: Sequence[Where]) -> list[Where] | None:

@@ -228,7 +228,7 @@ def check_key(table: pa.Table, key: Sequence[str], name: str) -> None:
     SchemaError
         With the number of keys that occur more than once and a few of them.
     """
-    columns = table.select(list(key))
+    columns = pa.table([_without_minus_zero(table[column]) for column in key], names=list(key))
     if not _with_codes(columns).to_pandas(ignore_metadata=True).duplicated().any():
         return
     counts = columns.group_by(columns.column_names).aggregate([([], "count_all")])
@@ -240,6 +240,10 @@ def check_key(table: pa.Table, key: Sequence[str], name: str) -> None:
         f"occur once: {sample(shown)}{f' and {len(repeated) - 3} more' if len(repeated) > 3 else ''}.",
         hint="Drop the duplicates, for instance with drop_duplicates(subset=[...], keep='last').",
     )
+
+
+def _without_minus_zero(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.add(column, 0.0) if pa.types.is_floating(column.type) else column
 
 
 def _with_codes(columns: pa.Table) -> pa.Table:
@@ -316,7 +320,7 @@ def _infer(series: pd.Series[Any], table: str, name: str) -> pa.ChunkedArray:
     if series.dtype == object:
         return _chunked(_from_objects(series.to_numpy(), table, name))
     try:
-        array = _chunked(pa.array(series, from_pandas=True))
+        array = _chunked(pa.array(series.copy(), from_pandas=True))  # Arrow would share the frame's memory
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise _unsupported(table, name, str(series.dtype)) from error
     return _to_stored(array, table, name)
@@ -420,7 +424,7 @@ def _from_objects(values: np.ndarray[Any, Any], table: str, name: str) -> Any:
     try:
         out[~absent] = [float(cell) for cell in cells] if group == "numbers" else cells.astype(bool)
     except OverflowError as error:
-        large = [cell for cell in cells if abs(cell) > np.finfo(float).max]
+        large = [cell for cell in cells if abs(cell) > int(np.finfo(float).max)]
         what = "are larger than float64 holds"
         raise bad_cells(table, name, len(large), len(values), what, large[0], "Store them as text.") from error
     if group == "flags":
@@ -454,7 +458,7 @@ def _date_objects(values: np.ndarray[Any, Any], absent: Any, table: str, name: s
 def _as_datetime(cell: Any) -> dt.datetime:
     if isinstance(cell, np.datetime64):
         return pd.Timestamp(cell)
-    return cell if isinstance(cell, dt.datetime) else dt.datetime(cell.year, cell.month, cell.day)  # noqa: DTZ001
+    return cell if isinstance(cell, dt.datetime) else dt.datetime(cell.year, cell.month, cell.day)
 
 
 def _unsupported(table: str, name: str, kind: str, count: int | None = None, total: int = 0) -> SchemaError:
@@ -505,7 +509,7 @@ def _fit(column: pa.ChunkedArray, kind: pa.DataType, table: str, name: str) -> p
         hint = "Convert it: df[column].astype(str)."
     elif kind == STAMP and column.type == DATE:
         hint = "Say of which zone they are: df[column].dt.tz_localize('UTC')."
-    what = f"are {_WORDS[column.type]} where {_WORDS.get(kind, str(kind))} are stored"
+    what = f"are {_WORDS[column.type]} where the table has {_WORDS.get(kind, str(kind))}"
     raise bad_cells(table, name, len(cells), len(column), what, _plain(cells[0].as_py()), hint)
 
 

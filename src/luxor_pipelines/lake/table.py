@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, time
+from datetime import datetime, time, timedelta
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -53,7 +53,7 @@ def table_name(name: str) -> str:
     InvalidNameError
         Anything that is not a plain name, such as one with ``/`` or ``..``.
     """
-    plain = name.strip().lower().replace(" ", "_") if isinstance(name, str) else ""
+    plain = str(name).strip().lower().replace(" ", "_")
     if not _NAME.fullmatch(plain) or ".." in plain or plain.endswith("."):
         raise InvalidNameError(
             f"{name!r} is not a table's name.", hint="Use letters, digits, spaces, _ - and . only, as in hist_returns."
@@ -380,15 +380,15 @@ def to_logical(
 def labels(layout: Layout, dates: pa.ChunkedArray) -> np.ndarray[Any, Any]:
     """The partition label of each date, as text (``2026-10`` or ``2026``)."""
     days = dates.to_numpy().astype("datetime64[us]")
-    return np.datetime_as_string(days.astype(f"datetime64[{_UNITS[layout]}]"))
+    return np.asarray(np.datetime_as_string(days.astype(f"datetime64[{_UNITS[layout]}]")))
 
 
 def bounds(layout: Layout, label: str) -> tuple[datetime, datetime]:
     """The first and the last instant of the partition of that label."""
-    unit = _UNITS[layout]
-    start = np.datetime64(label, unit)
-    first, after = start.astype("datetime64[us]"), (start + 1).astype("datetime64[us]")
-    return first.item(), (after - np.timedelta64(1, "us")).item()
+    year, month = (int(label[:4]), int(label[5:])) if layout == "month" else (int(label), 12)
+    first = datetime(year, month if layout == "month" else 1, 1)
+    after = datetime(year + month // 12, month % 12 + 1, 1)
+    return first, after - timedelta(microseconds=1)
 
 
 def conditions(stored: pa.Schema, name: str, where: Mapping[str, Any]) -> list[Where]:

@@ -203,8 +203,8 @@ def brl_per_usd(
     ends = clean[0][[0, -1]]
     at_ends, _ = _value_asof(spot, ends, limit)
     before = asked < ends[0]
-    # A date before spot begins is NaT, which compares as not newer.
-    after = (asked > ends[1]) & (spot_date > ends[1]) & np.isfinite(at_ends[1])
+    # Before spot begins its date is NaT, which compares as not newer.
+    after = (spot_date > ends[1]) & np.isfinite(at_ends[1])
     rates[before] = clean[1][0] * at_spot[before] / at_ends[0]
     rates[after] = clean[1][-1] * at_spot[after] / at_ends[1]
     return rates, np.isfinite(rates)

@@ -193,7 +193,7 @@ class Observations:
         if not len(self):
             return np.full(len(code), -1), np.zeros(len(code), dtype=bool)
         index = np.searchsorted(self.order, sort_key(code, day), side="right") - 1
-        index[(index < 0) | (self.code[index] != code)] = -1
+        index[self.code[index] != code] = -1
         return self.settle(index, code, day)
 
     def settle(self, last: IntArray, code: IntArray, day: IntArray) -> tuple[IntArray, BoolArray]:
