@@ -312,7 +312,7 @@ def test_text_fits_dates_only_as_iso():
         ([1.5, None], pa.string(), "1 of 2 cells are numbers where the table has text"),
         ([1, 0], pa.bool_(), "numbers where the table has flags"),
         ([True], pa.float64(), "flags where the table has numbers"),
-        ([DAY], pa.float64(), "dates where the table has numbers .*2026-10-31 00:00:00"),
+        ([DAY], pa.float64(), "dates where the table has numbers; .*2026-10-31 00:00:00"),
         ([DAY], pa.string(), "dates where the table has text"),
         ([20261031], US, "numbers where the table has dates"),
         (["a"], pa.binary(), "text where the table has binary"),

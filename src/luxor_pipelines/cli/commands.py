@@ -179,7 +179,8 @@ def runs(
 
 def print_report(report: RunReport) -> None:
     """Print what a run did."""
-    emit(f"{report.pipeline} {report.status} in {report.duration_s:.1f} s; reference date {report.ref_date or 'none'}")
+    day = f"; reference date {report.ref_date}" if report.ref_date else ""
+    emit(f"{report.pipeline} {report.status} in {report.duration_s:.1f} s{day}")
     counts = ("inserted", "updated", "unchanged", "deleted")
     loads = [(load.table, *(f"{getattr(load, count):,}" for count in counts)) for load in report.loads]
     if loads:

@@ -39,6 +39,8 @@ SCHEMA_VERSION = 1
 """Version of the layout of what ``--json`` prints."""
 
 MISSING = "–"
+_FOLDED = 20
+"""Characters of text that a drawn column has at least, before it is folded."""
 _STEPS = ("luxor_pipelines.runs", "luxor_pipelines.pipelines")
 
 
@@ -110,9 +112,8 @@ def print_grid(grid: Grid) -> None:
 
 
 def _plain(grid: Grid) -> str:
-    lines = [list(grid.columns)]
-    lines += [[MISSING if cell is None else " ".join(cell.split("\n")) for cell in row] for row in grid.rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines = _texts(grid)
+    widths = _widths(lines)
     right = [name in grid.right for name in grid.columns]
     return "\n".join(
         "  ".join(
@@ -123,16 +124,35 @@ def _plain(grid: Grid) -> str:
     )
 
 
+def _texts(grid: Grid) -> list[list[str]]:
+    rows = ([MISSING if cell is None else " ".join(cell.splitlines()) for cell in row] for row in grid.rows)
+    return [list(grid.columns), *rows]
+
+
+def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+
 def _draw(grid: Grid) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in grid.columns:
+    console = Console(file=sys.stdout, highlight=False)
+    least = [
+        width if name in grid.right else min(width, _FOLDED)
+        for name, width in zip(grid.columns, _widths(_texts(grid)), strict=True)
+    ]
+    if sum(least) + 2 * len(least) > console.width:
+        emit(_plain(grid))  # drawn, it would lose columns; so the terminal wraps the lines
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name, width in zip(grid.columns, least, strict=True):
         number = name in grid.right
-        table.add_column(Text(name), justify="right" if number else "left", no_wrap=number, overflow="fold")
+        table.add_column(
+            Text(name), justify="right" if number else "left", no_wrap=number, overflow="fold", min_width=width
+        )
     for row in grid.rows:
         table.add_row(
             *(
@@ -142,7 +162,7 @@ def _draw(grid: Grid) -> None:
                 for name, cell in zip(grid.columns, row, strict=True)
             )
         )
-    Console(file=sys.stdout, highlight=False).print(table)
+    console.print(table)
 
 
 @contextmanager
