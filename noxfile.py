@@ -21,6 +21,11 @@ def install(session: nox.Session, *groups: str) -> None:
     session.install(*(need for group in groups for need in nox.project.dependency_groups(PROJECT, group)))
 
 
+def lowest() -> list[str]:
+    """The oldest version that is declared to do, of each dependency."""
+    return [need.replace(">=", "==") for need in PROJECT["project"]["dependencies"]]
+
+
 def install_azurite(session: nox.Session) -> None:
     """The blob server the lake's tests run against, into a folder of the checkout."""
     manifest = AZURITE / "node_modules" / "azurite" / "package.json"
@@ -60,3 +65,27 @@ def tests(session: nox.Session) -> None:
     session.env["AZURITE_FOLDER"] = str(AZURITE.absolute())
     session.env["CI"] = os.environ.get("CI", "true")
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def tests_lowest(session: nox.Session) -> None:
+    """All tests on the oldest versions of the dependencies that are declared to do."""
+    install(session, "test")
+    session.install(".", *lowest())
+    install_azurite(session)
+    session.env["AZURITE_FOLDER"] = str(AZURITE.absolute())
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """The Azure Functions app, ready to deploy: dist/functionapp-<version>.zip, and the wheel in it."""
+    install(session, "package")
+    session.run("python", "tools/functionapp.py", "build", *session.posargs)
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Resolve the app's dependencies anew, into functions/requirements.txt."""
+    install(session, "package")
+    session.run("python", "tools/functionapp.py", "lock", *session.posargs)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import math
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from io import BytesIO
 from typing import Any
 
 import hypothesis.strategies as st
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,9 +22,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from luxor_pipelines import LoadResult, incremental_load, save_table
-from luxor_pipelines.errors import LoadConflictError, SchemaError, UsageError
+from luxor_pipelines.errors import CorruptFileError, LoadConflictError, SchemaError, UsageError
+from luxor_pipelines.lake.layout import pieces
 from luxor_pipelines.lake.schema import Column, TableSchema
 from luxor_pipelines.lake.storage import ANY
+from luxor_pipelines.lake.table import Table
 from luxor_pipelines.settings import Settings
 
 BY_MONTH = TableSchema(
@@ -313,6 +320,119 @@ def test_conflicts_without_end_are_a_load_conflict_error(disk: Any, monkeypatch:
     assert other.get_table("t")["Date"].dt.month.max() == 4
 
 
+def interfere(monkeypatch: pytest.MonkeyPatch, lq: Any, deed: Callable[[], None], method: str = "write") -> list[bool]:
+    """Do the deed once, just before ``lq`` first writes (or deletes); returns whether it was done."""
+    original = getattr(type(lq.storage), method)
+    done: list[bool] = []
+
+    def after_the_deed(self: Any, *args: Any, **options: Any) -> Any:
+        if self is lq.storage and not done:
+            done.append(True)
+            deed()
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(type(lq.storage), method, after_the_deed)
+    return done
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["one partition", "a partition each"])
+def test_of_first_loads_at_once_none_is_lost(rig: Any, apart: bool) -> None:
+    gate = threading.Barrier(8)
+    queries = [rig.query() for _ in range(8)]
+
+    def load(n: int) -> LoadResult:
+        frame = prices((f"2026-{n + 1 if apart else 1:02d}-{n + 1:02d}", "a", float(n)))
+        gate.wait()
+        return incremental_load(queries[n], "t", frame, schema=BY_MONTH)
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(load, range(8)))
+    assert [result.inserted for result in results] == [1] * 8
+    assert sorted(row[2] for row in content(rig.query())) == [float(n) for n in range(8)]
+
+
+def test_a_conflict_in_one_partition_repeats_only_that_one(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lq, other = rig.query(), rig.query()
+    incremental_load(lq, "t", pd.concat([month(1), month(2), month(3)]), schema=BY_MONTH)
+    rival = prices(("2026-02-01", "z", 1.0))
+    write = type(lq.storage).write
+    written = []
+
+    def note(self: Any, path: str, data: bytes, *, expected: Any = ANY) -> str:
+        if self is lq.storage and "2026-02" in path and path not in written:
+            incremental_load(other, "t", rival, schema=BY_MONTH)
+        if self is lq.storage:
+            written.append(path)
+        return str(write(self, path, data, expected=expected))
+
+    monkeypatch.setattr(type(lq.storage), "write", note)
+    result = incremental_load(lq, "t", pd.concat([month(n, 5.0) for n in (1, 2, 3)]), schema=BY_MONTH)
+    assert (result.updated, result.partitions) == (6, ("2026-01", "2026-02", "2026-03"))
+    assert [path.split("month=")[1][:7] for path in written] == ["2026-01", "2026-02", "2026-02", "2026-03"]
+    assert len(content(lq)) == 7
+
+
+def test_a_table_converted_during_a_load_keeps_both_writers_rows(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lq, other = rig.query(), rig.query()
+    incremental_load(lq, "t", pd.concat([month(1), month(2)]))
+
+    def convert() -> None:
+        table = Table(other.storage, "t")
+        (part,) = table.snapshot().parts
+        rows = table.read_part(part).physical
+        for label, piece in pieces("month", rows, "Date", "t"):
+            table.write_part("month", label, piece, expected=None, sorted_by=[])
+        other.storage.delete(part.info.path, expected=part.info.version)
+
+    interfere(monkeypatch, lq, convert)
+    with pytest.raises(LoadConflictError, match="converted from file to month"):
+        incremental_load(lq, "t", month(3))
+    assert len(content(rig.query())) == 4
+    assert incremental_load(lq, "t", month(3)).partitions == ("2026-03",)
+    assert len(content(rig.query())) == 6
+
+
+def test_an_odd_partition_is_found_before_the_first_is_written(rig: Any) -> None:
+    lq = rig.query()
+    incremental_load(lq, "t", pd.concat([month(1), month(2), month(3)]), schema=BY_MONTH)
+    path = "enriched/parquet/t/month=2026-02/data.parquet"
+    odd = pq.read_table(BytesIO(lq.storage.read(path).data))
+    for table in (odd.append_column("Extra", [["x", "y"]]), odd.set_column(2, "Last_Price", [["high", "low"]])):
+        sink = BytesIO()
+        pq.write_table(table, sink)
+        lq.storage.write(path, sink.getvalue())
+        before = stored_files(lq)
+        with pytest.raises(SchemaError, match=r"partition 2026-02 differs from the batch in '(Extra|Last_Price)'"):
+            incremental_load(lq, "t", pd.concat([month(1, 9.0), month(2, 9.0)]))
+        assert stored_files(lq) == before
+    lq.storage.write(path, b"damaged")
+    with pytest.raises(CorruptFileError, match="2026-02"):
+        incremental_load(lq, "t", pd.concat([month(1, 9.0), month(2, 9.0)]))
+    assert incremental_load(lq, "t", month(1, 9.0)).updated == 2  # what is sound can still be loaded
+
+
+def test_a_date_that_no_partition_can_hold_is_refused(disk: Any) -> None:
+    lq = disk.query()
+    late = pd.DataFrame({"Date": np.array(["10000-01-01"], "M8[us]"), "Asset": ["a"], "Last_Price": [1.0]})
+    with pytest.raises(SchemaError, match="'Date'"):
+        incremental_load(lq, "t", late, schema=BY_MONTH)
+    assert stored_files(lq) == {}
+    last = late.assign(Date=np.array(["9999-12-31"], "M8[us]"))
+    incremental_load(lq, "t", last, schema=BY_MONTH)
+    assert len(lq.get_table("t", where={"Date": ("2026-01-01", None)})) == 1
+
+
+def test_a_key_may_be_given_as_one_name(disk: Any) -> None:
+    lq = disk.query()
+    incremental_load(lq, "t", month(1), unique_columns="Asset", increment_column=None)
+    assert incremental_load(lq, "t", month(2), unique_columns="Asset", increment_column=None).updated == 2
+
+
+def test_rows_come_as_a_frame(disk: Any) -> None:
+    with pytest.raises(UsageError, match="not as list"):
+        incremental_load(disk.query(), "t", [{"Date": "2026-01-01"}])  # type: ignore[arg-type]
+
+
 # --- encodings -------------------------------------------------------------------------------
 
 
@@ -380,6 +500,116 @@ def test_a_table_written_by_another_program_keeps_its_types(disk: Any) -> None:
     assert stored["Last_Price"].to_pylist() == [1, 3, 5]
 
 
+@pytest.mark.parametrize(
+    ("stored", "first", "second", "wrong"),
+    [
+        (pa.array([1], pa.int32()), 3.0, 4.0, 1.5),
+        (pa.array([0.5], pa.float32()), 0.1, 1 / 3, 1e300),
+        (pa.array([Decimal("1.10")], pa.decimal128(9, 2)), 0.1, 2.25, 1.005),
+        (pa.array([True]), True, False, None),
+        (pa.array([date(2026, 1, 1)], pa.date32()), datetime(2026, 1, 2), None, datetime(2026, 1, 2, 10, 30)),
+        (
+            pa.array([datetime(2026, 1, 1)], pa.timestamp("ms")),
+            datetime(2026, 1, 2),
+            None,
+            datetime(2026, 1, 2, 0, 0, 0, 5),
+        ),
+        (
+            pa.array([datetime(2026, 1, 1)], pa.timestamp("ns")),
+            datetime(2026, 1, 2, 10, 30),
+            None,
+            datetime(2500, 1, 1),
+        ),
+        (pa.array(["a"]).dictionary_encode(), "b", None, None),
+        (pa.array(["a"], pa.large_string()), "b", None, None),
+        (pa.array([math.nan], pa.float64()), None, 1.0, None),
+    ],
+    ids=str,
+)
+def test_rows_are_compared_as_they_are_stored(rig: Any, stored: pa.Array, first: Any, second: Any, wrong: Any) -> None:
+    lq = rig.query()
+    keys = pa.table({"Date": pa.array([datetime(2026, 1, 1)], pa.timestamp("us"))})
+    write_parquet(lq, keys.append_column("Cell", stored))
+    days = pd.to_datetime(["2026-01-28", "2026-01-29"])
+    batch = pd.DataFrame({"Date": days, "Cell": pd.Series([first, second])})
+    assert incremental_load(lq, "t", batch).inserted == 2
+    assert read_parquet(lq).schema.field("Cell").type == stored.type
+    assert repr(read_parquet(lq)["Cell"][0].as_py()) == repr(stored[0].as_py())
+    assert not incremental_load(lq, "t", batch).changed
+    if wrong is not None:
+        before = stored_files(lq)
+        with pytest.raises(SchemaError, match=r"(?s)'Cell'.* fit"):
+            incremental_load(lq, "t", batch.assign(Cell=pd.Series([wrong, wrong])))
+        assert stored_files(lq) == before
+
+
+def test_a_null_word_in_a_batch_is_a_null_to_a_text_table(rig: Any) -> None:
+    lq = rig.query()
+    write_parquet(lq, legacy_table())
+    batch = prices(("2026-02-28", "a", 0.1)).assign(Note=["nan"])
+    assert not incremental_load(lq, "t", batch).changed  # it is stored as None, which reads the same
+    with pytest.raises(SchemaError, match=r"'Asset'.*null"):
+        incremental_load(lq, "t", batch.assign(Asset="None"), unique_columns=["Date", "Asset"], normalize_columns=False)
+
+
+def test_a_text_file_does_not_claim_an_order_that_its_text_has_not(disk: Any) -> None:
+    lq = disk.query()
+    write_parquet(lq, pa.table({"Year": ["9.0"], "Note": ["x"]}))
+    frame = pd.DataFrame({"Year": [10.0], "Note": ["y"]})
+    incremental_load(lq, "t", frame, increment_column=None, unique_columns=["Year"])
+    assert read_parquet(lq)["Year"].to_pylist() == ["9.0", "10.0"]
+    data = lq.storage.read("enriched/parquet/t.parquet").data
+    assert not pq.ParquetFile(BytesIO(data)).metadata.row_group(0).sorting_columns
+
+
+@pytest.mark.parametrize("layout", ["file", "month"])
+def test_a_table_without_stamps_keeps_its_columns(rig: Any, layout: str) -> None:
+    lq = rig.query()
+    for n in (1, 2):
+        sink = BytesIO()
+        pq.write_table(pa.Table.from_pandas(month(n)).replace_schema_metadata(None), sink)
+        path = "t" if layout == "file" else f"t/month=2026-{n:02d}/data"
+        lq.storage.write(f"enriched/parquet/{path}.parquet", sink.getvalue())
+    incremental_load(lq, "t", pd.concat([month(2, 7.0), month(3)]))
+    frame = lq.get_table("t", drop_last_updated_columns=False)
+    assert frame.columns.tolist() == ["Date", "Asset", "Last_Price"]
+    assert frame["Date"].dt.month.unique().tolist() == ([2, 3] if layout == "file" else [1, 2, 3])
+
+
+def test_an_index_that_pandas_stored_unasked_gives_way(rig: Any) -> None:
+    lq = rig.query()
+    sink = BytesIO()
+    month(1).set_index(pd.Index([7, 3])).to_parquet(sink)
+    lq.storage.write("enriched/parquet/t.parquet", sink.getvalue())
+    assert incremental_load(lq, "t", month(2)).inserted == 2
+    assert pd.read_parquet(BytesIO(lq.storage.read("enriched/parquet/t.parquet").data)).columns.tolist() == [
+        "Date",
+        "Asset",
+        "Last_Price",
+    ]
+    assert len(content(lq)) == 4
+
+
+def test_stored_rows_that_repeat_a_key_stay_until_their_slice_is_loaded(disk: Any) -> None:
+    lq = disk.query()
+    rows = pd.concat([month(1), month(1, 3.0), month(2)])
+    write_parquet(lq, pa.Table.from_pandas(rows, preserve_index=False))
+    key = ["Date", "Asset"]
+    incremental_load(lq, "t", month(3), unique_columns=key)
+    assert len(content(lq)) == 8
+    result = incremental_load(lq, "t", month(1), unique_columns=key)
+    assert (result.unchanged, result.deleted, len(content(lq))) == (2, 2, 6)
+
+
+def test_a_table_without_rows_takes_rows(rig: Any) -> None:
+    lq = rig.query()
+    sink = BytesIO()
+    pq.ParquetWriter(sink, pa.Table.from_pandas(month(1), preserve_index=False).schema).close()  # no row group at all
+    lq.storage.write("enriched/parquet/t.parquet", sink.getvalue())
+    assert incremental_load(lq, "t", month(1)).inserted == 2
+    assert len(content(lq)) == 2
+
+
 def test_files_are_typed_sorted_and_open_to_other_readers(disk: Any) -> None:
     lq = disk.query()
     incremental_load(lq, "t", pd.concat([month(2), month(1)]).iloc[::-1], schema=BY_MONTH)
@@ -423,6 +653,66 @@ def test_replacing_a_partitioned_table_removes_the_months_that_are_gone(rig: Any
     result = save_table("t", month(2, price=4.0), lq=lq, schema=BY_MONTH, mode="replace")
     assert (result.updated, result.deleted) == (2, 2)
     assert list(stored_files(lq)) == ["enriched/parquet/t/month=2026-02/data.parquet"]
+
+
+@pytest.mark.parametrize("mode", ["error", "skip"])
+def test_a_table_that_appears_during_a_first_save_stays(rig: Any, monkeypatch: pytest.MonkeyPatch, mode: Any) -> None:
+    lq, other = rig.query(), rig.query()
+    interfere(monkeypatch, lq, lambda: save_table("t", month(1), lq=other) and None)
+    if mode == "error":
+        with pytest.raises(UsageError, match="exists already"):
+            save_table("t", month(2), lq=lq, mode=mode)
+    else:
+        assert not save_table("t", month(2), lq=lq, mode=mode).changed
+    assert lq.get_table("t")["Date"].dt.month.unique().tolist() == [1]
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["changed", "gone"])
+def test_a_replaced_table_is_only_what_it_was_replaced_by(
+    rig: Any, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    lq, other = rig.query(), rig.query()
+    save_table("t", pd.concat([month(1), month(2)]), lq=lq, schema=BY_MONTH)
+    path = "enriched/parquet/t/month=2026-01/data.parquet"
+
+    def change() -> None:
+        if gone:
+            other.storage.delete(path)
+        else:
+            incremental_load(other, "t", prices(("2026-01-02", "z", 1.0)), schema=BY_MONTH)
+
+    done = interfere(monkeypatch, lq, change, "delete")
+    result = save_table("t", month(2, 4.0), lq=lq, schema=BY_MONTH, mode="replace")
+    assert done
+    assert (result.updated, result.deleted) == (2, 2 if gone else 3)
+    assert list(stored_files(lq)) == ["enriched/parquet/t/month=2026-02/data.parquet"]
+    assert result.version_after == Table(lq.storage, "t").snapshot().version
+
+
+def test_a_table_may_be_replaced_by_one_of_other_types_or_by_none_that_reads(rig: Any) -> None:
+    lq = rig.query()
+    save_table("t", month(1), lq=lq)
+    result = save_table("t", month(1).assign(Last_Price="high"), lq=lq, mode="replace")
+    assert (result.inserted, result.deleted) == (2, 2)
+    assert lq.get_table("t")["Last_Price"].tolist() == ["high", "high"]
+    write_parquet(lq, pa.table({"Date": ["tomorrow"], "Asset": ["a"], "Last_Price": ["1.0"]}))
+    assert save_table("t", month(2), lq=lq, mode="replace").inserted == 2
+    assert read_parquet(lq).schema.field("Last_Price").type == pa.string()  # a text table stays one
+    assert len(content(lq)) == 2
+
+
+def test_a_table_may_be_saved_without_rows_where_one_file_can_hold_it(rig: Any) -> None:
+    lq = rig.query()
+    empty = month(1).iloc[:0]
+    assert save_table("t", empty, lq=lq).changed
+    assert lq.get_table("t").columns.tolist() == ["Date", "Asset", "Last_Price"]
+    assert save_table("t", month(1), lq=lq, mode="replace").inserted == 2
+    assert save_table("t", empty, lq=lq, mode="replace").deleted == 2
+    assert len(lq.get_table("t")) == 0
+    save_table("m", month(1), lq=lq, schema=BY_MONTH)
+    with pytest.raises(UsageError, match="without rows"):
+        save_table("m", empty, lq=lq, schema=BY_MONTH, mode="replace")
+    assert len(content(lq, "m")) == 2
 
 
 def test_only_parquet_is_written(disk: Any) -> None:

@@ -13,7 +13,8 @@
     │   │   └── TableNotFoundError
     │   ├── CorruptFileError                         there, but cannot be read
     │   └── ConflictError                            somebody else wrote first
-    │       └── LoadConflictError                    … and kept doing so
+    │       ├── LoadConflictError                    … and kept doing so
+    │       └── RunInProgressError                   the same pipeline and date is running already
     ├── SchemaError (ValueError)      columns, types, keys or cells that do not fit
     ├── DataError (ValueError)        data that is well formed but cannot be worked with
     └── UnknownAssetError (KeyError)  no such asset or price series
@@ -38,6 +39,7 @@ __all__ = [
     "LoadConflictError",
     "LuxorError",
     "NotFoundError",
+    "RunInProgressError",
     "SchemaError",
     "TableNotFoundError",
     "UnknownAssetError",
@@ -50,7 +52,7 @@ __all__ = [
 
 _SECRETS = re.compile(
     r"""(?ix)
-    ( (?:AccountKey|SharedAccessSignature|[?&;]sig|\bsig|client_secret|Authorization) \s* [=:] \s* )
+    ( (?:AccountKey|SharedAccessSignature|[?&;]sig|\bsig|client_secret|Authorization) ["']? \s* [=:] \s* ["']? )
     (?: (?:SharedKey|Bearer) \s+ )?
     [^\s;&"',]+
     """
@@ -136,6 +138,10 @@ class ConflictError(LakeError):
 
 class LoadConflictError(ConflictError):
     """A load met other writers until its attempts ran out; the table is intact."""
+
+
+class RunInProgressError(ConflictError):
+    """The same pipeline is running already for the same reference date; nothing was done."""
 
 
 class SchemaError(LuxorError, ValueError):

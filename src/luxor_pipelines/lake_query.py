@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
+
+import pandas as pd
 
 from luxor_pipelines.errors import SchemaError, sample
 from luxor_pipelines.lake.cache import TableCache
+from luxor_pipelines.lake.conditions import Where, conditions
+from luxor_pipelines.lake.schema import LAST_UPDATED, arrow_to_frame
 from luxor_pipelines.lake.storage import Storage, connect
 from luxor_pipelines.lake.table import DIRECTORY, Table, list_tables
 from luxor_pipelines.settings import Settings
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from luxor_pipelines.lake.parquet import Where
 
 __all__ = ["SAO_PAULO", "LakeQuery"]
 
@@ -78,7 +77,7 @@ class LakeQuery:
         drop_last_updated_columns: bool = True,
         auto_convert_mapped_types: bool = True,
         *,
-        columns: Sequence[str] | None = None,
+        columns: str | Sequence[str] | None = None,
         where: Mapping[str, Any] | None = None,
     ) -> pd.DataFrame:
         """A table as a frame with typed columns.
@@ -97,7 +96,7 @@ class LakeQuery:
         auto_convert_mapped_types
             False returns a legacy text table's columns as the text they are.
         columns
-            Only these columns, in this order; no others are read.
+            Only these columns (or this one), in this order; no others are read.
         where
             Only rows that meet all conditions: column → a value, a list of values, or a tuple
             ``(first, last)``, both included, None for an open end. Dates may be ISO text.
@@ -109,14 +108,12 @@ class LakeQuery:
             A column that is not there, or a cell that is not of its column's type.
         CorruptFileError
         """
-        from luxor_pipelines.lake.schema import LAST_UPDATED, arrow_to_frame
-
         if force_reload:
             self.forget(table_name)
         data = self._cache.scan(
             table_name,
             self.blob_directory,
-            columns,
+            [columns] if isinstance(columns, str) else columns,
             self._conditions(table_name, where or {}),
             overrides=dtypes_override,
             drop=(LAST_UPDATED,) if drop_last_updated_columns else (),
@@ -153,6 +150,4 @@ class LakeQuery:
     def _conditions(self, table_name: str, where: Mapping[str, Any]) -> list[Where]:
         if not where:
             return []
-        from luxor_pipelines.lake.table import conditions
-
         return conditions(self._cache.schema(table_name, self.blob_directory), table_name, where)

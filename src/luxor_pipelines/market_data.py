@@ -1,16 +1,17 @@
 """From the lake's tables to the market's arrays: which tables, which columns, which dates.
 
-Only windows are read: of each price table the days before each date asked for, as many as the
-table's age limit. A series that no window answers for is looked up in the whole history, which
-tells a stale price from a missing one.
+Only windows are read: of each price table the days before each date asked for, as many as age limits
+make a difference. A series that no window answers for is looked up in the whole history, which tells
+a stale price from a missing one. The prices are those that the whole history gives.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime, time, timedelta
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime, time
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,10 +20,13 @@ import pyarrow.compute as pc
 
 from luxor_pipelines.errors import DataError, SchemaError, sample
 from luxor_pipelines.lake.cache import TableCache
-from luxor_pipelines.lake.parquet import Where
+from luxor_pipelines.lake.conditions import Where
+from luxor_pipelines.lake.layout import bounds
 from luxor_pipelines.lake.schema import arrow_to_frame
 from luxor_pipelines.market import currency as fx
 from luxor_pipelines.market.calendars import HolidayCalendar
+from luxor_pipelines.market.observations import FloatArray, IntArray
+from luxor_pipelines.market.periods import DateArray, as_days
 from luxor_pipelines.market.prices import (
     NO_LIMIT,
     SOURCES,
@@ -31,6 +35,7 @@ from luxor_pipelines.market.prices import (
     StalenessLimits,
     adjust_quotas,
     asof,
+    extend,
     merge_observations,
 )
 
@@ -44,6 +49,7 @@ TICKER_GROUPS = ("vc", "luxor")
 NO_SERIES = ""
 """The price key of an asset that names no series: nothing is ever looked up for it."""
 
+T = TypeVar("T")
 Rows = tuple[Source, np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
 
@@ -66,15 +72,13 @@ def _text(frame: pd.DataFrame, name: str) -> pd.Series:
 class MarketData:
     """Assets, prices, rates and holidays of one lake, through its `TableCache`.
 
-    Lives as long as one question: assets and currencies are worked out once.
+    What is worked out of a whole table (assets, currencies, holidays) is kept as long as its version.
     """
 
     def __init__(self, cache: TableCache, directory: str, limits: StalenessLimits) -> None:
         self._cache = cache
         self._directory = directory
         self.limits = limits
-        self._assets: pd.DataFrame | None = None
-        self._currencies: dict[str, str] | None = None
 
     # --- reference data ---------------------------------------------------------------------
 
@@ -90,8 +94,9 @@ class MarketData:
         DataError
             The table is empty.
         """
-        if self._assets is not None:
-            return self._assets
+        return self._derive("assets", "assets", self._read_assets).copy()
+
+    def _read_assets(self) -> pd.DataFrame:
         frame = arrow_to_frame(self._cache.scan("assets", self._directory, drop=("Last_Updated",)))
         if "Key" not in frame.columns:
             raise SchemaError(
@@ -110,18 +115,24 @@ class MarketData:
         frame = frame[~nameless & ~repeated].reset_index(drop=True)
         if frame.empty:
             raise DataError("Table assets has no rows with a Key.", hint="Export the asset master again.")
-        self._assets = frame
         return frame
 
-    def series_currency(self) -> dict[str, str]:
+    def series_currency(self) -> Mapping[str, str]:
         """The currency of each price series that has one; see `market.currency.series_currency`."""
-        if self._currencies is None and self._cache.snapshot("assets", self._directory) is None:
-            self._currencies = dict(fx.KNOWN_SERIES)
-        if self._currencies is None:
-            self._currencies, conflicts = fx.series_currency(self.assets())
-            if conflicts:
-                logger.warning("assets: locations disagree on the currency of %s", sample(conflicts))
-        return self._currencies
+        if not self._has("assets"):
+            return MappingProxyType(fx.KNOWN_SERIES)
+        return self._derive("assets", "currencies", self._read_currencies)
+
+    def _read_currencies(self) -> Mapping[str, str]:
+        currencies, conflicts = fx.series_currency(self.assets())
+        if conflicts:
+            logger.warning("assets: locations disagree on the currency of %s", sample(conflicts))
+        return MappingProxyType(currencies)
+
+    def currencies(self, keys: Iterable[str]) -> np.ndarray[Any, Any]:
+        """The currency of each of these series, None where it is not known."""
+        known = self.series_currency()
+        return np.array([known.get(key) for key in keys], dtype=object)
 
     def holidays(self) -> HolidayCalendar:
         """The firm's own holidays, or the exchanges' where the lake has none of its own.
@@ -131,10 +142,28 @@ class MarketData:
         TableNotFoundError
             The lake has neither ``holidays`` nor ``holidays_exchange``.
         """
-        own = self._cache.snapshot("holidays", self._directory) is not None
-        table = "holidays" if own else "holidays_exchange"
-        frame = self._cache.scan(table, self._directory, ("Date", "Location"))
-        return HolidayCalendar.from_frame(arrow_to_frame(frame))
+        table = "holidays" if self._has("holidays") else "holidays_exchange"
+
+        def read() -> HolidayCalendar:
+            frame = self._cache.scan(table, self._directory, ("Date", "Location"))
+            return HolidayCalendar.from_frame(arrow_to_frame(frame))
+
+        return self._derive(table, "calendar", read)
+
+    def last_date(self, table: str) -> date | None:
+        """The greatest ``Date`` of a table, None where it has none; read from its last partition."""
+        snapshot = self._cache.snapshot(table, self._directory)
+        where: tuple[Where, ...] = ()
+        if snapshot is not None and snapshot.layout != "file":
+            where = (Where("Date", (bounds(snapshot.layout, snapshot.parts[-1].label),)),)
+        last = pc.max(self._cache.scan(table, self._directory, ("Date",), where)["Date"]).as_py()
+        return None if last is None else last.date()
+
+    def _has(self, table: str) -> bool:
+        return self._cache.snapshot(table, self._directory) is not None
+
+    def _derive(self, table: str, what: str, make: Callable[[], T]) -> T:
+        return self._cache.derive(table, self._directory, what, make)
 
     # --- prices -----------------------------------------------------------------------------
 
@@ -157,20 +186,23 @@ class MarketData:
             A first and last date between which all observations are wanted as well.
         """
         names = np.array(sorted(set(keys)), dtype=object)
-        sources = [s for s in SOURCES if self._cache.snapshot(s.table, self._directory) is not None]
+        sources = [s for s in SOURCES if self._has(s.table)]
         own = [source for source in sources if not source.fallback]
         fallback = [source for source in sources if source.fallback]
-        asked = list(dates) if span is None else [*dates, span[0]]
+        asked = np.array(dates if span is None else [*dates, span[0]], dtype="datetime64[D]")
 
-        rows = [part for source in own for part in self._windows(source, names, dates, span)]
+        rows = [self._windows(source, names, dates, span) for source in own]
         found = self._merge(names, rows)
-        priced = asof(found, np.array(asked, dtype="datetime64[D]"))
-        again = ~(priced.found & ~priced.stale).all(axis=1) & (names != NO_SERIES)
+        marked, funds = np.zeros(len(names), dtype=bool), [source for source in own if source.kind == "fund"]
+        marked[found.code[found.mark]] = True
+        if marked.any() and funds:
+            # A mark holds for ever; but it gives way to a fund's price of the same date, however long ago.
+            rows += self._histories(funds, names, marked)
+            found = self._merge(names, rows)
+        priced = asof(found, asked)
+        again = np.any(~priced.found | priced.stale, axis=1) & (names != NO_SERIES)
         if again.any():
-            # The windows' rows of these series give way to all of theirs.
-            rows = [(source, np.where(again[codes], -1, codes), days, prices) for source, codes, days, prices in rows]
-            for source in [*own, *fallback]:
-                rows += self._rows(source, names, [self._among(source, names[again])])
+            rows += self._histories([*own, *fallback], names, again)
             found = self._merge(names, rows)
         return found
 
@@ -179,7 +211,7 @@ class MarketData:
 
         The events are those of the table ``quota_adjustments``, where the lake has one.
         """
-        if self._cache.snapshot("quota_adjustments", self._directory) is None:
+        if not self._has("quota_adjustments"):
             return obs
         types = {"date": ["Event_Date"], "float": ["Ratio"]}
         events = self._cache.scan("quota_adjustments", self._directory, overrides=types)
@@ -190,17 +222,25 @@ class MarketData:
 
     def _windows(
         self, source: Source, names: np.ndarray[Any, Any], dates: Sequence[date], span: tuple[date, date] | None
-    ) -> list[Rows]:
-        limit = self.limits.days(source.kind)
-        wanted = [(day, day) for day in dates] + ([span] if span else [])
-        if limit == NO_LIMIT:
-            spans: list[tuple[Any, Any]] = [(None, _last_instant(max(end for _, end in wanted)))]
+    ) -> Rows:
+        if self.limits.days(source.kind) == NO_LIMIT:
+            spans: list[tuple[Any, Any]] = [(None, _last_instant(max([*dates, *(span or ())])))]
         else:
-            spans = _joined([(start - timedelta(days=limit), end) for start, end in wanted])
+            # Where a source's price is too old, so are the ones of the same date that it takes precedence over.
+            reach = self._reach(SOURCES[SOURCES.index(source) :])
+            wanted = [(_before(day, reach), day) for day in dates]
+            if span:  # on whose days a price may be stale: the last before it is as near as any limit reaches
+                wanted.append((_before(span[0], self._reach(SOURCES)), span[1]))
+            spans = _joined(wanted)
         where = [Where("Date", tuple(spans))]
         if len(names) <= _FEW:
             where.append(self._among(source, names))
         return self._rows(source, names, where)
+
+    def _reach(self, sources: Iterable[Source]) -> int:
+        """The greatest age limit of these sources, in days, that is one."""
+        limits = (self.limits.days(source.kind) for source in sources)
+        return max((limit for limit in limits if limit != NO_LIMIT), default=0)
 
     def _among(self, source: Source, names: np.ndarray[Any, Any]) -> Where:
         return Where(self._columns(source)[0], values=tuple(names))
@@ -208,20 +248,19 @@ class MarketData:
     def _columns(self, source: Source) -> tuple[str, str]:
         return source.columns_in(self._cache.schema(source.table, self._directory).names)
 
-    def _rows(self, source: Source, names: np.ndarray[Any, Any], where: Sequence[Where]) -> list[Rows]:
+    def _histories(
+        self, sources: Iterable[Source], names: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]
+    ) -> list[Rows]:
+        return [self._rows(source, names, [self._among(source, names[wanted])]) for source in sources]
+
+    def _rows(self, source: Source, names: np.ndarray[Any, Any], where: Sequence[Where]) -> Rows:
         key, price = self._columns(source)
         table = self._cache.scan(
             source.table, self._directory, ("Date", key, price), tuple(where),
             dictionary=(key,), overrides={"date": ["Date"], "float": [price]},
         )  # fmt: skip
-        return [
-            (
-                source,
-                _codes(table[key], names),
-                table["Date"].to_numpy().astype("datetime64[D]"),
-                table[price].to_numpy(),
-            )
-        ]
+        days = table["Date"].to_numpy().astype("datetime64[D]")
+        return source, _codes(table[key], names), days, table[price].to_numpy()
 
     # --- rates ------------------------------------------------------------------------------
 
@@ -257,23 +296,38 @@ class MarketData:
     def history(self, keys: Iterable[str]) -> Observations:
         """All observations of a few series."""
         names = np.array(sorted(set(keys)), dtype=object)
-        rows: list[Rows] = []
-        for source in SOURCES:
-            if self._cache.snapshot(source.table, self._directory) is not None:
-                rows += self._rows(source, names, [self._among(source, names)])
-        return self._merge(names, rows)
+        sources = [source for source in SOURCES if self._has(source.table)]
+        return self._merge(names, self._histories(sources, names, np.ones(len(names), dtype=bool)))
 
     # --- the latest price -------------------------------------------------------------------
 
-    def latest(self) -> Mapping[str, tuple[date, float]]:
-        """Date and price of each series in ``px_last``, the table of current prices; {} without one."""
-        if self._cache.snapshot("px_last", self._directory) is None:
-            return {}
-        frame = arrow_to_frame(self._cache.scan("px_last", self._directory, ("Key", "px_last", "last_update_dt")))
+    def latest(self, keys: Iterable[str]) -> tuple[IntArray, DateArray, FloatArray]:
+        """The current prices of ``px_last`` of these series: position in ``keys``, date and price.
+
+        Of series that have none there is no row, nor is there a table.
+        """
+        if not self._has("px_last"):
+            return np.empty(0, np.int64), np.empty(0, "datetime64[D]"), np.empty(0)
+        frame = self._derive("px_last", "latest", self._read_latest)
+        at = frame.index.get_indexer(pd.Index(list(keys), dtype=object))
+        code = np.flatnonzero(at >= 0)
+        rows = frame.iloc[at[code]]
+        return code, as_days(rows["last_update_dt"]), rows["px_last"].to_numpy()
+
+    def _read_latest(self) -> pd.DataFrame:
+        columns = ("Key", "px_last", "last_update_dt")
+        frame: pd.DataFrame = arrow_to_frame(self._cache.scan("px_last", self._directory, columns))
         frame = frame[(frame["px_last"] > 0) & np.isfinite(frame["px_last"])].dropna()
-        frame = frame.sort_values("last_update_dt").drop_duplicates("Key", keep="last")
-        days = frame["last_update_dt"].dt.date
-        return {key: (day, price) for key, day, price in zip(frame["Key"], days, frame["px_last"], strict=True)}
+        frame = frame.sort_values("last_update_dt", kind="stable").drop_duplicates("Key", keep="last")
+        return frame.set_index(frame["Key"].astype(object))
+
+    def with_latest(self, obs: Observations, today: date) -> tuple[Observations, DateArray]:
+        """``obs`` with the current prices that are newer, and their dates; see `market.prices.extend`."""
+        return extend(obs, *self.latest(obs.keys), today, limit=self.limits.days("traded"))
+
+    def has_series(self, key: str) -> bool:
+        """Whether any price table has the series."""
+        return bool(len(self.latest([key])[0]) or len(self.history([key])))
 
 
 _FEW = 500
@@ -301,6 +355,10 @@ def _joined(spans: Iterable[tuple[date, date]]) -> list[tuple[datetime, datetime
         else:
             joined.append([start, end])
     return [(datetime.combine(start, time.min), _last_instant(end)) for start, end in joined]
+
+
+def _before(day: date, days: int) -> date:
+    return date.fromordinal(max(1, day.toordinal() - days))
 
 
 def _last_instant(day: date) -> datetime:

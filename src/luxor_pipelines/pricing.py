@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,9 @@ import pandas as pd
 
 from luxor_pipelines.errors import DataError, SchemaError, UsageError, sample
 from luxor_pipelines.market.currency import USDBRL, as_currency, factors, rates_asof
-from luxor_pipelines.market.periods import PERIODS, DateLike, as_date, as_days, month_end
-from luxor_pipelines.market.prices import Observations, apply_overrides, daily_prices
+from luxor_pipelines.market.daily import PriceRows, daily_prices, observed_prices
+from luxor_pipelines.market.periods import PERIODS, DateArray, DateLike, as_date, as_days, month_end
+from luxor_pipelines.market.prices import Observations, apply_overrides
 from luxor_pipelines.market.returns import Returns, point_returns
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ __all__ = ["changes", "convert", "prices_between", "returns_over", "stored_retur
 
 def prices_between(
     market: MarketData,
-    keys: Sequence[str],
+    keys: Iterable[str],
     start: date,
     end: date,
     currency: str = "local",
@@ -34,8 +35,11 @@ def prices_between(
     continuous: bool = True,
     today: date | None = None,
     overrides: pd.DataFrame | None = None,
-) -> pd.DataFrame:
+) -> PriceRows:
     """Prices of ``keys`` on the days from ``start`` to ``end``, both included.
+
+    Every series has a row: one without any price in the range has one at ``end``, with the status
+    ``no_price`` or, where no table has it at all, ``unknown``.
 
     Parameters
     ----------
@@ -43,42 +47,37 @@ def prices_between(
         Every calendar day, as of the day; else only the days observed.
     today
         Given and equal to ``end``: newer prices of ``px_last`` extend the history.
-
-    Returns
-    -------
-    DataFrame
-        ``Date``, ``Asset``, ``Last_Price``, ``Price_Date``, ``Status``, sorted by asset and date.
+    overrides
+        See `market.prices.apply_overrides`.
     """
-    dest = as_currency(currency)
-    local = _currencies(market, keys)
-    rate_keys = market.rate_keys({dest, *local} if dest != "local" else (), usdbrl_ticker)
-    obs = market.observations([*keys, *rate_keys], [start, end], span=(start, end))
+    dest, names = as_currency(currency), sorted(set(keys))
+    own = market.currencies(names)
+    wanted = {dest, *own} if dest != "local" else set()
     days = np.arange(np.datetime64(start, "D"), np.datetime64(end, "D") + 1)
-    rate_obs = market.rate_observations(obs, {dest, *local} if rate_keys else (), days.tolist(), usdbrl_ticker)
-    newest: dict[str, date] = {}
-    if today is not None and end == today:
-        obs, newest = _with_latest(obs, market.latest(), today)
-        rate_obs, _ = _with_latest(rate_obs, market.latest(), today)
-    priced = apply_overrides(obs, overrides, limits=market.limits) if overrides is not None else obs
-    priced = _only(priced, keys)
+    found = market.observations([*names, *market.rate_keys(wanted, usdbrl_ticker)], [start, end], span=(start, end))
+    rates = market.rate_observations(found, wanted, days.tolist(), usdbrl_ticker)
+    obs = found.only(names)
+    if overrides is not None:
+        obs = apply_overrides(obs, overrides, limits=market.limits)
+    newest: DateArray = np.full(len(names), np.datetime64("NaT", "D"))
+    if today == end:
+        obs, newest = market.with_latest(obs, end)
+        rates, _ = market.with_latest(rates, end)
 
-    frame = daily_prices(priced, start, end) if continuous else _observed(priced, start, end)
-    intraday = frame["Asset"].map(newest).astype("datetime64[us]") == frame["Price_Date"] if newest else None
-    if intraday is not None:
-        frame["Status"] = frame["Status"].mask(intraday & (frame["Status"] == "ok"), "intraday")
-    if dest == "local":
-        return frame
-    names = list(dict.fromkeys(keys))
-    rates = rates_asof(rate_obs, {dest, *local}, days, usdbrl_ticker=usdbrl_ticker, limit=market.limits.days("traded"))
-    by_day = factors(_currencies(market, names), dest, rates, len(days))
-    row = pd.Index(names).get_indexer(pd.Index(frame["Asset"]))
-    column = (as_days(frame["Date"]) - days[0]).astype(np.int64)
-    factor = by_day[row, column]
-    unknown = np.array([each is None for each in _currencies(market, names)], dtype=bool)[row]
-    priced_ok = frame["Last_Price"].notna()
-    frame["Last_Price"] = frame["Last_Price"] * factor
-    frame["Status"] = frame["Status"].mask(priced_ok & np.isnan(factor), "no_fx").mask(unknown, "missing_currency")
-    return frame
+    rows = daily_prices(obs, start, end) if continuous else observed_prices(obs, start, end)
+    rows = rows.marked((rows.status == 0) & (rows.price_date == newest[rows.code]), "intraday")
+    if dest != "local":
+        code, by_currency = _factors(market, rates, own, dest, days, usdbrl_ticker)
+        factor = by_currency[code[rows.code], (rows.date - days[0]).astype(np.int64)]
+        rows = rows.marked(np.isfinite(rows.price) & np.isnan(factor), "no_fx")
+        rows = rows.marked(code[rows.code] < 0, "missing_currency")
+        rows = replace(rows, price=rows.price * factor)
+
+    absent, known = np.ones(len(names), dtype=bool), np.zeros(len(names), dtype=bool)
+    absent[rows.code] = False
+    known[obs.code] = known[market.latest(obs.keys)[0]] = True
+    rows = rows.with_gaps(np.flatnonzero(absent & known), end, "no_price")
+    return rows.with_gaps(np.flatnonzero(absent & ~known), end, "unknown")
 
 
 def convert(
@@ -87,13 +86,17 @@ def convert(
     price_currency: str | Mapping[str, str],
     dest_currency: str,
     usdbrl_ticker: str = USDBRL,
+    *,
+    today: date | None = None,
 ) -> pd.DataFrame:
     """``prices`` (``Date, Asset, Last_Price``) in another currency, each row at its own date's rate.
+
+    ``today`` given and the last date of all: newer rates of ``px_last`` extend the history.
 
     Raises
     ------
     SchemaError
-        A column is missing.
+        A column is missing, or a date is.
     UsageError
         A currency is unknown, or an asset has none in the mapping.
     """
@@ -115,25 +118,25 @@ def convert(
     if "local" in {dest, *own}:
         raise UsageError("'local' is no currency to convert between.", hint="Name a currency, such as usd or brl.")
     out = prices.copy()
-    if prices.empty or set(own) == {dest}:
+    if set(own) <= {dest}:
         return out
     days, position = np.unique(as_days(prices["Date"]), return_inverse=True)
+    if np.isnat(days[-1]):
+        raise SchemaError("The prices have rows without a Date.", hint="Fill or drop those rows.")
     wanted = {dest, *own}
-    keys = market.rate_keys(wanted, usdbrl_ticker)
     first, last = days[0].item(), days[-1].item()
-    obs = market.observations(keys, [first, last], span=(first, last))
-    rate_obs = market.rate_observations(obs, wanted, days.tolist(), usdbrl_ticker)
-    rates = rates_asof(rate_obs, wanted, days, usdbrl_ticker=usdbrl_ticker, limit=market.limits.days("traded"))
-    currencies, code = np.unique(own.astype(str), return_inverse=True)
-    out["Last_Price"] = (
-        prices["Last_Price"] * factors(currencies.astype(object), dest, rates, len(days))[code, position]
-    )
+    obs = market.observations(market.rate_keys(wanted, usdbrl_ticker), [first, last], span=(first, last))
+    rates = market.rate_observations(obs, wanted, days.tolist(), usdbrl_ticker)
+    if today == last:
+        rates, _ = market.with_latest(rates, last)
+    code, by_currency = _factors(market, rates, own, dest, days, usdbrl_ticker)
+    out["Last_Price"] = prices["Last_Price"] * by_currency[code, position]
     return out
 
 
 def returns_over(
     market: MarketData,
-    keys: Sequence[str],
+    keys: Iterable[str],
     end: date,
     bases: Sequence[date],
     currencies: Sequence[str],
@@ -145,27 +148,28 @@ def returns_over(
     """Returns of ``keys`` from each base date to ``end``, for each of ``currencies``.
 
     Prices and rates are read once, for all bases and currencies. Rows are in the order of ``keys``.
+    ``today`` given and equal to ``end``: newer prices of ``px_last`` extend the history.
     """
     names = list(dict.fromkeys(keys))
     dests = [as_currency(currency) for currency in currencies]
-    local = _currencies(market, names)
-    wanted = {*dests, *local} - {"local", None} if set(dests) != {"local"} else set()
-    rate_keys = market.rate_keys(wanted, usdbrl_ticker)
+    wanted = {*dests, *market.currencies(names)} if set(dests) != {"local"} else set()
     dates = [end, *bases]
-    raw = market.observations([*names, *rate_keys], dates)
-    rate_obs = market.rate_observations(raw, wanted, dates, usdbrl_ticker)
-    obs = market.adjusted(_only(raw, names), end) if adjust else _only(raw, names)
-    if today is not None and end == today:
-        obs, _ = _with_latest(obs, market.latest(), today)
-        rate_obs, _ = _with_latest(rate_obs, market.latest(), today)
+    found = market.observations([*names, *market.rate_keys(wanted, usdbrl_ticker)], dates)
+    rates = market.rate_observations(found, wanted, dates, usdbrl_ticker)
+    obs = found.only(names)
+    if today == end:
+        obs, _ = market.with_latest(obs, end)
+        rates, _ = market.with_latest(rates, end)
+    if adjust:
+        obs = market.adjusted(obs, end)
     return {
         dest: point_returns(
             obs,
             end,
             np.array(bases, dtype="datetime64[D]"),
-            currencies=_currencies(market, obs.keys),
+            currencies=market.currencies(obs.keys),
             dest=dest,
-            rate_obs=rate_obs,
+            rate_obs=rates,
             usdbrl_ticker=usdbrl_ticker,
             rate_limit=market.limits.days("traded"),
         ).take(obs.codes(names))
@@ -175,21 +179,19 @@ def returns_over(
 
 def changes(
     market: MarketData,
-    keys: Sequence[str],
+    keys: Iterable[str],
     start: date,
     end: date,
-    currency: str,
-    usdbrl_ticker: str,
+    currency: str = "local",
+    usdbrl_ticker: str = USDBRL,
     *,
     adjust: bool,
     today: date,
 ) -> pd.DataFrame:
     """The returns of ``keys`` over one period: one row each, index ``Asset``."""
-    dest = as_currency(currency)
-    found = returns_over(market, keys, end, [start], [dest], usdbrl_ticker, adjust=adjust, today=today)[dest]
-    frame = found.to_frame(list(dict.fromkeys(keys)), ["period"]).rename(
-        columns={"Price_Key": "Asset", "Return": "Pct_Change"}
-    )
+    dest, names = as_currency(currency), list(dict.fromkeys(keys))
+    found = returns_over(market, names, end, [start], [dest], usdbrl_ticker, adjust=adjust, today=today)[dest]
+    frame = found.to_frame(names, ["period"]).rename(columns={"Price_Key": "Asset", "Return": "Pct_Change"})
     return frame.set_index("Asset")[["Pct_Change", "Status", "Base_Date", "End_Date", "Base_Price", "End_Price"]]
 
 
@@ -198,103 +200,55 @@ def stored_returns(
 ) -> pd.DataFrame:
     """The stored ``hist_returns`` of one month, long or wide."""
     name = "hist_returns"
-    day = _last_month(lq, name) if ref_date is None else month_end(as_date(ref_date))
-    where: dict[str, Any] = {"Date": day}
-    if currency is not None or wide:
-        where["Currency"] = as_currency(currency or "brl")
-    rows = lq.get_table(name, where=where)
+    chosen = as_currency(currency or "brl") if currency is not None or wide else None
+    last = lq.market.last_date(name) if ref_date is None else as_date(ref_date)
+    if last is None:
+        raise DataError(f"Table {name} is empty.", hint=f"Run the pipeline: luxor run {name}")
+    day = month_end(last)
+    rows = lq.get_table(name, where={"Date": (day, day)})  # as a range it selects partitions
     if rows.empty:
         raise DataError(
-            f"Table {name} has no rows for {day} in {where.get('Currency', 'any currency')}.",
-            hint=f"Run the pipeline: luxor run {name} --ref-date {day}",
+            f"Table {name} has no rows for {day}.", hint=f"Run the pipeline: luxor run {name} --ref-date {day}"
         )
-    if not wide:
-        return rows
+    if chosen is not None:
+        stored = rows["Currency"].unique()
+        rows = rows[rows["Currency"] == chosen].reset_index(drop=True)
+        if rows.empty:
+            raise UsageError(f"Table {name} has no returns in {chosen!r}.", hint=f"It has {sample(stored, 9)}.")
+    return _wide(lq, rows, day, with_status=with_status) if wide else rows
+
+
+def _wide(lq: LuxorQuery, rows: pd.DataFrame, day: date, *, with_status: bool) -> pd.DataFrame:
     values = rows.pivot(index="Key", columns="Period", values="Return")
     order = [period for period in PERIODS if period in values.columns]
     order += [period for period in values.columns if period not in order]
     frame = values[order].reset_index().rename_axis(columns=None)
-    names = _names(lq)
-    if names is not None:
-        frame.insert(1, "Name", frame["Key"].map(names))
-    frame.insert(0, "Date", pd.Timestamp(day))
+    if lq.table_exists("assets"):
+        assets = lq.market.assets()
+        if "Name" in assets.columns:
+            frame.insert(1, "Name", frame["Key"].map(dict(zip(assets["Key"], assets["Name"], strict=True))))
+    frame.insert(0, "Date", pd.Timestamp(day).as_unit("us"))
     if with_status:
         odd = rows[rows["Status"] != "ok"]
         odd = odd.assign(_order=odd["Period"].map({p: n for n, p in enumerate(order)})).sort_values("_order")
         text = (odd["Period"] + ": " + odd["Status"]).groupby(odd["Key"]).agg(", ".join)
-        frame["Status"] = frame["Key"].map(text).fillna("ok")
+        # Cast first: without a single odd period there is nothing to tell that this is text.
+        frame["Status"] = text.astype("str").reindex(frame["Key"]).fillna("ok").to_numpy()
     return frame
 
 
-def _last_month(lq: LuxorQuery, name: str) -> date:
-    dates = lq.get_table(name, columns=["Date"])["Date"]
-    if dates.empty:
-        raise DataError(f"Table {name} is empty.", hint=f"Run the pipeline: luxor run {name}")
-    return as_date(dates.max())
-
-
-def _names(lq: LuxorQuery) -> dict[str, str] | None:
-    if not lq.table_exists("assets"):
-        return None
-    assets = lq.market.assets()
-    if "Name" not in assets.columns:
-        return None
-    return dict(zip(assets["Key"], assets["Name"], strict=True))
-
-
-def _currencies(market: MarketData, keys: Sequence[str] | np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    known = market.series_currency()
-    return np.array([known.get(key) for key in keys], dtype=object)
-
-
-def _only(obs: Observations, keys: Sequence[str]) -> Observations:
-    """The observations of these series alone."""
-    wanted = np.isin(obs.codes(obs.keys), obs.codes(keys))
-    if wanted.all():
-        return obs
-    code = (np.cumsum(wanted) - 1).astype(np.int32)
-    rows = wanted[obs.code]
-    return Observations(
-        obs.keys[wanted], code[obs.code[rows]], obs.date[rows], obs.price[rows], obs.limit[rows], obs.mark[rows]
+def _factors(
+    market: MarketData,
+    rates: Observations,
+    own: np.ndarray[Any, Any],
+    dest: str,
+    days: DateArray,
+    usdbrl_ticker: str,
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Of each of ``own`` its currency's row, -1 without one; and the currencies' factors to ``dest`` by day."""
+    code, currencies = pd.factorize(own)
+    per_usd = rates_asof(
+        rates, {dest, *currencies}, days, usdbrl_ticker=usdbrl_ticker, limit=market.limits.days("traded")
     )
-
-
-def _observed(obs: Observations, start: date, end: date) -> pd.DataFrame:
-    rows = (obs.date >= np.datetime64(start, "D")) & (obs.date <= np.datetime64(end, "D"))
-    dates = obs.date[rows].astype("datetime64[us]")
-    return pd.DataFrame(
-        {
-            "Date": dates,
-            "Asset": pd.Series(obs.keys, dtype=str).take(obs.code[rows]).array,
-            "Last_Price": obs.price[rows],
-            "Price_Date": dates,
-            "Status": pd.Series("ok", index=range(len(dates)), dtype=str).array,
-        }
-    ).sort_values(["Asset", "Date"], ignore_index=True)
-
-
-def _with_latest(
-    obs: Observations, latest: Mapping[str, tuple[date, float]], today: date
-) -> tuple[Observations, dict[str, date]]:
-    """``obs`` with the current prices that are newer than it, and the dates of those."""
-    newer: list[tuple[int, date, float]] = []
-    for code, key in enumerate(obs.keys):
-        if key in latest and latest[key][0] <= today:
-            day, price = latest[key]
-            known = obs.series(key)[0]
-            if not len(known) or np.datetime64(day, "D") > known[-1]:
-                newer.append((code, day, price))
-    if not newer:
-        return obs, {}
-    codes = np.array([code for code, _, _ in newer], dtype=np.int32)
-    at = np.searchsorted(obs.code, codes, side="right")
-    limit = np.where(at > np.searchsorted(obs.code, codes), obs.limit[np.maximum(at - 1, 0)] if len(obs) else 10, 10)
-    extended = replace(
-        obs,
-        code=np.insert(obs.code, at, codes),
-        date=np.insert(obs.date, at, np.array([day for _, day, _ in newer], dtype="datetime64[D]")),
-        price=np.insert(obs.price, at, [price for _, _, price in newer]),
-        limit=np.insert(obs.limit, at, limit),
-        mark=np.insert(obs.mark, at, False),
-    )
-    return extended, {obs.keys[code]: day for code, day, _ in newer}
+    # The last row, which -1 takes, is that of no currency: not a number.
+    return code, factors(np.array([*currencies, None], dtype=object), dest, per_usd, len(days))

@@ -6,29 +6,29 @@ import difflib
 import logging
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Literal
+
+import pandas as pd
 
 from luxor_pipelines.errors import UnknownAssetError, UsageError, sample
 from luxor_pipelines.lake_query import LakeQuery
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from luxor_pipelines.market.periods import DateLike
-    from luxor_pipelines.market_data import MarketData
+from luxor_pipelines.market.calendars import Inclusive
+from luxor_pipelines.market.currency import USDBRL
+from luxor_pipelines.market.periods import DateLike, as_date, base_date, is_month_end, month_end
+from luxor_pipelines.market.prices import StalenessLimits
+from luxor_pipelines.market_data import MarketData
+from luxor_pipelines.pricing import changes, convert, prices_between, stored_returns
 
 __all__ = ["LuxorQuery"]
 
 logger = logging.getLogger(__name__)
-
-USDBRL = "bmfxclco curncy"
 
 
 class LuxorQuery(LakeQuery):
     """The lake, for reading: tables, prices, returns, calendars.
 
     What has been read is kept by version and served again, so that everything computed from one
-    object agrees; `update` looks for changes made elsewhere. Frames that are handed out are the
+    object agrees; `update` looks for changes made elsewhere (and a question not asked before, of a
+    table that has been replaced meanwhile, is answered from the new version). Frames that are handed out are the
     caller's own: changing one changes nothing here.
 
     Parameters
@@ -64,9 +64,6 @@ class LuxorQuery(LakeQuery):
     @property
     def market(self) -> MarketData:
         """The lake's tables as the market's arrays."""
-        from luxor_pipelines.market.prices import StalenessLimits
-        from luxor_pipelines.market_data import MarketData
-
         limits = StalenessLimits(self.settings.stale_traded, self.settings.stale_fund)
         return MarketData(self._cache, self.blob_directory, limits)
 
@@ -91,28 +88,39 @@ class LuxorQuery(LakeQuery):
         self,
         ticker: str,
         px_date: DateLike | None = None,
-        *,
+        logger_level: str = "trace",
+        dr_adjusted: bool = False,
         currency: str = "local",
         usdbrl_ticker: str = USDBRL,
+        asset_location: str | None = None,
     ) -> float:
-        """The price of a series as of a date; NaN where it has none that is recent enough.
+        """The price of a series as of a date; NaN, and a logged reason, where none is recent enough.
 
         Parameters
         ----------
         ticker
             A price key.
         px_date
-            Default today, when the latest price of ``px_last`` counts as well.
+            Default today, when the latest price of ``px_last`` counts if newer than the history.
         currency
             ``local``, or the currency to convert to with the rate as of the date.
+        logger_level, dr_adjusted, asset_location
+            Kept for familiarity; without effect. A series' currency is known from ``assets``.
 
         Raises
         ------
         UnknownAssetError
             No price table has the series at all.
         """
-        frame = self._prices_at([ticker], px_date, currency, usdbrl_ticker)
-        return float(frame["Last_Price"].iloc[0])
+        del logger_level, dr_adjusted, asset_location
+        day = self.today() if px_date is None else as_date(px_date)
+        rows = prices_between(self.market, [_plain(ticker)], day, day, currency, usdbrl_ticker, today=self.today())
+        missing = rows.without_price()
+        if "unknown" in missing.values():
+            raise self._unknown_series(_plain(ticker))
+        if missing:
+            logger.warning("No price of %s as of %s: %s", ticker, day, *missing.values())
+        return float(rows.price[-1])
 
     def get_prices(
         self,
@@ -155,25 +163,29 @@ class LuxorQuery(LakeQuery):
             ``Date``, ``Asset``, ``Last_Price`` in local currency, to use instead of the stored
             prices from the first to the last override of each asset.
         with_status
-            Add the columns ``Price_Date`` (of the observation) and ``Status`` (``ok``, ``stale``,
-            ``carried``, ``intraday``, ``no_fx``, ``missing_currency``).
+            Add the columns ``Price_Date`` (of the observation) and ``Status``, one of
+            `market.daily.PRICE_STATUSES`, and for a series without any row one at ``recent_date``:
+            ``no_price``, or ``unknown`` where no table has the series.
 
         Returns
         -------
         DataFrame
-            ``Date``, ``Asset``, ``Last_Price``, sorted by asset and date.
+            ``Date``, ``Asset``, ``Last_Price``, sorted by asset and date. Series that have no price
+            at all in the range are named in a logged warning.
         """
-        from luxor_pipelines.pricing import prices_between
-
         del holiday_location
         start, end = self._range(recent_date, previous_date, period, 30, force_month_end=force_month_end)
-        frame = prices_between(
+        rows = prices_between(
             self.market, self._keys(tickers), start, end, currency, usdbrl_ticker,
             continuous=force_continuous_date_range,
             today=self.today() if get_intraday_prices else None,
             overrides=price_overrides,
         )  # fmt: skip
-        return frame if with_status else frame[["Date", "Asset", "Last_Price"]]
+        missing = rows.without_price()
+        if missing:
+            named = [f"{key}: {status}" for key, status in missing.items()]
+            logger.warning("No prices of %d series from %s to %s: %s", len(missing), start, end, sample(named, 10))
+        return (rows if with_status else rows.without_gaps()).to_frame(with_status=with_status)
 
     def convert_currency(
         self,
@@ -194,7 +206,9 @@ class LuxorQuery(LakeQuery):
             The currency the prices are in, or a mapping of asset to currency.
         dest_currency
             The currency wanted; the same one returns the prices as they are.
-        force_continuous_date_range, holiday_location, get_intraday_prices, force_month_end
+        get_intraday_prices
+            Where the last date is today, use the rates of ``px_last`` that are newer than the history.
+        force_continuous_date_range, holiday_location, force_month_end
             Kept for familiarity: rates are as of the row's date, whatever day that is.
 
         Returns
@@ -202,10 +216,9 @@ class LuxorQuery(LakeQuery):
         DataFrame
             A new frame; ``Last_Price`` is null where there is no rate.
         """
-        from luxor_pipelines.pricing import convert
-
-        del force_continuous_date_range, holiday_location, get_intraday_prices, force_month_end
-        return convert(self.market, prices, price_currency, dest_currency, usdbrl_ticker)
+        del force_continuous_date_range, holiday_location, force_month_end
+        today = self.today() if get_intraday_prices else None
+        return convert(self.market, prices, price_currency, dest_currency, usdbrl_ticker, today=today)
 
     # --- returns ----------------------------------------------------------------------------
 
@@ -230,10 +243,10 @@ class LuxorQuery(LakeQuery):
         """
         del holiday_location
         start, end = self._range(recent_date, previous_date, period, 1, force_month_end=force_month_end)
-        frame = self._changes([_plain(ticker)], start, end, "local", USDBRL, adjust_amortization)
-        row = frame.iloc[0]
-        if row["Status"] == "no_end":
-            self._require_series(_plain(ticker))
+        key, market = _plain(ticker), self.market
+        row = changes(market, [key], start, end, adjust=adjust_amortization, today=self.today()).iloc[0]
+        if row["Status"] == "no_end" and not market.has_series(key):
+            raise self._unknown_series(key)
         if row["Status"] not in {"ok", "carried"}:
             logger.warning("No return of %s from %s to %s: %s", ticker, start, end, row["Status"])
         return float(row["Pct_Change"])
@@ -274,7 +287,10 @@ class LuxorQuery(LakeQuery):
             ``End_Date``, ``Base_Price``, ``End_Price``.
         """
         start, end = self._range(recent_date, previous_date, period, 1, force_month_end=force_month_end)
-        return self._changes(self._keys(tickers), start, end, currency, usdbrl_ticker, adjust_amortization)
+        return changes(
+            self.market, self._keys(tickers), start, end, currency, usdbrl_ticker,
+            adjust=adjust_amortization, today=self.today(),
+        )  # fmt: skip
 
     def get_hist_returns(
         self,
@@ -303,23 +319,19 @@ class LuxorQuery(LakeQuery):
         TableNotFoundError
         DataError
             The month is not stored.
+        UsageError
+            The currency is not among those stored.
         """
-        from luxor_pipelines.pricing import stored_returns
-
         return stored_returns(self, ref_date, currency, wide=wide, with_status=with_status)
 
     # --- dates ------------------------------------------------------------------------------
 
     def get_month_end(self, ref_date: DateLike) -> date:
         """The last calendar day of the date's month."""
-        from luxor_pipelines.market.periods import month_end
-
         return month_end(ref_date)
 
     def is_month_end(self, date: DateLike) -> bool:
         """Whether the date is the last calendar day of its month."""
-        from luxor_pipelines.market.periods import is_month_end
-
         return is_month_end(date)
 
     def get_start_period_dt(
@@ -339,8 +351,6 @@ class LuxorQuery(LakeQuery):
         InvalidPeriodError
             Not ``mtd``, ``qtr``, ``ytd`` or ``<N>m``.
         """
-        from luxor_pipelines.market.periods import base_date
-
         base = base_date(ref_date, period, force_month_end=force_month_end)
         return self.market.holidays().roll_back(base, holiday_location) if force_bday else base
 
@@ -357,7 +367,7 @@ class LuxorQuery(LakeQuery):
         recent_date: DateLike,
         previous_date: DateLike,
         location: str = "bz",
-        inclusive: Literal["neither", "both", "left", "right"] = "neither",
+        inclusive: Inclusive = "neither",
     ) -> int:
         """Business days between two dates, by default without either; 0 if the first is not later."""
         return self.market.holidays().business_days_between(recent_date, previous_date, location, inclusive)
@@ -373,7 +383,6 @@ class LuxorQuery(LakeQuery):
         *,
         force_month_end: bool,
     ) -> tuple[date, date]:
-        from luxor_pipelines.market.periods import as_date, base_date
 
         if period is not None and previous_date is not None:
             raise UsageError("Both period and previous_date are given.", hint="Give one of them.")
@@ -391,38 +400,9 @@ class LuxorQuery(LakeQuery):
             tickers = [tickers]
         return list(dict.fromkeys(_plain(ticker) for ticker in tickers))
 
-    def _changes(
-        self, keys: list[str], start: date, end: date, currency: str, usdbrl_ticker: str, adjust: bool
-    ) -> pd.DataFrame:
-        from luxor_pipelines.pricing import changes
-
-        return changes(self.market, keys, start, end, currency, usdbrl_ticker, adjust=adjust, today=self.today())
-
-    def _prices_at(
-        self, tickers: list[str], px_date: DateLike | None, currency: str, usdbrl_ticker: str
-    ) -> pd.DataFrame:
-        from luxor_pipelines.market.periods import as_date
-        from luxor_pipelines.pricing import prices_between
-
-        day = self.today() if px_date is None else as_date(px_date)
-        keys = self._keys(tickers)
-        frame = prices_between(
-            self.market, keys, day, day, currency, usdbrl_ticker, continuous=True, today=self.today(), overrides=None
-        )
-        missing = [key for key in keys if key not in set(frame["Asset"])]
-        for key in missing:
-            self._require_series(key)
-        for asset, status in zip(frame["Asset"], frame["Status"], strict=True):
-            if status not in {"ok", "carried", "intraday"}:
-                logger.warning("No price of %s as of %s: %s", asset, day, status)
-        return frame if not missing else frame.reindex(range(len(keys)))
-
-    def _require_series(self, key: str) -> None:
-        data = self.market
-        if len(data.history([key])) or key in data.latest():
-            return
-        known: Iterable[str] = data.assets()["Price_Key"].dropna() if self.table_exists("assets") else []
-        raise self._unknown(f"No price table of {self.storage.url} has a series {key!r}", key, known)
+    def _unknown_series(self, key: str) -> UnknownAssetError:
+        known: Iterable[str] = self.market.assets()["Price_Key"].dropna() if self.table_exists("assets") else []
+        return self._unknown(f"No price table of {self.storage.url} has a series {key!r}", key, known)
 
     @staticmethod
     def _unknown(message: str, name: str, known: Iterable[str]) -> UnknownAssetError:

@@ -3,10 +3,14 @@
 The command line, the Functions and notebooks all come through the one `run`. A record is a JSON
 file ``system/runs/<pipeline>/<UTC stamp>-<id>.json``: written when the run starts, replaced when
 it ends, so that a run that was killed stays visible as ``running``.
+
+One run of a pipeline and reference date goes on at a time, whatever started it: a lock in the lake,
+``system/locks/runs/<pipeline>/<date>.json``, sees to that.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import math
@@ -20,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from luxor_pipelines import __version__
 from luxor_pipelines.discovery import check_params, find_pipelines, get_pipeline
-from luxor_pipelines.errors import LuxorError, UsageError, redact
+from luxor_pipelines.errors import LuxorError, RunInProgressError, UsageError, redact
+from luxor_pipelines.lake.lock import LakeLock
 from luxor_pipelines.pipelines import PipelineResult
 
 if TYPE_CHECKING:
@@ -38,6 +43,7 @@ SCHEMA_VERSION = 1
 """Version of the run records' layout."""
 
 _FOLDER = "system/runs"
+_LOCKS = "system/locks/runs"
 _SECRET_NAME = re.compile(r"key|secret|password|token|connection", re.IGNORECASE)
 
 
@@ -48,7 +54,7 @@ class RunReport:
     Attributes
     ----------
     status
-        ``running`` (or killed), ``done`` or ``failed``.
+        ``running`` (or killed), ``done``, ``failed``, or ``skipped`` because another run was at it.
     ref_date
         The reference date the pipeline worked with; where it says none, the one it was given.
     now
@@ -67,7 +73,7 @@ class RunReport:
 
     id: str
     pipeline: str
-    status: Literal["running", "done", "failed"]
+    status: Literal["running", "done", "failed", "skipped"]
     ref_date: date | None
     now: datetime
     started_at: datetime
@@ -118,6 +124,7 @@ def run(
     lq: LuxorQuery | None = None,
     lake: str | None = None,
     now: datetime | None = None,
+    if_running: Literal["error", "skip"] = "error",
     **params: Any,
 ) -> RunReport:
     """Run a pipeline and record the run in the lake.
@@ -133,6 +140,9 @@ def run(
         The lake, as an object or as a URL; default the one the environment names.
     now
         The moment to work as of, with a time zone; default the present.
+    if_running
+        What to do when the same pipeline is running already for the same reference date: raise an
+        error and record nothing, or return (and record) a report whose status is ``skipped``.
     **params
         What else the pipeline's ``run`` accepts.
 
@@ -142,6 +152,8 @@ def run(
         A pipeline, date or parameter that is not known; nothing has been recorded.
     ConfigurationError
         No lake; nothing has been recorded.
+    RunInProgressError
+        The same pipeline is running already for the same reference date; nothing has been recorded.
     LuxorError
         What the pipeline raises, after it has been recorded.
     """
@@ -162,39 +174,81 @@ def run(
     now = started if now is None else now.astimezone(UTC)
     scrub = _scrubber(params)
     ident = uuid.uuid4().hex[:12]
+    resolved = _reference_date(function, day, now)
     report = RunReport(
         id=ident,
         pipeline=pipeline.name,
         status="running",
-        ref_date=day,
+        ref_date=resolved or day,
         now=now,
         started_at=started,
         path=f"{_FOLDER}/{pipeline.name}/{started:%Y%m%dT%H%M%SZ}-{ident}.json",
         params={key: "***" if _SECRET_NAME.search(key) else scrub(value) for key, value in params.items()},
     )
+    lock = LakeLock(
+        lq.storage,
+        f"{_LOCKS}/{pipeline.name}/{resolved or 'any'}.json",
+        ttl=lq.settings.run_lock_ttl,
+        about={"run": ident, "started_at": started.isoformat()},
+    )
+    holder = lock.acquire()
+    if holder is not None:
+        what = f"{pipeline.name} is running already{f' for {resolved}' if resolved else ''}"
+        busy = f"{what} (run {holder.about.get('run', 'unknown')})."
+        if if_running == "error":
+            raise RunInProgressError(
+                busy, hint=f"Try again when it has ended; one that has died is given up after {holder.ttl:.0f} s."
+            )
+        report = replace(report, status="skipped", ended_at=lq.now(), duration_s=0.0, warnings=(busy,))
+        _save(lq, report, None)
+        logger.warning("%s Skipped; record %s", busy, report.path)
+        return report
+    with lock:
+        return _run(lq, report, lock, scrub, lambda: _checked(pipeline, function(day, lq=lq, now=now, **params)), clock)
+
+
+def _run(
+    lq: LuxorQuery,
+    report: RunReport,
+    lock: LakeLock,
+    scrub: Callable[[Any], Any],
+    work: Callable[[], PipelineResult],
+    clock: float,
+) -> RunReport:
+    """Do the work and keep its record, from ``running`` to ``done`` or ``failed``."""
     version = _save(lq, report, None)
-    logger.info("%s: reference date %s", pipeline.name, day or "not given, the pipeline's own choice")
+    logger.info("%s: reference date %s", report.pipeline, report.ref_date or "not given, the pipeline's own choice")
 
     def ended(**changes: Any) -> RunReport:
         duration = round(time.perf_counter() - clock, 3)
         return replace(report, ended_at=lq.now(), duration_s=duration, inputs=lq.versions(), **changes)
 
     try:
-        result = _checked(pipeline, function(day, lq=lq, now=now, **params))
+        result = work()
     except BaseException as error:
         _save_failure(lq, ended(status="failed", error=scrub(_described(error))), version)
         raise
+    warnings = [*result.warnings]
+    if lock.lost:
+        warnings.append("The lock was lost meanwhile: another run may have done the same work at the same time.")
+        logger.warning("%s: %s", report.pipeline, warnings[-1])
     report = ended(
         status="done",
-        ref_date=_resolved(result.details, day),
+        ref_date=_resolved(result.details, report.ref_date),
         rows=result.rows,
         loads=tuple(result.loads),
-        warnings=tuple(scrub(list(result.warnings))),
+        warnings=tuple(scrub(warnings)),
         details=scrub(result.details),
     )
     _save(lq, report, version)
-    logger.info("%s done in %.1f s; record %s", pipeline.name, report.duration_s, report.path)
+    logger.info("%s done in %.1f s; record %s", report.pipeline, report.duration_s, report.path)
     return report
+
+
+def _reference_date(function: Callable[..., PipelineResult], day: date | None, now: datetime) -> date | None:
+    """What the pipeline makes of the date it is given; None for one whose work does not depend on it."""
+    resolve = getattr(inspect.getmodule(function), "reference_date", None)
+    return None if resolve is None else _as_date(resolve(day, now))
 
 
 def _as_date(value: date | datetime | str) -> date:
@@ -290,14 +344,19 @@ def last_runs(lq: LuxorQuery, name: str | None = None, limit: int | None = 20) -
     found = [info for info in lq.storage.list(_FOLDER if name is None else f"{_FOLDER}/{name}") if _is_record(info)]
     if name is not None and not found:
         get_pipeline(name)
-    # The stamp in the name has whole seconds; within one, the last to be written is the newest.
-    found.sort(key=lambda info: (info.path.rpartition("/")[2].partition("-")[0], info.modified), reverse=True)
+    found.sort(key=lambda info: (_stamp(info.path), info.modified), reverse=True)
     reports: list[RunReport] = []
     for report in _read_records(lq, found):
-        if limit is not None and len(reports) >= limit:
+        # The stamp has whole seconds: only the records tell which of one second's is the newest.
+        full = limit is not None and len(reports) >= limit
+        if full and not (reports and _stamp(report.path) == _stamp(reports[-1].path)):
             break
         reports.append(report)
-    return sorted(reports, key=lambda report: report.started_at, reverse=True)
+    return sorted(reports, key=lambda report: report.started_at, reverse=True)[:limit]
+
+
+def _stamp(path: str) -> str:
+    return path.rpartition("/")[2].partition("-")[0]
 
 
 def _is_record(info: BlobInfo) -> bool:

@@ -37,6 +37,7 @@ class Settings:
     read_timeout: float = _env("LUXOR_READ_TIMEOUT", 30.0)
     retries: int = _env("LUXOR_RETRIES", 3)
     lock_timeout: float = _env("LUXOR_LOCK_TIMEOUT", 60.0)
+    run_lock_ttl: float = _env("LUXOR_RUN_LOCK_TTL", 90.0)
     load_attempts: int = _env("LUXOR_LOAD_ATTEMPTS", 12)
     cache_bytes: int = _env("LUXOR_CACHE_BYTES", 2_000_000_000)
 

@@ -16,6 +16,7 @@ from luxor_pipelines.errors import (
     InvalidNameError,
     LakeError,
     NotFoundError,
+    UnreachableError,
 )
 from luxor_pipelines.lake.storage import ANY, VersionChangedError, connect
 from luxor_pipelines.settings import Settings
@@ -43,6 +44,23 @@ def test_only_a_definite_absence_is_none(rig: Any) -> None:
     with pytest.raises(NotFoundError, match="nothing"):
         storage.read("nothing")
     assert storage.stat("folder/file").size == 0
+
+
+@pytest.mark.parametrize(
+    "path", ["my folder/my file.csv", "preços/ação 2026.csv", "month=2026-10/data.parquet", "a&b/c+d,e;f'(g)~h@!$.x"]
+)
+def test_unusual_names_are_names(rig: Any, path: str) -> None:
+    storage = rig.storage()
+    version = storage.write(path, b"1", expected=None)
+    info = storage.stat(path)
+    assert storage.list(path.partition("/")[0]) == [info]
+    assert (info.path, info.version) == (path, version)
+    assert storage.read(path) == (b"1", version)
+    with storage.open(info) as reader:
+        assert reader.source.read() == b"1"
+    storage.write(path, b"2", expected=version)
+    storage.delete(path)
+    assert storage.stat(path) is None
 
 
 def test_listing_is_recursive_sorted_and_of_that_folder_only(rig: Any) -> None:
@@ -80,6 +98,7 @@ def test_a_delete_meets_its_condition(rig: Any) -> None:
     assert storage.read("t").data == b"2"
     storage.delete("t")
     storage.delete("t", expected=ANY)
+    storage.delete("t", expected=version)  # gone is gone, whoever did it
     assert storage.stat("t") is None
 
 
@@ -149,6 +168,7 @@ def test_conditional_increments_lose_nothing(rig: Any) -> None:
         "a\nb",
         " a",
         "a%2e%2e/b",
+        "a./b",
     ],
 )
 def test_no_name_leaves_the_lake(rig: Any, path: str) -> None:
@@ -203,6 +223,31 @@ def test_a_lake_folder_is_not_made_silently(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_lake_folder_may_have_any_name(tmp_path: Path) -> None:
+    for name in ("my lake", "50%20 off", "preços"):
+        (tmp_path / name).mkdir()
+        for address in ((tmp_path / name).as_uri(), f"file://{tmp_path / name}", str(tmp_path / name)):
+            connect(address, settings=Settings()).write("t", address.encode())
+            assert (tmp_path / name / "t").read_bytes() == address.encode()
+        again = connect(connect(str(tmp_path / name), settings=Settings()).url, settings=Settings())
+        assert again.read("t").data == str(tmp_path / name).encode()
+
+
+def test_a_lake_that_is_gone_is_not_an_empty_one(disk: Any) -> None:
+    storage = disk.storage()
+    storage.write("t", b"1")
+    storage.root.rename(storage.root.with_name("elsewhere"))
+    for operation in (
+        lambda: storage.stat("t"),
+        lambda: storage.list("enriched"),
+        lambda: storage.read("t"),
+        lambda: storage.write("t", b"2", expected=None),
+    ):
+        with pytest.raises(ConfigurationError, match="is gone"):
+            operation()
+    assert not storage.root.exists()
+
+
 def test_a_folder_where_a_file_should_be_is_an_error(disk: Any) -> None:
     storage = disk.storage()
     storage.write("t/inside", b"")
@@ -240,3 +285,23 @@ def test_a_filesystem_without_conditional_writes_is_for_reading(tmp_path: Path) 
 def test_an_unknown_protocol_is_a_configuration_error() -> None:
     with pytest.raises(ConfigurationError, match="not a lake's address"):
         connect("gopher://x/y", settings=Settings())
+
+
+def test_a_password_in_an_address_is_not_shown() -> None:
+    for address in ("ftp://user:hunter2@127.0.0.1:9/x?token=hunter2", "gopher://user:hunter2@host/x"):
+        with pytest.raises((UnreachableError, ConfigurationError)) as caught:
+            connect(address, settings=Settings())
+        assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["abfss://c@[x", "http://[", "abfss://c@a.dfs.core.windows.net:port"])
+def test_an_address_that_is_no_url_is_a_configuration_error(address: str) -> None:
+    with pytest.raises(ConfigurationError):
+        connect(address, settings=Settings())
+
+
+def test_a_connection_string_in_the_place_of_an_address_is_not_repeated() -> None:
+    text = "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=c2VjcmV0;EndpointSuffix=core.windows.net"
+    with pytest.raises(ConfigurationError) as caught:
+        connect(text, settings=Settings())
+    assert "c2VjcmV0" not in str(caught.value)

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luxor_pipelines.errors import SchemaError, UsageError
+from luxor_pipelines.market.daily import daily_prices
 from luxor_pipelines.market.prices import (
     SOURCES,
     Observations,
     adjust_quotas,
     apply_overrides,
     asof,
-    daily_prices,
     merge_observations,
 )
 
@@ -185,7 +185,7 @@ def test_daily_prices(observe: Observe) -> None:
             "later": {"2024-02-01": 1},
         },
     )
-    found = daily_prices(obs, "2023-12-30", "2024-01-04")
+    found = daily_prices(obs, "2023-12-30", "2024-01-04").to_frame()
     assert found["Asset"].tolist() == ["aapl us equity"] * 3 + ["vale3 bz equity"] * 6
     assert found["Date"].astype(str).tolist()[:4] == ["2024-01-02", "2024-01-03", "2024-01-04", "2023-12-30"]
     vale = found[found["Asset"] == "vale3 bz equity"]
@@ -197,7 +197,7 @@ def test_daily_prices(observe: Observe) -> None:
 
 def test_daily_prices_are_carried_past_the_last_observation(observe: Observe) -> None:
     obs = observe(hist_vc_px_last={"x": {"2024-01-01": 5}}, hist_px_last={"y": {"2024-01-01": 5}})
-    found = daily_prices(obs, "2024-01-01", "2024-02-16").set_index(["Asset", "Date"])["Status"]
+    found = daily_prices(obs, "2024-01-01", "2024-02-16").to_frame().set_index(["Asset", "Date"])["Status"]
     assert found["x"].value_counts().to_dict() == {"ok": 46, "carried": 1}  # ages 0 to 45, then 46
     assert found["y"].value_counts().to_dict() == {"ok": 11, "stale": 36}
 
@@ -206,7 +206,7 @@ def test_daily_prices_are_carried_past_the_last_observation(observe: Observe) ->
 def test_daily_prices_are_the_prices_as_of_each_day(seed: int, first: int, length: int) -> None:
     obs = random_observations(seed)
     days = EPOCH + np.arange(first, first + length + 1)
-    daily, each = daily_prices(obs, days[0], days[-1]), asof(obs, days)
+    daily, each = daily_prices(obs, days[0], days[-1]).to_frame(), asof(obs, days)
     stacked = pd.DataFrame(
         {
             "Date": np.tile(days.astype("datetime64[us]"), len(obs.keys)),
@@ -220,13 +220,13 @@ def test_daily_prices_are_the_prices_as_of_each_day(seed: int, first: int, lengt
 
 
 def test_daily_prices_of_nothing(observe: Observe) -> None:
-    full = daily_prices(observe(hist_px_last={"x": {"2024-01-01": 5}}), "2024-01-01", "2024-01-02")
+    full = daily_prices(observe(hist_px_last={"x": {"2024-01-01": 5}}), "2024-01-01", "2024-01-02").to_frame()
     for obs in (
         merge_observations([], []),
         merge_observations(["x"], []),
         observe(hist_px_last={"x": {"2025-01-01": 5}}),
     ):
-        empty = daily_prices(obs, "2024-01-01", "2024-01-02")
+        empty = daily_prices(obs, "2024-01-01", "2024-01-02").to_frame()
         assert empty.empty
         assert empty.dtypes.to_dict() == full.dtypes.to_dict()
     with pytest.raises(UsageError, match="before the start"):
@@ -313,7 +313,7 @@ def test_overrides_replace_the_span(observe: Observe) -> None:
     assert found.series("y")[1].tolist() == [1, 2, 3, 4, 5]
     assert obs.series("x")[1].tolist() == [1, 2, 3, 4, 5]
     # Inside the span the override of 3 January carries for 57 days; before and after, the usual 10.
-    daily = daily_prices(found, "2024-01-02", "2024-03-20").set_index(["Asset", "Date"])["Last_Price"]["x"]
+    daily = daily_prices(found, "2024-01-02", "2024-03-20").to_frame().set_index(["Asset", "Date"])["Last_Price"]["x"]
     np.testing.assert_array_equal(daily["2024-01-03":"2024-02-29"].unique(), [20])
     assert daily["2024-03-03"] == 40
     assert daily["2024-03-14"] == 5
@@ -380,7 +380,7 @@ def test_overrides_are_the_naive_loop(seed: int, count: int) -> None:
     # Between the first and the last override of a series nothing is ever stale.
     for key, own_dates in frame.groupby("Asset")["Date"]:
         if key in obs.keys:
-            rows = daily_prices(found, own_dates.min(), own_dates.max())
+            rows = daily_prices(found, own_dates.min(), own_dates.max()).to_frame()
             assert not (rows[rows["Asset"] == key]["Status"] == "stale").any()
 
 

@@ -36,7 +36,12 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help, and a quarter of the time
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        # Without it newer versions of typer import pydantic to read --help, as long again as `list` takes.
+        "default_map": {"help": False, "list": {"help": False}},
+    },
 )
 
 Lake = Annotated[

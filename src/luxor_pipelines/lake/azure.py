@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import io
 import uuid
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from adlfs import AzureBlobFileSystem
 from azure.core import MatchConditions
@@ -24,8 +23,6 @@ from azure.core.exceptions import (
     AzureError,
     ClientAuthenticationError,
     HttpResponseError,
-    ResourceExistsError,
-    ResourceModifiedError,
     ResourceNotFoundError,
     ServiceRequestError,
     ServiceResponseError,
@@ -41,6 +38,7 @@ from luxor_pipelines.errors import (
     LuxorError,
     UnreachableError,
 )
+from luxor_pipelines.lake.pinned import CHUNK, PinnedFile
 from luxor_pipelines.lake.storage import ANY, Blob, BlobInfo, Reader, Storage, check_path
 from luxor_pipelines.settings import Settings
 
@@ -49,13 +47,14 @@ __all__ = ["AzureStorage"]
 _T = TypeVar("_T")
 
 WRITE_ID = "luxor_write_id"
+_ABSENT = frozenset({"BlobNotFound", "ResourceNotFound"})
+"""The service's words for "no such file"; any other 404, such as a proxy's, says nothing of the lake."""
+_REFUSALS = _ABSENT | {"ConditionNotMet", "BlobAlreadyExists", "InvalidBlockList"}
+"""Its words for a write that met another: the last when that one discarded this one's staged blocks."""
 _PARALLEL = 8
 _PROBE_S = 15
 """How long the first request of all may take, retries included."""
-_CHUNK = 8 * 2**20
 _REREADS = 10
-_NEIGHBOURS = 64 * 2**10
-"""Ranges closer than this are fetched as one: a request costs more than the bytes between."""
 
 
 class AzureStorage(Storage):
@@ -87,9 +86,9 @@ class AzureStorage(Storage):
                 retry_total=settings.retries,
             ),
             "max_single_put_size": 32 * 2**20,
-            "max_block_size": _CHUNK,
-            "max_single_get_size": _CHUNK,
-            "max_chunk_get_size": _CHUNK,
+            "max_block_size": CHUNK,
+            "max_single_get_size": CHUNK,
+            "max_chunk_get_size": CHUNK,
         }
         root = ""
         secret = ""
@@ -121,11 +120,8 @@ class AzureStorage(Storage):
     def _stat(self, path: str) -> BlobInfo | None:
         async def run() -> BlobInfo | None:
             async with self._blob(path) as blob:
-                try:
-                    properties = await blob.get_blob_properties()
-                except ResourceNotFoundError:
-                    return None
-            return None if _is_folder(properties) else self._info(properties)
+                properties = await _properties(blob)
+            return None if properties is None or _is_folder(properties) else self._info(properties)
 
         return self._call(run(), path)
 
@@ -145,11 +141,8 @@ class AzureStorage(Storage):
 
     @contextmanager
     def _open(self, info: BlobInfo) -> Iterator[Reader]:
-        file = PinnedFile(self, info)
-        try:
+        with PinnedFile(info.size, lambda wanted: self.ranges(info, wanted)) as file:
             yield file
-        finally:
-            file.close()
 
     def ranges(self, info: BlobInfo, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """The bytes of ``ranges`` (start, end) of the version ``info`` names, fetched in parallel."""
@@ -183,17 +176,14 @@ class AzureStorage(Storage):
                         **condition,
                     )
                     return _quoted(written["etag"])
-                except (ResourceModifiedError, ResourceExistsError, ResourceNotFoundError) as refusal:
+                except HttpResponseError as refusal:
+                    if _code(refusal) not in _REFUSALS:
+                        raise
                     # A write whose answer was lost is sent again by the SDK and then refused:
                     # finding our own write there means that it succeeded.
-                    try:
-                        stored = await blob.get_blob_properties()
-                    except ResourceNotFoundError:
-                        stored = None
+                    stored = await _properties(blob)
                     if stored is not None and stored.metadata.get(WRITE_ID) == write_id:
                         return _etag(stored)
-                    if isinstance(refusal, ResourceNotFoundError) and _code(refusal) == "ContainerNotFound":
-                        raise
                     raise self.conflict(path) from refusal
 
         return self._call(run(), path)
@@ -203,11 +193,12 @@ class AzureStorage(Storage):
             async with self._blob(path) as blob:
                 try:
                     await blob.delete_blob(**({} if expected is ANY else _only_if(expected)))
-                except ResourceNotFoundError:
-                    if expected is not ANY:
-                        raise self.conflict(path) from None
-                except ResourceModifiedError as refusal:
-                    raise self.conflict(path) from refusal
+                except HttpResponseError as refusal:
+                    if _code(refusal) not in _REFUSALS:
+                        raise
+                    # Gone is as good as deleted, and may be our own doing: see above.
+                    if await _properties(blob) is not None:
+                        raise self.conflict(path) from refusal
 
         self._call(run(), path)
 
@@ -235,7 +226,7 @@ class AzureStorage(Storage):
         # A missing container would look like a missing file everywhere else: ask once, and not
         # for long, so that an account that accepts connections but never answers is told soon.
         async with self._client.get_container_client(self._container) as container:
-            pages = container.list_blobs(results_per_page=1).by_page()
+            pages = container.list_blobs(name_starts_with=self._root, results_per_page=1).by_page()
             async with asyncio.timeout(_PROBE_S):
                 async for _ in pages:
                     break
@@ -245,31 +236,37 @@ class AzureStorage(Storage):
             return sync(self.fs.loop, _awaited, work)  # type: ignore[no-any-return]
         except LuxorError:
             raise
-        except ResourceModifiedError as error:
-            raise (self.changed(path) if pinned else self.conflict(path)) from error
-        except ResourceNotFoundError as error:
-            if _code(error) in {"ContainerNotFound", "ContainerBeingDeleted"} or path == self._container:
+        except (ClientAuthenticationError, binascii.Error) as error:
+            raise self._refused(error) from error
+        except HttpResponseError as error:
+            code = _code(error)
+            if code == "ConditionNotMet":
+                raise (self.changed(path) if pinned else self.conflict(path)) from error
+            if code in _ABSENT:
+                raise (self.changed(path) if pinned else self.not_found(path)) from error
+            if code in {"ContainerNotFound", "ContainerBeingDeleted"}:
                 raise ConfigurationError(
                     f"There is no container {self._container!r} in {urlsplit(self._client.url).netloc}.",
                     hint="Check LUXOR_CONTAINER or the lake's URL; containers are not made silently.",
                 ) from error
-            raise (self.changed(path) if pinned and path else self.not_found(path)) from error
-        except (ClientAuthenticationError, binascii.Error) as error:
-            raise self._refused(error) from error
-        except HttpResponseError as error:
             if error.status_code in {401, 403}:
                 raise self._refused(error) from error
+            if error.status_code is None:
+                raise self._silent(error) from error
             raise LakeError(
                 f"{self.url} answered {error.status_code} ({_code(error) or error.reason}) for {path}.",
                 hint="Try again; if it stays, see the storage account's status in the Azure portal.",
             ) from error
         except (ServiceRequestError, ServiceResponseError, TimeoutError, OSError) as error:
-            raise UnreachableError(
-                f"{self.url} does not answer ({_first_line(error)}).",
-                hint="Check the account's name and the network (firewall, VPN), then try again.",
-            ) from error
+            raise self._silent(error) from error
         except AzureError as error:
             raise LakeError(f"{self.url}: {_first_line(error)} (at {path}).", hint="Try again.") from error
+
+    def _silent(self, error: Exception) -> UnreachableError:
+        return UnreachableError(
+            f"{self.url} does not answer ({_first_line(error)}).",
+            hint="Check the account's name and the network (firewall, VPN), then try again.",
+        )
 
     def _refused(self, error: Exception) -> AccessError:
         reason = _code(error) or _first_line(error)
@@ -295,88 +292,22 @@ class _FileSystem(AzureBlobFileSystem):  # type: ignore[misc]
         self.service_client = self._own_client
 
 
-class PinnedFile(io.RawIOBase):
-    """One version of a blob as a file: fetches what `prefetch` names at once, the rest on demand."""
-
-    def __init__(self, storage: AzureStorage, info: BlobInfo) -> None:
-        super().__init__()
-        self.source = self
-        self._storage = storage
-        self._info = info
-        self._position = 0
-        self._parts: list[tuple[int, bytes]] = []
-
-    def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
-        missing = [(start, end) for start, end in ranges if end > start and self._held(start, end) is None]
-        wanted = _split(_coalesce(missing))
-        pieces = self._storage.ranges(self._info, wanted) if wanted else []
-        # Pieces of one range are joined again, so that a read never crosses two of them.
-        joined: list[tuple[int, list[bytes], int]] = []
-        for (start, end), piece in zip(wanted, pieces, strict=True):
-            if joined and joined[-1][2] == start:
-                joined[-1] = (joined[-1][0], [*joined[-1][1], piece], end)
-            else:
-                joined.append((start, [piece], end))
-        self._parts += [(start, pieces[0] if len(pieces) == 1 else b"".join(pieces)) for start, pieces, _ in joined]
-
-    def _held(self, start: int, end: int) -> memoryview | None:
-        for first, data in self._parts:
-            if first <= start and end <= first + len(data):
-                return memoryview(data)[start - first : end - first]
-        return None
-
-    def read(self, size: int | None = -1) -> bytes:
-        end = self._info.size if size is None or size < 0 else min(self._position + size, self._info.size)
-        start, self._position = self._position, max(end, self._position)
-        if end <= start:
-            return b""
-        held = self._held(start, end)
-        if held is None:
-            self.prefetch([(start, end)])
-            held = self._held(start, end)
-            assert held is not None
-        return bytes(held)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._info.size}[whence]
-        self._position = base + offset
-        return self._position
-
-
-def _coalesce(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(ranges):
-        if merged and start - merged[-1][1] <= _NEIGHBOURS:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged
-
-
-def _split(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    return [(at, min(at + _CHUNK, end)) for start, end in ranges for at in range(start, end, _CHUNK)]
-
-
 def _parse_url(lake: str) -> tuple[str, str, str, str]:
     """``(container, endpoint, folder, SAS or "")`` of an ``abfss`` URL."""
     parts = urlsplit(lake)
     host = parts.hostname or ""
+    try:
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError as error:
+        raise ConfigurationError("The port in the lake's URL is no number.", hint="Leave it out.") from error
     if not parts.username or "." not in host:
         raise ConfigurationError(
             f"The lake's URL names no account ({parts.scheme}://{parts.username or host or '…'}).",
             hint="Write it as abfss://container@account.dfs.core.windows.net, optionally with /folder.",
         )
-    root = check_path(parts.path) if parts.path.strip("/") else ""
-    endpoint = f"https://{host.replace('.dfs.', '.blob.', 1)}"
+    path = unquote(parts.path)  # the portal shows a space as %20
+    root = check_path(path) if path.strip("/") else ""
+    endpoint = f"https://{host.replace('.dfs.', '.blob.', 1)}{port}"
     return parts.username, endpoint, root, parts.query
 
 
@@ -415,6 +346,16 @@ def _code(error: Exception) -> str:
 
 async def _awaited(work: Coroutine[Any, Any, _T]) -> _T:
     return await work
+
+
+async def _properties(blob: Any) -> Any:
+    """The blob's properties; None when it is definitely absent."""
+    try:
+        return await blob.get_blob_properties()
+    except ResourceNotFoundError as error:
+        if _code(error) not in _ABSENT:
+            raise
+        return None
 
 
 def _only_if(version: str) -> dict[str, Any]:

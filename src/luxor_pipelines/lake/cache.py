@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import pyarrow as pa
 
-from luxor_pipelines.lake.parquet import Where
+from luxor_pipelines.lake.conditions import Where
 from luxor_pipelines.lake.storage import Storage
-from luxor_pipelines.lake.table import Snapshot, Table, table_name
+from luxor_pipelines.lake.table import Snapshot, Table
 
 __all__ = ["TableCache"]
+
+T = TypeVar("T")
 
 
 class TableCache:
@@ -25,8 +27,10 @@ class TableCache:
     def __init__(self, storage: Storage, max_bytes: int) -> None:
         self._storage = storage
         self._max_bytes = max_bytes
+        self._bytes = 0
         self._snapshots: dict[tuple[str, str], Snapshot | None] = {}
         self._answers: OrderedDict[tuple[Any, ...], pa.Table] = OrderedDict()
+        self._derived: dict[tuple[str, str], dict[str, Any]] = {}
 
     def snapshot(self, name: str, directory: str) -> Snapshot | None:
         """The versions the table is served from; None when there is no such table."""
@@ -43,7 +47,8 @@ class TableCache:
         ------
         TableNotFoundError
         """
-        return Table(self._storage, name, directory).schema(self.snapshot(name, directory))
+        table = Table(self._storage, name, directory)
+        return self.derive(name, directory, "schema", lambda: table.schema(self.snapshot(name, directory)))
 
     def scan(
         self,
@@ -74,16 +79,31 @@ class TableCache:
             self.forget(name, directory)
             self._snapshots[place] = answer.snapshot
         self._answers[question] = answer.data
-        while len(self._answers) > 1 and sum(kept.nbytes for kept in self._answers.values()) > self._max_bytes:
-            self._answers.popitem(last=False)
+        self._bytes += answer.data.nbytes
+        while len(self._answers) > 1 and self._bytes > self._max_bytes:
+            self._bytes -= self._answers.popitem(last=False)[1].nbytes
         return answer.data
+
+    def derive(self, name: str, directory: str, what: str, make: Callable[[], T]) -> T:
+        """``make()``, kept as long as the table's version: what is worked out of the whole table.
+
+        Hand out only what nobody can change.
+        """
+        table = Table(self._storage, name, directory)
+        place = (table.directory, table.name)
+        if what not in self._derived.get(place, {}):
+            made = make()  # which may find the table changed, and forget what was derived of the old one
+            self._derived.setdefault(place, {})[what] = made
+        return cast("T", self._derived[place][what])
 
     def forget(self, name: str, directory: str) -> None:
         """Look at the table afresh when it is next asked for."""
-        place = (directory, table_name(name))
+        table = Table(self._storage, name, directory)
+        place = (table.directory, table.name)
         self._snapshots.pop(place, None)
+        self._derived.pop(place, None)
         for question in [question for question in self._answers if question[:2] == place]:
-            del self._answers[question]
+            self._bytes -= self._answers.pop(question).nbytes
 
     def update(self) -> list[str]:
         """Forget every table that has changed in the lake, and name those."""
@@ -102,6 +122,8 @@ class TableCache:
 def _hashable(value: Any) -> Any:
     if isinstance(value, Mapping):
         return tuple(sorted((key, _hashable(each)) for key, each in value.items()))
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, set | frozenset):
+        return frozenset(value)
+    if isinstance(value, list | tuple):
         return tuple(_hashable(each) for each in value)
     return value

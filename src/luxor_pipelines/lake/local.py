@@ -8,11 +8,12 @@ import hashlib
 import os
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import tenacity
 from filelock import FileLock, Timeout
@@ -25,6 +26,10 @@ from luxor_pipelines.settings import Settings
 __all__ = ["LocalStorage"]
 
 LOCKS = "system/locks"
+
+_IN_USE = ", and that no other program, such as Excel or Power BI, has the file open."
+_GRAIN_NS = 100
+"""What Windows rounds times of change to."""
 
 
 class LocalStorage(Storage):
@@ -43,6 +48,8 @@ class LocalStorage(Storage):
     def connect(cls, lake: str, settings: Settings) -> LocalStorage:
         """Open the lake in a folder that exists."""
         root = Path(url_to_fs(lake)[1]).absolute()
+        if lake.startswith("file:") and not root.is_dir():  # as_uri() and browsers write a space as %20
+            root = Path(unquote(str(root)))
         if not root.is_dir():
             raise ConfigurationError(
                 f"The lake folder {root} does not exist.",
@@ -72,7 +79,7 @@ class LocalStorage(Storage):
             return self._info(path, status) if not _is_folder(status) else None
 
     def _read(self, path: str) -> Blob:
-        with _translated(self, path), (self.root / path).open("rb") as file:
+        with _translated(self, path), _patiently((self.root / path).open, "rb") as file:
             version = _version(os.fstat(file.fileno()))
             return Blob(file.read(), version)
 
@@ -83,11 +90,12 @@ class LocalStorage(Storage):
         # An open file keeps its content when the name is given to another one: that is the pin.
         with _translated(self, info.path):
             try:
-                file = pa.OSFile(str(self.root / info.path))
+                file = _patiently(pa.OSFile, str(self.root / info.path))
             except FileNotFoundError:
                 raise self.changed(info.path) from None
             with file:
-                if _version(os.fstat(file.fileno())) != info.version:
+                # Versions never come back: what the name holds now, it held when the file was opened.
+                if self._stat(info.path) != info:
                     raise self.changed(info.path)
                 yield _LocalReader(file)
 
@@ -101,12 +109,12 @@ class LocalStorage(Storage):
                 with temporary.open("xb") as file:
                     file.write(data)
                     file.flush()
-                    status = os.fstat(file.fileno())
-                    if before is not None and status.st_mtime_ns <= before.st_mtime_ns:
-                        os.utime(temporary, ns=(before.st_mtime_ns + 1, before.st_mtime_ns + 1))
                     os.fsync(file.fileno())
+                if before is not None and temporary.stat().st_mtime_ns <= before.st_mtime_ns:
+                    later = before.st_mtime_ns + _GRAIN_NS  # closed first: Windows sets the time on closing
+                    os.utime(temporary, ns=(later, later))
                 version = _version(temporary.stat())
-                _replace(temporary, target)
+                _patiently(temporary.replace, target)
             finally:
                 temporary.unlink(missing_ok=True)
             _sync_folder(target.parent)
@@ -114,8 +122,9 @@ class LocalStorage(Storage):
 
     def _delete(self, path: str, expected: Any) -> None:
         with _translated(self, path), self._locked(path):
-            self._check(path, expected)
-            (self.root / path).unlink(missing_ok=True)
+            if self._check(path, ANY) is not None:
+                self._check(path, expected)
+                _patiently((self.root / path).unlink, missing_ok=True)
 
     def _check(self, path: str, expected: Any) -> os.stat_result | None:
         try:
@@ -177,9 +186,10 @@ def _raise_unless_missing(error: OSError) -> None:
     wait=tenacity.wait_random_exponential(0.01, max=0.2),
     reraise=True,
 )
-def _replace(temporary: Path, target: Path) -> None:
-    # Windows refuses to replace a file that somebody has open; readers are quick.
-    temporary.replace(target)
+def _patiently(operation: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    # Windows refuses to replace or delete a file that somebody has open, and to open one that is
+    # just being replaced; both are over soon.
+    return operation(*arguments, **options)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -195,6 +205,10 @@ def _sync_folder(folder: Path) -> None:
 @contextmanager
 def _translated(storage: LocalStorage, path: str) -> Iterator[None]:
     """Turn the operating system's errors into ours; ours pass through."""
+    if not storage.root.is_dir():  # an unmounted drive is no empty lake, and must not be made one
+        raise ConfigurationError(
+            f"The lake folder {storage.root} is gone.", hint="Mount the drive, or put the folder back where it was."
+        )
     try:
         yield
     except (LakeError, ConfigurationError):
@@ -203,7 +217,8 @@ def _translated(storage: LocalStorage, path: str) -> Iterator[None]:
         raise storage.not_found(path) from error
     except PermissionError as error:
         raise AccessError(
-            f"{storage.url} does not let this user at {path}.", hint="Check the folder's permissions."
+            f"{storage.url} does not let this user at {path}.",
+            hint="Check the folder's permissions" + (_IN_USE if sys.platform == "win32" else "."),
         ) from error
     except OSError as error:
         hint = "Free some disk space." if error.errno == errno.ENOSPC else "Check the drive, then try again."

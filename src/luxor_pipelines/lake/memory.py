@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
-from luxor_pipelines.errors import ConfigurationError, LakeError, LuxorError
+from luxor_pipelines.errors import ConfigurationError, LakeError, LuxorError, UnreachableError
 from luxor_pipelines.lake.storage import ANY, Blob, BlobInfo, Reader, Storage
 
 __all__ = ["FsspecStorage"]
@@ -38,7 +38,8 @@ class FsspecStorage(Storage):
     @classmethod
     def connect(cls, lake: str) -> FsspecStorage:
         """Open the lake at an fsspec URL."""
-        shown = urlsplit(lake)._replace(query="", fragment="").geturl()
+        parts = urlsplit(lake)
+        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
         try:
             filesystem, root = fsspec.core.url_to_fs(lake, skip_instance_cache=True)
         except (ValueError, ImportError, TypeError) as error:
@@ -46,10 +47,16 @@ class FsspecStorage(Storage):
                 f"{shown!r} is not a lake's address: {error}.",
                 hint="Use abfss://container@account.dfs.core.windows.net, file:///folder or memory://name.",
             ) from error
+        except OSError as error:
+            raise UnreachableError(
+                f"{shown} cannot be opened ({error.strerror or type(error).__name__}).",
+                hint="Check the address and the network, then try again.",
+            ) from error
         return cls(filesystem, root, shown)
 
     def _list(self, folder: str) -> list[BlobInfo]:
         with self._guarded(folder):
+            self.fs.invalidate_cache()
             found = self.fs.find(f"{self.root}/{folder}", detail=True)
             return [
                 self._info(info)
@@ -101,7 +108,8 @@ class FsspecStorage(Storage):
 
     def _delete(self, path: str, expected: Any) -> None:
         with self._guarded(path):
-            if self._check(path, expected) is not None:
+            if self._check(path, ANY) is not None:
+                self._check(path, expected)
                 self.fs.rm_file(f"{self.root}/{path}")
 
     def _check(self, path: str, expected: Any) -> BlobInfo | None:

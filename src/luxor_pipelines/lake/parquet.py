@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from luxor_pipelines.errors import CorruptFileError, LuxorError, SchemaError
+from luxor_pipelines.lake.conditions import Where, apply, mask
 from luxor_pipelines.lake.storage import BlobInfo, Reader
 
 __all__ = ["ROW_GROUP", "Where", "apply", "footer", "read", "to_bytes"]
@@ -22,70 +22,6 @@ ROW_GROUP = 128 * 1024
 """Rows a row group: at 2000 series a day, three months; small enough to skip most of a history."""
 
 _FOOTER = 64 * 1024
-
-
-@dataclass(frozen=True)
-class Where:
-    """A condition on one column: inside any of the closed ``spans``, or one of ``values``.
-
-    An open end of a span is None. A null never meets a condition.
-    """
-
-    column: str
-    spans: tuple[tuple[Any, Any], ...] | None = None
-    values: Sequence[Any] | None = None
-
-    def may_hold(self, low: Any, high: Any) -> bool:
-        """Whether a row between ``low`` and ``high`` (inclusive) could meet the condition."""
-        if self.spans is not None:
-            return any((a is None or a <= high) and (b is None or low <= b) for a, b in self.spans)
-        return any(low <= value <= high for value in self.values or ())
-
-    def must_hold(self, low: Any, high: Any) -> bool:
-        """Whether every row between ``low`` and ``high`` (inclusive) meets the condition."""
-        return self.spans is not None and any(
-            (a is None or a <= low) and (b is None or high <= b) for a, b in self.spans
-        )
-
-    def mask(self, column: pa.ChunkedArray) -> Any:
-        """The rows of ``column`` that meet the condition, as a boolean Arrow array without nulls."""
-        if self.values is not None:
-            if pa.types.is_dictionary(column.type):
-                return _in_dictionary(column, self.values)
-            return pc.is_in(column, value_set=pa.array(self.values, column.type))
-        masks = []
-        for low, high in self.spans or ():
-            mask = pc.is_valid(column)
-            if low is not None:
-                mask = pc.and_(mask, pc.fill_null(pc.greater_equal(column, pa.scalar(low, column.type)), False))
-            if high is not None:
-                mask = pc.and_(mask, pc.fill_null(pc.less_equal(column, pa.scalar(high, column.type)), False))
-            masks.append(mask)
-        if not masks:
-            return pa.chunked_array([pa.array(np.zeros(len(column), dtype=bool))])
-        return reduce(pc.or_, masks)
-
-
-def _in_dictionary(column: pa.ChunkedArray, values: Sequence[Any]) -> pa.ChunkedArray:
-    """As ``is_in``, by looking at each distinct value once instead of at each row."""
-    masks = []
-    for chunk in column.chunks:
-        wanted = pc.is_in(chunk.dictionary, value_set=pa.array(values, chunk.dictionary.type))
-        if pc.any(wanted).as_py():
-            masks.append(pc.fill_null(wanted.take(chunk.indices), False))
-        else:
-            masks.append(pa.array(np.zeros(len(chunk), dtype=bool)))
-    return pa.chunked_array(masks, pa.bool_())
-
-
-def apply(table: pa.Table, where: Iterable[Where]) -> pa.Table:
-    """The rows of ``table`` that meet every condition."""
-    conditions = list(where)
-    return table.filter(_mask(table, conditions)) if conditions else table
-
-
-def _mask(table: pa.Table, where: Sequence[Where]) -> Any:
-    return reduce(pc.and_, (condition.mask(table[condition.column]) for condition in where))
 
 
 @contextmanager
@@ -110,11 +46,22 @@ def footer(reader: Reader, info: BlobInfo, dictionary: Sequence[str] = ()) -> It
     ------
     CorruptFileError
         The bytes are not a Parquet file.
+    SchemaError
+        Two columns have one name.
     """
     reader.prefetch([(max(0, info.size - _FOOTER), info.size)])
     with _corrupt(info.path):
-        file = pq.ParquetFile(reader.source, pre_buffer=False, read_dictionary=list(dictionary))
+        metadata = pq.read_metadata(reader.source)
+        there = [name for name in dictionary if name in metadata.schema.names]
+        file = pq.ParquetFile(reader.source, metadata=metadata, pre_buffer=False, read_dictionary=there)
+        names = file.schema_arrow.names
     with file:
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise SchemaError(
+                f"{info.path} has more than one column {', '.join(map(repr, twice))}.",
+                hint="Write the file again with distinct names.",
+            )
         yield file
 
 
@@ -145,53 +92,85 @@ def read(
             f"{info.path} has no column {', '.join(map(repr, absent))}; it has {', '.join(map(repr, names))}.",
             hint="Check the spelling; column names are case-sensitive.",
         )
-    position = {file.metadata.schema.column(i).path: i for i in range(file.metadata.num_columns)}
+    leaves = _leaves(file.schema_arrow)
     groups: list[tuple[int, list[Where]]] = []
     for group in range(file.num_row_groups):
-        left = _undecided(file.metadata.row_group(group), position, where)
+        left = _undecided(file.metadata.row_group(group), leaves, where)
         if left is not None:
             groups.append((group, left))
-    reader.prefetch(_byte_ranges(file, [group for group, _ in groups], [position[name] for name in needed]))
     with _corrupt(info.path):
-        if not any(left for _, left in groups):
-            return file.read_row_groups([group for group, _ in groups], columns=columns)
-        pieces = [_read_group(file, group, columns, left) for group, left in groups]
-        empty = file.schema_arrow.empty_table().select(columns)
-        return pa.concat_tables([empty, *(piece for piece in pieces if len(piece))])
+        ranges = _byte_ranges(file, [group for group, _ in groups], [leaf for name in needed for leaf in leaves[name]])
+    reader.prefetch(ranges)
+
+    def fetch(wanted: Sequence[int], names: Sequence[str]) -> pa.Table:
+        with _corrupt(info.path):
+            return file.read_row_groups(wanted, columns=list(dict.fromkeys(names)))
+
+    if groups and not any(left for _, left in groups):
+        return fetch([group for group, _ in groups], columns).select(columns)
+    pieces = [_read_group(fetch, group, columns, left) for group, left in groups]
+    empty = file.schema_arrow.empty_table().select(columns)
+    return pa.concat_tables([empty, *(piece for piece in pieces if len(piece))])
 
 
-def _read_group(file: Any, group: int, columns: Sequence[str], left: Sequence[Where]) -> pa.Table:
-    """The group's rows that meet the conditions; columns without one are only read when some row does."""
-    tested = list(dict.fromkeys(condition.column for condition in left))
+def _read_group(
+    fetch: Callable[[Sequence[int], Sequence[str]], pa.Table], group: int, columns: Sequence[str], left: Sequence[Where]
+) -> pa.Table:
+    """The group's rows that meet the conditions; columns without one are only decoded when some row does."""
+    tested = [condition.column for condition in left]
     if not any(condition.values is not None for condition in left):
-        return apply(file.read_row_group(group, columns=[*columns, *tested]), left).select(columns)
-    table = file.read_row_group(group, columns=tested)
-    mask = _mask(table, left)
-    if not pc.any(mask).as_py():
-        return file.schema_arrow.empty_table().select(columns)
+        return apply(fetch([group], [*columns, *tested]), left).select(columns)
+    table = fetch([group], tested)
+    meets = mask(table, left)
+    if not pc.any(meets).as_py():
+        return table.slice(0, 0)
     rest = [name for name in columns if name not in tested]
-    found = table.filter(mask)
+    found = table.filter(meets)
     if rest:
-        others = file.read_row_group(group, columns=rest).filter(mask)
+        others = fetch([group], rest).filter(meets)
         for name in rest:
             found = found.append_column(others.schema.field(name), others[name])
     return found.select(columns)
 
 
-def _undecided(group: Any, position: dict[str, int], where: Sequence[Where]) -> list[Where] | None:
+def _leaves(schema: pa.Schema) -> dict[str, list[int]]:
+    """The positions of each column's leaves in the file: more than one where it is nested."""
+    numbers = itertools.count()
+    return {field.name: list(itertools.islice(numbers, _leaf_count(field.type))) for field in schema}
+
+
+def _leaf_count(kind: pa.DataType) -> int:
+    return sum(_leaf_count(kind.field(n).type) for n in range(kind.num_fields)) or 1
+
+
+def _undecided(group: Any, leaves: Mapping[str, list[int]], where: Sequence[Where]) -> list[Where] | None:
     """The conditions that the group's statistics leave open; None when no row can meet them all."""
     left = []
     for condition in where:
-        statistics = group.column(position[condition.column]).statistics
-        if statistics is None or not statistics.has_min_max:
-            left.append(condition)
-            continue
-        low, high = statistics.min, statistics.max
-        if not condition.may_hold(low, high):
+        statistics = group.column(leaves[condition.column][0]).statistics
+        known = _extremes(statistics)
+        if known is not None and not condition.may_hold(*known):
             return None
-        if not (condition.must_hold(low, high) and statistics.has_null_count and statistics.null_count == 0):
+        # Statistics say nothing of NaNs, which meet no condition.
+        decided = (
+            known is not None
+            and not isinstance(known[0], float)
+            and statistics.has_null_count
+            and statistics.null_count == 0
+            and condition.must_hold(*known)
+        )
+        if not decided:
             left.append(condition)
     return left
+
+
+def _extremes(statistics: Any) -> tuple[Any, Any] | None:
+    if statistics is None or not statistics.has_min_max:
+        return None
+    try:
+        return statistics.min, statistics.max
+    except (OverflowError, ValueError):  # such as a date beyond the year 9999, which Python has no object for
+        return None
 
 
 def _byte_ranges(file: Any, groups: Sequence[int], columns: Sequence[int]) -> list[tuple[int, int]]:

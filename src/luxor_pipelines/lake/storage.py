@@ -130,12 +130,12 @@ class Storage(ABC):
         return self._write(check_path(path), data, expected)
 
     def delete(self, path: str, *, expected: str | _Any = ANY) -> None:
-        """Delete exactly this file; one that is not there is left so.
+        """Delete exactly this file; one that is not there (any more) is left so.
 
         Raises
         ------
         ConflictError
-            The stored file does not have the expected version; nothing was deleted.
+            There is a file, of another version than the expected one; nothing was deleted.
         """
         self._delete(check_path(path), expected)
 
@@ -179,12 +179,13 @@ def check_path(path: str) -> str:
     Raises
     ------
     InvalidNameError
-        Empty, or with a part that is empty, ``.``, ``..``, hidden or holds a character that some
-        file system or URL gives a meaning of its own.
+        Empty, or with a part that is empty, ``.``, ``..``, hidden, ends in a dot or holds a character
+        that some file system or URL gives a meaning of its own.
     """
     parts = path.strip("/").split("/")
     for part in parts:
-        if not part or part.startswith(".") or part != part.strip() or _FORBIDDEN.search(part):
+        # Windows drops a dot or space at the end: two names would be one file.
+        if not part or part[0] == "." or part[-1] == "." or part != part.strip() or _FORBIDDEN.search(part):
             raise InvalidNameError(
                 f"{path!r} is not a name inside the lake (at {part!r}).",
                 hint="Use letters, digits, spaces, _ - . and = in names, / between folders, and no '..'.",
@@ -232,7 +233,13 @@ def connect(
             hint="Set LUXOR_LAKE_URL (abfss://container@account.dfs.core.windows.net or file:///folder), or "
             "AZURE_STORAGE_CONNECTION_STRING; on the command line give --lake. `luxor demo` makes one to try.",
         )
-    scheme = urlsplit(lake).scheme.lower() if lake else "abfss"
+    try:
+        scheme = urlsplit(lake).scheme.lower() if lake else "abfss"
+    except ValueError as error:
+        raise ConfigurationError(
+            "The lake's address is no URL.",
+            hint="Use abfss://container@account.dfs.core.windows.net, file:///folder or memory://name.",
+        ) from error
     if scheme in {"abfss", "abfs", "az"}:
         from luxor_pipelines.lake.azure import AzureStorage
 

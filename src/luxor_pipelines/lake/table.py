@@ -1,92 +1,54 @@
-"""Table: one Parquet file, or one file per month or year; scan it, swap one partition of it.
+"""Table: scan it in whichever layout it is stored, swap one partition of it.
 
-========  ==========================================  ================================
-layout    where                                       one partition
-========  ==========================================  ================================
-file      ``<directory>/<name>.parquet``              the whole table, label ``""``
-month     ``<directory>/<name>/month=2026-10/data.parquet``   one month, label ``2026-10``
-year      ``<directory>/<name>/year=2026/data.parquet``       one year, label ``2026``
-========  ==========================================  ================================
-
-The month or year is derived from a date column and not stored in the files. Should a file and a
-folder both exist, the file is the table.
+See `lake.layout` for where the files lie. The month or year is derived from a date column and not
+stored in the files. Should a file and a folder both exist, the file is the table.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, time, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import pyarrow as pa
 
-from luxor_pipelines.errors import InvalidNameError, SchemaError, TableNotFoundError, UsageError
+from luxor_pipelines.errors import SchemaError, TableNotFoundError
 from luxor_pipelines.lake import legacy, parquet
-from luxor_pipelines.lake.parquet import Where
+from luxor_pipelines.lake.conditions import Where, conditions, mask
+from luxor_pipelines.lake.layout import (
+    DIRECTORY,
+    PARTITION_COLUMN,
+    Layout,
+    Part,
+    Snapshot,
+    bounds,
+    recognise,
+    table_name,
+)
+from luxor_pipelines.lake.logical import data_columns, logical_schema, to_logical
+from luxor_pipelines.lake.schema import DATE
 from luxor_pipelines.lake.storage import BlobInfo, Storage, VersionChangedError, check_path
 
-__all__ = ["DIRECTORY", "Layout", "Part", "Scan", "Snapshot", "Table", "conditions", "list_tables", "table_name"]
+__all__ = [
+    "DIRECTORY",
+    "Layout",
+    "Part",
+    "Scan",
+    "Snapshot",
+    "StoredPart",
+    "Table",
+    "conditions",
+    "list_tables",
+    "logical_schema",
+    "table_name",
+]
 
-DIRECTORY = "enriched/parquet"
-PARTITION_COLUMN = b"luxor.partition_column"
+T = TypeVar("T")
 
-Layout = Literal["file", "month", "year"]
-
-_PARTITION = re.compile(r"(month=(?P<month>\d{4}-\d{2})|year=(?P<year>\d{4}))/data\.parquet")
-_NAME = re.compile(r"\w[\w.\-]*")
-_UNITS = {"month": "M", "year": "Y"}
 _ATTEMPTS = 30
 _THREADS = 8
-
-
-def table_name(name: str) -> str:
-    """The name as the lake has it: lower case, spaces as underscores.
-
-    Raises
-    ------
-    InvalidNameError
-        Anything that is not a plain name, such as one with ``/`` or ``..``.
-    """
-    plain = str(name).strip().lower().replace(" ", "_")
-    if not _NAME.fullmatch(plain) or ".." in plain or plain.endswith("."):
-        raise InvalidNameError(
-            f"{name!r} is not a table's name.", hint="Use letters, digits, spaces, _ - and . only, as in hist_returns."
-        )
-    return plain
-
-
-@dataclass(frozen=True)
-class Part:
-    """One partition as listed: its label (``""`` for a table in one file) and its file."""
-
-    label: str
-    info: BlobInfo
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The partitions of a table, each of one version, in ascending order."""
-
-    layout: Layout
-    parts: tuple[Part, ...]
-
-    @property
-    def version(self) -> str:
-        """One text that changes when any partition does."""
-        if self.layout == "file":
-            return self.parts[0].info.version.strip('"')
-        marks = "\n".join(f"{part.label} {part.info.version}" for part in self.parts)
-        return hashlib.sha256(marks.encode()).hexdigest()[:32]
-
-    def part(self, label: str) -> Part | None:
-        """The partition of that label, if there is one."""
-        return next((part for part in self.parts if part.label == label), None)
 
 
 class Scan(NamedTuple):
@@ -94,6 +56,13 @@ class Scan(NamedTuple):
 
     data: pa.Table
     snapshot: Snapshot
+
+
+class StoredFile(NamedTuple):
+    """The columns as a file stores them, with their metadata, and its number of rows."""
+
+    schema: pa.Schema
+    rows: int
 
 
 class StoredPart(NamedTuple):
@@ -143,18 +112,18 @@ class Table:
         folder = f"{self.directory}/{self.name}"
         parts: dict[Layout, list[Part]] = {"month": [], "year": []}
         for info in self.storage.list(folder):
-            match = _PARTITION.fullmatch(info.path[len(folder) + 1 :])
-            if match:
-                layout: Layout = "month" if match["month"] else "year"
-                parts[layout].append(Part(match[layout], info))
+            found = recognise(info.path[len(folder) + 1 :])
+            if found is not None:
+                layout, label = found
+                parts[layout].append(Part(label, info))
         if parts["month"] and parts["year"]:
             raise SchemaError(
                 f"Table {self.name} has both month= and year= partitions in {folder}.",
                 hint="Move the ones that do not belong there aside.",
             )
-        for layout, found in parts.items():
-            if found:
-                return Snapshot(layout, tuple(sorted(found, key=lambda part: part.label)))
+        for layout, listed in parts.items():
+            if listed:
+                return Snapshot(layout, tuple(sorted(listed, key=lambda part: part.label)))
         return None
 
     def snapshot(self) -> Snapshot:
@@ -177,11 +146,28 @@ class Table:
         for _ in range(_ATTEMPTS):
             current = snapshot or self.snapshot()
             try:
-                with self._open(current.parts[-1].info) as (_, file):
-                    return file.schema_arrow
+                return self.stored(current.parts[-1]).schema
             except VersionChangedError:
                 snapshot = None
         raise self.storage.changed(self.name)
+
+    def stored(self, part: Part) -> StoredFile:
+        """What one partition's file says of itself; its rows are not read.
+
+        Raises
+        ------
+        VersionChangedError
+        CorruptFileError
+        """
+        with self._open(part.info) as (_, file):
+            return StoredFile(file.schema_arrow, file.metadata.num_rows)
+
+    def each(self, parts: Sequence[Part], work: Callable[[Part], T]) -> list[T]:
+        """``work`` of each of ``parts``, several at once where that is quicker."""
+        if not self.storage.concurrent or len(parts) < 2:
+            return [work(part) for part in parts]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return list(pool.map(work, parts))
 
     def scan(
         self,
@@ -239,6 +225,8 @@ class Table:
         """
         with self._open(part.info) as (reader, file):
             physical = parquet.read(reader, part.info, file)
+        kept = data_columns(physical.schema)
+        physical = physical.select(kept.names).replace_schema_metadata(kept.metadata)
         return StoredPart(physical, to_logical(physical, self.name))
 
     def write_part(self, layout: Layout, label: str, data: pa.Table, *, expected: Any, sorted_by: Sequence[str]) -> str:
@@ -261,25 +249,22 @@ class Table:
 
     def _scan(self, snapshot: Snapshot, wanted: _Wanted) -> Scan:
         parts = self._prune(snapshot, wanted.where)
-        if self.storage.concurrent and len(parts) > 1:
-            with ThreadPoolExecutor(_THREADS) as pool:
-                pieces = list(pool.map(lambda part: self._read_current(part, wanted), parts))
-        else:
-            pieces = [self._read_current(part, wanted) for part in parts]
+        pieces = self.each(parts, lambda part: self._read_current(part, wanted))
         actual = {part.label: part for part, _ in pieces}
         after = replace(snapshot, parts=tuple(actual.get(part.label, part) for part in snapshot.parts))
         return Scan(self._concat(pieces), after)
 
     def _prune(self, snapshot: Snapshot, where: Sequence[Where]) -> list[Part]:
         """The partitions that can hold rows that meet ``where``; always at least one, for its columns."""
-        if snapshot.layout == "file" or not any(condition.spans is not None for condition in where):
-            return list(snapshot.parts)
-        metadata = self.schema(snapshot).metadata or {}
-        column = metadata.get(PARTITION_COLUMN, b"Date").decode()
         kept = list(snapshot.parts)
-        for condition in where:
-            if condition.column == column and condition.spans is not None:
-                kept = [part for part in kept if condition.may_hold(*bounds(snapshot.layout, part.label))]
+        if len(kept) < 2 or not where:
+            return kept
+        schema = self.schema(snapshot)
+        column = (schema.metadata or {}).get(PARTITION_COLUMN, b"").decode()
+        if column in schema.names and schema.field(column).type == DATE:
+            for condition in where:
+                if condition.column == column:
+                    kept = [part for part in kept if condition.may_hold(*bounds(snapshot.layout, part.label))]
         return kept or [snapshot.parts[-1]]
 
     def _read_current(self, part: Part, wanted: _Wanted) -> tuple[Part, pa.Table]:
@@ -296,18 +281,26 @@ class Table:
     def _read(self, info: BlobInfo, wanted: _Wanted) -> pa.Table:
         with self._open(info, wanted.dictionary) as (reader, file):
             stored = file.schema_arrow
+            text = legacy.is_text(stored)
             typed = logical_schema(stored, self.name, wanted.overrides)
             columns = wanted.columns
             if columns is None:
-                columns = [name for name in stored.names if name not in wanted.drop]
+                columns = [name for name in typed.names if name not in wanted.drop]
             # A condition can only be pushed into the file where it is stored as what it means.
-            pushed = [c for c in wanted.where if c.column in stored.names and _same(stored, typed, c.column)]
+            pushed = [c for c in wanted.where if c.column in typed.names and _same(stored, typed, c.column)]
             rest = [c for c in wanted.where if c not in pushed]
-            needed = [*columns, *(c.column for c in rest if c.column not in columns)]
+            needed = list(dict.fromkeys([*columns, *(c.column for c in rest)]))
             data = parquet.read(reader, info, file, needed, pushed)
-        if not wanted.raw or rest:
-            data = to_logical(data, self.name, wanted.overrides, wanted.dictionary)
-        return parquet.apply(data, rest).select(list(columns))
+
+        def meant(part: pa.Table) -> pa.Table:
+            return to_logical(part, self.name, wanted.overrides, wanted.dictionary, text=text)
+
+        if not wanted.raw:
+            data = meant(data)
+        if rest:
+            tested = data.select(list(dict.fromkeys(c.column for c in rest)))
+            data = data.filter(mask(meant(tested) if wanted.raw else tested, rest))
+        return data.select(list(columns))
 
     def _concat(self, pieces: Sequence[tuple[Part, pa.Table]]) -> pa.Table:
         first = pieces[0][1]
@@ -329,118 +322,11 @@ class Table:
             ) from error
 
 
-def logical_schema(stored: pa.Schema, name: str, overrides: Mapping[str, Any] | None = None) -> pa.Schema:
-    """The types the columns mean: number, date, text, flag or stamp, whatever the file stores them as."""
-    expected = legacy.expected_types(name, stored.names, overrides)
-    return pa.schema([pa.field(f.name, _meaning(f.type, expected.get(f.name))) for f in stored], stored.metadata)
-
-
-def _meaning(stored: pa.DataType, expected: pa.DataType | None) -> pa.DataType:
-    kind = stored.value_type if pa.types.is_dictionary(stored) else stored
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return expected or pa.string()
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return pa.float64()
-    if pa.types.is_timestamp(kind):
-        return pa.timestamp("us", "UTC") if kind.tz else pa.timestamp("us")
-    return pa.timestamp("us") if pa.types.is_date(kind) else pa.string() if pa.types.is_null(kind) else kind
-
-
 def _same(stored: pa.Schema, typed: pa.Schema, column: str) -> bool:
     kind = stored.field(column).type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return bool(kind == typed.field(column).type)
-
-
-def to_logical(
-    data: pa.Table,
-    name: str,
-    overrides: Mapping[str, Any] | None = None,
-    dictionary: Sequence[str] = (),
-) -> pa.Table:
-    """The columns as what they mean: legacy text decoded, whatever other programs wrote as our five types."""
-    data = legacy.decode(data, name=name, overrides=overrides)
-    target = logical_schema(data.schema, name, overrides)
-    columns = []
-    for field, column in zip(target, data.columns, strict=True):
-        if column.type == field.type or (field.name in dictionary and pa.types.is_dictionary(column.type)):
-            columns.append(column)
-            continue
-        try:
-            columns.append(column.cast(field.type))
-        except pa.ArrowException as error:
-            raise SchemaError(
-                f"Table {name}, column {field.name!r}: {column.type} does not fit {field.type} ({error}).",
-                hint="Rewrite the column with a type that holds its values.",
-            ) from error
-    return pa.table(columns, names=data.column_names).replace_schema_metadata(data.schema.metadata)
-
-
-def labels(layout: Layout, dates: pa.ChunkedArray) -> np.ndarray[Any, Any]:
-    """The partition label of each date, as text (``2026-10`` or ``2026``)."""
-    days = dates.to_numpy().astype("datetime64[us]")
-    return np.asarray(np.datetime_as_string(days.astype(f"datetime64[{_UNITS[layout]}]")))
-
-
-def bounds(layout: Layout, label: str) -> tuple[datetime, datetime]:
-    """The first and the last instant of the partition of that label."""
-    year, month = (int(label[:4]), int(label[5:])) if layout == "month" else (int(label), 12)
-    first = datetime(year, month if layout == "month" else 1, 1)
-    after = datetime(year + month // 12, month % 12 + 1, 1)
-    return first, after - timedelta(microseconds=1)
-
-
-def conditions(stored: pa.Schema, name: str, where: Mapping[str, Any]) -> list[Where]:
-    """Conditions as callers write them: column → a value, a list of values, or ``(first, last)``.
-
-    Dates may be given as dates or ISO text; the last of a pair is included, as a whole day.
-
-    Raises
-    ------
-    SchemaError
-        A column that the table does not have.
-    UsageError
-        A value that is not of the column's type.
-    """
-    typed = logical_schema(stored, name)
-    absent = [column for column in where if column not in typed.names]
-    if absent:
-        raise SchemaError(
-            f"Table {name} has no column {', '.join(map(repr, absent))}; it has {', '.join(map(repr, typed.names))}.",
-            hint="Check the spelling; column names are case-sensitive.",
-        )
-    return [_condition(column, value, typed.field(column).type) for column, value in where.items()]
-
-
-def _condition(column: str, value: Any, kind: pa.DataType) -> Where:
-    def cell(given: Any, *, last: bool = False) -> Any:
-        try:
-            if not pa.types.is_timestamp(kind):
-                return pa.scalar(given, kind).as_py()
-            instant = datetime.fromisoformat(given.strip()) if isinstance(given, str) else given
-            if not isinstance(instant, datetime):
-                return datetime.combine(instant, time.max if last else time.min)
-            whole_day = isinstance(given, str) and len(given.strip()) == len("2026-10-31")
-            return datetime.combine(instant, time.max) if last and whole_day else instant
-        except (pa.ArrowException, ValueError, TypeError) as error:
-            raise UsageError(
-                f"{given!r} is not a value of column {column!r}, which holds {kind}.", hint="Correct the condition."
-            ) from error
-
-    if isinstance(value, tuple):
-        if len(value) != 2:
-            raise UsageError(
-                f"The condition on {column!r} has {len(value)} ends.", hint="Give (first, last), None for an open end."
-            )
-        first, last = value
-        return Where(
-            column,
-            spans=((None if first is None else cell(first), None if last is None else cell(last, last=True)),),
-        )
-    if isinstance(value, list | set | frozenset):
-        return Where(column, values=tuple(cell(each) for each in value))
-    return Where(column, values=(cell(value),))
 
 
 def list_tables(storage: Storage, directory: str = DIRECTORY) -> list[str]:
@@ -451,6 +337,6 @@ def list_tables(storage: Storage, directory: str = DIRECTORY) -> list[str]:
         name, _, rest = below.partition("/")
         if not rest and name.endswith(".parquet"):
             names.add(name.removesuffix(".parquet"))
-        elif _PARTITION.fullmatch(rest):
+        elif recognise(rest):
             names.add(name)
     return sorted(names)

@@ -169,8 +169,22 @@ class Observations:
 
     def series(self, key: str) -> tuple[DateArray, FloatArray]:
         """Return dates and prices of one series, sorted; empty where it is unknown or has none."""
-        start, stop = np.searchsorted(self.code, self.codes([key])[0] + np.array([0, 1]))
+        # In the type of `code`: otherwise numpy would convert the whole of it, for each series anew.
+        bounds = (self.codes([key])[0] + np.array([0, 1])).astype(self.code.dtype)
+        start, stop = np.searchsorted(self.code, bounds)
         return self.date[start:stop], self.price[start:stop]
+
+    def only(self, names: Iterable[str]) -> Observations:
+        """Return the observations of these series alone; names that are not in ``keys`` are passed over."""
+        wanted = np.append(np.zeros(len(self.keys), dtype=bool), False)
+        wanted[self.codes(names)] = True
+        wanted = wanted[:-1]  # the last stood for the names that are not there
+        if wanted.all():
+            return self
+        code = (np.cumsum(wanted) - 1).astype(np.int32)
+        rows = wanted[self.code]
+        kept = (self.date, self.price, self.limit, self.mark)
+        return Observations(self.keys[wanted], code[self.code[rows]], *(values[rows] for values in kept))
 
     def locate(self, code: IntArray, day: IntArray) -> tuple[IntArray, BoolArray]:
         """Find the observation that is the price of each series on each day.

@@ -41,7 +41,7 @@ __all__ = [
     "adjust_quotas",
     "apply_overrides",
     "asof",
-    "daily_prices",
+    "extend",
     "merge_observations",
 ]
 
@@ -119,54 +119,44 @@ def asof(obs: Observations, dates: DatesLike) -> AsOf:
     )
 
 
-def daily_prices(obs: Observations, start: DateLike, end: DateLike) -> pd.DataFrame:
-    """Return one row per series and calendar day, as of each day.
+def extend(
+    obs: Observations, code: IntArray, date: DateArray, price: FloatArray, today: DateLike, *, limit: int
+) -> tuple[Observations, DateArray]:
+    """Return ``obs`` with the current prices that are newer than it, and the date of each series' new one.
 
-    A series' rows run from ``start``, or its first observation if that is later, to ``end``.
+    A current price counts if it is dated ``today`` or before and later than the series' last observation
+    up to today. It takes that observation's age limit, and is a mark if that is one.
+
+    Parameters
+    ----------
+    code, date, price
+        Series, date and price of the current prices: at most one a series, sorted by series.
+    limit
+        The age limit, in days, of a series without an observation.
 
     Returns
     -------
-    DataFrame
-        Sorted by ``Asset``, ``Date``. ``Date``; ``Asset``; ``Last_Price`` in local currency, null when
-        stale; ``Price_Date`` of the observation; ``Status``: ``ok``, ``stale``, or ``carried`` for a
-        mark older than `CARRIED_AFTER` days.
-
-    Raises
-    ------
-    UsageError
-        If ``end`` is before ``start``.
+    obs
+    newest
+        For each series the date of the price added, NaT where none was.
     """
-    first_day, last_day = as_date(start), as_date(end)
-    if last_day < first_day:
-        raise UsageError(f"The end {last_day} is before the start {first_day}", hint="Swap the dates.")
-    begin, stop = (int(np.datetime64(d, "D").astype(np.int64)) for d in (first_day, last_day))
-
-    # Each observation is the last one from its own day until the day before its series' next.
-    rank = np.argsort(np.argsort(obs.keys, kind="stable"))
-    rows = np.argsort(rank[obs.code], kind="stable")
-    code, since = obs.code[rows], obs.day[rows]
-    until = np.where(np.diff(code, append=-1) == 0, np.roll(since, -1) - 1, stop)
-    since, until = np.maximum(since, begin), np.minimum(until, stop)
-    length = np.maximum(until - since + 1, 0)
-    day = np.arange(length.sum()) + np.repeat(since - (np.cumsum(length) - length), length)
-    last = np.repeat(rows, length)
-    code = obs.code[last]
-
-    index, stale = obs.settle(last, code.astype(np.int64), day)
-    price_date = obs.date[index]
-    carried = obs.mark[index] & (day - price_date.astype(np.int64) > CARRIED_AFTER)
-    status = np.where(stale, 1, np.where(carried, 2, 0))
-    # Taking from a short Series keeps the strings in pandas' own representation, never as objects.
-    names = pd.Series(obs.keys, dtype=str)
-    return pd.DataFrame(
-        {
-            "Date": day.astype("datetime64[D]").astype("datetime64[us]"),
-            "Asset": names.take(code).array,
-            "Last_Price": np.where(stale, np.nan, obs.price[index]),
-            "Price_Date": price_date.astype("datetime64[us]"),
-            "Status": pd.Series(["ok", "stale", "carried"], dtype=str).take(status).array,
-        }
+    day = np.datetime64(as_date(today), "D")
+    newest = np.full(len(obs.keys), _NAT)
+    last = np.searchsorted(obs.order, sort_key(code, np.full(len(code), day.astype(np.int64))), side="right") - 1
+    last = np.where(_take(obs.code, last, -1) == code, last, -1)
+    newer = (date <= day) & ~(date <= _take(obs.date, last, _NAT))
+    code, date, price, last = code[newer], date[newer], price[newer], last[newer]
+    newest[code] = date
+    at = np.searchsorted(obs.order, sort_key(code, date.astype(np.int64)))
+    extended = Observations(
+        obs.keys,
+        np.insert(obs.code, at, code),
+        np.insert(obs.date, at, date),
+        np.insert(obs.price, at, price),
+        np.insert(obs.limit, at, _take(obs.limit, last, limit)),
+        np.insert(obs.mark, at, _take(obs.mark, last, np.bool_(False))),
     )
+    return extended, newest
 
 
 def adjust_quotas(obs: Observations, events: pd.DataFrame, until: DateLike) -> Observations:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ import pandas as pd
 from luxor_pipelines.errors import UsageError
 from luxor_pipelines.ingest import incremental_load
 from luxor_pipelines.lake.schema import Column, TableSchema
+from luxor_pipelines.lake_query import SAO_PAULO
 from luxor_pipelines.market.periods import PERIODS, DateLike, as_date, base_date, month_end
 from luxor_pipelines.market_data import NO_SERIES
 from luxor_pipelines.pipelines import PipelineResult
@@ -21,7 +21,7 @@ from luxor_pipelines.pricing import returns_over
 if TYPE_CHECKING:
     from luxor_pipelines.query import LuxorQuery
 
-__all__ = ["CURRENCIES", "SCHEMA", "get_returns", "run"]
+__all__ = ["CURRENCIES", "SCHEMA", "get_returns", "reference_date", "run"]
 
 logger = logging.getLogger(__name__)
 
@@ -89,10 +89,9 @@ def run(
         from luxor_pipelines.query import LuxorQuery
 
         lq = LuxorQuery()
-    today = lq.today() if now is None else now.astimezone(ZoneInfo("America/Sao_Paulo")).date()
-    if ref_date is None:
-        ref_date = today.replace(day=1) - timedelta(days=1)
-    ref_date = lq.get_month_end(ref_date)
+    now = now or lq.now()
+    today = now.astimezone(SAO_PAULO).date()
+    ref_date = reference_date(ref_date, now)
     if ref_date >= today:
         raise UsageError(
             f"The month of {ref_date} has not ended yet (today is {today} in São Paulo).",
@@ -109,6 +108,13 @@ def run(
         rows=len(returns_data),
         details={"ref_date": ref_date.isoformat(), "statuses": {str(k): int(v) for k, v in statuses.items()}},
     )
+
+
+def reference_date(ref_date: DateLike | None, now: datetime) -> date:
+    """The end of the month of ``ref_date``; by default, of the last month that has ended in São Paulo."""
+    if ref_date is None:
+        ref_date = now.astimezone(SAO_PAULO).date().replace(day=1) - timedelta(days=1)
+    return month_end(ref_date)
 
 
 def get_returns(lq: LuxorQuery, ref_date: DateLike, *, usdbrl_ticker: str = "bmfxclco curncy") -> pd.DataFrame:

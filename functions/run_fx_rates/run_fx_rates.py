@@ -1,0 +1,10 @@
+"""The steps of this function, in order: each runs when the one above it is done."""
+
+import luxor_pipelines
+
+
+def run() -> list[luxor_pipelines.RunReport]:
+    """Run the steps; a further one is a further line."""
+    return [
+        luxor_pipelines.run("fx_rates", if_running="skip"),
+    ]

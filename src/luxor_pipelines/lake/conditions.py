@@ -1,0 +1,157 @@
+"""Conditions on rows: what a caller writes, and what a file's columns and statistics say to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from luxor_pipelines.errors import SchemaError, UsageError
+from luxor_pipelines.lake.logical import logical_schema
+
+__all__ = ["Where", "apply", "conditions", "mask"]
+
+_DAY = len("2026-10-31")
+
+
+@dataclass(frozen=True)
+class Where:
+    """A condition on one column: inside any of the closed ``spans``, or one of ``values``.
+
+    An open end of a span is None. A null never meets a condition.
+    """
+
+    column: str
+    spans: tuple[tuple[Any, Any], ...] | None = None
+    values: Sequence[Any] | None = None
+
+    def may_hold(self, low: Any, high: Any) -> bool:
+        """Whether a row between ``low`` and ``high`` (inclusive) could meet the condition."""
+        if self.spans is not None:
+            return any((a is None or a <= high) and (b is None or low <= b) for a, b in self.spans)
+        return any(low <= value <= high for value in self.values or ())
+
+    def must_hold(self, low: Any, high: Any) -> bool:
+        """Whether every row between ``low`` and ``high`` (inclusive) meets the condition."""
+        return self.spans is not None and any(
+            (a is None or a <= low) and (b is None or high <= b) for a, b in self.spans
+        )
+
+    def mask(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        """The rows of ``column`` that meet the condition, as booleans without nulls."""
+        if not pa.types.is_dictionary(column.type):
+            return self._mask(column)
+        # Each distinct value is looked at once instead of each row.
+        masks = []
+        for chunk in column.chunks:
+            meets = self._mask(pa.chunked_array([chunk.dictionary])).combine_chunks()
+            if pc.any(meets).as_py():
+                masks.append(pc.fill_null(meets.take(chunk.indices), False))
+            else:
+                masks.append(_none(len(chunk)))
+        return pa.chunked_array(masks, pa.bool_())
+
+    def _mask(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        if self.values is not None:
+            wanted = pa.array([value for value in self.values if value is not None], column.type)
+            return pc.is_in(column, value_set=wanted)
+        masks = []
+        for low, high in self.spans or ():
+            inside = pc.is_valid(column)
+            if low is not None:
+                inside = pc.and_(inside, pc.greater_equal(column, pa.scalar(low, column.type)))
+            if high is not None:
+                inside = pc.and_(inside, pc.less_equal(column, pa.scalar(high, column.type)))
+            masks.append(pc.fill_null(inside, False))
+        return reduce(pc.or_, masks) if masks else pa.chunked_array([_none(len(column))])
+
+
+def _none(rows: int) -> pa.Array:
+    return pa.array(np.zeros(rows, dtype=bool))
+
+
+def mask(table: pa.Table, where: Iterable[Where]) -> pa.ChunkedArray | None:
+    """The rows of ``table`` that meet every condition, as booleans; None without a condition."""
+    masks = [condition.mask(table[condition.column]) for condition in where]
+    return reduce(pc.and_, masks) if masks else None
+
+
+def apply(table: pa.Table, where: Iterable[Where]) -> pa.Table:
+    """The rows of ``table`` that meet every condition."""
+    meets = mask(table, where)
+    return table if meets is None else table.filter(meets)
+
+
+def conditions(stored: pa.Schema, name: str, where: Mapping[str, Any]) -> list[Where]:
+    """Conditions as callers write them: column → a value, a list of values, or ``(first, last)``.
+
+    Dates may be given as dates or ISO text; the last of a pair is included, as a whole day. In a
+    column of stamps an instant without a zone is UTC.
+
+    Raises
+    ------
+    SchemaError
+        A column that the table does not have.
+    UsageError
+        A value that is missing, or not of the column's type.
+    """
+    typed = logical_schema(stored, name)
+    absent = [column for column in where if column not in typed.names]
+    if absent:
+        raise SchemaError(
+            f"Table {name} has no column {', '.join(map(repr, absent))}; it has {', '.join(map(repr, typed.names))}.",
+            hint="Check the spelling; column names are case-sensitive.",
+        )
+    return [_condition(column, value, typed.field(column).type) for column, value in where.items()]
+
+
+def _condition(column: str, value: Any, kind: pa.DataType) -> Where:
+    if isinstance(value, tuple):
+        if len(value) != 2:
+            raise UsageError(
+                f"The condition on {column!r} has {len(value)} ends.", hint="Give (first, last), None for an open end."
+            )
+        first, last = value
+        low = None if first is None else _cell(column, first, kind)
+        high = None if last is None else _cell(column, last, kind, last=True)
+        return Where(column, spans=((low, high),))
+    if isinstance(value, list | set | frozenset):
+        return Where(column, values=tuple(_cell(column, each, kind) for each in value))
+    return Where(column, values=(_cell(column, value, kind),))
+
+
+def _cell(column: str, given: Any, kind: pa.DataType, *, last: bool = False) -> Any:
+    if given is None or given != given:  # NaN and NaT do
+        raise UsageError(
+            f"The condition on {column!r} asks for a missing value, which meets no condition.",
+            hint="Read the table and use isna().",
+        )
+    try:
+        value = _instant(given, kind.tz, last=last) if pa.types.is_timestamp(kind) else given
+        return pa.scalar(value, kind).as_py()
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        raise UsageError(
+            f"{given!r} is not a value of column {column!r}, which holds {kind}.", hint="Correct the condition."
+        ) from error
+
+
+def _instant(given: Any, zone: str | None, *, last: bool) -> datetime:
+    if isinstance(given, np.datetime64):
+        given = given.astype("datetime64[us]").item()
+    instant = datetime.fromisoformat(given.strip()) if isinstance(given, str) else given
+    whole_day = isinstance(given, str) and len(given.strip()) == _DAY
+    if isinstance(instant, date) and not isinstance(instant, datetime):
+        instant, whole_day = datetime.combine(instant, time.min), True
+    if not isinstance(instant, datetime) or (instant.tzinfo is not None and zone is None):
+        raise TypeError("a date without a time zone is wanted")
+    if last and whole_day:
+        instant = datetime.combine(instant, time.max)
+    if zone is not None:
+        instant = instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    return instant

@@ -1,0 +1,103 @@
+"""One version of a remote file as a file object, of which only the parts that are read are fetched."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+
+__all__ = ["CHUNK", "PinnedFile"]
+
+CHUNK = 8 * 2**20
+"""Bytes a request; longer ranges are fetched in several at once."""
+_NEIGHBOURS = 64 * 2**10
+"""Ranges closer than this are fetched as one: a request costs more than the bytes between."""
+
+Range = tuple[int, int]
+
+
+class PinnedFile(io.RawIOBase):
+    """A file of ``size`` bytes: fetches what `prefetch` names at once, the rest on demand.
+
+    Parameters
+    ----------
+    size
+        Its length in bytes.
+    fetch
+        The bytes of each range (start, end), all of one version of the file.
+    """
+
+    def __init__(self, size: int, fetch: Callable[[Sequence[Range]], list[bytes]]) -> None:
+        super().__init__()
+        self.source = self
+        self._size = size
+        self._fetch = fetch
+        self._position = 0
+        self._parts: list[tuple[int, bytes]] = []
+
+    def prefetch(self, ranges: Sequence[Range]) -> None:
+        """Fetch these ranges (start, end), where they are inside the file and not held already."""
+        inside = [(max(0, start), min(end, self._size)) for start, end in ranges]
+        missing = [(start, end) for start, end in inside if end > start and self._held(start, end) is None]
+        if not missing:
+            return
+        whole = _coalesce(missing)
+        pieces = iter(self._fetch([piece for wanted in whole for piece in _split(wanted)]))
+        for wanted in whole:  # joined again, so that a read of what was asked for never crosses two parts
+            parts = [next(pieces) for _ in _split(wanted)]
+            self._parts.append((wanted[0], parts[0] if len(parts) == 1 else b"".join(parts)))
+
+    def _held(self, start: int, end: int) -> memoryview | None:
+        for first, data in self._parts:
+            if first <= start and end <= first + len(data):
+                return memoryview(data)[start - first : end - first]
+        return None
+
+    def read(self, size: int | None = -1) -> bytes:
+        """The next ``size`` bytes, fewer only at the end of the file."""
+        start = self._position
+        end = self._size if size is None or size < 0 else min(start + size, self._size)
+        if end <= start:
+            return b""
+        held = self._held(start, end)
+        if held is None:
+            self.prefetch([(start, end)])
+            held = self._held(start, end)
+        if held is None:
+            raise EOFError(f"bytes {start} to {end} were asked for, and others answered")
+        self._position = end
+        return bytes(held)
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Yes."""
+        return True
+
+    def tell(self) -> int:
+        """The position of the next byte to be read."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to a position, and return it."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError("a position before the start of the file")
+        self._position = base + offset
+        return self._position
+
+
+def _coalesce(ranges: Sequence[Range]) -> list[Range]:
+    merged: list[Range] = []
+    for start, end in sorted(ranges):
+        if merged and start - merged[-1][1] <= _NEIGHBOURS:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _split(whole: Range) -> list[Range]:
+    start, end = whole
+    return [(at, min(at + CHUNK, end)) for at in range(start, end, CHUNK)]

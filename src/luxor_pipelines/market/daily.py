@@ -1,0 +1,167 @@
+"""Prices day by day: of every series at once, each with a status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from luxor_pipelines.errors import UsageError
+from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray, Observations
+from luxor_pipelines.market.periods import DateArray, DateLike, as_date
+from luxor_pipelines.market.prices import CARRIED_AFTER
+
+__all__ = ["PRICE_STATUSES", "PriceRows", "daily_prices", "observed_prices"]
+
+PRICE_STATUSES = (
+    "ok",
+    "carried",  # a mark older than 45 days
+    "intraday",  # a current price, newer than the history
+    "stale",  # the last observation is too old
+    "no_fx",  # no exchange rate on the day
+    "missing_currency",  # a conversion is asked for, and the series has no known currency
+    "no_price",  # nothing in the range asked for
+    "unknown",  # nothing at all
+)
+"""What can be said of a price on a day. The first three come with one."""
+
+
+@dataclass(frozen=True, eq=False)
+class PriceRows:
+    """Prices of series on days, one row each, sorted by series, then date.
+
+    Attributes
+    ----------
+    keys
+        Names of the series; ``code`` points into it.
+    code, date, price
+        Series, day and price of each row; NaN where there is none.
+    price_date
+        The date of the observation, NaT where there is none.
+    status
+        Position in `PRICE_STATUSES`.
+    """
+
+    keys: NDArray[np.object_]
+    code: NDArray[np.int32]
+    date: DateArray
+    price: FloatArray
+    price_date: DateArray
+    status: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.code)
+
+    def marked(self, rows: BoolArray, status: str) -> PriceRows:
+        """Return these prices with another status on some rows."""
+        return replace(self, status=np.where(rows, np.int8(PRICE_STATUSES.index(status)), self.status))
+
+    def with_gaps(self, codes: IntArray, day: DateLike, status: str) -> PriceRows:
+        """Return these prices and, for series without any row, a row without a price on ``day``."""
+        if not len(codes):
+            return self
+        at = np.searchsorted(self.code, codes.astype(np.int32))
+        return PriceRows(
+            self.keys,
+            np.insert(self.code, at, codes),
+            np.insert(self.date, at, np.datetime64(as_date(day), "D")),
+            np.insert(self.price, at, np.nan),
+            np.insert(self.price_date, at, np.datetime64("NaT", "D")),
+            np.insert(self.status, at, PRICE_STATUSES.index(status)),
+        )
+
+    def without_price(self) -> dict[str, str]:
+        """Return the series that have no price on any day, with the status of their last row."""
+        priced = np.zeros(len(self.keys), dtype=bool)
+        priced[self.code[np.isfinite(self.price)]] = True
+        last = np.flatnonzero(np.diff(self.code, append=-1))
+        last = last[~priced[self.code[last]]]
+        return {str(self.keys[self.code[row]]): PRICE_STATUSES[self.status[row]] for row in last}
+
+    def without_gaps(self) -> PriceRows:
+        """Return these prices without the rows `with_gaps` adds."""
+        kept = self.status < PRICE_STATUSES.index("no_price")
+        if kept.all():
+            return self
+        return PriceRows(
+            self.keys, self.code[kept], self.date[kept], self.price[kept], self.price_date[kept], self.status[kept]
+        )
+
+    def to_frame(self, *, with_status: bool = True) -> pd.DataFrame:
+        """Return the columns ``Date``, ``Asset``, ``Last_Price``, and with status ``Price_Date``, ``Status``."""
+        # Taking from a short Series keeps the strings in pandas' own representation, never as objects.
+        names, statuses = pd.Series(self.keys, dtype=str), pd.Series(PRICE_STATUSES, dtype=str)
+        columns = {
+            "Date": self.date.astype("datetime64[us]"),
+            "Asset": names.take(self.code).array,
+            "Last_Price": self.price,
+        }
+        if with_status:
+            columns["Price_Date"] = self.price_date.astype("datetime64[us]")
+            columns["Status"] = statuses.take(self.status).array
+        return pd.DataFrame(columns)
+
+
+def daily_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRows:
+    """Return one row per series and calendar day, as of each day.
+
+    A series' rows run from ``start``, or its first observation if that is later, to ``end``. Prices
+    are in local currency; the status is ``ok``, ``stale`` (and the price null) or ``carried``, for a
+    mark older than `CARRIED_AFTER` days.
+
+    Raises
+    ------
+    UsageError
+        If ``end`` is before ``start``.
+    """
+    begin, stop = _bounds(start, end)
+    obs = _by_name(obs)
+    since = obs.day
+    # Each observation is the last one from its own day until the day before its series' next.
+    until = np.where(np.diff(obs.code, append=-1) == 0, np.roll(since, -1) - 1, stop)
+    since, until = np.maximum(since, begin), np.minimum(until, stop)
+    length = np.maximum(until - since + 1, 0)
+    day = np.arange(length.sum()) + np.repeat(since - (np.cumsum(length) - length), length)
+    last = np.repeat(np.arange(len(obs)), length)
+    code = obs.code[last]
+
+    index, stale = obs.settle(last, code.astype(np.int64), day)
+    price_date = obs.date[index]
+    carried = obs.mark[index] & (day - price_date.astype(np.int64) > CARRIED_AFTER)
+    price = np.where(stale, np.nan, obs.price[index])
+    rows = PriceRows(obs.keys, code, day.astype("datetime64[D]"), price, price_date, np.zeros(len(code), np.int8))
+    return rows.marked(carried, "carried").marked(stale, "stale")
+
+
+def observed_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRows:
+    """Return the observations from ``start`` to ``end``, both included.
+
+    Raises
+    ------
+    UsageError
+        If ``end`` is before ``start``.
+    """
+    begin, stop = _bounds(start, end)
+    obs = _by_name(obs)
+    rows = (obs.day >= begin) & (obs.day <= stop)
+    date = obs.date[rows]
+    return PriceRows(obs.keys, obs.code[rows], date, obs.price[rows], date, np.zeros(len(date), np.int8))
+
+
+def _bounds(start: DateLike, end: DateLike) -> tuple[int, int]:
+    first, last = as_date(start), as_date(end)
+    if last < first:
+        raise UsageError(f"The end {last} is before the start {first}", hint="Swap the dates.")
+    begin, stop = (int(np.datetime64(day, "D").astype(np.int64)) for day in (first, last))
+    return begin, stop
+
+
+def _by_name(obs: Observations) -> Observations:
+    """The same observations, the series in the order of their names."""
+    order = np.argsort(obs.keys, kind="stable")
+    if (np.diff(order) == 1).all():
+        return obs
+    rank = np.argsort(order).astype(np.int32)
+    return Observations.from_rows(obs.keys[order], rank[obs.code], obs.date, obs.price, obs.limit, obs.mark)

@@ -1,0 +1,73 @@
+"""Loads and calls functions as the Python worker does; run as a program, in a process of its own.
+
+    python -S -I host.py APP < calls.json
+
+``APP`` is a folder with host.json at its root. Nothing but the standard library, the app's root and its
+``.python_packages`` is on the path. Each call is ``{"function": …}`` with ``"past_due"`` for a timer,
+``"body"``, ``"params"`` for HTTP; each outcome is one line of JSON on stdout, all logs go to stderr.
+"""
+
+import importlib
+import importlib.machinery
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+NAMESPACE = "__app__"
+
+
+def load(app, name):
+    """The function ``main`` of a folder, imported under the name that the worker gives it."""
+    declared = json.loads((app / name / "function.json").read_text(encoding="utf-8"))
+    script = app / name / declared.get("scriptFile", "__init__.py")
+    assert script.is_file(), f"{script} does not exist"
+    namespace = sys.modules.get(NAMESPACE)
+    if namespace is None:
+        spec = importlib.machinery.ModuleSpec(NAMESPACE, None)
+        spec.submodule_search_locations = []
+        namespace = sys.modules[NAMESPACE] = importlib.util.module_from_spec(spec)
+    namespace.__path__ = [str(app)]
+    parts = [NAMESPACE, name, *([] if script.stem == "__init__" else [script.stem])]
+    module = importlib.import_module(".".join(parts))
+    return getattr(module, declared.get("entryPoint", "main"))
+
+
+def call(main, request):
+    """Call a function with what the worker would hand it; its outcome, ready for JSON."""
+    import azure.functions as func
+    from azure.functions.timer import TimerRequest
+
+    if "past_due" in request:
+        argument = TimerRequest(past_due=request["past_due"])
+    else:
+        body = request.get("body", "").encode()
+        argument = func.HttpRequest("POST", "/api", body=body, route_params=request.get("params", {}))
+    try:
+        result = main(argument)
+    except Exception as error:  # noqa: BLE001 - the outcome, whatever it is
+        return {"raised": type(error).__name__, "message": str(error)}
+    if isinstance(result, func.HttpResponse):
+        return {"status": result.status_code, "body": json.loads(result.get_body())}
+    assert result is None, f"a timer returned {result!r}: the worker fails a function that does"
+    return {"returned": None}
+
+
+def run(app):
+    """Read calls from stdin, and print their outcomes."""
+    # Where the app's root comes first, on some plans, and where it comes last, on others, must not matter.
+    sys.path += [str(app), str(app / ".python_packages" / "lib" / "site-packages")]
+
+    import logging
+
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    for request in json.load(sys.stdin):
+        main = load(app, request["function"])
+        print(json.dumps({"function": request["function"], **call(main, request)}), flush=True)
+    import luxor_pipelines
+
+    print(json.dumps({"library": luxor_pipelines.__file__, "path": sys.path}), flush=True)
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]))

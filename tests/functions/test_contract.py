@@ -1,0 +1,182 @@
+"""What the host and the worker ask of every folder under functions/."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import json
+import re
+import typing
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import azure.functions as func
+import pytest
+
+from luxor_pipelines.discovery import find_pipelines
+from luxor_pipelines.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+APP = ROOT / "functions"
+FOLDERS = sorted(path.name for path in APP.iterdir() if path.is_dir() and path.name != "__pycache__")
+TIMERS = ["run_fx_rates", "run_hist_returns", "run_holidays", "run_market_prices"]
+OPEN = ["health"]
+"""Functions that answer without a key."""
+
+
+def declared(folder: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((APP / folder / "function.json").read_text(encoding="utf-8"))
+    return found
+
+
+def trigger(folder: str) -> dict[str, Any]:
+    (found,) = [binding for binding in declared(folder)["bindings"] if binding["type"].endswith("Trigger")]
+    return found
+
+
+def test_each_pipeline_has_a_timer() -> None:
+    assert [folder for folder in FOLDERS if trigger(folder)["type"] == "timerTrigger"] == TIMERS
+    assert sorted(folder.removeprefix("run_") for folder in TIMERS) == sorted(
+        name for name, pipeline in find_pipelines().items() if pipeline.package == "luxor-pipelines"
+    )
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_it_loads_and_takes_what_is_bound(folder: str, load: Callable[[str], Any]) -> None:
+    config = declared(folder)
+    assert (APP / folder / config["scriptFile"]).is_file()
+    names = [binding["name"] for binding in config["bindings"]]
+    assert len(set(names)) == len(names)
+    for binding in config["bindings"]:
+        # The host's own pattern: no underscores, and nothing but these.
+        assert re.fullmatch(r"[A-Za-z][A-Za-z0-9]{0,127}|\$return", binding["name"])
+        assert binding["direction"] in ("in", "out")
+
+    main = load(folder)
+    signature = inspect.signature(main)
+    assert list(signature.parameters) == [name for name in names if name != "$return"]
+    assert {each.kind for each in signature.parameters.values()} == {inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    # The worker resolves the annotations when it loads, so they must be names of the module.
+    hints = typing.get_type_hints(main)
+    types = {"timerTrigger": func.TimerRequest, "httpTrigger": func.HttpRequest}
+    assert hints[trigger(folder)["name"]] is types[trigger(folder)["type"]]
+    returned = func.HttpResponse if "$return" in names else type(None)
+    assert hints["return"] is returned, "what has no output binding returns nothing, or the worker fails it"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_its_imports_are_of_the_forms_that_load(folder: str) -> None:
+    siblings = {path.stem for path in (APP / folder).glob("*.py")} - {folder}
+    for path in (APP / folder).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0 or node.module, f"{path}: `from . import …`"
+                assert node.level or (node.module or "").partition(".")[0] not in siblings, f"{path}: a sibling"
+            if isinstance(node, ast.Import):
+                assert not siblings & {alias.name.partition(".")[0] for alias in node.names}, f"{path}: a sibling"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_its_name_hides_no_package(folder: str) -> None:
+    """On some plans the app's root comes before all packages on the path."""
+    assert importlib.util.find_spec(folder) is None
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_it_holds_nothing_but_an_orchestrator(folder: str) -> None:
+    """No loops, no branches, no functions but main and run: the logic is in the library."""
+    allowed = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.Expr)
+    for path in (APP / folder).glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert all(isinstance(node, allowed) for node in tree.body), path
+        functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+        assert functions == (["main"] if path.name == "__init__.py" else ["run"])
+        for node in ast.walk(tree):
+            assert not isinstance(node, ast.If | ast.For | ast.While | ast.Try | ast.Lambda), path
+
+
+@pytest.mark.parametrize("folder", TIMERS)
+def test_a_timer_is_monitored_retried_and_does_not_run_on_startup(folder: str) -> None:
+    timer = trigger(folder)
+    assert len(timer["schedule"].split()) == 6, "NCRONTAB has seconds"
+    assert (timer["useMonitor"], timer["runOnStartup"]) == (True, False)
+    retry = declared(folder)["retry"]
+    assert retry.keys() == {"strategy", "maxRetryCount", "minimumInterval", "maximumInterval"}
+    assert retry["strategy"] == "exponentialBackoff"
+    assert 0 < retry["maxRetryCount"] <= 5
+    waits = [timedelta(**dict(zip(("hours", "minutes", "seconds"), map(int, retry[key].split(":")), strict=True)))
+             for key in ("minimumInterval", "maximumInterval")]  # fmt: skip
+    assert waits[0] < waits[1]
+    # One who retries after a run that was killed must find it given up by then.
+    assert waits[1].total_seconds() > Settings().run_lock_ttl
+
+
+def test_returns_are_computed_at_1530_in_sao_paulo_after_what_they_need() -> None:
+    schedules = {folder: trigger(folder)["schedule"] for folder in TIMERS}
+    assert schedules["run_hist_returns"] == "0 30 18 * * 1-5"
+    minutes = {folder: int(text.split()[2]) * 60 + int(text.split()[1]) for folder, text in schedules.items()}
+    assert max(minutes["run_fx_rates"], minutes["run_market_prices"]) < minutes["run_hist_returns"]
+
+
+def test_http_functions_have_their_own_route_and_ask_for_a_key() -> None:
+    found = {folder: trigger(folder) for folder in FOLDERS if folder not in TIMERS}
+    routes = {(method, config["route"]) for config in found.values() for method in config["methods"]}
+    assert routes == {("post", "pipelines/{name}/runs"), ("get", "pipelines"), ("get", "health")}
+    levels = {folder: config["authLevel"] for folder, config in found.items()}
+    assert levels == {folder: "anonymous" if folder in OPEN else "function" for folder in found}
+    for folder in found:
+        assert {"type": "http", "direction": "out", "name": "$return"} in declared(folder)["bindings"]
+
+
+# --- the rules themselves -----------------------------------------------------------------------
+
+FORMS = {
+    "from run_x.run_x import run": True,
+    "from .run_x import run": True,
+    "from . import run": False,
+    "import helper": False,
+}
+
+
+@pytest.mark.parametrize(("form", "loads"), FORMS.items())
+def test_import_forms_that_load_and_that_do_not(
+    form: str, loads: bool, tmp_path: Path, host: ModuleType, clean_modules: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held against the real worker's loader once; this keeps ours the same."""
+    folder = tmp_path / "run_x"
+    folder.mkdir()
+    (folder / "function.json").write_text(json.dumps(declared("run_hist_returns")), encoding="utf-8")
+    (folder / "__init__.py").write_text(f"{form}\n\n\ndef main(mytimer):\n    pass\n", encoding="utf-8")
+    (folder / "run_x.py").write_text("def run():\n    pass\n", encoding="utf-8")
+    (folder / "helper.py").write_text("", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    if loads:
+        assert callable(host.load(tmp_path, "run_x"))
+    else:
+        with pytest.raises(ImportError):
+            host.load(tmp_path, "run_x")
+
+
+def test_the_host_drops_no_outcome_and_allows_ten_minutes() -> None:
+    config = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
+    assert config["version"] == "2.0"
+    assert config["functionTimeout"] == "00:10:00", "what every plan allows"
+    assert "retry" not in config, "the host no longer has one for all functions"
+    sampled = config["logging"]["applicationInsights"]["samplingSettings"]
+    assert set(sampled["excludedTypes"].split(";")) >= {"Request", "Exception", "Trace"}
+    levels = config["logging"]["logLevel"]
+    assert (levels["Host.Results"], levels["Function"]) == ("Information", "Information")
+    assert config["extensionBundle"]["version"] == "[4.*, 5.0.0)"
+
+
+def test_the_example_settings_are_settings() -> None:
+    values = json.loads((ROOT / "local.settings.example.json").read_text(encoding="utf-8"))["Values"]
+    ours = {name for name in values if name.startswith("LUXOR_")}
+    known = {field.metadata["env"] for field in Settings.__dataclass_fields__.values()}
+    assert ours
+    assert ours <= known
+    assert "AccountKey" not in json.dumps(values)

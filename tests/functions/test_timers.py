@@ -1,0 +1,154 @@
+"""Timers: late, twice, and beside an HTTP run; and what they log when they fail."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import azure.functions as func
+import pytest
+from azure.functions.timer import TimerRequest
+
+from luxor_pipelines import hosting
+from luxor_pipelines.errors import AccessError, ConfigurationError, DataError
+from luxor_pipelines.pipelines import hist_returns
+from luxor_pipelines.runs import RunReport, last_runs
+
+LAST_MONTH = hist_returns.reference_date(None, datetime.now(UTC))
+KEY = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="
+
+
+def timer(past_due: bool = False) -> func.TimerRequest:
+    return TimerRequest(past_due=past_due)
+
+
+def statuses(rig: Any) -> list[str]:
+    return sorted(report.status for report in last_runs(rig.query(), "hist_returns"))
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    """All that was logged, as text."""
+    caplog.set_level(logging.DEBUG)
+    return lambda: "\n".join(f"{record.levelname} {record.getMessage()} {record.exc_text}" for record in caplog.records)
+
+
+def test_a_timer_that_is_past_due_runs(lake: Any, load: Any, mtd: Any, said: Callable[[], str]) -> None:
+    assert load("run_hist_returns")(timer(past_due=True)) is None
+    assert mtd(lake, LAST_MONTH) == [0.1]  # 110 / 100 - 1
+    assert statuses(lake) == ["done"]
+    log = said()
+    assert "INFO run_hist_returns started (past due)" in log
+    assert f"INFO run_hist_returns: hist_returns done, reference date {LAST_MONTH}, changed; record system/runs/" in log
+
+
+def test_a_timer_that_fires_twice_changes_nothing_the_second_time(lake: Any, load: Any, mtd: Any, said: Any) -> None:
+    main = load("run_hist_returns")
+    main(timer())
+    main(timer())
+    assert mtd(lake, LAST_MONTH) == [0.1]
+    assert statuses(lake) == ["done", "done"]
+    assert [report.changed for report in last_runs(lake.query(), "hist_returns")].count(True) == 1
+    assert "done, reference date" in said()
+    assert "nothing changed" in said()
+
+
+def test_a_timer_that_meets_an_http_run_of_its_month_is_skipped(
+    lake: Any, load: Any, mtd: Any, said: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, go = threading.Event(), threading.Event()
+    compute = hist_returns.get_returns
+
+    def gated(*args: Any, **options: Any) -> Any:
+        reached.set()
+        assert go.wait(60)
+        return compute(*args, **options)
+
+    monkeypatch.setattr(hist_returns, "get_returns", gated)
+    by_hand, by_timer = load("run_pipeline"), load("run_hist_returns")
+    body = f'{{"ref_date": "{LAST_MONTH.replace(day=5)}"}}'.encode()
+    request = func.HttpRequest("POST", "/api", body=body, route_params={"name": "hist_returns"})
+    answers: list[func.HttpResponse] = []
+    thread = threading.Thread(target=lambda: answers.append(by_hand(request)))
+    thread.start()
+    try:
+        assert reached.wait(60)
+        assert by_timer(timer()) is None, "skipped is no failure: nothing is to be retried"
+        assert by_hand(request).status_code == 409
+    finally:
+        go.set()
+        thread.join(60)
+    assert answers[0].status_code == 200
+    assert mtd(lake, LAST_MONTH) == [0.1]
+    assert statuses(lake) == ["done", "skipped"]
+    assert f"hist_returns skipped, reference date {LAST_MONTH}; record" in said()
+
+
+@pytest.mark.parametrize("name", ["fx_rates", "market_prices", "holidays"])
+def test_the_other_timers_load_their_tables(disk_lake: Any, load: Any, name: str) -> None:
+    assert load(f"run_{name}")(timer()) is None
+    (report,) = last_runs(disk_lake.query(), name)
+    assert report.status == "done"
+    assert report.changed
+
+
+def test_without_settings_the_log_names_them(load: Any, said: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LUXOR_LAKE_URL", "AZURE_STORAGE_CONNECTION_STRING"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigurationError):
+        load("run_hist_returns")(timer())
+    _, line = said().split("ERROR ")
+    assert line.startswith("run_hist_returns failed: ConfigurationError: ")
+    assert "LUXOR_LAKE_URL" in line
+    assert "AZURE_STORAGE_CONNECTION_STRING" in line
+
+
+@pytest.mark.azurite
+def test_a_wrong_key_is_told_without_the_key(make_rig: Any, load: Any, said: Any, monkeypatch: Any) -> None:
+    right = make_rig("azurite").arguments
+    account = [part for part in right["connection_string"].split(";") if not part.startswith("AccountKey")]
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", ";".join([f"AccountKey={KEY}", *account]))
+    monkeypatch.setenv("LUXOR_CONTAINER", right["container"])
+    with pytest.raises(AccessError) as raised:
+        load("run_hist_returns")(timer())
+    assert "run_hist_returns failed: AccessError" in said()
+    for text in (said(), str(raised.value)):
+        assert KEY not in text
+        assert "SharedKey" not in text
+
+
+def test_a_failure_is_raised_again_and_the_earlier_steps_stay_recorded(disk_lake: Any, said: Any) -> None:
+    import luxor_pipelines
+
+    def run() -> list[RunReport]:
+        return [luxor_pipelines.run("holidays"), luxor_pipelines.run("hist_returns", ref_date="2199-01-31")]
+
+    with pytest.raises(ValueError, match="has not ended yet"):
+        hosting.on_timer(timer(), run)
+    found = {report.pipeline: report.status for report in last_runs(disk_lake.query())}
+    assert found == {"holidays": "done", "hist_returns": "failed"}
+    assert "failed: UsageError: The month of 2199-01-31 has not ended yet" in said()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ValueError(f"DefaultEndpointsProtocol=https;AccountName=a;AccountKey={KEY};x"), RuntimeError),
+        (OSError(f"GET https://a.blob.core.windows.net/c?sv=2024&sig={KEY}&se=2030"), RuntimeError),
+        (DataError(f"AccountKey={KEY}"), DataError),
+        (ValueError("plain"), ValueError),
+    ],
+)
+def test_what_is_raised_and_logged_has_no_secret(error: Exception, kind: type[Exception], said: Any) -> None:
+    def run() -> list[RunReport]:
+        raise error
+
+    with pytest.raises(kind) as raised:
+        hosting.on_timer(timer(), run)
+    assert type(raised.value) is kind
+    assert KEY not in str(raised.value) + repr(raised.value) + said()
+    assert raised.value.__cause__ is None
+    assert type(error).__name__ in said()

@@ -1,0 +1,693 @@
+"""The command line: what is printed where, exit codes, and every way of getting it wrong."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from luxor_pipelines import LuxorQuery, __version__, save_table
+from luxor_pipelines.cli import main
+from luxor_pipelines.demo import last_covered_month
+
+ANSI = "\x1b["
+BOXES = set("─│┃━┏╭╮┌")
+
+# Pipelines of somebody else's that go wrong in ways ours cannot be made to in a test.
+PLUGIN = '''
+"""Pipelines that go wrong."""
+
+import threading
+
+from luxor_pipelines.errors import LoadConflictError
+
+
+def conflict(ref_date=None, *, lq=None, now=None):
+    raise LoadConflictError("Table t: other writers came first 12 times.", hint="Run the load again.")
+
+
+def unexpected(ref_date=None, *, lq=None, now=None):
+    raise ValueError("first line AccountKey=abc123def\\nsecond line")
+
+
+def endless(ref_date=None, *, lq=None, now=None):
+    print("ready", flush=True)
+    while not threading.Event().wait(0.05):
+        pass
+'''
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    names = ("luxor_pipelines", "luxor_pipelines.runs", "luxor_pipelines.pipelines")
+    loggers = [logging.getLogger(name) for name in names]
+    levels, handlers = [each.level for each in loggers], list(loggers[0].handlers)
+    yield
+    loggers[0].handlers[:] = handlers
+    for each, level in zip(loggers, levels, strict=True):
+        each.setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def demo_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's lake, made by the command itself; not to be written to."""
+    folder = tmp_path_factory.mktemp("demo") / "lake"
+    done = luxor("demo", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def lake(demo_lake: Path, tmp_path: Path) -> Path:
+    """A copy of the demo's lake, to do with as one likes."""
+    return Path(shutil.copytree(demo_lake, tmp_path / "lake"))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A folder for the path, with an installed package of pipelines that go wrong."""
+    folder = tmp_path / "site"
+    info = folder / "acme_wrong-1.0.dist-info"
+    info.mkdir(parents=True)
+    (folder / "acme_wrong.py").write_text(PLUGIN, encoding="utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-wrong\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(
+        "[luxor_pipelines.pipelines]\n"
+        + "".join(f"{name} = acme_wrong:{name}\n" for name in ("conflict", "unexpected", "endless")),
+        encoding="utf-8",
+    )
+    return folder
+
+
+def luxor(*args: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, as a pipe would."""
+    return subprocess.run(
+        [sys.executable, "-m", "luxor_pipelines", *map(str, args)],
+        capture_output=True,
+        encoding="utf-8",
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **environment},
+        timeout=120,
+        check=False,
+    )
+
+
+class Here:
+    """Runs the command in this process, which is quicker."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *args: object, code: int = 0) -> tuple[str, str]:
+        got = main([str(arg) for arg in args])
+        out, err = self._capsys.readouterr()
+        assert got == code, err
+        return out, err
+
+    def json(self, *args: object, code: int = 0) -> dict[str, Any]:
+        out, _ = self(*args, "--json", code=code)
+        found: dict[str, Any] = json.loads(out)
+        assert next(iter(found)) == "schema_version"
+        assert found["schema_version"] == 1
+        return found
+
+
+@pytest.fixture
+def here(capsys: pytest.CaptureFixture[str]) -> Here:
+    return Here(capsys)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every data file's hash: all but run records and locks."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if "system" not in path.relative_to(folder).parts
+    }
+
+
+# --- help and listing -------------------------------------------------------------------------
+
+
+def test_help_says_how_dates_are_meant(here: Here) -> None:
+    text = " ".join(here("run", "--help")[0].split())
+    for words in ("São Paulo", "inclusive", "end of its month", "--ref-date", "Running again is safe"):
+        assert words in text
+
+
+def test_help_says_what_exit_codes_mean(here: Here) -> None:
+    text = " ".join(here("--help")[0].split())
+    assert "0 done, 1 the run or check failed, 2 usage, 3 configuration or credentials, 4 conflict" in text
+    for command in ("run", "list", "runs", "tables", "show", "returns", "archive", "demo"):
+        assert f" {command} " in text
+
+
+def test_version(here: Here) -> None:
+    assert here("--version")[0] == f"luxor-pipelines {__version__}\n"
+
+
+def test_list(here: Here) -> None:
+    lines = here("list")[0].splitlines()
+    assert lines[0].split() == ["Pipeline", "Description"]
+    found = {each["name"]: each["description"] for each in here.json("list")["pipelines"]}
+    assert {"fx_rates", "hist_returns", "holidays", "market_prices"} <= found.keys()
+    assert len(lines) == 1 + len(found)
+    assert lines[1] == f"fx_rates       {found['fx_rates']}", "whole, whatever the width"
+
+
+# --- the demo ---------------------------------------------------------------------------------
+
+
+def test_the_demo_again_changes_nothing(lake: Path) -> None:
+    before, runs = contents(lake), len(list(lake.glob("system/runs/*/*.json")))
+    done = luxor("demo", lake)
+    assert done.returncode == 0, done.stderr
+    assert "15 runs; nothing changed" in done.stdout
+    assert contents(lake) == before
+    assert len(list(lake.glob("system/runs/*/*.json"))) == 2 * runs == 30
+
+
+def test_the_demo_completes_what_was_interrupted(lake: Path) -> None:
+    whole = contents(lake)
+    shutil.rmtree(lake / "enriched/parquet/hist_returns")
+    (lake / "raw/ecb/eurofxref-hist.zip").unlink()
+    done = luxor("demo", lake)
+    assert "tables loaded: hist_returns" in done.stdout
+    # Last_Updated differs, so the new files do; nothing is missing, and nothing else was touched.
+    again = contents(lake)
+    assert again.keys() == whole.keys()
+    assert {path for path in whole if again[path] != whole[path]} == {p for p in whole if "/hist_returns/" in p}
+
+
+def test_the_demo_says_what_next_and_that_works(demo_lake: Path, here: Here) -> None:
+    out, err = here("demo", demo_lake)
+    commands = [line.split(" --lake ")[0].split(maxsplit=1)[1] for line in out.splitlines() if " --lake " in line]
+    assert len(commands) == 5
+    for command in commands:
+        words = next(csv.reader([command], delimiter=" ", quotechar='"'))
+        here(*words, "--lake", demo_lake)
+    assert err == ""
+    code = "\n".join(line.strip() for line in out.split("In a notebook:\n")[1].splitlines())
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_demo_shows_returns_that_agree_with_the_rates(demo_lake: Path, here: Here) -> None:
+    rows = {row["Key"]: row for row in here.json("returns", "--currency", "USD", "--lake", demo_lake)["rows"]}
+    rates = LuxorQuery(lake=demo_lake.as_uri()).get_table("hist_ecb_px_last", where={"Asset": "eurusd curncy"})
+    series = rates.set_index("Date")["Last_Price"]
+    # The mtd base is the last rate of September, the end the last one of October.
+    expected = series[:"2026-10-31"].iloc[-1] / series[:"2026-09-30"].iloc[-1] - 1
+    assert rows["eur_eurusd curncy"]["mtd"] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("last_day", "expected"),
+    [
+        (date(2026, 10, 30), date(2026, 10, 31)),  # Friday, the 31st is a Saturday
+        (date(2026, 10, 29), date(2026, 9, 30)),
+        (date(2026, 9, 30), date(2026, 9, 30)),  # Wednesday
+        (date(2027, 1, 29), date(2027, 1, 31)),  # Friday before a Sunday
+        (date(2027, 1, 4), date(2026, 12, 31)),
+    ],
+)
+def test_the_last_month_covered(last_day: date, expected: date) -> None:
+    assert last_covered_month(last_day) == expected
+
+
+def test_the_demo_keeps_off_other_folders(here: Here, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.docx").write_text("mine")
+    for target, words in {
+        "file": "is a file",
+        "file/below": "lies below a file",
+        "full": "is not empty, and not a demo's",
+    }.items():
+        assert words in here("demo", tmp_path / target, code=2)[1]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "full", "thesis.docx"]
+
+
+# --- run and runs -----------------------------------------------------------------------------
+
+
+def test_a_run_tells_counts_on_stdout_and_its_date_first_on_stderr(lake: Path) -> None:
+    done = luxor("run", "hist_returns", "--ref-date", "2026-10-15", "--lake", lake)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("hist_returns done in ")
+    assert lines[0].endswith("; reference date 2026-10-31")
+    assert lines[1].split() == ["Table", "Inserted", "Updated", "Unchanged", "Deleted"]
+    assert lines[2].split() == ["hist_returns", "0", "0", "270", "0"]
+    assert lines[3] == "rows: 270; nothing changed"
+    assert lines[4].startswith("record: system/runs/hist_returns/")
+    assert (lake / lines[4].removeprefix("record: ")).is_file()
+    told = done.stderr.splitlines()
+    assert told[:2] == ["INFO hist_returns: reference date 2026-10-31", "INFO hist_returns for 2026-10-31"]
+    assert ANSI not in done.stdout + done.stderr, "no colours, no spinner in a pipe"
+
+
+def test_a_run_as_json_is_its_record(lake: Path, here: Here) -> None:
+    found = here.json("run", "holidays", "--param", "end=2027-12-31", "--lake", lake)
+    assert found == json.loads((lake / found["path"]).read_bytes())
+    assert found["params"] == {"end": "2027-12-31"}
+    assert found["loads"][0]["deleted"] > 0, "the holidays of 2028 are gone"
+
+
+def test_table_goes_to_the_pipeline(lake: Path, here: Here) -> None:
+    (lake / "raw/prices").mkdir()
+    (lake / "raw/prices/a.csv").write_text("Date,Asset,Last_Price\n2026-10-30,x,1.5\n")
+    here("run", "market_prices", "--table", "hist_mine", "--lake", lake)
+    assert here.json("show", "hist_mine", "--columns", "Asset,Last_Price", "--lake", lake)["rows"] == [
+        {"Asset": "x", "Last_Price": 1.5}
+    ]
+
+
+def test_runs_are_listed_newest_first(demo_lake: Path, here: Here) -> None:
+    found = here.json("runs", "hist_returns", "--limit", "3", "--lake", demo_lake)["runs"]
+    assert [each["ref_date"] for each in found[:2]] == ["2026-10-31", "2026-09-30"]
+    assert len(found) == 3
+    lines = here("runs", "--limit", "0", "--lake", demo_lake)[0].splitlines()
+    assert lines[-1].split()[2:4] == ["fx_rates", "done"], "the first of all comes last"
+
+
+def test_a_failed_run_is_listed_with_its_error(lake: Path, here: Here) -> None:
+    here("run", "hist_returns", "--ref-date", "2099-01-31", "--lake", lake, code=2)
+    out, _ = here("runs", "--limit", "1", "--lake", lake)
+    assert "failed" in out
+    assert "UsageError: The month of 2099-01-31 has not ended yet" in out
+
+
+def test_no_runs_yet(tmp_path: Path, here: Here) -> None:
+    assert here("runs", "--lake", tmp_path)[1] == "No runs yet; `luxor run NAME` makes one.\n"
+
+
+# --- tables and show --------------------------------------------------------------------------
+
+
+def test_tables(demo_lake: Path, here: Here) -> None:
+    found = {each["name"]: each for each in here.json("tables", "--lake", demo_lake)["tables"]}
+    assert {name: (each["layout"], each["files"]) for name, each in found.items()} == {
+        "assets": ("file", 1),
+        "hist_ecb_px_last": ("year", 7),
+        "hist_returns": ("month", 13),
+        "holidays_exchange": ("file", 1),
+    }
+    size = sum(path.stat().st_size for path in (demo_lake / "enriched/parquet/hist_returns").rglob("*.parquet"))
+    assert found["hist_returns"]["bytes"] == size
+    assert f"{size:,}" in here("tables", "--lake", demo_lake)[0]
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Path:
+    """A lake with a table of all types, with values missing."""
+    frame = pd.DataFrame(
+        {
+            "Date": pd.to_datetime(["2026-10-29", "2026-10-30", "2026-10-31", None]),
+            "Name": ["Alfa, S.A.", "Beta", None, "Gama\nDelta"],
+            "Price": [0.1 + 0.2, -2.0, None, 1234567890.125],
+            "At": pd.to_datetime(
+                ["2026-10-29 00:00:00", "2026-10-30 23:59:59", "2026-10-31 12:00:00", "2026-11-01 00:00:00"], utc=True
+            ),
+            "Flag": [True, False, True, False],
+        }
+    )
+    folder = tmp_path / "enriched" / "parquet"
+    folder.mkdir(parents=True)
+    frame.to_parquet(folder / "sample.parquet", index=False)  # as any other program would write it
+    return tmp_path
+
+
+def names(here: Here, lake: Path, *conditions: str) -> list[str | None]:
+    arguments = [part for condition in conditions for part in ("--where", condition)]
+    rows = here.json("show", "sample", "--columns", "Name", *arguments, "--lake", lake)["rows"]
+    return [row["Name"] for row in rows]
+
+
+ALFA, BETA, NOBODY, GAMA = "Alfa, S.A.", "Beta", None, "Gama\nDelta"
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ([], [ALFA, BETA, NOBODY, GAMA]),
+        (["Date=2026-10-30"], [BETA]),
+        (["Date!=2026-10-30"], [ALFA, NOBODY]),
+        (["Date<2026-10-30"], [ALFA]),
+        (["Date<=2026-10-30"], [ALFA, BETA]),
+        (["Date>2026-10-30"], [NOBODY]),
+        (["Date >= 2026-10-30"], [BETA, NOBODY]),
+        (["At<=2026-10-30"], [ALFA, BETA]),  # all of that day
+        (["At>2026-10-30"], [NOBODY, GAMA]),
+        (["At=2026-10-30"], [BETA]),
+        (["At>=2026-10-31T12:00:00"], [NOBODY, GAMA]),
+        (["At<2026-10-31T09:00:00-03:00"], [ALFA, BETA]),  # which is 12:00 UTC
+        (["Price<0"], [BETA]),
+        (["Price=-2"], [BETA]),
+        (["Price!=-2"], [ALFA, GAMA]),
+        (["Price="], [NOBODY]),
+        (["Price!="], [ALFA, BETA, GAMA]),
+        (["Name=BETA"], [BETA]),
+        (["Name!=beta"], [ALFA, GAMA]),
+        (["name="], [NOBODY]),
+        (["Name>b", "Price>0"], [GAMA]),
+        (["Flag=true"], [ALFA, NOBODY]),
+        (["Date>=2026-10-30", "Date<=2026-10-31", "Flag=false"], [BETA]),
+        (["Name=a=b"], []),
+    ],
+    ids=lambda value: " and ".join(value) if value and all(isinstance(v, str) for v in value) else "",
+)
+def test_conditions(sample: Path, here: Here, conditions: list[str], expected: list[str | None]) -> None:
+    assert names(here, sample, *conditions) == expected
+
+
+@pytest.mark.parametrize(
+    ("condition", "code", "words"),
+    [
+        ("Date", 2, "is not a condition"),
+        ("=1", 2, "is not a condition"),
+        ("Date>", 2, "compares with nothing"),
+        ("Date=31/10/2026", 2, "write a date"),
+        ("Date=2026-10-31T00:00:00Z", 2, "write a date"),
+        ("Price=abc", 2, "write a number"),
+        ("Price=nan", 2, "write a number"),
+        ("Flag=maybe", 2, "write a flag"),
+        ("Prise=1", 1, "It has: Date, Name, Price, At, Flag."),
+    ],
+)
+def test_conditions_that_are_none(sample: Path, here: Here, condition: str, code: int, words: str) -> None:
+    assert words in here("show", "sample", "--where", condition, "--lake", sample, code=code)[1]
+
+
+def test_missing_is_a_dash_in_a_table_null_in_json_and_empty_in_csv(sample: Path, here: Here) -> None:
+    arguments = ("show", "sample", "--columns", "Date,Price,Name", "--lake", sample)
+    out, err = here(*arguments)
+    assert out.splitlines() == [
+        "Date                      Price  Name",
+        "2026-10-29  0.30000000000000004  Alfa, S.A.",
+        "2026-10-30                   -2  Beta",
+        "2026-10-31                    –  –",
+        "–                1234567890.125  Gama Delta",
+    ]
+    assert err == "4 of 4 rows\n"
+    rows = here.json(*arguments)["rows"]
+    assert rows[2] == {"Date": "2026-10-31", "Price": None, "Name": None}
+    found = list(csv.reader(io.StringIO(here(*arguments, "--csv")[0])))
+    assert found[1:] == [
+        ["2026-10-29", "0.30000000000000004", "Alfa, S.A."],
+        ["2026-10-30", "-2", "Beta"],
+        ["2026-10-31", "", ""],
+        ["", "1234567890.125", "Gama\nDelta"],
+    ]
+
+
+def test_limits(demo_lake: Path, here: Here) -> None:
+    arguments = ("show", "hist_returns", "--columns", "key,return", "--lake", demo_lake)
+    out, err = here(*arguments)
+    assert (len(out.splitlines()), err) == (21, "20 of 3,510 rows\n")
+    out, err = here(*arguments, "--limit", "0")
+    assert (len(out.splitlines()), err) == (3511, "3,510 of 3,510 rows\n")
+    found = here.json(*arguments, "--limit", "2")
+    assert (found["total_rows"], len(found["rows"]), found["columns"]) == (3510, 2, ["Key", "Return"])
+
+
+# --- returns ----------------------------------------------------------------------------------
+
+
+def test_returns_are_percentages_and_fractions_in_json_and_csv(demo_lake: Path, here: Here) -> None:
+    out, err = here("returns", "--currency", "usd", "--lake", demo_lake)
+    lines = [line.split() for line in out.splitlines()]
+    assert lines[0] == ["Key", "Name", "mtd", "qtr", "ytd", "12m", "24m", "36m", "Status"]
+    assert err == "Returns to 2026-10-31 in usd, 15 assets\n"
+    found = here.json("returns", "--currency", "usd", "--lake", demo_lake)
+    assert (found["ref_date"], found["currency"], len(found["rows"])) == ("2026-10-31", "usd", 15)
+    euro = next(row for row in found["rows"] if row["Key"] == "eur_eurusd curncy")
+    (shown,) = [line for line in lines if line[0] == "eur_eurusd"]
+    assert shown[3:5] == [f"{100 * euro['mtd']:.2f}%", f"{100 * euro['qtr']:.2f}%"]
+    out, _ = here("returns", "--currency", "usd", "--csv", "--lake", demo_lake)
+    table = pd.read_csv(io.StringIO(out)).set_index("Key")
+    assert table.loc["eur_eurusd curncy", "36m"] == euro["36m"], "to the last digit"
+
+
+def test_a_return_that_cannot_be_stated_is_a_dash_with_its_reason(lake: Path, here: Here) -> None:
+    lq = LuxorQuery(lake=lake.as_uri())
+    assets = lq.get_table("assets")
+    assets.loc[assets["Key"] == "eur_eurusd curncy", ["Ticker", "Ticker_BBG"]] = "nothing curncy"
+    save_table("assets", assets, lq=lq, mode="replace")
+    here("run", "hist_returns", "--ref-date", "2026-10-31", "--lake", lake)
+    arguments = ("returns", "--lake", lake)
+    (line,) = [line for line in here(*arguments)[0].splitlines() if line.startswith("eur_")]
+    assert line.split()[3:9] == ["–"] * 6
+    row = next(row for row in here.json(*arguments)["rows"] if row["Key"].startswith("eur_"))
+    assert (row["mtd"], row["36m"]) == (None, None)
+    assert row["Status"].startswith("mtd: ")
+
+
+def test_returns_of_a_month_that_is_not_stored(demo_lake: Path, here: Here) -> None:
+    _, err = here("returns", "--ref-date", "2019-05-31", "--lake", demo_lake, code=1)
+    assert "luxor run hist_returns --ref-date 2019-05-31" in err
+
+
+# --- archive ----------------------------------------------------------------------------------
+
+
+def test_archive_moves_a_table_and_all_its_files(lake: Path, here: Here) -> None:
+    folder = lake / "enriched/parquet"
+    before = contents(lake)
+    out, _ = here("archive", "Hist_Returns", "--yes", "--lake", lake)
+    moved = out.splitlines()
+    assert len(moved) == 13
+    assert not list(folder.glob("hist_returns/**/*.parquet"))
+    after = contents(lake)
+    for path in moved:
+        head, stamp, original = path.split("/", 2)
+        assert (head, len(stamp)) == ("archive", 16)
+        assert after[path] == before[original]
+    assert "hist_returns" not in here("tables", "--lake", lake)[0]
+    here("run", "hist_returns", "--ref-date", "2026-10-31", "--lake", lake)
+    assert (folder / "hist_returns/month=2026-10/data.parquet").exists(), "a new one can be made"
+
+
+def test_archive_moves_both_layouts_so_that_none_shines_through(lake: Path, here: Here) -> None:
+    shutil.copy(lake / "enriched/parquet/assets.parquet", lake / "enriched/parquet/hist_returns.parquet")
+    assert len(here.json("archive", "hist_returns", "-y", "--lake", lake)["moved_to"]) == 14
+
+
+def test_archive_without_a_yes_moves_nothing(lake: Path) -> None:
+    before = contents(lake)
+    done = luxor("archive", "assets", "--lake", lake)
+    assert done.returncode == 2
+    assert "Add --yes." in done.stderr
+    assert contents(lake) == before
+
+
+# --- going wrong ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ("rum", 2, "No such command 'rum'"),
+        ("run", 2, "Missing argument"),
+        ("run fx_rates --colour blue", 2, "No such option"),
+        ("show assets --limit many --lake {lake}", 2, "--limit"),
+        ("show assets --limit -1 --lake {lake}", 2, "--limit"),
+        ("returns --currency eur --lake {lake}", 2, "--currency"),
+        ("run hist_retruns --lake {lake}", 2, "Did you mean hist_returns?"),
+        ("run hist_returns --ref-date 31/10/2026 --lake {lake}", 2, "'31/10/2026' is not an ISO date"),
+        ("run hist_returns --ref-date 2099-01-31 --lake {lake}", 2, "has not ended yet"),
+        ("run fx_rates --table t --lake {lake}", 2, "no parameter 'table'"),
+        ("run fx_rates --param fetch --lake {lake}", 2, "key=value"),
+        ("show ../assets --lake {lake}", 2, "'../assets' is not a table's name"),
+        ("archive ../assets --yes --lake {lake}", 2, "'../assets' is not a table's name"),
+        ("runs ../x --lake {lake}", 2, "is not a name inside the lake"),
+        ("show nothing --lake {lake}", 1, "There is no table nothing"),
+        ("archive nothing --yes --lake {lake}", 1, "There is no table nothing"),
+        ("show assets --columns Key,Kee --lake {lake}", 1, "It has: Key, Name,"),
+        ("tables", 3, "LUXOR_LAKE_URL"),
+        ("run hist_returns", 3, "LUXOR_LAKE_URL"),
+        ("tables --lake {lake}/nowhere", 3, "does not exist"),
+        ("tables --lake ftpx://a/b", 3, "is not a lake's address"),
+        ("tables --lake=", 3, "--lake is empty"),
+    ],
+)
+def test_wrong_inputs(demo_lake: Path, here: Here, arguments: str, code: int, words: str) -> None:
+    out, err = here(*[part.format(lake=demo_lake) for part in arguments.split()], code=code)
+    assert words in err
+    assert "Error: " in err
+    assert out == ""
+    assert "Traceback" not in err
+
+
+def test_a_corrupt_file(lake: Path, here: Here) -> None:
+    (lake / "enriched/parquet/assets.parquet").write_bytes(b"PAR1 not really")
+    _, err = here("show", "assets", "--lake", lake, code=1)
+    assert "enriched/parquet/assets.parquet is not a readable Parquet file" in err
+    here("run", "hist_returns", "--ref-date", "2026-10-31", "--lake", lake, code=1)
+
+
+def test_empty_assets(lake: Path, here: Here) -> None:
+    lq = LuxorQuery(lake=lake.as_uri())
+    save_table("assets", lq.get_table("assets").iloc[:0], lq=lq, mode="replace")
+    before = contents(lake)
+    _, err = here("run", "hist_returns", "--ref-date", "2026-10-31", "--lake", lake, code=1)
+    assert "assets" in err
+    assert contents(lake) == before
+
+
+def test_two_formats_at_once(demo_lake: Path, here: Here) -> None:
+    for command in (["show", "assets"], ["returns"]):
+        assert "Both --json and --csv" in here(*command, "--json", "--csv", "--lake", demo_lake, code=2)[1]
+
+
+def test_errors_as_json(demo_lake: Path, here: Here) -> None:
+    error = here.json("show", "nothing", "--lake", demo_lake, code=1)["error"]
+    assert error["class"] == "TableNotFoundError"
+    assert error["message"].startswith("There is no table nothing")
+    assert error["hint"] == "`luxor tables` lists what there is."
+    assert here.json("run", code=2)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        "garbage",
+        "DefaultEndpointsProtocol=https;AccountName=a",
+        # Well formed, but nobody listens there.
+        "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=c2VjcmV0a2V5;BlobEndpoint=http://127.0.0.1:9/a;",
+    ],
+)
+def test_a_wrong_connection_string(connection: str) -> None:
+    done = luxor("tables", AZURE_STORAGE_CONNECTION_STRING=connection, LUXOR_RETRIES="0", LUXOR_CONNECT_TIMEOUT="1")
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.startswith("Error: ")
+    assert "c2VjcmV0a2V5" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_conflict(tmp_path: Path, site: Path) -> None:
+    done = luxor("run", "conflict", "--lake", tmp_path, PYTHONPATH=str(site))
+    assert done.returncode == 4
+    assert done.stderr.endswith("Error: Table t: other writers came first 12 times.\nRun the load again.\n")
+
+
+def test_an_unexpected_error_is_one_line_without_secrets(tmp_path: Path, site: Path) -> None:
+    done = luxor("run", "unexpected", "--lake", tmp_path, PYTHONPATH=str(site))
+    assert done.returncode == 1
+    line = "Unexpected ValueError: first line AccountKey=*** second line (run with --debug for the traceback)"
+    assert done.stderr.splitlines()[-1] == line
+    assert "Traceback" not in done.stderr
+    for arguments in (["--debug", "run", "unexpected"], ["run", "unexpected", "--debug"]):
+        done = luxor(*arguments, "--lake", tmp_path, PYTHONPATH=str(site))
+        assert done.returncode == 1
+        assert "Traceback" in done.stderr
+        assert "acme_wrong.py" in done.stderr
+        assert "abc123def" not in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent another way there")
+def test_an_interruption(tmp_path: Path, site: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "luxor_pipelines", "run", "endless", "--lake", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(site)},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "Interrupted."
+    assert "Traceback" not in err
+    (found,) = (tmp_path / "system/runs/endless").glob("*.json")
+    assert json.loads(found.read_bytes())["error"]["class"] == "KeyboardInterrupt"
+
+
+# --- pipes and terminals ----------------------------------------------------------------------
+
+
+def test_a_reader_that_has_had_enough_is_no_error(demo_lake: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "luxor_pipelines", "show", "hist_ecb_px_last", "--limit", "0", "--lake", str(demo_lake)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline().startswith("Date")
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 0
+    assert err.splitlines() == ["52,530 of 52,530 rows"]
+
+
+def test_a_pipe_gets_plain_whole_lines_in_utf_8_whatever_the_locale(sample: Path) -> None:
+    done = luxor("show", "sample", "--lake", sample, COLUMNS="40", PYTHONUTF8="0", LC_ALL="C", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert "0.30000000000000004" in done.stdout
+    assert "–" in done.stdout
+    assert ANSI not in done.stdout
+    assert not BOXES & set(done.stdout)
+
+
+def on_a_terminal(*args: object, columns: int) -> str:
+    import pty
+
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm-256color"}
+    environment.pop("NO_COLOR", None)
+    with subprocess.Popen(
+        [sys.executable, "-m", "luxor_pipelines", *map(str, args)],
+        stdin=theirs, stdout=theirs, stderr=theirs, env=environment,
+    ):  # fmt: skip
+        os.close(theirs)
+        pieces = []
+        try:
+            while piece := os.read(ours, 4096):
+                pieces.append(piece)
+        except OSError:  # how Linux says that the other end is closed
+            pass
+        os.close(ours)
+    return b"".join(pieces).decode()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no pseudo-terminals")
+def test_a_terminal_gets_a_drawn_table_with_losses_in_red(demo_lake: Path) -> None:
+    out = on_a_terminal("returns", "--currency", "usd", "--lake", demo_lake, columns=120)
+    assert BOXES & set(out)
+    assert "\x1b[31m" in out
+    red = out.split("\x1b[31m")[1].split("\x1b")[0]
+    assert red.strip().startswith("-")
+    assert red.endswith("%")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no pseudo-terminals")
+def test_a_narrow_terminal_loses_no_column(demo_lake: Path) -> None:
+    out = on_a_terminal("show", "hist_returns", "--limit", "1", "--lake", demo_lake, columns=60)
+    assert not BOXES & set(out)
+    for column in ("Date", "Local_Currency", "Return", "Status", "Last_Updated"):
+        assert column in out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no pseudo-terminals")
+def test_progress_is_shown_on_a_terminal(lake: Path) -> None:
+    assert "holidays is running" in on_a_terminal("run", "holidays", "--lake", lake, columns=100)

@@ -1,0 +1,247 @@
+"""Reading by windows: the same prices as from the whole history, for a fraction of the work."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from luxor_pipelines.lake import parquet
+from luxor_pipelines.lake.cache import TableCache
+from luxor_pipelines.lake.local import LocalStorage
+from luxor_pipelines.lake.storage import BlobInfo, Reader, Storage, connect
+from luxor_pipelines.lake.table import DIRECTORY
+from luxor_pipelines.market.currency import rates_asof
+from luxor_pipelines.market.daily import daily_prices
+from luxor_pipelines.market.observations import SOURCES
+from luxor_pipelines.market.prices import Observations, StalenessLimits, asof
+from luxor_pipelines.market_data import MarketData
+from luxor_pipelines.settings import Settings
+
+FIRST = date(2024, 1, 1)
+KEYS = ("a", "b", "c", "d", "bmfxclco curncy", "usdbrl curncy", "usdeur curncy")
+EVERY_SOURCE = [source.table for source in SOURCES]
+
+
+def write(storage: Storage, table: str, data: pa.Table) -> None:
+    storage.write(f"{DIRECTORY}/{table}.parquet", parquet.to_bytes(data))
+
+
+def market(storage: Storage, **limits: int) -> MarketData:
+    return MarketData(TableCache(storage, 10**9), DIRECTORY, StalenessLimits(**limits))
+
+
+def random_lake(rng: np.random.Generator, tables: list[str], days: int) -> Storage:
+    """Sparse prices over ``days`` days, several tables having a series, and sometimes a date, in common."""
+    storage = connect(f"memory://{uuid.uuid4().hex}", settings=Settings())
+    for source in SOURCES:
+        if source.table not in tables:
+            continue
+        rows = int(rng.integers(0, 40))
+        day = rng.integers(0, days, rows) // 7 * 7 if rng.random() < 0.5 else rng.integers(0, days, rows)
+        price = rng.uniform(1, 9, rows)
+        price[rng.random(rows) < 0.1] = rng.choice([0.0, np.nan, -1.0])
+        data = {
+            "Date": np.datetime64(FIRST, "us") + day * np.timedelta64(1, "D"),
+            source.key_column: pa.array([str(key) for key in rng.choice(KEYS, rows)], pa.string()),
+            source.price_column: price,
+        }
+        write(storage, source.table, pa.table(data))
+    return storage
+
+
+def brute_force(lake: Storage, key: str, day: date, limits: StalenessLimits) -> tuple[float, bool] | None:
+    """Price and staleness by the letter of the rule, row by row."""
+    merged: dict[date, tuple[float, float]] = {}
+    own = False
+    for source in SOURCES:
+        path = f"{DIRECTORY}/{source.table}.parquet"
+        if lake.stat(path) is None or (source.fallback and own):
+            continue
+        in_table = {}
+        for row in pq.read_table(pa.BufferReader(lake.read(path).data)).to_pylist():
+            price = row[source.price_column]
+            usable = price is not None and (price > 0 or (price == 0 and source.kind == "mark"))
+            if row[source.key_column] == key and usable:
+                in_table[row["Date"].date()] = (price, float(limits.days(source.kind)))
+        own = own or bool(in_table)
+        merged = in_table | merged  # the earlier table wins
+    past = sorted((known for known in merged if known <= day), reverse=True)
+    for known in past:
+        price, limit = merged[known]
+        if (day - known).days <= limit:
+            return price, False
+    return (merged[past[0]][0], True) if past else None
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    tables=st.lists(st.sampled_from(EVERY_SOURCE), min_size=1, unique=True),
+    days=st.sampled_from([20, 90, 400]),
+    limits=st.sampled_from([{}, {"traded": 10, "fund": 3}, {"traded": 0, "fund": 10_000_000}]),
+)
+def test_windows_give_what_the_whole_history_gives(
+    seed: int, tables: list[str], days: int, limits: dict[str, int]
+) -> None:
+    rng = np.random.default_rng(seed)
+    lake = random_lake(rng, tables, days)
+    asked = [FIRST + timedelta(days=int(day)) for day in rng.integers(-5, days + 30, 3)]
+    data = market(lake, **limits)
+    whole = data.history(KEYS)
+    assert_same_asof(data.observations(KEYS, asked), whole, asked)
+    for key in KEYS[:4]:
+        found = asof(whole.only([key]), asked[:1])
+        expected = brute_force(lake, key, asked[0], data.limits)
+        assert found.found[0, 0] == (expected is not None)
+        if expected is not None:
+            assert (found.price[0, 0], found.stale[0, 0]) == expected
+
+    start, end = min(asked), max(asked)
+    every = [start + timedelta(days=n) for n in range((end - start).days + 1)]
+    spanned = data.observations(KEYS, [start, end], span=(start, end))
+    assert_same_asof(spanned, whole, every)
+    left, right = daily_prices(spanned, start, end).to_frame(), daily_prices(whole, start, end).to_frame()
+    pd.testing.assert_frame_equal(left, right)
+
+    # Rates, of which the clean series' two ends matter, however far they are from the dates asked for.
+    for obs, dates in ((data.observations(KEYS, asked), asked), (spanned, every)):
+        for ticker in ("bmfxclco curncy", "usdbrl curncy"):
+            rates = data.rate_observations(obs, {"brl", "eur"}, dates, ticker)
+            found, expected = (
+                rates_asof(each, {"brl", "eur"}, dates, usdbrl_ticker=ticker, limit=data.limits.days("traded"))
+                for each in (rates, whole)
+            )
+            for iso in ("brl", "eur"):
+                np.testing.assert_array_equal(found[iso], expected[iso])
+
+
+def assert_same_asof(found: Observations, whole: Observations, dates: list[date]) -> None:
+    left, right = asof(found, dates), asof(whole, dates)
+    assert found.keys.tolist() == whole.keys.tolist()
+    for name in ("price", "date", "stale", "mark"):
+        np.testing.assert_array_equal(getattr(left, name), getattr(right, name), err_msg=name)
+
+
+def test_a_fallback_serves_only_what_no_other_table_has() -> None:
+    storage = connect(f"memory://{uuid.uuid4().hex}", settings=Settings())
+    day = np.array(["2024-01-31", "2024-01-31"], dtype="datetime64[us]")
+    prices = {"Date": day, "Asset": ["a", "b"], "Last_Price": [1.0, 2.0]}
+    write(storage, "hist_ecb_px_last", pa.table(prices))
+    # Of `a` another table has one price, years before: the fallback has no say in it.
+    old = np.array(["2010-01-31"], dtype="datetime64[us]")
+    write(storage, "hist_px_last", pa.table({"Date": old, "Asset": ["a"], "Last_Price": [9.0]}))
+    found = asof(market(storage).observations(["a", "b"], [date(2024, 1, 31)]), ["2024-01-31"])
+    assert found.price.ravel().tolist() == [9, 2]
+    assert found.stale.ravel().tolist() == [True, False]
+
+
+# --- the amount of work ------------------------------------------------------------------------
+
+
+class CountingStorage(LocalStorage):
+    """A local lake that notes which bytes of which file are asked for."""
+
+    asked: list[tuple[str, int, int]]
+
+    @contextmanager
+    def _open(self, info: BlobInfo) -> Iterator[Reader]:
+        with super()._open(info) as reader:
+            yield _CountingReader(reader, info.path, self.asked)
+
+
+class _CountingReader:
+    def __init__(self, reader: Reader, path: str, asked: list[tuple[str, int, int]]) -> None:
+        self.source = _CountingFile(reader.source, path, asked)
+        self._reader = reader
+
+    def prefetch(self, ranges: Any) -> None:
+        self._reader.prefetch(ranges)
+
+
+class _CountingFile:
+    def __init__(self, file: Any, path: str, asked: list[tuple[str, int, int]]) -> None:
+        self._file, self._path, self._asked = file, path, asked
+
+    def read_buffer(self, size: int) -> Any:
+        start = self._file.tell()
+        data = self._file.read_buffer(size)
+        self._asked.append((self._path, start, start + len(data)))
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+@pytest.fixture
+def twenty_years(tmp_path: Path) -> CountingStorage:
+    """400 series on 5000 days in one file, sorted by date: 16 row groups."""
+    storage = CountingStorage(tmp_path, Settings())
+    storage.asked = []
+    days = np.datetime64("2006-01-02") + np.arange(5000)
+    keys = [f"k{n:03d}" for n in range(400)]
+    data = {
+        "Date": np.repeat(days, 400).astype("datetime64[us]"),
+        "Asset": pa.array(np.tile(np.array(keys, dtype=object), 5000), pa.string()),
+        "Last_Price": np.arange(2_000_000) % 997 + 1.0,
+        "Unasked": np.random.default_rng(0).random(2_000_000),
+    }
+    write(storage, "hist_px_last", pa.table(data))
+    return storage
+
+
+def row_groups(storage: CountingStorage, path: str) -> set[tuple[int, str]]:
+    """The row groups and columns that were read from, judged by the file's own metadata; its tail is the footer's."""
+    size = (storage.root / path).stat().st_size
+    asked = [(low, high) for name, low, high in storage.asked if name == path and high < size]
+    metadata = pq.read_metadata(storage.root / path)
+    touched = set()
+    for group in range(metadata.num_row_groups):
+        for column in range(metadata.num_columns):
+            chunk = metadata.row_group(group).column(column)
+            start = chunk.dictionary_page_offset or chunk.data_page_offset
+            stop = start + chunk.total_compressed_size
+            if any(low < stop and start < high for low, high in asked):
+                touched.add((group, chunk.path_in_schema))
+    return touched
+
+
+def test_a_month_of_twenty_years_is_read_from_one_or_two_row_groups(twenty_years: CountingStorage) -> None:
+    path = f"{DIRECTORY}/hist_px_last.parquet"
+    data = market(twenty_years)
+    keys = [f"k{n:03d}" for n in range(400)]
+    total = pq.read_metadata(twenty_years.root / path).num_row_groups
+    assert total == 16
+
+    found = data.observations(keys, [date(2012, 5, 31), date(2012, 4, 30)])
+    assert not asof(found, ["2012-05-31", "2012-04-30"]).stale.any()
+    touched = row_groups(twenty_years, path)
+    assert {column for _, column in touched} == {"Date", "Asset", "Last_Price"}
+    assert len({group for group, _ in touched}) <= 2
+
+    # The same again, and part of what was looked up, costs nothing: it is remembered.
+    twenty_years.asked.clear()
+    data.observations(keys, [date(2012, 5, 31), date(2012, 4, 30)])
+    market_again = MarketData(data._cache, DIRECTORY, StalenessLimits())
+    market_again.observations(keys, [date(2012, 5, 31), date(2012, 4, 30)])
+    assert twenty_years.asked == []
+
+
+def test_a_dead_series_costs_its_key_column_not_all_of_history(twenty_years: CountingStorage) -> None:
+    path = f"{DIRECTORY}/hist_px_last.parquet"
+    market(twenty_years).observations(["nowhere"], [date(2012, 5, 31)])
+    columns = [column for _, column in row_groups(twenty_years, path)]
+    assert columns.count("Asset") <= 16
+    assert columns.count("Last_Price") <= 2
+    assert columns.count("Unasked") == 0

@@ -1,0 +1,896 @@
+"""`LuxorQuery` on real lakes: opening one, its tables and their cache, prices, returns, dates."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, date, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from luxor_pipelines import LuxorQuery, incremental_load, save_table
+from luxor_pipelines.errors import (
+    ConfigurationError,
+    DataError,
+    InvalidPeriodError,
+    LakeError,
+    SchemaError,
+    TableNotFoundError,
+    UnknownAssetError,
+    UsageError,
+)
+from luxor_pipelines.lake.schema import Column, TableSchema
+from luxor_pipelines.market.calendars import CalendarRangeWarning
+from luxor_pipelines.pipelines.hist_returns import SCHEMA as HIST_RETURNS
+from luxor_pipelines.settings import Settings
+
+TODAY = "2026-11-23"  # of the clock in conftest.py: a Monday
+COLUMNS = {
+    "all_funds_quotas": ("Fund", "Quota"),
+    "custom_funds_quotas": ("Fund", "Quota"),
+    "hist_vc_px_last": ("Ticker", "Price"),
+}
+BY_MONTH = TableSchema("by_month", 1, (Column("Date", "date", False), Column("x", "number")), ("Date",), "month")
+
+
+def rows(table: str, series: dict[str, dict[str, float]]) -> pd.DataFrame:
+    key, price = COLUMNS.get(table, ("Asset", "Last_Price"))
+    cells = [(day, name, value) for name, prices in series.items() for day, value in prices.items()]
+    frame = pd.DataFrame(cells, columns=["Date", key, price])
+    return frame.assign(Date=pd.to_datetime(frame["Date"]))
+
+
+def fill(lq: Any, **tables: dict[str, dict[str, float]]) -> Any:
+    """Price tables given as ``table={series: {date: price}}``; px_last's dates are ``last_update_dt``."""
+    for table, series in tables.items():
+        frame = rows(table, series)
+        if table == "px_last":
+            frame = frame.rename(columns={"Asset": "Key", "Last_Price": "px_last", "Date": "last_update_dt"})
+        save_table(table, frame, lq=lq, mode="replace")
+    return lq
+
+
+def assets(lq: Any, **locations: str | None) -> Any:
+    """Assets of which key, ticker and series are the same, each in a location."""
+    frame = pd.DataFrame({"Asset": list(locations), "Ticker": list(locations), "Location": list(locations.values())})
+    frame = frame.assign(Key=frame["Asset"] + "_" + frame["Ticker"], Type="stock", Group="g", Ticker_BBG=None)
+    save_table("assets", frame, lq=lq, mode="replace")
+    return lq
+
+
+def series(frame: pd.DataFrame, asset: str = "x") -> dict[str, Any]:
+    found = frame[frame["Asset"] == asset]
+    prices = found["Last_Price"].astype(object).where(found["Last_Price"].notna(), None)
+    return dict(zip(found["Date"].dt.strftime("%m-%d"), prices, strict=True))
+
+
+def put(lq: Any, name: str, table: pa.Table) -> None:
+    sink = BytesIO()
+    pq.write_table(table, sink)
+    lq.storage.write(f"enriched/parquet/{name}.parquet", sink.getvalue())
+
+
+def as_text(frame: pd.DataFrame) -> pa.Table:
+    """What the legacy writer made of a frame: every cell its text, a missing one a word."""
+    texts = {}
+    for name in frame.columns:
+        column = frame[name]
+        if column.dtype.kind == "M":
+            column = column.dt.strftime("%Y-%m-%d").astype(object).where(column.notna(), "NaT")
+        texts[name] = pa.array([str(cell) for cell in column.astype(object)], pa.string())
+    return pa.table(texts)
+
+
+# --- opening a lake ----------------------------------------------------------------------------
+
+
+def test_the_environment_names_the_lake_and_arguments_win(monkeypatch: Any, tmp_path: Path) -> None:
+    for name in ("env", "argument"):
+        (tmp_path / name).mkdir()
+        lq = LuxorQuery(lake=(tmp_path / name).as_uri())
+        save_table(f"in_{name}", pd.DataFrame({"x": [1.0]}), lq=lq)
+    monkeypatch.setenv("LUXOR_LAKE_URL", (tmp_path / "env").as_uri())
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "never looked at beside a URL")
+    assert LuxorQuery().list_tables() == ["in_env"]
+    assert LuxorQuery(lake=(tmp_path / "argument").as_uri()).list_tables() == ["in_argument"]
+    assert LuxorQuery(lake=str(tmp_path / "argument")).list_tables() == ["in_argument"]
+    settings = Settings(lake_url=(tmp_path / "argument").as_uri())
+    assert LuxorQuery(settings=settings).list_tables() == ["in_argument"]
+
+
+def test_nothing_configured_says_what_to_set() -> None:
+    with pytest.raises(ConfigurationError, match="No lake") as caught:
+        LuxorQuery()
+    assert "LUXOR_LAKE_URL" in caught.value.hint
+    assert "AZURE_STORAGE_CONNECTION_STRING" in caught.value.hint
+
+
+@pytest.mark.azurite
+def test_a_connection_string(azurite: Any, monkeypatch: Any, tmp_path: Path) -> None:
+    container, secret = azurite.container(), azurite.connection_string
+    familiar = LuxorQuery("other/folder", secret, container)
+    save_table("t", pd.DataFrame({"x": [1.0]}), lq=familiar, directory="other/folder")
+    assert familiar.list_tables() == ["t"]
+    assert familiar.table_exists("t")
+    assert not familiar.table_exists("t", "enriched/parquet")
+    assert LuxorQuery(adls_connection_string=secret, container_name=container).list_tables() == []
+    assert "AccountKey" not in repr(familiar)
+
+    monkeypatch.setenv("LUXOR_CONTAINER", container)
+    monkeypatch.setenv("LUXOR_LAKE_URL", tmp_path.as_uri())
+    assert LuxorQuery("other/folder", secret).list_tables() == ["t"]  # the argument wins over the URL
+    monkeypatch.delenv("LUXOR_LAKE_URL")
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", secret)
+    assert LuxorQuery("other/folder").list_tables() == ["t"]
+
+
+# --- tables and the cache ----------------------------------------------------------------------
+
+
+def numbers(*values: float) -> pd.DataFrame:
+    days = pd.date_range("2026-01-01", periods=len(values))
+    return pd.DataFrame({"Date": days, "x": list(values), "Name": [f"n{value:g}" for value in values]})
+
+
+def test_a_change_by_another_is_seen_after_update_and_not_before(rig: Any) -> None:
+    lq, other = rig.query(), rig.query()
+    save_table("t", numbers(1, 2), lq=other)
+    save_table("kept", numbers(1), lq=other)
+    assert lq.get_table("t")["x"].tolist() == [1, 2]
+    assert lq.get_table("kept")["x"].tolist() == [1]
+    assert lq.update() == []
+    assert lq.market.latest(["new"])[1].tolist() == []
+
+    save_table("t", numbers(7, 8), lq=other, mode="replace")
+    fill(other, px_last={"new": {TODAY: 5.0}})
+    assert lq.get_table("t")["x"].tolist() == [1, 2]
+    assert lq.market.latest(["new"])[1].tolist() == []
+    assert lq.update() == ["px_last", "t"]
+    assert lq.get_table("t")["x"].tolist() == [7, 8]
+    assert lq.market.latest(["new"])[1].tolist() == [date(2026, 11, 23)]
+    assert lq.update() == []
+
+    save_table("t", numbers(9), lq=other, mode="replace")
+    assert lq.get_table("t")["x"].tolist() == [7, 8]
+    assert lq.get_table("t", force_reload=True)["x"].tolist() == [9]
+    assert lq.versions()["t"] != lq.versions()["kept"]
+
+
+def test_a_table_that_was_not_there_is_found_when_asked_for_again(disk: Any) -> None:
+    lq = disk.query()
+    with pytest.raises(TableNotFoundError, match="no table t"):
+        lq.get_table("t")
+    assert not lq.table_exists("t")
+    save_table("t", numbers(1), lq=disk.query())
+    assert lq.table_exists("t")
+    assert lq.get_table(" T ")["x"].tolist() == [1]
+    shutil.rmtree(lq.storage.root / "enriched")
+    assert lq.get_table("t")["x"].tolist() == [1]
+    assert lq.update() == ["t"]
+    with pytest.raises(TableNotFoundError):
+        lq.get_table("t")
+
+
+@pytest.mark.parametrize("directory", ["enriched/parquet", "enriched/parquet/"])
+def test_a_load_through_the_same_object_is_seen_at_once(disk: Any, directory: str) -> None:
+    lq = disk.query(blob_directory=directory)
+    for n in (1, 2, 3):
+        incremental_load(lq, "t", numbers(*range(n)), unique_columns=["Date"])
+        assert lq.get_table("t")["x"].tolist() == list(range(n))
+    save_table("t", numbers(7), lq=disk.query(), mode="replace")
+    assert lq.get_table("t", force_reload=True)["x"].tolist() == [7]
+
+
+def test_what_a_caller_does_to_a_frame_stays_with_the_caller(disk: Any) -> None:
+    lq = assets(fill(disk.query(), hist_px_last={"x": {TODAY: 5.0}}, px_last={"x": {TODAY: 6.0}}), x="us")
+    readers = {
+        "table": lambda: lq.get_table("hist_px_last"),
+        "assets table": lambda: lq.get_table("assets"),
+        "assets": lambda: lq.market.assets(),
+        "prices": lambda: lq.get_prices("x", with_status=True),
+        "changes": lambda: lq.get_pct_changes("x"),
+    }
+    for name, read in readers.items():
+        before, whole, cells = read(), read(), read()
+        for column in before.columns:
+            whole[column] = None
+            cells.loc[cells.index[0], column] = None  # in place
+        whole["added"] = 1
+        pd.testing.assert_frame_equal(read(), before, obj=name)
+    memory = lq.get_table("hist_px_last")["Last_Price"].to_numpy(copy=False)
+    memory.flags.writeable = True  # pandas marks it read-only; ours it is not
+    memory[:] = -1
+    assert lq.get_table("hist_px_last")["Last_Price"].tolist() == [5.0]
+    assert lq.get_price("x") == 5.0
+
+
+def test_the_cache_keeps_to_its_size(disk: Any) -> None:
+    lq = disk.query(settings=Settings(cache_bytes=1))
+    for n in (1, 2):
+        save_table(f"t{n}", numbers(*range(n)), lq=lq)
+    for _ in range(2):  # each answer pushes the one before out; all are right
+        assert [len(lq.get_table(f"t{n}")) for n in (1, 2)] == [1, 2]
+        assert lq.get_table("t2", columns=["x"])["x"].tolist() == [0, 1]
+
+
+def test_table_exists_raises_where_it_cannot_tell(rig: Any) -> None:
+    lq = rig.query()
+    assert lq.table_exists("t") is False
+    save_table("t", numbers(1), lq=lq)
+    assert lq.table_exists("T ") is True
+    if rig.kind == "azurite":
+        wrong = rig.arguments["connection_string"].replace("AccountKey=E", "AccountKey=F")
+        refused = LuxorQuery(adls_connection_string=wrong, container_name=rig.arguments["container"])
+        with pytest.raises(LakeError):
+            refused.table_exists("t")
+        with pytest.raises(ConfigurationError):
+            LuxorQuery("x", rig.arguments["connection_string"], "not-there").table_exists("t")
+
+
+def test_list_tables(rig: Any) -> None:
+    lq = rig.query()
+    assert lq.list_tables() == []
+    save_table("b", numbers(1), lq=lq)
+    incremental_load(lq, "by_month", numbers(1)[["Date", "x"]], schema=BY_MONTH)
+    for elsewhere in ("enriched/parquet/folder", "enriched/parquet_old", "raw/parquet"):
+        save_table("hidden", numbers(1), lq=lq, directory=elsewhere)
+    lq.storage.write("enriched/parquet/notes.txt", b"-")
+    assert lq.list_tables() == ["b", "by_month"]
+    assert lq.get_table("by_month")["x"].tolist() == [1.0]
+
+
+@pytest.mark.parametrize("schema", [None, BY_MONTH], ids=["file", "month"])
+def test_get_table_options(disk: Any, schema: TableSchema | None) -> None:
+    lq = disk.query()
+    days = pd.to_datetime(["2026-01-30", "2026-01-31", "2026-02-01", "2026-03-15"])
+    save_table("by_month", pd.DataFrame({"Date": days, "x": [1.0, 2.0, 3.0, np.nan]}), lq=lq, schema=schema)
+
+    def found(**options: Any) -> list[float]:
+        return lq.get_table("by_month", **options)["x"].tolist()
+
+    assert found(where={"Date": "2026-01-31"}) == [2]
+    assert found(where={"Date": date(2026, 2, 1)}) == [3]
+    assert found(where={"Date": pd.Timestamp("2026-02-01")}) == [3]
+    assert found(where={"Date": ["2026-01-30", "2026-02-01"]}) == [1, 3]
+    assert found(where={"Date": ("2026-01-31", "2026-02-01")}) == [2, 3]
+    assert found(where={"Date": (None, "2026-01-31")}) == [1, 2]
+    assert found(where={"Date": ("2026-01-31", None), "x": (2.5, None)}) == [3]
+    assert found(where={"x": [1, 3]}) == [1, 3]
+    assert found(where={"Date": "1999-01-01"}) == []
+    assert lq.get_table("by_month", columns=["x", "Date"]).columns.tolist() == ["x", "Date"]
+    assert lq.get_table("by_month", columns="x").columns.tolist() == ["x"]
+    assert lq.get_table("by_month", index=True, index_name="Date").index.tolist() == list(days)
+    assert "Last_Updated" not in lq.get_table("by_month")
+    stamps = lq.get_table("by_month", drop_last_updated_columns=False)["Last_Updated"]
+    assert stamps.tolist() == [pd.Timestamp("2026-11-23 18:30", tz="UTC")] * 4
+    assert "Last_Updated" not in lq.get_table("by_month"), "options are not forgotten on the second read"
+    with pytest.raises(SchemaError, match="'y'"):
+        lq.get_table("by_month", columns=["y"])
+    with pytest.raises(SchemaError, match="'y'"):
+        lq.get_table("by_month", where={"y": 1})
+    with pytest.raises(SchemaError, match="'index'"):
+        lq.get_table("by_month", index=True)
+    with pytest.raises(UsageError, match="soon"):
+        lq.get_table("by_month", where={"Date": "soon"})
+
+
+def test_legacy_text_reads_as_its_typed_twin(disk: Any, make_rig: Any) -> None:
+    typed, text = disk.query(), make_rig("disk").query()
+    days = pd.bdate_range("2026-09-25", "2026-11-20")
+    rng = np.random.default_rng(3)
+    price = {key: dict(zip(days.strftime("%Y-%m-%d"), rng.uniform(5, 9, len(days)), strict=True)) for key in "xy"}
+    assets(typed, x="us", y="bz")
+    fill(
+        typed,
+        hist_px_last={**price, "usdbrl curncy": dict.fromkeys(price["x"], 5.5)},
+        all_funds_quotas={"f": {"2026-10-30": 1.5, "2026-11-13": 1.75}},
+        px_last={"x": {TODAY: 6.25}},
+    )
+    for name in typed.list_tables():
+        put(text, name, as_text(typed.get_table(name)))
+    assert text.get_table("hist_px_last", auto_convert_mapped_types=False)["Last_Price"].dtype in (object, "str")
+
+    for name in typed.list_tables():
+        pd.testing.assert_frame_equal(text.get_table(name), typed.get_table(name), check_dtype=name != "assets")
+    for options in ({}, {"currency": "brl", "period": "mtd"}, {"get_intraday_prices": True}):
+        pd.testing.assert_frame_equal(
+            text.get_prices(["x", "y", "f"], **options), typed.get_prices(["x", "y", "f"], **options)
+        )
+    pd.testing.assert_frame_equal(
+        text.get_pct_changes(period="1m", currency="usd"), typed.get_pct_changes(period="1m", currency="usd")
+    )
+
+
+def test_types_for_columns_of_a_text_table(disk: Any) -> None:
+    lq = disk.query()
+    put(lq, "t", pa.table({"Pct_Change": ["0.5", "nan"], "Start_Date": ["2026-01-31", "NaT"], "ok": ["True", "None"]}))
+    assert lq.get_table("t")["Pct_Change"].tolist()[0] == "0.5"
+    found = lq.get_table("t", dtypes_override={"float": {"Pct_Change"}, "date": ["Start_Date"], "bool": {"ok"}})
+    assert found["Pct_Change"].iloc[0] == 0.5
+    assert found["Start_Date"].iloc[0] == pd.Timestamp("2026-01-31")
+    assert found["ok"].tolist() == [True, pd.NA]
+    assert found.isna().iloc[1].all()
+    assert lq.get_table("t")["Pct_Change"].tolist()[0] == "0.5", "overrides hold for the one read"
+    with pytest.raises(SchemaError, match=r"'ok'.*True"):
+        lq.get_table("t", dtypes_override={"float": {"ok"}})
+
+
+# --- assets ------------------------------------------------------------------------------------
+
+
+def test_get_price_key(disk: Any) -> None:
+    lq = disk.query()
+    columns = ["Key", "Ticker", "Ticker_BBG", "Group"]
+    put(
+        lq,
+        "assets",
+        as_text(
+            pd.DataFrame(
+                [
+                    ("a_x", "x", "x us equity", "ações"),
+                    ("b_y", "y", "y us equity", "vc"),
+                    ("c_z_1", "z_1", None, "fundos"),
+                    ("d_", None, None, "fundos"),
+                ],
+                columns=columns,
+            )
+        ),
+    )
+    assert [lq.get_price_key(key) for key in ("a_x", " B_Y", "c_z_1")] == ["x us equity", "y", "z_1"]
+    with pytest.raises(UnknownAssetError, match=r"'a_xx'[\s\S]*'a_x'"):
+        lq.get_price_key("a_xx")
+    with pytest.raises(UnknownAssetError, match="neither"):
+        lq.get_price_key("d_")
+
+
+# --- one price ---------------------------------------------------------------------------------
+
+
+def test_get_price_of_today_and_before(disk: Any, caplog: Any) -> None:
+    lq = fill(
+        disk.query(),
+        hist_px_last={"x": {"2026-10-30": 10.0, "2026-11-20": 11.0}, "later": {"2026-11-20": 1.0}},
+        hist_vc_px_last={"vc": {"2020-01-01": 7.0}},
+        px_last={"x": {TODAY: 12.0}, "vc": {"2020-01-01": 8.0}, "old": {"2026-01-01": 3.0}, "new": {TODAY: 4.0}},
+    )
+    assert lq.get_price("x") == lq.get_price(" X ", TODAY) == 12  # newer than the history
+    assert lq.get_price("x", "2026-11-22") == 11
+    assert lq.get_price("x", date(2026, 11, 9)) == 10  # 10 days old
+    assert lq.get_price("vc") == 7  # of the same date the history counts, and a mark is carried
+    assert lq.get_price("new") == 4
+    assert caplog.text == ""
+    assert np.isnan(lq.get_price("x", datetime(2026, 11, 10, 12)))  # 11 days old
+    assert "2026-11-10: stale" in caplog.text
+    assert np.isnan(lq.get_price("later", "2026-11-19"))
+    assert "2026-11-19: no_price" in caplog.text
+    assert np.isnan(lq.get_price("old"))  # known to px_last alone, and stale
+    assert np.isnan(lq.get_price("old", "2026-01-05"))  # of which no past is known
+    with pytest.raises(UnknownAssetError, match="'nowhere'"):
+        lq.get_price("nowhere")
+
+
+def test_a_misspelt_series_gets_a_suggestion(disk: Any) -> None:
+    lq = assets(fill(disk.query(), hist_px_last={"petr4 bz equity": {TODAY: 1.0}}), **{"petr4 bz equity": "bz"})
+    for ask in (lq.get_price, lq.get_pct_change):
+        with pytest.raises(UnknownAssetError, match=r"petr4 bz equity"):
+            ask("petr4 bz equiti")
+    with pytest.raises(UsageError, match="not a ticker"):
+        lq.get_price(None)
+
+
+def test_the_age_limits_are_settings(disk: Any) -> None:
+    lq = fill(
+        disk.query(settings=Settings(stale_traded=2, stale_fund=1)),
+        hist_px_last={"x": {"2026-11-20": 5.0}},
+        all_funds_quotas={"f": {"2026-11-20": 6.0}},
+        px_last={"p": {"2026-11-20": 7.0}},
+    )
+    assert (lq.get_price("x", "2026-11-22"), lq.get_price("f", "2026-11-21")) == (5, 6)
+    for key, day in (("x", TODAY), ("f", "2026-11-22"), ("p", TODAY)):
+        assert np.isnan(lq.get_price(key, day))
+
+
+def test_familiar_parameters_are_accepted(disk: Any) -> None:
+    lq = assets(fill(disk.query(), hist_px_last={"x": {TODAY: 5.0}, "usdbrl curncy": {TODAY: 4.0}}), x="us")
+    assert lq.get_price("x", date(2026, 11, 23), "info", False, "brl", "usdbrl curncy", "us") == 20
+    assert lq.get_price("x", logger_level="info", asset_location="bz") == 5
+    days = (date(2026, 11, 23), date(2026, 11, 22))
+    prices = lq.get_prices(["x"], *days, None, "brl", "usdbrl curncy", True, "any", True, False, None)
+    assert series(prices) == {"11-23": 20}
+    converted = lq.convert_currency(prices, "brl", "usd", "usdbrl curncy", True, "all", False, False)
+    assert series(converted) == {"11-23": 5}
+    assert np.isnan(lq.get_pct_change("x", *days, None, "all", True, False))
+    assert lq.get_pct_changes(["x"], *days, None, "local", "usdbrl curncy", False, False)["Status"].tolist() == [
+        "no_base"
+    ]
+    assert lq.update(8) == []
+
+
+# --- many prices -------------------------------------------------------------------------------
+
+
+def test_continuous_prices_run_from_the_first_to_the_last_day(disk: Any) -> None:
+    lq = fill(
+        disk.query(),
+        hist_px_last={
+            "x": {"2026-10-31": 9.0, "2026-11-04": 10.0, "2026-11-20": 11.0},
+            "new": {"2026-11-19": 3.0},
+            "dead": {"2026-10-01": 2.0},
+        },
+    )
+    frame = lq.get_prices(["x", "new", "dead"], "2026-11-21", "2026-11-01", with_status=True)
+    assert frame.columns.tolist() == ["Date", "Asset", "Last_Price", "Price_Date", "Status"]
+    days = [f"11-{day:02d}" for day in range(1, 22)]
+    # 4 November is 10 days old on the 14th; from the 15th there is no price until the 20th.
+    assert series(frame, "x") == dict(zip(days, [9.0] * 3 + [10.0] * 11 + [None] * 5 + [11.0] * 2, strict=True))
+    assert series(frame, "new") == {"11-19": 3, "11-20": 3, "11-21": 3}
+    assert series(frame, "dead") == dict.fromkeys(days)
+    assert frame["Asset"].tolist() == ["dead"] * 21 + ["new"] * 3 + ["x"] * 21
+    x = frame[frame["Asset"] == "x"].set_index("Date")
+    assert x.loc["2026-11-15", "Status"] == "stale"
+    assert x.loc["2026-11-15", "Price_Date"] == pd.Timestamp("2026-11-04")
+    assert x.loc["2026-11-02", "Price_Date"] == pd.Timestamp("2026-10-31")
+    plain = lq.get_prices(["x", "new", "dead"], "2026-11-21", "2026-11-01")
+    pd.testing.assert_frame_equal(plain, frame[["Date", "Asset", "Last_Price"]])
+
+
+def test_prices_of_the_days_observed(disk: Any) -> None:
+    lq = fill(disk.query(), hist_px_last={"x": {"2026-10-31": 9.0, "2026-11-04": 10.0, "2026-11-20": 11.0}})
+    frame = lq.get_prices("x", "2026-11-20", "2026-11-01", force_continuous_date_range=False)
+    assert series(frame) == {"11-04": 10, "11-20": 11}
+
+
+def test_ranges(disk: Any, clock: Any) -> None:
+    lq = fill(disk.query(clock=clock), hist_px_last={"x": {"2020-01-01": 1.0}})
+
+    def asked(*dates: Any, **options: Any) -> tuple[str, str]:
+        days = lq.get_prices("x", *dates, **options)["Date"].dt.strftime("%Y-%m-%d")
+        return days.min(), days.max()
+
+    assert asked() == ("2026-10-24", TODAY)
+    assert asked("2026-05-31") == ("2026-05-01", "2026-05-31")  # 30 days before the date asked for
+    assert asked("2026-05-01", "2026-05-31") == asked("2026-05-31", "2026-05-01") == ("2026-05-01", "2026-05-31")
+    assert asked("2026-05-20", period=" YTD") == ("2025-12-31", "2026-05-20")
+    assert asked("2026-05-20", period="1m") == ("2026-04-20", "2026-05-20")
+    assert asked("2026-05-20", period="1m", force_month_end=True) == ("2026-04-30", "2026-05-20")
+    # "Today" is São Paulo's when asked: 2 in the morning UTC is still the day before.
+    clock.now = datetime(2026, 12, 1, 2, 0, tzinfo=UTC)
+    assert lq.today() == date(2026, 11, 30)
+    assert asked(period="mtd") == ("2026-10-31", "2026-11-30")
+    clock.now = datetime(2026, 12, 1, 3, 0, tzinfo=UTC)
+    assert asked(period="mtd") == ("2026-11-30", "2026-12-01")
+    with pytest.raises(InvalidPeriodError, match="1y"):
+        asked(period="1y")
+    with pytest.raises(UsageError, match="Both"):
+        asked(TODAY, "2026-01-01", period="1m")
+
+
+def test_a_series_without_a_price_is_named(disk: Any, caplog: Any) -> None:
+    lq = fill(disk.query(), hist_px_last={"x": {"2026-11-20": 5.0}, "later": {TODAY: 6.0}, "dead": {"2020-01-01": 7.0}})
+    asked = ["x", "later", "dead", "typo"]
+    plain = lq.get_prices(asked, "2026-11-21", "2026-11-20")
+    assert set(plain["Asset"]) == {"x", "dead"}
+    assert "3 series" in caplog.text
+    assert all(named in caplog.text for named in ("later: no_price", "dead: stale", "typo: unknown"))
+    caplog.clear()
+    frame = lq.get_prices(asked, "2026-11-21", "2026-11-20", with_status=True).set_index("Asset")
+    assert frame.index.tolist() == ["dead", "dead", "later", "typo", "x", "x"]
+    assert frame.loc[["later", "typo"], "Status"].tolist() == ["no_price", "unknown"]
+    assert frame.loc[["later", "typo"], "Date"].tolist() == [pd.Timestamp("2026-11-21")] * 2
+    assert frame.loc[["later", "typo"], ["Last_Price", "Price_Date"]].isna().all(axis=None)
+    observed = lq.get_prices(["x"], "2026-11-23", "2026-11-22", force_continuous_date_range=False, with_status=True)
+    assert observed["Status"].tolist() == ["no_price"]  # it has one, of another day
+    caplog.clear()
+    lq.get_prices("x", "2026-11-21", "2026-11-20")
+    assert caplog.text == ""
+
+
+def test_prices_of_all_assets(disk: Any) -> None:
+    lq = assets(fill(disk.query(), hist_px_last={k: {"2026-11-20": 1.0} for k in "abc"}), b="us", a="bz")
+    assert lq.get_prices(recent_date="2026-11-20", previous_date="2026-11-20")["Asset"].tolist() == ["a", "b"]
+    assert lq.get_prices([], "2026-11-20").empty
+    with pytest.raises(TableNotFoundError, match="assets"):
+        fill(disk.query(blob_directory="other")).get_prices()
+
+
+def test_current_prices_extend_a_range_that_ends_today(disk: Any) -> None:
+    lq = assets(
+        fill(
+            disk.query(),
+            hist_px_last={
+                "x": {"2026-11-20": 10.0},
+                "same": {"2026-11-20": 10.0},
+                "usdbrl curncy": {"2026-11-20": 5.0},
+            },
+            px_last={
+                "x": {"2026-11-22": 12.0},
+                "same": {"2026-11-20": 99.0},
+                "tomorrow": {"2026-11-24": 99.0},
+                "usdbrl curncy": {TODAY: 6.0},
+            },
+        ),
+        x="us",
+        same="us",
+        tomorrow="us",
+    )
+
+    def prices(key: str = "x", end: str = TODAY, **options: Any) -> dict[str, Any]:
+        return series(lq.get_prices(key, end, "2026-11-20", **options), key)
+
+    assert prices() == {"11-20": 10, "11-21": 10, "11-22": 10, "11-23": 10}
+    assert prices(get_intraday_prices=True) == {"11-20": 10, "11-21": 10, "11-22": 12, "11-23": 12}
+    assert prices(end="2026-11-22", get_intraday_prices=True) == {"11-20": 10, "11-21": 10, "11-22": 10}
+    assert prices(get_intraday_prices=True, force_continuous_date_range=False) == {"11-20": 10, "11-22": 12}
+    assert prices("same", get_intraday_prices=True)["11-23"] == 10
+    assert prices("tomorrow", get_intraday_prices=True) == {}
+    assert prices(currency="brl") == {"11-20": 50, "11-21": 50, "11-22": 50, "11-23": 50}
+    # 12 × 5 on the 22nd, 12 × 6 on the day itself, of which there is a rate.
+    assert prices(currency="brl", get_intraday_prices=True) == {"11-20": 50, "11-21": 50, "11-22": 60, "11-23": 72}
+    status = lq.get_prices("x", TODAY, "2026-11-20", get_intraday_prices=True, with_status=True)["Status"]
+    assert status.tolist() == ["ok", "ok", "intraday", "intraday"]
+
+
+def test_a_current_mark_is_still_a_mark(disk: Any) -> None:
+    lq = fill(
+        disk.query(), hist_vc_px_last={"vc": {"2026-01-01": 7.0}}, px_last={"vc": {"2026-02-01": 8.0}}
+    ).get_prices("vc", TODAY, TODAY, get_intraday_prices=True, with_status=True)
+    assert (lq["Last_Price"].tolist(), lq["Status"].tolist()) == ([8.0], ["carried"])
+
+
+def test_overrides(disk: Any) -> None:
+    lq = assets(
+        fill(
+            disk.query(),
+            hist_px_last={
+                "x": {"2026-11-16": 1.0, "2026-11-18": 2.0, "2026-11-20": 3.0},
+                "y": {"2026-11-16": 1.0},
+                "usdbrl curncy": {"2026-11-16": 5.0},
+            },
+            px_last={"x": {TODAY: 4.0}},
+        ),
+        x="us",
+        bare="us",
+    )
+    overrides = pd.DataFrame(
+        {
+            "Date": pd.to_datetime(["2026-11-17", "2026-11-19", "2026-11-17", "2026-11-20"]),
+            "Asset": ["x", " X", "usdbrl curncy", "bare"],
+            "Last_Price": [10.0, 20.0, 99.0, 8.0],
+        }
+    )
+    before = overrides.copy()
+    frame = lq.get_prices(["x", "y", "bare"], "2026-11-20", "2026-11-16", price_overrides=overrides)
+    # Between the first and the last override nothing stored is left: the 2.0 of the 18th is gone.
+    assert series(frame) == {"11-16": 1, "11-17": 10, "11-18": 10, "11-19": 20, "11-20": 3}
+    assert series(frame, "y") == dict.fromkeys(["11-16", "11-17", "11-18", "11-19", "11-20"], 1.0)
+    assert series(frame, "bare") == {"11-20": 8}
+    in_brl = lq.get_prices("x", "2026-11-20", "2026-11-19", currency="brl", price_overrides=overrides)
+    assert series(in_brl) == {"11-19": 100, "11-20": 15}  # local prices, converted with the stored rate
+    today = pd.DataFrame({"Date": [TODAY], "Asset": ["x"], "Last_Price": [30.0]})
+    frame = lq.get_prices("x", TODAY, "2026-11-22", get_intraday_prices=True, price_overrides=today, with_status=True)
+    assert (series(frame), frame["Status"].tolist()) == ({"11-22": 3, "11-23": 30}, ["ok", "ok"])
+    pd.testing.assert_frame_equal(overrides, before)
+    with pytest.raises(SchemaError, match="repeated"):
+        lq.get_prices("x", price_overrides=pd.concat([today, today]))
+
+
+# --- currencies --------------------------------------------------------------------------------
+
+RATES = {
+    # The clean coupon begins on 2011-04-14 and ends on 2026-11-20; spot has more on both sides.
+    "bmfxclco curncy": {"2011-04-14": 1.60, "2011-04-15": 1.62, "2026-11-19": 5.40, "2026-11-20": 5.50},
+    "usdbrl curncy": {"2011-04-08": 1.50, "2011-04-14": 1.58, "2026-11-18": 5.35, "2026-11-20": 5.40, TODAY: 5.508},
+    "usdeur curncy": {"2026-11-20": 0.80},
+}
+
+
+def test_prices_in_real(disk: Any) -> None:
+    lq = assets(disk.query(), x="us", e="eur", b="bz", c="cn", nowhere=None)
+    days = ("2011-04-11", "2011-04-15", "2026-11-18", "2026-11-20", TODAY)
+    fill(lq, hist_px_last={**{key: dict.fromkeys(days, 10.0) for key in ("x", "e", "b", "c", "nowhere")}, **RATES})
+
+    def brl(day: str, key: str = "x") -> float:
+        return lq.get_price(key, day, currency="brl")
+
+    assert brl("2026-11-20") == pytest.approx(10 * 5.50, rel=1e-12)
+    assert brl("2011-04-15") == pytest.approx(10 * 1.62, rel=1e-12)
+    # Before its first value the clean series moves as spot does: 1.60 × 1.50 / 1.58.
+    assert brl("2011-04-11") == pytest.approx(10 * 1.60 * 1.50 / 1.58, rel=1e-12)
+    # Spot is newer than any clean value before the 18th, but the clean series goes on after it: no chaining.
+    assert np.isnan(brl("2026-11-18"))
+    # After its last value: 5.50 × 5.508 / 5.40.
+    assert brl(TODAY) == pytest.approx(10 * 5.50 * 5.508 / 5.40, rel=1e-12)
+    assert brl(TODAY, "e") == pytest.approx(10 * 5.50 * 5.508 / 5.40 / 0.80, rel=1e-12)  # through the dollar
+    assert brl("2011-04-11", "b") == 10
+    assert lq.get_price("b", "2026-11-20", currency="EUR") == pytest.approx(10 / 5.50 * 0.80, rel=1e-12)
+    assert lq.get_price("x", "2026-11-20", currency="brl", usdbrl_ticker="USDBRL Curncy") == 54.0
+
+    frame = lq.get_prices(["b", "c", "nowhere", "x"], TODAY, "2026-11-20", currency="brl", with_status=True)
+    last = frame[frame["Date"] == TODAY].set_index("Asset")
+    assert last["Status"].to_dict() == {"b": "ok", "c": "no_fx", "nowhere": "missing_currency", "x": "ok"}
+    assert last["Last_Price"].isna().to_dict() == {"b": False, "c": True, "nowhere": True, "x": False}
+    # Point and series queries use one rate; a range across 2011 and one of spot alone agree with it.
+    for end, start in ((TODAY, "2026-11-17"), ("2011-04-16", "2011-04-10"), ("2026-11-20", "2011-04-08")):
+        for key in ("x", "e"):
+            found = lq.get_prices(key, end, start, currency="brl").set_index("Date")["Last_Price"]
+            for day in [day for day in days if start <= day <= end]:
+                np.testing.assert_equal(found[day], brl(day, key))
+
+
+def test_a_dollar_asset_needs_no_rate_in_dollars(disk: Any) -> None:
+    lq = assets(fill(disk.query(), hist_px_last={"x": {TODAY: 10.0}, "r": {TODAY: 10.0}}), x="us", r="bz")
+    assert lq.get_price("x", currency="usd") == 10
+    assert lq.get_price("r", currency="brl") == 10
+    assert np.isnan(lq.get_price("r", currency="usd"))
+    for wrong in ("all", "reais", ""):
+        with pytest.raises(UsageError, match="not a currency"):
+            lq.get_price("x", currency=wrong)
+
+
+def test_convert_currency(disk: Any) -> None:
+    lq = fill(disk.query(), hist_px_last=RATES)
+    prices = pd.DataFrame(
+        {
+            "Date": pd.to_datetime([TODAY, "2026-11-20", "2001-01-01"]),
+            "Asset": ["B", "a", "a"],
+            "Last_Price": [2.0, 3, 4],
+        },
+        index=[7, 7, 8],
+    )
+    before = prices.copy()
+    brl = lq.convert_currency(prices, "usd", "brl")
+    np.testing.assert_allclose(brl["Last_Price"], [2 * 5.50 * 5.508 / 5.40, 3 * 5.50, np.nan], rtol=1e-12)
+    pd.testing.assert_frame_equal(brl.drop(columns="Last_Price"), prices.drop(columns="Last_Price"))
+    mixed = lq.convert_currency(prices, {"a": "eur", "b": "BRL"}, "brl")
+    np.testing.assert_allclose(mixed["Last_Price"], [2, 3 * 5.50 / 0.80, np.nan], rtol=1e-12)
+    same = lq.convert_currency(prices, "usd", "usd")
+    pd.testing.assert_frame_equal(same, prices)
+    assert same is not prices
+    assert lq.convert_currency(prices.iloc[:0], "usd", "brl").empty
+    pd.testing.assert_frame_equal(prices, before)
+    with pytest.raises(UsageError, match="'B'"):
+        lq.convert_currency(prices, {"a": "usd"}, "brl")
+    with pytest.raises(UsageError, match="local"):
+        lq.convert_currency(prices, "local", "brl")
+    with pytest.raises(SchemaError, match="'Asset'"):
+        lq.convert_currency(prices.drop(columns="Asset"), "usd", "brl")
+    with pytest.raises(SchemaError, match="Date"):
+        lq.convert_currency(prices.assign(Date=pd.NaT), "usd", "brl")
+
+    fill(lq, px_last={"usdbrl curncy": {TODAY: 5.40}}, hist_px_last={"usdbrl curncy": {"2026-11-20": 5.0}})
+    assert lq.convert_currency(prices, "usd", "brl")["Last_Price"].iloc[0] == 10
+    assert lq.convert_currency(prices, "usd", "brl", get_intraday_prices=True)["Last_Price"].iloc[0] == 10.8
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_prices_are_those_of_an_independent_computation(disk: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    lq = assets(disk.query(), a="us", b="bz", c="eur", d="us")
+    days = pd.date_range("2026-03-01", "2026-11-20")
+    names = ["a", "b", "c", "d", "usdbrl curncy", "usdeur curncy"]
+    dense = pd.DataFrame(rng.uniform(1, 9, (len(days), 6)), index=days, columns=names)
+    sparse = dense.where(rng.random(dense.shape) < rng.choice([0.05, 0.15, 0.6], 6))
+    sparse.loc[:"2026-06-01", "d"] = np.nan
+    fill(lq, hist_px_last={k: {f"{d:%Y-%m-%d}": v for d, v in s.dropna().items()} for k, s in sparse.items()})
+    start, end = days[rng.integers(0, 60)], days[-1] - pd.Timedelta(days=int(rng.integers(0, 60)))
+
+    # pandas: filled over all days, and null where the last observation is more than 10 days back.
+    age = sparse.notna().apply(lambda s: pd.Series(days, days).where(s).ffill()).rsub(pd.Series(days, days), axis=0)
+    filled = sparse.ffill().where(age <= pd.Timedelta(days=10))
+    brl, eur = filled["usdbrl curncy"], filled["usdeur curncy"]
+    in_brl = pd.DataFrame(
+        {"a": filled["a"] * brl, "b": filled["b"], "c": filled["c"] / eur * brl, "d": filled["d"] * brl}
+    )
+    begun = sparse.ffill().notna()
+    for currency, table in {"local": filled, "brl": in_brl}.items():
+        found = lq.get_prices(list("abcd"), end, start, currency=currency)
+        wide = found.pivot(index="Date", columns="Asset", values="Last_Price").reindex(
+            days[(days >= start) & (days <= end)]
+        )
+        for name in "abcd":
+            np.testing.assert_allclose(wide[name], table.loc[start:end, name], rtol=1e-12, err_msg=f"{name} {currency}")
+            assert len(found[found["Asset"] == name]) == begun.loc[start:end, name].sum()
+
+
+# --- returns -----------------------------------------------------------------------------------
+
+
+def test_get_pct_changes(disk: Any) -> None:
+    lq = assets(
+        fill(
+            disk.query(),
+            hist_px_last={
+                "x": {"2025-10-31": 80.0, "2026-09-30": 100.0, "2026-10-30": 110.0},
+                "new": {"2026-10-15": 10.0, "2026-10-30": 12.0},
+                "dead": {"2025-10-31": 10.0, "2026-03-31": 12.0},
+                "usdbrl curncy": {"2026-09-30": 5.0, "2026-10-30": 6.0},
+            },
+        ),
+        x="us",
+        new="us",
+    )
+    frame = lq.get_pct_changes(["x", "typo", "new", "dead", "X"], "2026-10-31", period="mtd")
+    assert frame.index.tolist() == ["x", "typo", "new", "dead"]
+    assert frame.index.name == "Asset"
+    assert frame["Pct_Change"].tolist() == pytest.approx([0.1, np.nan, np.nan, np.nan], nan_ok=True)
+    assert frame["Status"].tolist() == ["ok", "no_end", "no_base", "stale_end"]  # never a part for the whole
+    assert frame.loc["x", ["Base_Date", "End_Date"]].tolist() == [
+        pd.Timestamp("2026-09-30"),
+        pd.Timestamp("2026-10-30"),
+    ]
+    assert frame.loc["x", ["Base_Price", "End_Price"]].tolist() == [100, 110]
+    # (1 + 10 %) × (6 / 5) − 1
+    brl = lq.get_pct_changes(["x", "dead"], "2026-10-31", "2026-09-30", currency="brl")
+    assert brl["Pct_Change"].tolist() == pytest.approx([0.32, np.nan], nan_ok=True)
+    assert brl["Status"].tolist() == ["ok", "missing_currency"]
+    assert lq.get_pct_changes(recent_date="2026-10-31", period="mtd").index.tolist() == ["new", "x"]
+    # The base is counted back from recent_date, not from yesterday: 31 October 2025.
+    assert lq.get_pct_change("x", "2026-10-31", period="12m") == pytest.approx(110 / 80 - 1)
+    assert lq.get_pct_changes("x", "2026-10-31", period="12m")["Pct_Change"].tolist() == pytest.approx([110 / 80 - 1])
+
+
+def test_get_pct_change_counts_from_now(disk: Any, clock: Any, caplog: Any) -> None:
+    lq = fill(
+        disk.query(clock=clock),
+        hist_px_last={"x": {"2026-10-30": 90.0, "2026-11-20": 100.0}},
+        px_last={"x": {TODAY: 105.0}},
+    )
+    assert lq.get_pct_change("x") == pytest.approx(0.05)  # yesterday's price is Friday's
+    assert lq.get_pct_change("x", period="mtd") == pytest.approx(105 / 90 - 1)
+    assert lq.get_pct_changes("x", period="mtd")["Pct_Change"].tolist() == pytest.approx([105 / 90 - 1])
+    assert caplog.text == ""
+    clock.now = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    assert np.isnan(lq.get_pct_change("x"))  # nothing new since yesterday: no return of zero
+    assert "stale_end" in caplog.text
+    clock.now = datetime(2026, 12, 1, 12, tzinfo=UTC)
+    assert np.isnan(lq.get_pct_change("x", period="12m"))
+    assert lq.get_pct_changes("x", period="mtd").iloc[0]["Base_Date"] == pd.Timestamp(TODAY)
+
+
+def test_returns_are_net_of_amortizations(disk: Any) -> None:
+    lq = fill(disk.query(), all_funds_quotas={"f": {"2026-09-30": 100.0, "2026-10-30": 94.5}})
+    events = pd.DataFrame({"Fund": ["f"], "Event_Date": pd.to_datetime(["2026-10-10"]), "Ratio": [0.1]})
+    save_table("quota_adjustments", events, lq=lq)
+    # 100 × (1 − 10 %) = 90, and 94.5 / 90 − 1 = 5 %.
+    assert lq.get_pct_change("f", "2026-10-31", period="mtd") == pytest.approx(0.05)
+    assert lq.get_pct_changes("f", "2026-10-31", period="mtd")["Pct_Change"].tolist() == pytest.approx([0.05])
+    assert lq.get_pct_change("f", "2026-10-31", period="mtd", adjust_amortization=False) == pytest.approx(-0.055)
+    assert lq.get_price("f", "2026-09-30") == 100  # a price is as quoted
+
+    # A current price before an event of which the history knows is on the old basis, too.
+    fill(lq, px_last={"f": {"2026-11-19": 96.39}})
+    save_table("quota_adjustments", events.assign(Event_Date=pd.to_datetime(["2026-11-20"])), lq=lq, mode="replace")
+    # Both before the event: 96.39 / 94.5 − 1 = 2 %.
+    assert lq.get_pct_change("f", TODAY, "2026-10-31") == pytest.approx(0.02)
+
+
+def stored_months(lq: Any) -> Any:
+    cells = []
+    for month, scale in (("2026-09-30", 1.0), ("2026-10-31", 2.0)):
+        for currency in ("local", "usd", "brl"):
+            for key in ("b_b", "a_a"):
+                for n, period in enumerate(("12m", "mtd", "ytd")):
+                    missing = key == "b_b" and period != "mtd"
+                    value = np.nan if missing else scale * (n + 1) / 100 * (1 + (currency == "brl"))
+                    cells.append((month, key, currency, period, value, "no_base" if missing else "ok"))
+    frame = pd.DataFrame(cells, columns=["Date", "Key", "Currency", "Period", "Return", "Status"])
+    frame["Date"] = pd.to_datetime(frame["Date"])
+    for column in [c.name for c in HIST_RETURNS.columns if c.name not in frame.columns]:
+        frame[column] = (
+            pd.NaT if column.endswith("Date") else None if column in ("Price_Key", "Local_Currency") else 1.0
+        )
+    incremental_load(lq, "hist_returns", frame, schema=HIST_RETURNS)
+    return lq
+
+
+def test_get_hist_returns(disk: Any) -> None:
+    lq = stored_months(disk.query())
+    long = lq.get_hist_returns()
+    assert (len(long), long["Date"].unique().tolist()) == (18, [pd.Timestamp("2026-10-31")])
+    assert set(lq.get_hist_returns("2026-09-10", "USD")["Currency"]) == {"usd"}
+    wide = lq.get_hist_returns(wide=True)
+    assert wide.columns.tolist() == ["Date", "Key", "mtd", "ytd", "12m", "Status"]  # BRL
+    assert wide["Key"].tolist() == ["a_a", "b_b"]
+    assert wide["mtd"].tolist() == pytest.approx([0.08, 0.08])
+    assert wide["12m"].tolist() == pytest.approx([0.04, np.nan], nan_ok=True)
+    assert wide["Status"].tolist() == ["ok", "ytd: no_base, 12m: no_base"]
+    assert "Status" not in lq.get_hist_returns(wide=True, with_status=False)
+    save_table("assets", pd.DataFrame({"Key": ["a_a"], "Name": ["Ação A"]}), lq=lq)
+    named = lq.get_hist_returns("2026-10-31", "local", wide=True)
+    assert named["Name"].tolist()[0] == "Ação A"
+    assert named["Name"].isna().tolist() == [False, True]
+    assert named["mtd"].tolist() == pytest.approx([0.04, 0.04])
+
+    with pytest.raises(DataError, match="2026-08-31") as caught:
+        lq.get_hist_returns("2026-08-15")
+    assert "luxor run hist_returns --ref-date 2026-08-31" in caught.value.hint
+    with pytest.raises(UsageError, match=r"'eur'[\s\S]*brl"):
+        lq.get_hist_returns(currency="eur")
+    with pytest.raises(UsageError, match="reais"):
+        lq.get_hist_returns(currency="reais")
+
+
+def test_get_hist_returns_before_there_are_any(disk: Any) -> None:
+    with pytest.raises(TableNotFoundError, match="hist_returns"):
+        disk.query().get_hist_returns()
+
+
+# --- dates -------------------------------------------------------------------------------------
+
+HOLIDAYS = [
+    *[(day, place) for day in ("2026-01-01", "2026-12-25", "2027-01-01") for place in ("bz", "us")],
+    ("2026-11-20", "bz"),  # a Friday
+    ("2026-11-20", "bz"),  # twice in the table, and still of one place
+    ("2026-11-26", "us"),
+]
+
+
+def holidays(lq: Any, table: str = "holidays") -> Any:
+    frame = pd.DataFrame(HOLIDAYS, columns=["Date", "Location"])
+    put(lq, table, pa.Table.from_pandas(frame.assign(Date=pd.to_datetime(frame["Date"])), preserve_index=False))
+    return lq
+
+
+@pytest.mark.parametrize("table", ["holidays", "holidays_exchange"])
+def test_holidays(disk: Any, table: str) -> None:
+    lq = holidays(disk.query(), table)
+    day = "2026-11-20"
+    for same in (day, date(2026, 11, 20), datetime(2026, 11, 20, 15), pd.Timestamp(day), np.datetime64(day)):
+        assert lq.is_holiday(same, " BZ")
+        assert not lq.is_holiday(same, "us")
+    assert lq.is_holiday(day, "any")
+    assert not lq.is_holiday(day, "all")
+    assert lq.is_holiday("2026-12-25", "all")
+    assert not lq.is_holiday("2026-11-21", "bz")  # a Saturday is not one
+    with pytest.raises(UsageError, match="'mars'"):
+        lq.is_holiday(day, "mars")
+    with pytest.warns(CalendarRangeWarning, match="known from"):
+        assert not lq.is_holiday("2035-12-25", "bz")
+
+
+def test_business_days(disk: Any) -> None:
+    lq = holidays(disk.query())
+    assert lq.get_bday_offset("2026-11-19") == date(2026, 11, 23)  # over the holiday and the weekend, bz
+    assert lq.get_bday_offset("2026-11-19", 1, "us") == date(2026, 11, 20)
+    assert lq.get_bday_offset("2026-11-23", -1) == date(2026, 11, 19)
+    assert lq.get_bday_offset("2026-11-20", 0) == date(2026, 11, 19)
+    assert lq.get_bday_offset(pd.Timestamp("2026-11-23"), 3, "any") == date(2026, 11, 27)
+    assert lq.get_bdays_count("2026-11-23", "2026-11-19") == 0  # both ends excluded
+    assert lq.get_bdays_count("2026-11-23", "2026-11-19", "us") == 1
+    assert lq.get_bdays_count("2026-11-23", "2026-11-19", "bz", "both") == 2
+    assert lq.get_bdays_count("2026-11-19", "2026-11-23") == 0
+
+
+def test_month_ends_and_base_dates(disk: Any) -> None:
+    lq = disk.query()
+    assert lq.get_month_end("2024-02-10") == date(2024, 2, 29)
+    assert lq.is_month_end(datetime(2026, 4, 30, 23))
+    assert not lq.is_month_end("2026-01-30")
+    assert lq.get_start_period_dt("2026-08-31", "6m") == date(2026, 2, 28)
+    assert lq.get_start_period_dt("2026-11-23", "mtd", force_bday=False) == date(2026, 10, 31)
+    with pytest.raises(TableNotFoundError, match="holidays"):
+        lq.is_holiday(TODAY, "bz")
+    holidays(lq)
+    assert lq.update() == ["holidays"]
+    assert lq.get_start_period_dt("2026-12-20", "1m", force_bday=True, holiday_location="bz") == date(2026, 11, 19)
+    assert lq.get_start_period_dt("2026-12-20", "1m", True) == date(2026, 11, 20)  # open somewhere
+    assert lq.get_start_period_dt("2026-12-20", "1m", force_month_end=True) == date(2026, 11, 30)
+    with pytest.raises(InvalidPeriodError, match="wtd"):
+        lq.get_start_period_dt(TODAY, "wtd")
+
+
+def test_the_firms_own_holidays_come_first_when_there_are_some(disk: Any) -> None:
+    lq = holidays(disk.query(), "holidays_exchange")
+    assert lq.is_holiday("2026-11-20", "bz")
+    own = pd.DataFrame({"Date": pd.to_datetime(["2026-01-01", "2026-11-23", "2026-12-31"]), "Location": "bz"})
+    save_table("holidays", own, lq=lq)
+    assert not lq.is_holiday("2026-11-20", "bz")
+    assert lq.is_holiday("2026-11-23", "bz")
+    with pytest.raises(UsageError, match="'us'"):
+        lq.is_holiday("2026-11-23", "us")
