@@ -24,7 +24,7 @@ _DAY = len("2026-10-31")
 class Where:
     """A condition on one column: inside any of the closed ``spans``, or one of ``values``.
 
-    An open end of a span is None. A null never meets a condition.
+    An open end of a span is None. Neither a null nor a NaN ever meets a condition.
     """
 
     column: str
@@ -60,10 +60,15 @@ class Where:
     def _mask(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
         if self.values is not None:
             wanted = pa.array([value for value in self.values if value is not None], column.type)
+            if pa.types.is_floating(column.type):  # where 0.0 and -0.0 are two values to is_in
+                column, wanted = pc.add(column, 0.0), pc.add(wanted, 0.0)
             return pc.is_in(column, value_set=wanted)
+        filled = pc.is_valid(column)
+        if pa.types.is_floating(column.type):
+            filled = pc.and_not(filled, pc.is_nan(column))
         masks = []
         for low, high in self.spans or ():
-            inside = pc.is_valid(column)
+            inside = filled
             if low is not None:
                 inside = pc.and_(inside, pc.greater_equal(column, pa.scalar(low, column.type)))
             if high is not None:

@@ -91,7 +91,9 @@ def run(
         lq = LuxorQuery()
     now = now or lq.now()
     today = now.astimezone(SAO_PAULO).date()
-    ref_date = reference_date(ref_date, now)
+    if ref_date is None:
+        ref_date = reference_date(None, now)
+    ref_date = lq.get_month_end(ref_date)
     if ref_date >= today:
         raise UsageError(
             f"The month of {ref_date} has not ended yet (today is {today} in São Paulo).",
