@@ -12,7 +12,8 @@ import pandas as pd
 from luxor_pipelines.errors import SchemaError, sample
 from luxor_pipelines.lake.cache import TableCache
 from luxor_pipelines.lake.conditions import Where, conditions
-from luxor_pipelines.lake.schema import LAST_UPDATED, arrow_to_frame
+from luxor_pipelines.lake.frames import arrow_to_frame
+from luxor_pipelines.lake.schema import LAST_UPDATED
 from luxor_pipelines.lake.storage import Storage, connect
 from luxor_pipelines.lake.table import DIRECTORY, Table, list_tables
 from luxor_pipelines.settings import Settings

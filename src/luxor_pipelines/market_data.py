@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 from luxor_pipelines.errors import DataError, SchemaError, sample
 from luxor_pipelines.lake.cache import TableCache
 from luxor_pipelines.lake.conditions import Where
+from luxor_pipelines.lake.frames import arrow_to_frame
 from luxor_pipelines.lake.layout import bounds
-from luxor_pipelines.lake.schema import arrow_to_frame
 from luxor_pipelines.market import currency as fx
 from luxor_pipelines.market.calendars import HolidayCalendar
 from luxor_pipelines.market.observations import FloatArray, IntArray

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luxor_pipelines.errors import SchemaError, UsageError
+from luxor_pipelines.lake.frames import arrow_to_frame, frame_to_arrow
 from luxor_pipelines.lake.legacy import (
     NULL_WORDS,
     as_read,
@@ -19,7 +20,7 @@ from luxor_pipelines.lake.legacy import (
     meanings,
 )
 from luxor_pipelines.lake.merge import merge
-from luxor_pipelines.lake.schema import LAST_UPDATED, arrow_to_frame, frame_to_arrow
+from luxor_pipelines.lake.schema import LAST_UPDATED
 
 US = pa.timestamp("us")
 UTC = pa.timestamp("us", "UTC")

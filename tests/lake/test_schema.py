@@ -13,14 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luxor_pipelines.errors import SchemaError, UsageError
+from luxor_pipelines.lake.frames import arrow_to_frame, frame_to_arrow, normalize_text
 from luxor_pipelines.lake.schema import (
     LAST_UPDATED,
     Column,
     TableSchema,
-    arrow_to_frame,
     check_key,
-    frame_to_arrow,
-    normalize_text,
 )
 
 US = pa.timestamp("us")

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from luxor_pipelines.errors import SchemaError, UsageError, sample
+from luxor_pipelines.lake.frames import parse_dates
 from luxor_pipelines.lake.schema import (
     DATE,
     ENCODING,
@@ -25,7 +26,6 @@ from luxor_pipelines.lake.schema import (
     TEXT,
     bad_cells,
     is_text_type,
-    parse_dates,
 )
 
 __all__ = ["NULL_WORDS", "as_read", "decode", "encode", "expected_types", "is_text", "meanings"]

@@ -14,10 +14,11 @@ import tenacity
 
 from luxor_pipelines.errors import ConflictError, LoadConflictError, SchemaError, UsageError
 from luxor_pipelines.lake import legacy
+from luxor_pipelines.lake.frames import frame_to_arrow
 from luxor_pipelines.lake.layout import PARTITION_COLUMN, Layout, Part, Snapshot, pieces
 from luxor_pipelines.lake.logical import as_stored, data_columns, logical_schema, to_physical
 from luxor_pipelines.lake.merge import Merge, merge, sort_indices
-from luxor_pipelines.lake.schema import ENCODING, LAST_UPDATED, STAMP, TableSchema, check_key, frame_to_arrow
+from luxor_pipelines.lake.schema import ENCODING, LAST_UPDATED, STAMP, TableSchema, check_key
 from luxor_pipelines.lake.storage import BlobInfo, VersionChangedError
 from luxor_pipelines.lake.table import StoredPart, Table
 

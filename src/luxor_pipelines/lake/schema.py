@@ -1,4 +1,4 @@
-"""Schemas of tables, and the one way between pandas frames and typed Arrow columns.
+"""Schemas of tables: the types that are stored, and what makes rows the same row.
 
 Five types are stored: dates (``timestamp[us]`` without a zone), text (``string``), numbers
 (``float64``), flags (``bool``) and stamps (``timestamp[us, UTC]``). A missing cell is a null,
@@ -8,18 +8,14 @@ whatever pandas had for it; a NaN is never stored.
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from luxor_pipelines.errors import SchemaError, UsageError, sample
+from luxor_pipelines.errors import SchemaError, sample
 
 __all__ = [
     "DATE",
@@ -32,14 +28,10 @@ __all__ = [
     "TEXT",
     "Column",
     "TableSchema",
-    "arrow_to_frame",
     "bad_cells",
     "check_key",
-    "conform",
-    "frame_to_arrow",
     "is_text_type",
-    "normalize_text",
-    "parse_dates",
+    "plain",
 ]
 
 LAST_UPDATED = "Last_Updated"
@@ -55,10 +47,6 @@ FLAG = pa.bool_()
 STAMP = pa.timestamp("us", "UTC")
 
 _TYPES = {"date": DATE, "text": TEXT, "number": NUMBER, "flag": FLAG, "stamp": STAMP}
-_WORDS = {DATE: "dates", TEXT: "text", NUMBER: "numbers", FLAG: "flags", STAMP: "stamps"}
-_EXACT = 2.0**53
-# Arrow lowers letter by letter; these two depend on their neighbours or become two characters.
-_LOWERED_BY_PYTHON = ("İ", "Σ")
 
 
 @dataclass(frozen=True)
@@ -114,112 +102,6 @@ def bad_cells(table: str, column: str, count: int, total: int, what: str, exampl
     )
 
 
-# --- frame to Arrow ------------------------------------------------------------------------------
-
-
-def frame_to_arrow(
-    df: pd.DataFrame,
-    *,
-    table: str,
-    target: pa.Schema | None,
-    normalize: bool = True,
-    index: bool = False,
-    index_name: str = "index",
-    key: Sequence[str] = (),
-) -> pa.Table:
-    """Turn a frame into typed columns; the frame itself is never changed.
-
-    Parameters
-    ----------
-    df
-        The rows. A ``Last_Updated`` column is left out: it is the writer's to set.
-    table
-        The table's name, for messages.
-    target
-        The columns and types to fit, in this order; None to take what the frame has.
-    normalize
-        Trim and lower-case text, except in the columns of `KEEP_CASE`.
-    index, index_name
-        Whether the frame's index becomes a column, and what it is called.
-    key
-        Columns in which no cell may be missing.
-
-    Raises
-    ------
-    SchemaError
-        Columns that are unknown, missing, named twice or not by text; cells that the type does not
-        hold exactly; a missing cell in a key column.
-    """
-    if not isinstance(df, pd.DataFrame):
-        raise UsageError(
-            f"Table {table}: rows come as a DataFrame, not as {type(df).__name__}.", hint="Convert it to a DataFrame."
-        )
-    names = _column_names(df, table)
-    columns = {
-        name: _infer(df.iloc[:, position], table, name) for position, name in enumerate(names) if name != LAST_UPDATED
-    }
-    if index:
-        if isinstance(df.index, pd.MultiIndex) or index_name in names:
-            reason = "has several levels" if isinstance(df.index, pd.MultiIndex) else "has the name of a column"
-            raise SchemaError(
-                f"Table {table}: the frame's index, to be stored as {index_name!r}, {reason}.",
-                hint="Use reset_index() and rename the columns, or give another index_name.",
-            )
-        columns = {index_name: _infer(df.index.to_series(), table, index_name), **columns}
-    data = pa.table(columns)
-    data = _without_zones(data, table) if target is None else conform(data, table=table, target=target)
-    if normalize:
-        for position, field in enumerate(data.schema):
-            if field.type == TEXT and field.name not in KEEP_CASE:
-                data = data.set_column(position, field, normalize_text(data.column(position)))
-    for name in key:
-        if name not in data.column_names:
-            raise SchemaError(
-                f"Table {table} has no column {name!r} for its key; there are {_listed(data.column_names)}.",
-                hint="Add the column or name another key.",
-            )
-        if data[name].null_count:
-            raise SchemaError(
-                f"Table {table}, column {name!r}: {data[name].null_count} of {len(data)} cells are missing, "
-                "in a column of the key.",
-                hint="Fill or drop those rows.",
-            )
-    return data
-
-
-def conform(data: pa.Table, *, table: str, target: pa.Schema) -> pa.Table:
-    """Fit typed columns to ``target``: the same columns, its order, its types.
-
-    Text is accepted for dates when every cell is ISO; a column without a single value fits any type.
-
-    Raises
-    ------
-    SchemaError
-    """
-    wanted = [field for field in target if field.name != LAST_UPDATED]
-    names = [field.name for field in wanted]
-    unknown = [name for name in data.column_names if name not in names]
-    missing = [name for name in names if name not in data.column_names]
-    if unknown or missing:
-        parts = ([f"unknown: {_listed(unknown)}"] if unknown else []) + (
-            [f"missing: {_listed(missing)}"] if missing else []
-        )
-        raise SchemaError(
-            f"Table {table}: the frame's columns are not the table's; {'; '.join(parts)}. "
-            f"The table has {_listed(names)}.",
-            hint="Rename, add or drop columns; names are case-sensitive.",
-        )
-    columns = [_fit(data[field.name], field.type, table, field.name) for field in wanted]
-    for field, column in zip(wanted, columns, strict=True):
-        if column.null_count and not field.nullable:
-            raise SchemaError(
-                f"Table {table}, column {field.name!r}: {column.null_count} of {len(column)} cells are missing, "
-                "in a column that must be filled.",
-                hint="Fill or drop those rows.",
-            )
-    return pa.table(columns, schema=pa.schema(wanted))
-
-
 def check_key(table: pa.Table, key: Sequence[str], name: str) -> None:
     """Refuse rows that share a key.
 
@@ -233,7 +115,7 @@ def check_key(table: pa.Table, key: Sequence[str], name: str) -> None:
         return
     counts = columns.group_by(columns.column_names).aggregate([([], "count_all")])
     repeated = counts.filter(pc.greater(counts["count_all"], 1))
-    shown = [tuple(map(_plain, row.values())) for row in repeated.select(list(key)).slice(0, 3).to_pylist()]
+    shown = [tuple(map(plain, row.values())) for row in repeated.select(list(key)).slice(0, 3).to_pylist()]
     rows = pc.sum(repeated["count_all"]).as_py()
     raise SchemaError(
         f"Table {name}: {len(repeated)} keys ({', '.join(key)}) occur in {rows} rows of the batch, where each may "
@@ -256,300 +138,6 @@ def _with_codes(columns: pa.Table) -> pa.Table:
     return columns
 
 
-def normalize_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Each cell as Python's ``cell.strip().lower()``."""
-    trimmed = pc.utf8_trim_whitespace(column)
-    lowered = pc.utf8_lower(trimmed)
-    if pc.all(pc.string_is_ascii(trimmed), min_count=0).as_py():
-        return lowered
-    special = pc.fill_null(pc.or_(*(pc.match_substring(trimmed, letter) for letter in _LOWERED_BY_PYTHON)), False)
-    if not pc.any(special, min_count=0).as_py():
-        return lowered
-    texts = [text.lower() for text in trimmed.filter(special).to_pylist()]
-    return pc.replace_with_mask(lowered.combine_chunks(), special.combine_chunks(), pa.array(texts, TEXT))
-
-
-def parse_dates(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """ISO dates, with or without a time part, as (``timestamp[us]``, mask of what is no such date)."""
-    texts = pc.utf8_trim_whitespace(texts)
-    try:
-        return texts.cast(DATE), pa.array(np.zeros(len(texts), dtype=bool))
-    except pa.ArrowInvalid:
-        pass
-    # Something is wrong: ask cell by cell what.
-    dates: list[Any] = []
-    for text in texts:
-        try:
-            dates.append(text.cast(DATE))
-        except pa.ArrowInvalid:
-            dates.append(pa.scalar(None, DATE))
-    parsed = pa.array([date.value for date in dates], pa.int64()).cast(DATE)
-    return parsed, pc.and_(pc.is_valid(texts), pc.is_null(parsed))
-
-
-def _column_names(df: pd.DataFrame, table: str) -> list[str]:
-    if isinstance(df.columns, pd.MultiIndex):
-        raise SchemaError(
-            f"Table {table}: the frame's columns have {df.columns.nlevels} levels.",
-            hint="Flatten them to one name a column.",
-        )
-    labels: list[Any] = list(df.columns)
-    odd = [name for name in labels if not isinstance(name, str)]
-    if odd:
-        raise SchemaError(
-            f"Table {table}: column names are text, but the frame has {sample(odd)}.",
-            hint="Rename them, for instance with df.rename(columns=str).",
-        )
-    twice = [name for name, count in Counter(df.columns).items() if count > 1]
-    if twice:
-        raise SchemaError(
-            f"Table {table}: the frame has more than one column {sample(twice)}.", hint="Rename or drop the others."
-        )
-    return list(df.columns)
-
-
-def _infer(series: pd.Series[Any], table: str, name: str) -> pa.ChunkedArray:
-    """The column as one of the stored types, by what it holds; all missing: text."""
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        try:
-            values = _infer(pd.Series(series.cat.categories), table, name).combine_chunks()
-        except SchemaError:  # perhaps of a category that no cell has; the cells decide
-            return _infer(series.astype(object), table, name)
-        codes = series.cat.codes.to_numpy()
-        return _chunked(values.take(pa.array(codes, mask=codes < 0)))
-    if series.dtype == object:
-        return _chunked(_from_objects(series.to_numpy(), table, name))
-    try:
-        array = _chunked(pa.array(series.copy(), from_pandas=True))  # Arrow would share the frame's memory
-    except (pa.ArrowException, TypeError, ValueError) as error:
-        raise _unsupported(table, name, str(series.dtype)) from error
-    return _to_stored(array, table, name)
-
-
-def _to_stored(array: pa.ChunkedArray, table: str, name: str) -> pa.ChunkedArray:
-    kind = array.type
-    if pa.types.is_dictionary(kind):
-        return _to_stored(array.cast(kind.value_type), table, name)
-    if pa.types.is_null(kind) or is_text_type(kind):
-        return array.cast(TEXT)
-    if pa.types.is_boolean(kind):
-        return array
-    if pa.types.is_integer(kind):
-        numbers = array.cast(NUMBER, safe=False)
-        large = pc.fill_null(pc.greater_equal(pc.abs(numbers), _EXACT), False)
-        if pc.any(large, min_count=0).as_py():
-            _check_exact(array.filter(large).to_pylist(), len(array), table, name)
-        return numbers
-    if pa.types.is_decimal(kind):
-        return _finite(array.cast(TEXT).cast(NUMBER), table, name)  # through text, for the nearest number
-    if pa.types.is_floating(kind):
-        return _finite(array.cast(NUMBER), table, name)
-    if pa.types.is_date(kind):
-        return array.cast(DATE)
-    if pa.types.is_timestamp(kind):
-        return _micros(array, STAMP if kind.tz else DATE, table, name)
-    raise _unsupported(table, name, str(kind))
-
-
-def _finite(numbers: pa.ChunkedArray, table: str, name: str) -> pa.ChunkedArray:
-    infinite = pc.is_inf(numbers)
-    if pc.any(infinite, min_count=0).as_py():
-        bad = numbers.filter(infinite)
-        hint = "Find the division by zero they come from, or make them missing."
-        raise bad_cells(table, name, len(bad), len(numbers), "are infinite", bad[0].as_py(), hint)
-    absent = pc.is_nan(numbers)
-    return pc.if_else(absent, None, numbers) if pc.any(absent, min_count=0).as_py() else numbers
-
-
-def _check_exact(values: Sequence[Any], total: int, table: str, name: str) -> None:
-    bad = [value for value in values if value == int(value) != int(float(value))]
-    if bad:
-        hint = "Store identifiers as text: df[column].astype(str)."
-        raise bad_cells(table, name, len(bad), total, "are whole numbers that float64 does not hold", bad[0], hint)
-
-
-def _micros(array: pa.ChunkedArray, kind: pa.DataType, table: str, name: str) -> pa.ChunkedArray:
-    try:
-        return array.cast(kind)
-    except pa.ArrowInvalid as error:
-        finer = array.type.unit == "ns"
-        values = array.drop_null()
-        ticks = values.cast(pa.int64()).to_numpy()
-        limit = 2**63 // {"s": 10**6, "ms": 10**3}.get(array.type.unit, 1)
-        bad = np.flatnonzero(ticks % 1000 != 0 if finer else (ticks >= limit) | (ticks <= -limit))
-        example = str(ticks[bad[0]].astype(f"datetime64[{array.type.unit}]"))
-        what = "have more than microseconds" if finer else "are beyond what a timestamp in microseconds holds"
-        hint = "Round them: df[column].dt.floor('us')." if finer else "Correct the dates, or make them missing."
-        raise bad_cells(table, name, len(bad), len(array), what, example, hint) from error
-
-
-_KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
-    ((bool, np.bool_), "flags"),
-    ((int, float, np.integer, np.floating, Decimal), "numbers"),
-    ((str,), "text"),
-    ((dt.date, np.datetime64), "dates"),
-)
-
-
-def _from_objects(values: np.ndarray[Any, Any], table: str, name: str) -> Any:
-    absent = np.asarray(pd.isna(values), dtype=bool)
-    cells = values[~absent]
-    counts = Counter(map(type, cells))
-    groups: dict[str, int] = {}
-    for kind, count in counts.items():
-        group = next((word for kinds, word in _KINDS if issubclass(kind, kinds)), "")
-        if not group:
-            raise _unsupported(table, name, kind.__name__, count, len(values))
-        groups[group] = groups.get(group, 0) + count
-    if not groups:
-        return pa.nulls(len(values), TEXT)
-    if len(groups) > 1:
-        rarest = min(groups, key=lambda word: groups[word])
-        kinds = next(kinds for kinds, word in _KINDS if word == rarest)
-        example = next(cell for cell in cells if isinstance(cell, kinds) and _is_group(type(cell), rarest))
-        mix = " and ".join(f"{count} {word}" for word, count in groups.items())
-        what = f"are {rarest} in a column that mixes {mix}"
-        raise bad_cells(table, name, groups[rarest], len(values), what, example, "Give the column one type.")
-    (group,) = groups
-    if group == "text":
-        try:
-            return pa.array(values, TEXT, from_pandas=True)
-        except UnicodeEncodeError as error:
-            raise bad_cells(
-                table, name, 1, len(values), "are text that is no Unicode", error.object, "Decode the source again."
-            ) from error
-    if group == "dates":
-        return _date_objects(values, absent, table, name)
-    out = np.zeros(len(values), dtype=bool if group == "flags" else float)
-    try:
-        out[~absent] = [float(cell) for cell in cells] if group == "numbers" else cells.astype(bool)
-    except OverflowError as error:
-        large = [cell for cell in cells if abs(cell) > int(np.finfo(float).max)]
-        what = "are larger than float64 holds"
-        raise bad_cells(table, name, len(large), len(values), what, large[0], "Store them as text.") from error
-    if group == "flags":
-        return pa.array(out, mask=absent)
-    whole = [cell for cell in cells[np.abs(out[~absent]) >= _EXACT] if not isinstance(cell, float | np.floating)]
-    finite = _finite(_chunked(pa.array(out, mask=absent)), table, name)
-    _check_exact(whole, len(values), table, name)
-    return finite
-
-
-def _is_group(kind: type, group: str) -> bool:
-    return next((word for kinds, word in _KINDS if issubclass(kind, kinds)), "") == group
-
-
-def _date_objects(values: np.ndarray[Any, Any], absent: Any, table: str, name: str) -> pa.ChunkedArray:
-    cells = [_as_datetime(cell) for cell in values[~absent]]
-    zoned = [cell for cell in cells if cell.tzinfo is not None]
-    if zoned and len(zoned) < len(cells):
-        what = "have a time zone, others none"
-        raise bad_cells(table, name, len(zoned), len(values), what, str(zoned[0]), "Convert them to one zone or none.")
-    fine = [cell for cell in cells if getattr(cell, "nanosecond", 0)]
-    if fine:
-        what = "have more than microseconds"
-        hint = "Round them: pandas.to_datetime(df[column]).dt.floor('us')."
-        raise bad_cells(table, name, len(fine), len(values), what, str(fine[0]), hint)
-    out = np.full(len(values), None, dtype=object)
-    out[~absent] = cells
-    return _chunked(pa.array(out, STAMP if zoned else DATE, from_pandas=True))
-
-
-def _as_datetime(cell: Any) -> dt.datetime:
-    if isinstance(cell, np.datetime64):
-        return pd.Timestamp(cell)
-    return cell if isinstance(cell, dt.datetime) else dt.datetime(cell.year, cell.month, cell.day)
-
-
-def _unsupported(table: str, name: str, kind: str, count: int | None = None, total: int = 0) -> SchemaError:
-    cells = f"{count} of {total} cells are {kind}" if count else f"its type is {kind}"
-    return SchemaError(
-        f"Table {table}, column {name!r}: {cells}, which is not stored.",
-        hint="Columns hold dates, text, numbers or flags; convert it to one of these.",
-    )
-
-
-def _without_zones(data: pa.Table, table: str) -> pa.Table:
-    for name, column in zip(data.column_names, data.columns, strict=True):
-        if column.type == STAMP:
-            raise _zoned(column, table, name)
-    return data
-
-
-def _zoned(column: pa.ChunkedArray, table: str, name: str) -> SchemaError:
-    cells = column.drop_null()
-    example = str(cells[0]) if len(cells) else str(column.type)
-    what = "have a time zone, which dates in the lake do not"
-    hint = "Convert to the zone whose calendar counts, then drop it: df[column].dt.tz_localize(None)."
-    return bad_cells(table, name, len(cells), len(column), what, example, hint)
-
-
-def _fit(column: pa.ChunkedArray, kind: pa.DataType, table: str, name: str) -> pa.ChunkedArray:
-    if column.type == kind:
-        return column
-    if column.null_count == len(column):
-        return _chunked(pa.nulls(len(column), kind))
-    if kind == DATE and column.type == STAMP:
-        raise _zoned(column, table, name)
-    hint = "Convert the column before the load."
-    cells = column.drop_null()
-    if kind == DATE and column.type == TEXT:
-        unique = column.dictionary_encode().combine_chunks()
-        unique = unique.chunk(0) if isinstance(unique, pa.ChunkedArray) else unique
-        dates, bad = parse_dates(unique.dictionary)
-        wrong = bad.take(unique.indices)
-        count = pc.sum(wrong, min_count=0).as_py()
-        if not count:
-            return _chunked(dates.take(unique.indices))
-        what, hint = "are no ISO dates (2026-10-31)", "Parse them: pandas.to_datetime(df[column], format=...)."
-        raise bad_cells(table, name, count, len(column), what, unique.filter(wrong)[0].as_py(), hint)
-    if kind == NUMBER and column.type == TEXT:
-        hint = "Convert it: pandas.to_numeric(df[column])."
-    elif kind == TEXT:
-        hint = "Convert it: df[column].astype(str)."
-    elif kind == STAMP and column.type == DATE:
-        hint = "Say of which zone they are: df[column].dt.tz_localize('UTC')."
-    what = f"are {_WORDS[column.type]} where the table has {_WORDS.get(kind, str(kind))}"
-    raise bad_cells(table, name, len(cells), len(column), what, _plain(cells[0].as_py()), hint)
-
-
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """A cell as messages show it: a date as its ISO text."""
     return str(value) if isinstance(value, dt.date) else value
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names)) or "none"
-
-
-def _chunked(array: Any) -> pa.ChunkedArray:
-    return array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
-
-
-# --- Arrow to frame ------------------------------------------------------------------------------
-
-
-def arrow_to_frame(table: pa.Table) -> pd.DataFrame:
-    """The frame a reader gets: its own memory, dates ``datetime64[us]``, flags ``boolean``, text as pandas has it."""
-    columns = {name: _to_pandas(column) for name, column in zip(table.column_names, table.columns, strict=True)}
-    return pd.DataFrame(columns, index=pd.RangeIndex(len(table)), columns=table.column_names, copy=False)
-
-
-def _to_pandas(column: pa.ChunkedArray) -> Any:
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        return _to_pandas(column.cast(kind.value_type))
-    if kind == FLAG:
-        absent = _own(pc.is_null(column).to_numpy())
-        values = pc.fill_null(column, False) if column.null_count else column
-        return pd.arrays.BooleanArray(_own(values.to_numpy()), absent)
-    if pa.types.is_floating(kind) or kind == DATE:
-        return _own(column.to_numpy())
-    if kind == STAMP:
-        return pd.DatetimeIndex(_own(column.to_numpy())).tz_localize("UTC").array
-    series = column.to_pandas()
-    return series if is_text_type(kind) else series.copy()
-
-
-def _own(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """``values`` in memory that Arrow does not share; what it shares, it marks as read-only."""
-    return values if values.flags.writeable else values.copy()
