@@ -3,7 +3,7 @@
 Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 the run or check failed,
 2 usage, 3 configuration or credentials, 4 conflict (try again), 130 interrupted.
 
-Nothing heavy is imported here or in `commands`: each command imports what it needs, so that
+Nothing heavy is imported here or beside the commands: each command imports what it needs, so that
 ``luxor --help`` answers at once.
 """
 
@@ -15,7 +15,8 @@ from collections.abc import Sequence
 
 import typer
 
-from luxor_pipelines.cli.commands import app
+from luxor_pipelines.cli import commands, upkeep  # noqa: F401 - which puts them into the app
+from luxor_pipelines.cli.app import app
 from luxor_pipelines.cli.output import note, prepare_streams, print_json
 from luxor_pipelines.errors import (
     AccessError,

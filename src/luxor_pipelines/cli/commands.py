@@ -1,61 +1,23 @@
-"""The commands of ``luxor``."""
+"""Commands that run pipelines and show what there is."""
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from luxor_pipelines import __version__
-from luxor_pipelines.cli.output import (
-    Grid,
-    configure_logging,
-    emit,
-    log_steps,
-    note,
-    print_csv,
-    print_grid,
-    print_json,
-    working,
-)
-from luxor_pipelines.errors import ConfigurationError, SchemaError, UsageError
+from luxor_pipelines.cli.app import Csv, Json, Lake, app, checked_lake, one_of, open_lake
+from luxor_pipelines.cli.output import Grid, emit, log_steps, note, print_csv, print_grid, print_json, working
+from luxor_pipelines.errors import SchemaError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from luxor_pipelines.query import LuxorQuery
     from luxor_pipelines.runs import RunReport
 
-__all__ = ["app"]
-
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help, and a quarter of the time
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        "max_content_width": 100,
-        # Without it newer versions of typer import pydantic to read --help, as long again as `list` takes.
-        "default_map": {"help": False, "list": {"help": False}},
-    },
-)
-
-Lake = Annotated[
-    str | None,
-    typer.Option(
-        "--lake",
-        metavar="URL",
-        help="The lake: abfss://container@account.dfs.core.windows.net, file:///folder or a folder. "
-        "Default: LUXOR_LAKE_URL, else AZURE_STORAGE_CONNECTION_STRING.",
-        show_default=False,
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Csv = Annotated[bool, typer.Option("--csv", help="Print csv.")]
+__all__ = ["Currency", "demo", "list_", "returns", "run_", "runs", "show", "tables"]
 
 
 class Currency(StrEnum):
@@ -64,28 +26,6 @@ class Currency(StrEnum):
     LOCAL = "local"
     USD = "usd"
     BRL = "brl"
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        emit(f"luxor-pipelines {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def options(
-    debug: Annotated[bool, typer.Option("--debug", help="Log everything; show tracebacks.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is being done.")] = False,
-    version: Annotated[  # noqa: ARG001 - its callback prints it
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """The pipelines of the data lake, and its tables.
-
-    Data is printed on stdout, logs on stderr. Exit codes: 0 done, 1 the run or check failed, 2 usage,
-    3 configuration or credentials, 4 conflict (try again), 130 interrupted.
-    """
-    configure_logging(debug=debug, verbose=verbose)
 
 
 # --- pipelines ----------------------------------------------------------------------------------
@@ -127,7 +67,7 @@ def run_(
     texts = [*(param or []), *([f"table={table}"] if table is not None else [])]
     params = parse_params(name, texts)
     with working(f"{name} is running"):
-        report = run(name, ref_date=ref_date, lake=_checked(lake), **params)
+        report = run(name, ref_date=ref_date, lake=checked_lake(lake), **params)
     if json:
         print_json(report.as_dict())
     else:
@@ -159,7 +99,7 @@ def runs(
     """The most recent runs, newest first."""
     from luxor_pipelines.runs import last_runs
 
-    reports = last_runs(_open(lake), name, limit or None)
+    reports = last_runs(open_lake(lake), name, limit or None)
     if json:
         print_json({"runs": [report.as_dict() for report in reports]})
         return
@@ -168,7 +108,7 @@ def runs(
             f"{report.started_at:%Y-%m-%d %H:%M:%S}",
             report.pipeline,
             report.status,
-            _text(report.ref_date),
+            str(report.ref_date) if report.ref_date else None,
             None if report.duration_s is None else f"{report.duration_s:.1f}",
             None if report.rows is None else f"{report.rows:,}",
             None if report.status != "done" else "yes" if report.changed else "no",
@@ -204,7 +144,7 @@ def tables(lake: Lake = None, json: Json = False) -> None:
     """The tables of the lake."""
     from luxor_pipelines.lake.table import Table
 
-    lq = _open(lake)
+    lq = open_lake(lake)
     found: list[dict[str, Any]] = []
     for name in lq.list_tables():
         try:
@@ -255,8 +195,8 @@ def show(
     """The rows of a table."""
     from luxor_pipelines.cli.tables import are_dates, as_json, as_text, is_number, select
 
-    _one_of(json, csv)
-    lq = _open(lake)
+    one_of(json, csv)
+    lq = open_lake(lake)
     chosen = None if columns is None else [name for name in columns.split(",") if name.strip()]
     if chosen == []:
         raise UsageError("--columns names none.", hint="Write it like --columns Date,Asset.")
@@ -295,8 +235,8 @@ def returns(
     As hist_returns left them: cumulative to the month's end, in per cent (fractions in JSON and csv). Where
     one cannot be stated there is none, and Status says why.
     """
-    _one_of(json, csv)
-    frame = _open(lake).get_hist_returns(ref_date, currency.value, wide=True)
+    one_of(json, csv)
+    frame = open_lake(lake).get_hist_returns(ref_date, currency.value, wide=True)
     day = f"{frame['Date'].iloc[0]:%Y-%m-%d}"
     frame = frame.drop(columns="Date")
     if json:
@@ -330,36 +270,6 @@ def _cells(frame: pd.DataFrame) -> list[list[Any]]:
 
 
 @app.command()
-def archive(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="The table to move aside.", show_default=False)],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    lake: Lake = None,
-    json: Json = False,
-) -> None:
-    """Move a table aside, into archive/, so that a new one can be made."""
-    from luxor_pipelines.cli.tables import archive as move
-    from luxor_pipelines.cli.tables import table_files
-
-    lq = _open(lake)
-    files = table_files(lq.storage, table, lq.blob_directory)
-    size = sum(info.size for info in files)
-    if not yes:
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise UsageError("Moving a table aside needs a yes, and there is no one to ask.", hint="Add --yes.")
-        question = f"Move {_files(len(files))} ({size:,} bytes) of {table} in {lq.storage.url} to archive/?"
-        if not typer.confirm(question, err=True):
-            note("Nothing was moved.")
-            raise typer.Exit(1)
-    folder = move(lq.storage, files, lq.now())
-    moved = [f"{folder}/{info.path}" for info in files]
-    if json:
-        print_json({"table": table, "moved_to": moved})
-    else:
-        emit("\n".join(moved))
-    note(f"Moved {_files(len(files))} of {table} to {folder}/")
-
-
-@app.command()
 def demo(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Where to make it; a new, an empty or a demo's folder.")
@@ -382,33 +292,3 @@ def demo(
         f"\n{len(reports)} runs; " + (f"tables loaded: {', '.join(sorted(changed))}" if changed else "nothing changed")
     )
     emit("\n" + next_steps(folder))
-
-
-# --- helpers ------------------------------------------------------------------------------------
-
-
-def _open(lake: str | None) -> LuxorQuery:
-    from luxor_pipelines.query import LuxorQuery
-
-    return LuxorQuery(lake=_checked(lake))
-
-
-def _checked(lake: str | None) -> str | None:
-    if lake is not None and not lake.strip():
-        raise ConfigurationError(
-            "--lake is empty.", hint="Give a URL or a folder; was it meant to come from a variable that is not set?"
-        )
-    return lake
-
-
-def _one_of(json: bool, csv: bool) -> None:
-    if json and csv:
-        raise UsageError("Both --json and --csv are given.", hint="Give one of them.")
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
