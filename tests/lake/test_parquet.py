@@ -40,15 +40,15 @@ class Remote:
         return PinnedFile(len(self.data), self.fetch)
 
     @contextmanager
-    def footer(self, dictionary: Sequence[str] = ()) -> Iterator[tuple[PinnedFile, Any]]:
-        with self.file() as reader, parquet.footer(reader, self.info, dictionary) as file:
-            yield reader, file
+    def opened(self) -> Iterator[parquet.ParquetFile]:
+        with self.file() as reader, parquet.opened(reader, self.info) as file:
+            yield file
 
     def read(
         self, columns: Sequence[str] | None = None, where: Sequence[Where] = (), dictionary: Sequence[str] = ()
     ) -> pa.Table:
-        with self.footer(dictionary) as (reader, file):
-            return parquet.read(reader, self.info, file, columns, where)
+        with self.opened() as file:
+            return file.read(columns, where, dictionary=dictionary)
 
 
 def stored(table: pa.Table, **options: Any) -> Remote:
@@ -239,10 +239,10 @@ def needed(remote: Remote, groups: Sequence[int], columns: Sequence[int]) -> int
 
 def test_only_the_row_groups_and_columns_asked_for_are_fetched() -> None:
     remote = stored(history(1000, 200), row_group_size=20_000)  # ten row groups, of a hundred days each
-    with remote.footer() as (reader, file):
+    with remote.opened() as file:
         remote.fetched.clear()
         span = ((datetime(2020, 4, 20), datetime(2020, 6, 1)),)  # days 110 to 152
-        table = parquet.read(reader, remote.info, file, ["Asset", "Last_Price"], [Where("Date", spans=span)])
+        table = file.read(["Asset", "Last_Price"], [Where("Date", spans=span)])
     assert len(table) == 43 * 200
     assert sum(end - start for start, end in remote.fetched) <= 1.2 * needed(remote, [1], [0, 1, 2])
 
@@ -250,9 +250,9 @@ def test_only_the_row_groups_and_columns_asked_for_are_fetched() -> None:
 def test_a_wide_table_is_read_by_column() -> None:
     wide = pa.table({f"c{n}": [float(n)] * 1000 for n in range(3000)})
     remote = stored(wide, use_dictionary=False)
-    with remote.footer() as (reader, file):
+    with remote.opened() as file:
         remote.fetched.clear()
-        assert parquet.read(reader, remote.info, file, ["c2999", "c0"]).to_pylist()[0] == {"c2999": 2999.0, "c0": 0.0}
+        assert file.read(["c2999", "c0"]).to_pylist()[0] == {"c2999": 2999.0, "c0": 0.0}
     assert sum(end - start for start, end in remote.fetched) < 20_000
 
 
@@ -289,14 +289,16 @@ def test_a_failure_to_fetch_is_not_taken_for_damage() -> None:
     def refuse(_: Sequence[Range]) -> list[bytes]:
         raise SwappedError("replaced meanwhile", hint="")
 
-    with remote.footer() as (reader, file):
+    with remote.opened() as file:
+        reader = file._reader
+        assert isinstance(reader, PinnedFile)
         reader._fetch, reader._parts = refuse, []
         with pytest.raises(SwappedError):
-            parquet.read(reader, remote.info, file)
+            file.read()
         reader.prefetch = lambda _: None  # type: ignore[method-assign]
         reader._held = lambda *_: reader._fetch([])  # type: ignore[method-assign,return-value]
         with pytest.raises(SwappedError):  # … and passes unchanged through the Parquet library
-            parquet.read(reader, remote.info, file)
+            file.read()
 
 
 # --- writing -----------------------------------------------------------------------------------

@@ -9,12 +9,15 @@ from typing import Any, TypeVar, cast
 import pyarrow as pa
 
 from luxor_pipelines.lake.conditions import Where
+from luxor_pipelines.lake.parquet import Footers
 from luxor_pipelines.lake.storage import Storage
 from luxor_pipelines.lake.table import Snapshot, Table
 
 __all__ = ["TableCache"]
 
 T = TypeVar("T")
+_Place = tuple[str, str]
+"""Directory and name of a table."""
 
 
 class TableCache:
@@ -28,14 +31,22 @@ class TableCache:
         self._storage = storage
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._snapshots: dict[tuple[str, str], Snapshot | None] = {}
+        self._snapshots: dict[_Place, Snapshot | None] = {}
         self._answers: OrderedDict[tuple[Any, ...], pa.Table] = OrderedDict()
-        self._derived: dict[tuple[str, str], dict[str, Any]] = {}
+        self._derived: dict[_Place, dict[str, Any]] = {}
+        self._footers: dict[_Place, Footers] = {}
+
+    def _table(self, name: str, directory: str) -> tuple[Table, _Place]:
+        place = self._place(name, directory)
+        return Table(self._storage, name, directory, footers=self._footers.setdefault(place, {})), place
+
+    def _place(self, name: str, directory: str) -> _Place:
+        table = Table(self._storage, name, directory)
+        return table.directory, table.name
 
     def snapshot(self, name: str, directory: str) -> Snapshot | None:
         """The versions the table is served from; None when there is no such table."""
-        table = Table(self._storage, name, directory)
-        place = (table.directory, table.name)
+        table, place = self._table(name, directory)
         if place not in self._snapshots:
             self._snapshots[place] = table.find()
         return self._snapshots[place]
@@ -47,8 +58,14 @@ class TableCache:
         ------
         TableNotFoundError
         """
-        table = Table(self._storage, name, directory)
+        table, _ = self._table(name, directory)
         return self.derive(name, directory, "schema", lambda: table.schema(self.snapshot(name, directory)))
+
+    def ends(self, name: str, directory: str, column: str) -> pa.Table | None:
+        """As `Table.ends`, of the versions the table is served from; None, too, where there is no such table."""
+        table, _ = self._table(name, directory)
+        snapshot = self.snapshot(name, directory)
+        return None if snapshot is None else self.derive(name, directory, "ends", lambda: table.ends(snapshot, column))
 
     def scan(
         self,
@@ -64,8 +81,7 @@ class TableCache:
         ------
         TableNotFoundError
         """
-        table = Table(self._storage, name, directory)
-        place = (table.directory, table.name)
+        table, place = self._table(name, directory)
         question = (*place, None if columns is None else tuple(columns), tuple(where), _hashable(options))
         if question in self._answers:
             self._answers.move_to_end(question)
@@ -89,8 +105,7 @@ class TableCache:
 
         Hand out only what nobody can change.
         """
-        table = Table(self._storage, name, directory)
-        place = (table.directory, table.name)
+        place = self._place(name, directory)
         if what not in self._derived.get(place, {}):
             made = make()  # which may find the table changed, and forget what was derived of the old one
             self._derived.setdefault(place, {})[what] = made
@@ -98,10 +113,10 @@ class TableCache:
 
     def forget(self, name: str, directory: str) -> None:
         """Look at the table afresh when it is next asked for."""
-        table = Table(self._storage, name, directory)
-        place = (table.directory, table.name)
+        place = self._place(name, directory)
         self._snapshots.pop(place, None)
         self._derived.pop(place, None)
+        self._footers.pop(place, None)
         for question in [question for question in self._answers if question[:2] == place]:
             self._bytes -= self._answers.pop(question).nbytes
 

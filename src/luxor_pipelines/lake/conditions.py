@@ -37,6 +37,13 @@ class Where:
             return any((a is None or a <= high) and (b is None or low <= b) for a, b in self.spans)
         return any(low <= value <= high for value in self.values or ())
 
+    def within(self, low: Any, high: Any) -> Where:
+        """What the condition comes to for rows between ``low`` and ``high`` (inclusive)."""
+        if self.spans is None or len(self.spans) < 2:
+            return self
+        near = tuple(span for span in self.spans if Where(self.column, (span,)).may_hold(low, high))
+        return Where(self.column, near)
+
     def must_hold(self, low: Any, high: Any) -> bool:
         """Whether every row between ``low`` and ``high`` (inclusive) meets the condition."""
         return self.spans is not None and any(
@@ -63,22 +70,27 @@ class Where:
             if pa.types.is_floating(column.type):  # where 0.0 and -0.0 are two values to is_in
                 column, wanted = pc.add(column, 0.0), pc.add(wanted, 0.0)
             return pc.is_in(column, value_set=wanted)
-        filled = pc.is_valid(column)
-        if pa.types.is_floating(column.type):
-            filled = pc.and_not(filled, pc.is_nan(column))
         masks = []
-        for low, high in self.spans or ():
-            inside = filled
+        for low, high in self.spans or ():  # a NaN is in no span with an end
+            ends = []
             if low is not None:
-                inside = pc.and_(inside, pc.greater_equal(column, pa.scalar(low, column.type)))
+                ends.append(pc.greater_equal(column, pa.scalar(low, column.type)))
             if high is not None:
-                inside = pc.and_(inside, pc.less_equal(column, pa.scalar(high, column.type)))
-            masks.append(pc.fill_null(inside, False))
-        return reduce(pc.or_, masks) if masks else pa.chunked_array([_none(len(column))])
+                ends.append(pc.less_equal(column, pa.scalar(high, column.type)))
+            masks.append(reduce(pc.and_, ends) if ends else _filled(column))
+        if not masks:
+            return pa.chunked_array([_none(len(column))])
+        inside = reduce(pc.or_, masks)
+        return pc.fill_null(inside, False) if inside.null_count else inside
+
+
+def _filled(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    filled = pc.is_valid(column)
+    return pc.and_not(filled, pc.is_nan(column)) if pa.types.is_floating(column.type) else filled
 
 
 def _none(rows: int) -> pa.Array:
-    return pa.array(np.zeros(rows, dtype=bool))
+    return pa.repeat(pa.scalar(False), rows)
 
 
 def mask(table: pa.Table, where: Iterable[Where]) -> pa.ChunkedArray | None:

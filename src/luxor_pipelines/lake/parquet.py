@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from luxor_pipelines.errors import CorruptFileError, LuxorError, SchemaError
+from luxor_pipelines.lake import ends
 from luxor_pipelines.lake.conditions import Where, apply, mask
+from luxor_pipelines.lake.schema import is_text_type
 from luxor_pipelines.lake.storage import BlobInfo, Reader
 
-__all__ = ["ROW_GROUP", "Where", "apply", "footer", "read", "to_bytes"]
+__all__ = ["ROW_GROUP", "Footers", "ParquetFile", "Where", "apply", "opened", "to_bytes"]
 
 ROW_GROUP = 128 * 1024
 """Rows a row group: at 2000 series a day, three months; small enough to skip most of a history."""
 
-_FOOTER = 64 * 1024
+_FOOTER = 128 * 1024
+_BATCH = 512 * 1024
+"""Rows that are decoded at once: those that meet no condition are let go before the next."""
+
+Footers = MutableMapping[BlobInfo, tuple[Any, pa.Table | None]]
+"""Footers that have been read, and the ends beside them: a version's never change."""
 
 
 @contextmanager
@@ -38,9 +48,155 @@ def _corrupt(path: str) -> Iterator[None]:
         ) from error
 
 
+class _Group(NamedTuple):
+    """A row group that may hold rows wanted: its number, its rows, the conditions its statistics leave open."""
+
+    number: int
+    rows: int
+    open: Sequence[Where]
+
+
+@dataclass(frozen=True)
+class ParquetFile:
+    """One version of a file, its footer read.
+
+    ``ends`` are those of its series, where the file has them; see `lake.ends`.
+    """
+
+    info: BlobInfo
+    metadata: Any
+    ends: pa.Table | None
+    _reader: Reader
+    _source: Any
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns as the file stores them, with its metadata."""
+        with _corrupt(self.info.path):
+            return self.metadata.schema.to_arrow_schema()
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return int(self.metadata.num_rows)
+
+    def read(
+        self, columns: Sequence[str] | None = None, where: Sequence[Where] = (), *, dictionary: Sequence[str] = ()
+    ) -> pa.Table:
+        """Read the asked-for columns of the rows that meet ``where``.
+
+        Row groups that cannot hold such a row, by their statistics, are not read, and of the others
+        only the columns needed.
+
+        Parameters
+        ----------
+        dictionary
+            Text columns to return dictionary-encoded.
+
+        Raises
+        ------
+        SchemaError
+            A column that the file does not have.
+        CorruptFileError
+        """
+        names = self.schema.names
+        columns = names if columns is None else list(columns)
+        tested = [condition.column for condition in where]
+        absent = [name for name in dict.fromkeys([*columns, *tested]) if name not in names]
+        if absent:
+            raise SchemaError(
+                f"{self.info.path} has no column {', '.join(map(repr, absent))}; it has {', '.join(map(repr, names))}.",
+                hint="Check the spelling; column names are case-sensitive.",
+            )
+        leaves = _leaves(self.schema)
+        groups = self._groups(leaves, where)
+        wanted = [leaf for name in dict.fromkeys([*columns, *tested]) for leaf in leaves[name]]
+        with _corrupt(self.info.path):
+            self._reader.prefetch(_byte_ranges(self.metadata, [group.number for group in groups], wanted))
+        # Words are looked for among the distinct ones, not row by row.
+        words = {c.column for c in where if c.values is not None and is_text_type(self.schema.field(c.column).type)}
+        encoded = [name for name in names if name in words or name in dictionary]
+        pieces = self._pieces(groups, columns, encoded)
+        if pieces:
+            table = pa.concat_tables(pieces)
+        else:
+            with self._file(encoded) as file:
+                table = file.schema_arrow.empty_table().select(columns)
+        for position, name in enumerate(columns):
+            if name in words and name not in dictionary:
+                field = self.schema.field(name)
+                table = table.set_column(position, field, table.column(position).cast(field.type))
+        return table
+
+    def _groups(self, leaves: Mapping[str, list[int]], where: Sequence[Where]) -> list[_Group]:
+        groups = []
+        for number in range(self.metadata.num_row_groups):
+            group = self.metadata.row_group(number)
+            left = _undecided(group, leaves, where)
+            if left is not None:
+                groups.append(_Group(number, group.num_rows, left))
+        return groups
+
+    def _pieces(self, groups: Sequence[_Group], columns: Sequence[str], encoded: Sequence[str]) -> list[pa.Table]:
+        """The rows wanted, batch by batch; several batches at once, where there are several."""
+        batches = list(_batches(groups))
+        if not any(group.open for group in groups):
+            batches = [list(groups)] if groups else []
+
+        def work(batch: Sequence[_Group]) -> list[pa.Table]:
+            # pyarrow's files are not to be shared between threads; the footer is.
+            with self._file(encoded) as file:
+                return list(self._read_batch(file, batch, columns))
+
+        if len(batches) < 2 or pa.cpu_count() < 2:
+            return [piece for batch in batches for piece in work(batch)]
+        with ThreadPoolExecutor(pa.cpu_count()) as pool:
+            return [piece for pieces in pool.map(work, batches) for piece in pieces]
+
+    def _read_batch(self, file: Any, batch: Sequence[_Group], columns: Sequence[str]) -> Iterator[pa.Table]:
+        def fetch(groups: Sequence[_Group], names: Sequence[str]) -> Iterator[pa.Table]:
+            with _corrupt(self.info.path):
+                table = file.read_row_groups([group.number for group in groups], columns=list(dict.fromkeys(names)))
+            starts = itertools.accumulate((group.rows for group in groups), initial=0)
+            return (table.slice(start, group.rows) for start, group in zip(starts, groups, strict=False))
+
+        if not any(group.open for group in batch):
+            with _corrupt(self.info.path):
+                yield file.read_row_groups([group.number for group in batch], columns=list(columns)).select(columns)
+            return
+        tested = list(dict.fromkeys(condition.column for group in batch for condition in group.open))
+        # Where single values are looked for most groups have none, and the other columns are not decoded.
+        sparse = any(condition.values is not None for group in batch for condition in group.open)
+        first = tested if sparse else [*columns, *tested]
+        found = []
+        for group, part in zip(batch, fetch(batch, first), strict=True):
+            kept = _meeting(part, group.open)
+            if kept is not None:
+                found.append((group, kept, _kept(part, kept)))
+        rest = [name for name in columns if name not in first]
+        if not rest or not found:
+            yield from (part.select(columns) for _, _, part in found)
+            return
+        for (_, kept, part), more in zip(found, fetch([group for group, *_ in found], rest), strict=True):
+            more = _kept(more, kept)
+            for name in rest:
+                part = part.append_column(more.schema.field(name), more[name])
+            yield part.select(columns)
+
+    @contextmanager
+    def _file(self, dictionary: Sequence[str] = ()) -> Iterator[Any]:
+        with (
+            _corrupt(self.info.path),
+            pq.ParquetFile(
+                self._source, metadata=self.metadata, pre_buffer=False, read_dictionary=list(dictionary)
+            ) as file,
+        ):
+            yield file
+
+
 @contextmanager
-def footer(reader: Reader, info: BlobInfo, dictionary: Sequence[str] = ()) -> Iterator[Any]:
-    """Open the file's footer: a ``pyarrow.parquet.ParquetFile`` with schema and statistics.
+def opened(reader: Reader, info: BlobInfo, footers: Footers | None = None) -> Iterator[ParquetFile]:
+    """Open a file: read its footer, unless it is among ``footers``, where it is then kept.
 
     Raises
     ------
@@ -49,88 +205,56 @@ def footer(reader: Reader, info: BlobInfo, dictionary: Sequence[str] = ()) -> It
     SchemaError
         Two columns have one name.
     """
-    reader.prefetch([(max(0, info.size - _FOOTER), info.size)])
-    with _corrupt(info.path):
-        metadata = pq.read_metadata(reader.source)
-        there = [name for name in dictionary if name in metadata.schema.names]
-        file = pq.ParquetFile(reader.source, metadata=metadata, pre_buffer=False, read_dictionary=there)
-        names = file.schema_arrow.names
-    with file:
-        twice = [name for name, count in Counter(names).items() if count > 1]
-        if twice:
-            raise SchemaError(
-                f"{info.path} has more than one column {', '.join(map(repr, twice))}.",
-                hint="Write the file again with distinct names.",
-            )
-        yield file
-
-
-def read(
-    reader: Reader,
-    info: BlobInfo,
-    file: Any,
-    columns: Sequence[str] | None = None,
-    where: Sequence[Where] = (),
-) -> pa.Table:
-    """Read the asked-for columns of the rows that meet ``where``.
-
-    Row groups that cannot hold such a row, by their statistics, are not read, and of the others
-    only the columns needed.
-
-    Raises
-    ------
-    SchemaError
-        A column that the file does not have.
-    CorruptFileError
-    """
-    names = file.schema_arrow.names
-    columns = names if columns is None else list(columns)
-    needed = list(dict.fromkeys([*columns, *(condition.column for condition in where)]))
-    absent = [name for name in needed if name not in names]
-    if absent:
-        raise SchemaError(
-            f"{info.path} has no column {', '.join(map(repr, absent))}; it has {', '.join(map(repr, names))}.",
-            hint="Check the spelling; column names are case-sensitive.",
-        )
-    leaves = _leaves(file.schema_arrow)
-    groups: list[tuple[int, list[Where]]] = []
-    for group in range(file.num_row_groups):
-        left = _undecided(file.metadata.row_group(group), leaves, where)
-        if left is not None:
-            groups.append((group, left))
-    with _corrupt(info.path):
-        ranges = _byte_ranges(file, [group for group, _ in groups], [leaf for name in needed for leaf in leaves[name]])
-    reader.prefetch(ranges)
-
-    def fetch(wanted: Sequence[int], names: Sequence[str]) -> pa.Table:
+    # One object for all threads: it locks between finding a place and reading there.
+    source = reader.source if isinstance(reader.source, pa.NativeFile) else pa.PythonFile(reader.source, mode="r")
+    kept = None if footers is None else footers.get(info)
+    if kept is None:
+        reader.prefetch([(max(0, info.size - _FOOTER), info.size)])
         with _corrupt(info.path):
-            return file.read_row_groups(wanted, columns=list(dict.fromkeys(names)))
+            metadata = pq.read_metadata(source)
+            kept = metadata, ends.read(source, info.size - metadata.serialized_size - 8, reader.prefetch)
+    file = ParquetFile(info, *kept, reader, source)
+    twice = [name for name, count in Counter(file.schema.names).items() if count > 1]
+    if twice:
+        raise SchemaError(
+            f"{info.path} has more than one column {', '.join(map(repr, twice))}.",
+            hint="Write the file again with distinct names.",
+        )
+    if footers is not None:
+        footers[info] = kept
+    yield file
 
-    if groups and not any(left for _, left in groups):
-        return fetch([group for group, _ in groups], columns).select(columns)
-    pieces = [_read_group(fetch, group, columns, left) for group, left in groups]
-    empty = file.schema_arrow.empty_table().select(columns)
-    return pa.concat_tables([empty, *(piece for piece in pieces if len(piece))])
+
+def _batches(groups: Sequence[_Group]) -> Iterator[list[_Group]]:
+    batch: list[_Group] = []
+    rows = 0
+    for group in groups:
+        if batch and rows + group.rows > _BATCH:
+            yield batch
+            batch, rows = [], 0
+        batch.append(group)
+        rows += group.rows
+    if batch:
+        yield batch
 
 
-def _read_group(
-    fetch: Callable[[Sequence[int], Sequence[str]], pa.Table], group: int, columns: Sequence[str], left: Sequence[Where]
-) -> pa.Table:
-    """The group's rows that meet the conditions; columns without one are only decoded when some row does."""
-    tested = [condition.column for condition in left]
-    if not any(condition.values is not None for condition in left):
-        return apply(fetch([group], [*columns, *tested]), left).select(columns)
-    table = fetch([group], tested)
-    meets = mask(table, left)
-    if not pc.any(meets).as_py():
-        return table.slice(0, 0)
-    rest = [name for name in columns if name not in tested]
-    found = table.filter(meets)
-    if rest:
-        others = fetch([group], rest).filter(meets)
-        for name in rest:
-            found = found.append_column(others.schema.field(name), others[name])
-    return found.select(columns)
+_Kept: TypeAlias = slice | pa.ChunkedArray
+
+
+def _meeting(part: pa.Table, where: Sequence[Where]) -> _Kept | None:
+    """The rows that meet ``where``: a slice where they follow each other, else a mask; None when there are none."""
+    meets = mask(part, where)
+    if meets is None:
+        return slice(0, len(part))
+    rows = np.flatnonzero(meets.to_numpy())
+    if not len(rows):
+        return None
+    first, last = int(rows[0]), int(rows[-1]) + 1
+    return slice(first, last) if last - first == len(rows) else meets
+
+
+def _kept(part: pa.Table, kept: _Kept) -> pa.Table:
+    return part.slice(kept.start, kept.stop - kept.start) if isinstance(kept, slice) else part.filter(kept)
 
 
 def _leaves(schema: pa.Schema) -> dict[str, list[int]]:
@@ -160,7 +284,7 @@ def _undecided(group: Any, leaves: Mapping[str, list[int]], where: Sequence[Wher
             and condition.must_hold(*known)
         )
         if not decided:
-            left.append(condition)
+            left.append(condition if known is None else condition.within(*known))
     return left
 
 
@@ -173,11 +297,11 @@ def _extremes(statistics: Any) -> tuple[Any, Any] | None:
         return None
 
 
-def _byte_ranges(file: Any, groups: Sequence[int], columns: Sequence[int]) -> list[tuple[int, int]]:
+def _byte_ranges(metadata: Any, groups: Sequence[int], columns: Sequence[int]) -> list[tuple[int, int]]:
     ranges = []
     for group in groups:
         for column in columns:
-            chunk = file.metadata.row_group(group).column(column)
+            chunk = metadata.row_group(group).column(column)
             start = chunk.data_page_offset
             if chunk.has_dictionary_page and chunk.dictionary_page_offset:
                 start = min(start, chunk.dictionary_page_offset)
@@ -186,7 +310,14 @@ def _byte_ranges(file: Any, groups: Sequence[int], columns: Sequence[int]) -> li
 
 
 def to_bytes(table: pa.Table, *, sorted_by: Sequence[str] = ()) -> bytes:
-    """Write ``table`` as a Parquet file: Snappy, statistics, row groups of `ROW_GROUP` rows."""
+    """Write ``table`` as a Parquet file: Snappy, statistics, row groups of `ROW_GROUP` rows.
+
+    Parameters
+    ----------
+    sorted_by
+        The columns the rows are sorted by. A table of series, sorted by date and name, is written
+        with their `ends`.
+    """
     sink = pa.BufferOutputStream()
     sorting = [pq.SortingColumn(table.schema.get_field_index(name)) for name in sorted_by]
     pq.write_table(
@@ -196,4 +327,4 @@ def to_bytes(table: pa.Table, *, sorted_by: Sequence[str] = ()) -> bytes:
         compression="snappy",
         sorting_columns=sorting or None,
     )
-    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+    return ends.insert(sink.getvalue(), ends.of(table, sorted_by))

@@ -89,12 +89,18 @@ class _TableMovedError(Exception):
 
 
 class Table:
-    """A table of the lake, in whichever layout it is stored."""
+    """A table of the lake, in whichever layout it is stored.
 
-    def __init__(self, storage: Storage, name: str, directory: str = DIRECTORY) -> None:
+    Footers that are read are kept in ``footers``, for a next question about the same versions.
+    """
+
+    def __init__(
+        self, storage: Storage, name: str, directory: str = DIRECTORY, *, footers: parquet.Footers | None = None
+    ) -> None:
         self.storage = storage
         self.name = table_name(name)
         self.directory = check_path(directory)
+        self._footers: parquet.Footers = {} if footers is None else footers
 
     def __repr__(self) -> str:
         return f"Table({self.name!r} in {self.storage.url}/{self.directory})"
@@ -159,8 +165,28 @@ class Table:
         VersionChangedError
         CorruptFileError
         """
-        with self._open(part.info) as (_, file):
-            return StoredFile(file.schema_arrow, file.metadata.num_rows)
+        with self._open(part.info) as file:
+            return StoredFile(file.schema, file.rows)
+
+    def ends(self, snapshot: Snapshot, name: str) -> pa.Table | None:
+        """The ends of the series whose names are in the column ``name``; see `lake.ends`.
+
+        None where a partition's file does not have them, or has been replaced meanwhile.
+        """
+
+        def one(part: Part) -> pa.Table | None:
+            try:
+                with self._open(part.info) as file:
+                    return file.ends
+            except VersionChangedError:
+                return None
+
+        found = []
+        for table in self.each(snapshot.parts, one):
+            if table is None or name not in table.column_names:
+                return None
+            found.append(table)
+        return pa.concat_tables(found) if found else None
 
     def each(self, parts: Sequence[Part], work: Callable[[Part], T]) -> list[T]:
         """``work`` of each of ``parts``, several at once where that is quicker."""
@@ -223,8 +249,8 @@ class Table:
         ------
         VersionChangedError
         """
-        with self._open(part.info) as (reader, file):
-            physical = parquet.read(reader, part.info, file)
+        with self._open(part.info) as file:
+            physical = file.read()
         kept = data_columns(physical.schema)
         physical = physical.select(kept.names).replace_schema_metadata(kept.metadata)
         return StoredPart(physical, to_logical(physical, self.name))
@@ -243,9 +269,9 @@ class Table:
     # --- reading ----------------------------------------------------------------------------
 
     @contextmanager
-    def _open(self, info: BlobInfo, dictionary: Sequence[str] = ()) -> Iterator[tuple[Any, Any]]:
-        with self.storage.open(info) as reader, parquet.footer(reader, info, dictionary) as file:
-            yield reader, file
+    def _open(self, info: BlobInfo) -> Iterator[parquet.ParquetFile]:
+        with self.storage.open(info) as reader, parquet.opened(reader, info, self._footers) as file:
+            yield file
 
     def _scan(self, snapshot: Snapshot, wanted: _Wanted) -> Scan:
         parts = self._prune(snapshot, wanted.where)
@@ -279,8 +305,8 @@ class Table:
         raise self.storage.changed(part.info.path)
 
     def _read(self, info: BlobInfo, wanted: _Wanted) -> pa.Table:
-        with self._open(info, wanted.dictionary) as (reader, file):
-            stored = file.schema_arrow
+        with self._open(info) as file:
+            stored = file.schema
             text = legacy.is_text(stored)
             typed = logical_schema(stored, self.name, wanted.overrides)
             columns = wanted.columns
@@ -290,7 +316,7 @@ class Table:
             pushed = [c for c in wanted.where if c.column in typed.names and _same(stored, typed, c.column)]
             rest = [c for c in wanted.where if c not in pushed]
             needed = list(dict.fromkeys([*columns, *(c.column for c in rest)]))
-            data = parquet.read(reader, info, file, needed, pushed)
+            data = file.read(needed, pushed, dictionary=wanted.dictionary)
 
         def meant(part: pa.Table) -> pa.Table:
             return to_logical(part, self.name, wanted.overrides, wanted.dictionary, text=text)
