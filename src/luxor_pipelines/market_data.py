@@ -1,17 +1,15 @@
-"""From the lake's tables to the market's arrays: which tables, which columns, which dates.
+"""From the lake's tables to the market's arrays: assets, currencies, rates, holidays, current prices.
 
-Only windows are read: of each price table the days before each date asked for, as many as age limits
-make a difference. A series that no window answers for is looked up in the whole history, which tells
-a stale price from a missing one. The prices are those that the whole history gives.
+The observations of the price tables are read by `price_tables`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, datetime, time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,66 +17,47 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from luxor_pipelines.errors import DataError, SchemaError, sample
-from luxor_pipelines.lake.cache import TableCache
 from luxor_pipelines.lake.conditions import Where
-from luxor_pipelines.lake.frames import arrow_to_frame
+from luxor_pipelines.lake.frames import arrow_to_frame, normalize_text
 from luxor_pipelines.lake.layout import bounds
 from luxor_pipelines.market import currency as fx
 from luxor_pipelines.market.calendars import HolidayCalendar
 from luxor_pipelines.market.observations import FloatArray, IntArray
 from luxor_pipelines.market.periods import DateArray, as_days
-from luxor_pipelines.market.prices import (
-    NO_LIMIT,
-    SOURCES,
-    Observations,
-    Source,
-    StalenessLimits,
-    adjust_quotas,
-    asof,
-    extend,
-    merge_observations,
-)
+from luxor_pipelines.market.prices import Observations, extend
+from luxor_pipelines.price_tables import PriceTables
 
-__all__ = ["NO_SERIES", "MarketData", "price_keys"]
+__all__ = ["MarketData", "price_keys"]
 
 logger = logging.getLogger(__name__)
 
 TICKER_GROUPS = ("vc", "luxor")
 """Groups whose price key is the house ticker even where there is a Bloomberg one."""
 
-NO_SERIES = ""
-"""The price key of an asset that names no series: nothing is ever looked up for it."""
 
-T = TypeVar("T")
-Rows = tuple[Source, np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]
-
-
-def price_keys(assets: pd.DataFrame) -> pd.Series:
+def price_keys(assets: pa.Table) -> pa.ChunkedArray:
     """The price key of each row of ``assets``: null where the row names no series.
 
     ``Ticker`` for the groups ``vc`` and ``luxor``; else ``Ticker_BBG``, else ``Ticker``.
     """
     ticker, bloomberg, group = (_text(assets, name) for name in ("Ticker", "Ticker_BBG", "Group"))
-    return bloomberg.where(bloomberg.notna() & ~group.isin(TICKER_GROUPS), ticker).rename("Price_Key")
+    housed = pc.is_in(group, value_set=pa.array(TICKER_GROUPS))
+    return pc.if_else(housed, ticker, pc.coalesce(bloomberg, ticker))
 
 
-def _text(frame: pd.DataFrame, name: str) -> pd.Series:
-    if name not in frame.columns:
-        return pd.Series(pd.NA, index=frame.index, dtype="string")
-    text = frame[name].astype("string").str.strip().str.lower()
-    return text.mask(text == "")
+def _text(table: pa.Table, name: str) -> pa.ChunkedArray:
+    """A column's text, trimmed and in lower case; null where it is blank, or the column is not there."""
+    if name not in table.column_names:
+        return pa.chunked_array([pa.nulls(len(table), pa.string())])
+    text = normalize_text(table[name].cast(pa.string()))
+    return pc.if_else(pc.equal(text, ""), None, text)
 
 
-class MarketData:
+class MarketData(PriceTables):
     """Assets, prices, rates and holidays of one lake, through its `TableCache`.
 
     What is worked out of a whole table (assets, currencies, holidays) is kept as long as its version.
     """
-
-    def __init__(self, cache: TableCache, directory: str, limits: StalenessLimits) -> None:
-        self._cache = cache
-        self._directory = directory
-        self.limits = limits
 
     # --- reference data ---------------------------------------------------------------------
 
@@ -97,25 +76,28 @@ class MarketData:
         return self._derive("assets", "assets", self._read_assets).copy()
 
     def _read_assets(self) -> pd.DataFrame:
-        frame = arrow_to_frame(self._cache.scan("assets", self._directory, drop=("Last_Updated",)))
-        if "Key" not in frame.columns:
+        table = self._cache.scan("assets", self._directory, drop=("Last_Updated",))
+        if "Key" not in table.column_names:
             raise SchemaError(
-                f"Table assets has no column 'Key'; it has {sample(frame.columns, 10)}.",
+                f"Table assets has no column 'Key'; it has {sample(table.column_names, 10)}.",
                 hint="Export the asset master again, with its Key column.",
             )
-        key = _text(frame, "Key")
-        key = key.fillna(_text(frame, "Asset").str.cat(_text(frame, "Ticker"), sep="_"))
-        frame = frame.assign(Key=key, Location=_text(frame, "Location"), Type=_text(frame, "Type"))
-        frame["Price_Key"] = price_keys(frame)
-        nameless, repeated = key.isna(), key.notna() & key.duplicated()
+        named = pc.binary_join_element_wise(_text(table, "Asset"), _text(table, "Ticker"), "_")
+        texts = {"Key": pc.coalesce(_text(table, "Key"), named), "Price_Key": price_keys(table)}
+        texts |= {name: _text(table, name) for name in ("Location", "Type")}
+        for name, text in texts.items():
+            at = table.schema.get_field_index(name)
+            table = table.append_column(name, text) if at < 0 else table.set_column(at, name, text)
+        keys = pd.Series(texts["Key"].to_numpy(zero_copy_only=False), dtype=object)
+        nameless, repeated = keys.isna(), keys.notna() & keys.duplicated()
         if nameless.any():
             logger.warning("assets: %d rows have no Key and are left out", int(nameless.sum()))
         if repeated.any():
-            logger.warning("assets: repeated keys, the first row counts: %s", sample(key[repeated]))
-        frame = frame[~nameless & ~repeated].reset_index(drop=True)
-        if frame.empty:
+            logger.warning("assets: repeated keys, the first row counts: %s", sample(keys[repeated]))
+        table = table.filter(pa.array(~(nameless | repeated)))
+        if not len(table):
             raise DataError("Table assets has no rows with a Key.", hint="Export the asset master again.")
-        return frame
+        return arrow_to_frame(table)
 
     def series_currency(self) -> Mapping[str, str]:
         """The currency of each price series that has one; see `market.currency.series_currency`."""
@@ -159,109 +141,6 @@ class MarketData:
         last = pc.max(self._cache.scan(table, self._directory, ("Date",), where)["Date"]).as_py()
         return None if last is None else last.date()
 
-    def _has(self, table: str) -> bool:
-        return self._cache.snapshot(table, self._directory) is not None
-
-    def _derive(self, table: str, what: str, make: Callable[[], T]) -> T:
-        return self._cache.derive(table, self._directory, what, make)
-
-    # --- prices -----------------------------------------------------------------------------
-
-    def observations(
-        self,
-        keys: Iterable[str],
-        dates: Sequence[date],
-        *,
-        span: tuple[date, date] | None = None,
-    ) -> Observations:
-        """Everything needed to price ``keys`` as of ``dates``, and on every day of ``span``.
-
-        Parameters
-        ----------
-        keys
-            Price keys, in lower case.
-        dates
-            Dates that will be asked for as of.
-        span
-            A first and last date between which all observations are wanted as well.
-        """
-        names = np.array(sorted(set(keys)), dtype=object)
-        sources = [s for s in SOURCES if self._has(s.table)]
-        own = [source for source in sources if not source.fallback]
-        fallback = [source for source in sources if source.fallback]
-        asked = np.array(dates if span is None else [*dates, span[0]], dtype="datetime64[D]")
-
-        rows = [self._windows(source, names, dates, span) for source in own]
-        found = self._merge(names, rows)
-        marked, funds = np.zeros(len(names), dtype=bool), [source for source in own if source.kind == "fund"]
-        marked[found.code[found.mark]] = True
-        if marked.any() and funds:
-            # A mark holds for ever; but it gives way to a fund's price of the same date, however long ago.
-            rows += self._histories(funds, names, marked)
-            found = self._merge(names, rows)
-        priced = asof(found, asked)
-        again = np.any(~priced.found | priced.stale, axis=1) & (names != NO_SERIES)
-        if again.any():
-            rows += self._histories([*own, *fallback], names, again)
-            found = self._merge(names, rows)
-        return found
-
-    def adjusted(self, obs: Observations, until: date) -> Observations:
-        """``obs`` with fund quotas on the basis of ``until``, net of the capital they have returned.
-
-        The events are those of the table ``quota_adjustments``, where the lake has one.
-        """
-        if not self._has("quota_adjustments"):
-            return obs
-        types = {"date": ["Event_Date"], "float": ["Ratio"]}
-        events = self._cache.scan("quota_adjustments", self._directory, overrides=types)
-        return adjust_quotas(obs, arrow_to_frame(events), until)
-
-    def _merge(self, names: np.ndarray[Any, Any], rows: Sequence[Rows]) -> Observations:
-        return merge_observations(names, rows, limits=self.limits)
-
-    def _windows(
-        self, source: Source, names: np.ndarray[Any, Any], dates: Sequence[date], span: tuple[date, date] | None
-    ) -> Rows:
-        if self.limits.days(source.kind) == NO_LIMIT:
-            spans: list[tuple[Any, Any]] = [(None, _last_instant(max([*dates, *(span or ())])))]
-        else:
-            # Where a source's price is too old, so are the ones of the same date that it takes precedence over.
-            reach = self._reach(SOURCES[SOURCES.index(source) :])
-            wanted = [(_before(day, reach), day) for day in dates]
-            if span:  # on whose days a price may be stale: the last before it is as near as any limit reaches
-                wanted.append((_before(span[0], self._reach(SOURCES)), span[1]))
-            spans = _joined(wanted)
-        where = [Where("Date", tuple(spans))]
-        if len(names) <= _FEW:
-            where.append(self._among(source, names))
-        return self._rows(source, names, where)
-
-    def _reach(self, sources: Iterable[Source]) -> int:
-        """The greatest age limit of these sources, in days, that is one."""
-        limits = (self.limits.days(source.kind) for source in sources)
-        return max((limit for limit in limits if limit != NO_LIMIT), default=0)
-
-    def _among(self, source: Source, names: np.ndarray[Any, Any]) -> Where:
-        return Where(self._columns(source)[0], values=tuple(names))
-
-    def _columns(self, source: Source) -> tuple[str, str]:
-        return source.columns_in(self._cache.schema(source.table, self._directory).names)
-
-    def _histories(
-        self, sources: Iterable[Source], names: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]
-    ) -> list[Rows]:
-        return [self._rows(source, names, [self._among(source, names[wanted])]) for source in sources]
-
-    def _rows(self, source: Source, names: np.ndarray[Any, Any], where: Sequence[Where]) -> Rows:
-        key, price = self._columns(source)
-        table = self._cache.scan(
-            source.table, self._directory, ("Date", key, price), tuple(where),
-            dictionary=(key,), overrides={"date": ["Date"], "float": [price]},
-        )  # fmt: skip
-        days = table["Date"].to_numpy().astype("datetime64[D]")
-        return source, _codes(table[key], names), days, table[price].to_numpy()
-
     # --- rates ------------------------------------------------------------------------------
 
     @staticmethod
@@ -287,17 +166,11 @@ class MarketData:
         clean, spot = (np.append(np.datetime64("NaT", "D"), obs.series(key)[0]) for key in chain)
         at, at_spot = (np.searchsorted(known[1:], days, side="right") for known in (clean, spot))
         last = at == len(clean) - 1
-        if len(clean) == 1:  # `observations` has looked through all of history for it: there is none
+        if len(clean) == 1 and not self.known(obs.only(chain[:1])).any():
             return obs
         if ((at == 0) | (last & (spot[at_spot] > clean[at]))).any():
             return self.history(self.rate_keys(wanted, usdbrl_ticker))
         return obs
-
-    def history(self, keys: Iterable[str]) -> Observations:
-        """All observations of a few series."""
-        names = np.array(sorted(set(keys)), dtype=object)
-        sources = [source for source in SOURCES if self._has(source.table)]
-        return self._merge(names, self._histories(sources, names, np.ones(len(names), dtype=bool)))
 
     # --- the latest price -------------------------------------------------------------------
 
@@ -328,38 +201,3 @@ class MarketData:
     def has_series(self, key: str) -> bool:
         """Whether any price table has the series."""
         return bool(len(self.latest([key])[0]) or len(self.history([key])))
-
-
-_FEW = 500
-"""Up to so many series a read is narrowed to them; beyond, sorting them out afterwards is quicker."""
-
-
-def _codes(column: pa.ChunkedArray, names: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The position in ``names`` of each key, -1 for others; through the dictionary, not the rows."""
-    targets = pa.array(names, pa.string())
-    pieces = []
-    for chunk in column.chunks:
-        encoded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
-        position = pc.fill_null(pc.index_in(encoded.dictionary.cast(pa.string()), value_set=targets), -1).to_numpy()
-        indices = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
-        pieces.append(np.append(position, -1)[indices])  # a null key's index is -1: the appended one
-    return np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int64)
-
-
-def _joined(spans: Iterable[tuple[date, date]]) -> list[tuple[datetime, datetime]]:
-    """Overlapping spans as one, with their last instant."""
-    joined: list[list[date]] = []
-    for start, end in sorted(spans):
-        if joined and start <= joined[-1][1]:
-            joined[-1][1] = max(joined[-1][1], end)
-        else:
-            joined.append([start, end])
-    return [(datetime.combine(start, time.min), _last_instant(end)) for start, end in joined]
-
-
-def _before(day: date, days: int) -> date:
-    return date.fromordinal(max(1, day.toordinal() - days))
-
-
-def _last_instant(day: date) -> datetime:
-    return datetime.combine(day, time.max)

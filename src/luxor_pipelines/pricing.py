@@ -14,8 +14,8 @@ from luxor_pipelines.errors import DataError, SchemaError, UsageError, sample
 from luxor_pipelines.market.currency import USDBRL, as_currency, factors, rates_asof
 from luxor_pipelines.market.daily import PriceRows, daily_prices, observed_prices
 from luxor_pipelines.market.periods import PERIODS, DateArray, DateLike, as_date, as_days, month_end
-from luxor_pipelines.market.prices import Observations, apply_overrides
-from luxor_pipelines.market.returns import Returns, point_returns
+from luxor_pipelines.market.prices import Observations, apply_overrides, asof
+from luxor_pipelines.market.returns import Returns, returns, returns_frame
 
 if TYPE_CHECKING:
     from luxor_pipelines.market_data import MarketData
@@ -76,6 +76,8 @@ def prices_between(
     absent, known = np.ones(len(names), dtype=bool), np.zeros(len(names), dtype=bool)
     absent[rows.code] = False
     known[obs.code] = known[market.latest(obs.keys)[0]] = True
+    if (absent & ~known).any():
+        known |= market.known(obs)
     rows = rows.with_gaps(np.flatnonzero(absent & known), end, "no_price")
     return rows.with_gaps(np.flatnonzero(absent & ~known), end, "unknown")
 
@@ -137,42 +139,42 @@ def convert(
 def returns_over(
     market: MarketData,
     keys: Iterable[str],
-    end: date,
-    bases: Sequence[date],
+    spans: Sequence[tuple[date, date]],
     currencies: Sequence[str],
     usdbrl_ticker: str = USDBRL,
     *,
     adjust: bool = True,
     today: date | None = None,
 ) -> dict[str, Returns]:
-    """Returns of ``keys`` from each base date to ``end``, for each of ``currencies``.
+    """Returns of ``keys`` over each span, from a base to a reference date, in each of ``currencies``.
 
-    Prices and rates are read once, for all bases and currencies. Rows are in the order of ``keys``.
-    ``today`` given and equal to ``end``: newer prices of ``px_last`` extend the history.
+    Prices and rates are read once, and looked up once a date, for all spans and currencies. Rows are
+    in the order of ``keys``. With ``today`` among the reference dates, newer prices of ``px_last``
+    extend the history.
     """
     names = list(dict.fromkeys(keys))
     dests = [as_currency(currency) for currency in currencies]
     wanted = {*dests, *market.currencies(names)} if set(dests) != {"local"} else set()
-    dates = [end, *bases]
+    dates = sorted({day for span in spans for day in span})
+    ends = {end for _, end in spans}
     found = market.observations([*names, *market.rate_keys(wanted, usdbrl_ticker)], dates)
     rates = market.rate_observations(found, wanted, dates, usdbrl_ticker)
     obs = found.only(names)
-    if today == end:
-        obs, _ = market.with_latest(obs, end)
-        rates, _ = market.with_latest(rates, end)
+    if today in ends:
+        obs, _ = market.with_latest(obs, today)
+        rates, _ = market.with_latest(rates, today)
+    basis = None
     if adjust:
-        obs = market.adjusted(obs, end)
+        last = max(ends)
+        basis = market.basis(obs, dates, last) if len(ends) > 1 else None
+        obs = market.adjusted(obs, last)
+    prices = asof(obs, dates)
+    per_usd = rates_asof(rates, wanted, dates, usdbrl_ticker=usdbrl_ticker, limit=market.limits.days("traded"))
+    column = {day: position for position, day in enumerate(dates)}
+    base, end = ([column[day] for day in days] for days in zip(*spans, strict=True))
+    own, rows = market.currencies(obs.keys), obs.codes(names)
     return {
-        dest: point_returns(
-            obs,
-            end,
-            np.array(bases, dtype="datetime64[D]"),
-            currencies=market.currencies(obs.keys),
-            dest=dest,
-            rate_obs=rates,
-            usdbrl_ticker=usdbrl_ticker,
-            rate_limit=market.limits.days("traded"),
-        ).take(obs.codes(names))
+        dest: returns(prices, end, base, currencies=own, dest=dest, rates=per_usd, basis=basis).take(rows)
         for dest in dests
     }
 
@@ -190,8 +192,8 @@ def changes(
 ) -> pd.DataFrame:
     """The returns of ``keys`` over one period: one row each, index ``Asset``."""
     dest, names = as_currency(currency), list(dict.fromkeys(keys))
-    found = returns_over(market, names, end, [start], [dest], usdbrl_ticker, adjust=adjust, today=today)[dest]
-    frame = found.to_frame(names, ["period"]).rename(columns={"Price_Key": "Asset", "Return": "Pct_Change"})
+    found = returns_over(market, names, [(start, end)], [dest], usdbrl_ticker, adjust=adjust, today=today)
+    frame = returns_frame(found, names, ["period"]).rename(columns={"Price_Key": "Asset", "Return": "Pct_Change"})
     return frame.set_index("Asset")[["Pct_Change", "Status", "Base_Date", "End_Date", "Base_Price", "End_Price"]]
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from luxor_pipelines.errors import UsageError
 from luxor_pipelines.market.periods import PERIODS, base_date
 from luxor_pipelines.market.prices import SOURCES, Observations, adjust_quotas, asof, merge_observations
-from luxor_pipelines.market.returns import STATUSES, Returns, point_returns, returns
+from luxor_pipelines.market.returns import STATUSES, Returns, point_returns, returns, returns_frame
 
 Observe = Callable[..., Observations]
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -249,8 +249,9 @@ def test_many_series_and_periods_at_once(observe: Observe) -> None:
         },
     )
     found = point_returns(obs, REF, [base_date(REF, p) for p in ("mtd", "ytd", "12m")])
-    frame = found.to_frame(obs.keys, ["mtd", "ytd", "12m"])
+    frame = returns_frame({"local": found}, obs.keys, ["mtd", "ytd", "12m"])
     assert frame.columns.tolist() == [
+        "Currency",
         "Price_Key",
         "Period",
         "Return",
@@ -278,7 +279,10 @@ def test_assets_that_share_a_series_take_its_row(observe: Observe) -> None:
     obs = observe(hist_px_last={"x": PRICES, "y": {"2024-02-29": 100, "2024-03-28": 120}})
     found = point_returns(obs, REF, [MTD]).take([1, 0, 1])
     np.testing.assert_allclose(found.value, [[0.2], [0.1], [0.2]], rtol=1e-14)
-    assert found.to_frame(["a", "b", "c"], ["mtd"])["End_Price"].tolist() == [120, 110, 120]
+    both = returns_frame({"local": found, "usd": found}, ["a", "b", None], ["mtd"])
+    assert both["End_Price"].tolist() == [120, 110, 120] * 2
+    assert both["Currency"].tolist() == ["local"] * 3 + ["usd"] * 3
+    assert both["Price_Key"].fillna("-").tolist() == ["a", "b", "-"] * 2
     assert found.take([]).value.shape == (0, 1)
     for wrong in ([0, -1], [3]):  # -1 is the code of an unknown series, never the last one's
         with pytest.raises(UsageError, match="of 3 series"):
@@ -287,17 +291,17 @@ def test_assets_that_share_a_series_take_its_row(observe: Observe) -> None:
 
 def test_wrong_calls(observe: Observe) -> None:
     obs = observe(hist_px_last={"x": PRICES})
-    end, base = asof(obs, [REF]), asof(obs, [MTD])
+    prices = asof(obs, [MTD, REF])
     with pytest.raises(UsageError, match="No currencies"):
-        returns(end, base, dest="usd")
+        returns(prices, [1], [0], dest="usd")
     with pytest.raises(UsageError, match="2 currencies for 1"):
-        returns(end, base, dest="usd", currencies=names("usd", "usd"))
-    with pytest.raises(UsageError, match="one reference date"):
-        returns(asof(obs, [REF, MTD]), base)
+        returns(prices, [1], [0], dest="usd", currencies=names("usd", "usd"))
+    with pytest.raises(UsageError, match="1 reference dates and 2 base dates"):
+        returns(prices, [1], [0, 0])
     with pytest.raises(UsageError, match="not a currency"):
         point_returns(obs, REF, [MTD], currencies=names("usd"), dest="all")
     with pytest.raises(UsageError, match="2 keys"):
-        returns(end, base).to_frame(["x", "y"], ["mtd"])
+        returns_frame({"local": returns(prices, [1], [0])}, ["x", "y"], ["mtd"])
 
 
 def test_an_empty_rate_source_is_not_the_prices_own(observe: Observe) -> None:

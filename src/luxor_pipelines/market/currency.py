@@ -7,14 +7,13 @@ factor q(b) / q(a), so every pair goes through the dollar.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from luxor_pipelines.errors import SchemaError, UsageError, sample
-from luxor_pipelines.market.observations import BoolArray, FloatArray, Observations
+from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray, Observations
 from luxor_pipelines.market.periods import DateArray, DatesLike, as_days
 
 __all__ = [
@@ -86,7 +85,8 @@ def as_currency(text: object) -> str:
 
 def location_currency(locations: ArrayLike | pd.Series) -> NDArray[np.object_]:
     """Return the currency of each ``Location``: lower-case ISO code, None where it has none we know."""
-    return _or_none(_text(locations).map(LOCATION_CURRENCY))
+    codes, words = _encoded(locations)
+    return np.array([LOCATION_CURRENCY.get(word) for word in words], dtype=object)[codes]
 
 
 def series_currency(assets: pd.DataFrame) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
@@ -119,19 +119,25 @@ def series_currency(assets: pd.DataFrame) -> tuple[dict[str, str], dict[str, tup
             f"assets: missing {sample(missing)}; it has {sample(assets.columns, 10)}",
             hint="Derive Price_Key and keep Location and Type.",
         )
-    rows = pd.DataFrame({column: _text(assets[column]) for column in ("Price_Key", "Location", "Type")})
-    rows = rows[rows["Price_Key"].notna() & (rows["Type"].fillna("") != _BDR)]
-    used = set(rows["Price_Key"])
-    currencies = {key: currency for key, currency in KNOWN_SERIES.items() if key not in used}
-
+    key, keys = _encoded(assets["Price_Key"])
+    place, places = _encoded(assets["Location"])
+    kind, kinds = _encoded(assets["Type"])
+    bdr = np.array([word == _BDR for word in kinds], dtype=bool)
+    says = (key >= 0) & ~bdr[kind]
+    used = {keys[code] for code in np.unique(key[says])}
     # A location we cannot place still contradicts one we can, so it stands for itself.
-    rows = rows[rows["Location"].notna() & ~rows["Price_Key"].isin(UNCONVERTIBLE)]
-    rows["Currency"] = rows["Location"].map(LOCATION_CURRENCY).fillna(rows["Location"])
-    distinct = rows.groupby("Price_Key")["Currency"].transform("nunique")
-    clear = rows[(distinct == 1) & rows["Location"].isin(LOCATION_CURRENCY)]
-    currencies |= dict(zip(clear["Price_Key"], clear["Currency"], strict=True))
-    torn = rows[distinct > 1].groupby("Price_Key")["Location"]
-    return currencies, {str(key): tuple(sorted(set(locations))) for key, locations in torn}
+    stands, names = pd.factorize(np.array([LOCATION_CURRENCY.get(word, word) for word in places[:-1]], dtype=object))
+    says &= place >= 0
+    low, high = np.full(len(keys), len(names)), np.full(len(keys), -1)
+    np.minimum.at(low, key[says], stands[place[says]])
+    np.maximum.at(high, key[says], stands[place[says]])
+
+    currencies = {series: currency for series, currency in KNOWN_SERIES.items() if series not in used}
+    known = np.array([*np.isin(names, list(LOCATION_CURRENCY.values())), False])
+    clear = np.flatnonzero((low == high) & known[high])
+    currencies |= {keys[code]: names[high[code]] for code in clear if keys[code] not in UNCONVERTIBLE}
+    torn = [code for code in np.flatnonzero(low < high) if keys[code] not in UNCONVERTIBLE]
+    return currencies, {keys[code]: tuple(sorted({places[n] for n in place[says & (key == code)]})) for code in torn}
 
 
 def rate_series(currency: str, usdbrl_ticker: str = USDBRL) -> tuple[str, ...]:
@@ -267,14 +273,13 @@ def factors(local: NDArray[np.object_], dest: str, rates: Mapping[str, FloatArra
     return np.asarray(by_currency[own], dtype=np.float64)
 
 
-def _text(values: ArrayLike | pd.Series) -> pd.Series[str]:
-    """Trimmed, lower-case text as a nullable string Series; blank is null."""
-    text = pd.Series(values, dtype="string").str.strip().str.lower()
-    return text.mask(text == "")
-
-
-def _or_none(values: pd.Series[Any]) -> NDArray[np.object_]:
-    return np.array([None if pd.isna(value) else value for value in values], dtype=object)
+def _encoded(values: ArrayLike | pd.Series) -> tuple[IntArray, list[str]]:
+    """Codes of trimmed, lower-case texts, -1 where one is missing or blank, and the texts; the last is blank."""
+    codes, words = pd.factorize(pd.Series(values))
+    texts = [word.strip().lower() if isinstance(word, str) else "" for word in words]
+    distinct = {text: code for code, text in enumerate(dict.fromkeys(filter(None, texts)))}
+    renamed = np.array([*(distinct.get(text, -1) for text in texts), -1])
+    return renamed[codes], [*distinct, ""]
 
 
 def _series(dates: DatesLike, values: ArrayLike, name: str) -> tuple[DateArray, FloatArray]:

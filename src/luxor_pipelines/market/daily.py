@@ -12,6 +12,7 @@ from luxor_pipelines.errors import UsageError
 from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray, Observations
 from luxor_pipelines.market.periods import DateArray, DateLike, as_date
 from luxor_pipelines.market.prices import CARRIED_AFTER
+from luxor_pipelines.market.text import text_column
 
 __all__ = ["PRICE_STATUSES", "PriceRows", "daily_prices", "observed_prices"]
 
@@ -91,16 +92,14 @@ class PriceRows:
 
     def to_frame(self, *, with_status: bool = True) -> pd.DataFrame:
         """Return the columns ``Date``, ``Asset``, ``Last_Price``, and with status ``Price_Date``, ``Status``."""
-        # Taking from a short Series keeps the strings in pandas' own representation, never as objects.
-        names, statuses = pd.Series(self.keys, dtype=str), pd.Series(PRICE_STATUSES, dtype=str)
         columns = {
             "Date": self.date.astype("datetime64[us]"),
-            "Asset": names.take(self.code).array,
+            "Asset": text_column(self.keys, self.code),
             "Last_Price": self.price,
         }
         if with_status:
             columns["Price_Date"] = self.price_date.astype("datetime64[us]")
-            columns["Status"] = statuses.take(self.status).array
+            columns["Status"] = text_column(PRICE_STATUSES, self.status)
         return pd.DataFrame(columns)
 
 

@@ -145,10 +145,12 @@ class Observations:
         mark: BoolArray,
     ) -> Observations:
         """Sort rows by (series, date) and keep, of those that agree in both, the last given."""
-        order = sort_key(code, date.astype(np.int64))
-        rows = np.argsort(order, kind="stable")
-        rows = rows[np.diff(order[rows], append=-1) != 0]
-        return cls(keys, code[rows], date[rows], price[rows], limit[rows], mark[rows])
+        rows = _sorted_rows(code, date.astype(np.int64))
+        code, date = code[rows], date[rows]
+        last = np.append((code[1:] != code[:-1]) | (date[1:] != date[:-1]), [True] * (len(code) > 0))
+        if not last.all():
+            rows, code, date = rows[last], code[last], date[last]
+        return cls(keys, code, date, price[rows], limit[rows], mark[rows])
 
     def __len__(self) -> int:
         return len(self.code)
@@ -240,6 +242,17 @@ class Observations:
         limits = [int(limit) for limit in pd.unique(self.limit)]
         positions = [np.flatnonzero(self.limit == limit) for limit in limits]
         return [(limit, at, self.order[at]) for limit, at in zip(limits, positions, strict=True)]
+
+
+def _sorted_rows(code: NDArray[np.int32], day: IntArray) -> IntArray:
+    """The positions of rows in the order of (series, day); of equal ones in the order given."""
+    if not len(day):
+        return np.empty(0, dtype=np.int64)
+    since = day - day.min()
+    if max(int(since.max()), int(code.max())) < 2**16:  # numpy sorts numbers of two bytes digit by digit
+        since, code = since.astype(np.uint16), code.astype(np.uint16)
+    rows = np.argsort(since, kind="stable")
+    return np.asarray(rows[np.argsort(code[rows], kind="stable")], dtype=np.int64)
 
 
 def merge_observations(

@@ -43,6 +43,7 @@ __all__ = [
     "asof",
     "extend",
     "merge_observations",
+    "quota_basis",
 ]
 
 CARRIED_AFTER = 45
@@ -65,8 +66,6 @@ class AsOf:
         The observation's date, NaT where there is none.
     stale
         Whether an observation was found, but none within its age limit.
-    age
-        Days from the observation to the date asked for, NaN where there is none.
     mark
         Whether the observation is a mark.
     """
@@ -75,7 +74,6 @@ class AsOf:
     price: FloatArray
     date: DateArray
     stale: BoolArray
-    age: FloatArray
     mark: BoolArray
 
     @property
@@ -84,9 +82,18 @@ class AsOf:
         return ~np.isnat(self.date)
 
     @property
+    def age(self) -> FloatArray:
+        """Days from the observation to the date asked for, NaN where there is none."""
+        return np.where(self.found, (self.asked - self.date).astype(np.float64), np.nan)
+
+    @property
     def carried(self) -> BoolArray:
         """Whether the price is a mark older than `CARRIED_AFTER` days."""
-        return self.mark & (self.age > CARRIED_AFTER)
+        return self.mark & (self.asked - self.date > np.timedelta64(CARRIED_AFTER, "D"))
+
+    def take(self, rows: IntArray) -> AsOf:
+        """Return the series at these positions, repeated where repeated."""
+        return AsOf(self.asked, self.price[rows], self.date[rows], self.stale[rows], self.mark[rows])
 
 
 def asof(obs: Observations, dates: DatesLike) -> AsOf:
@@ -108,13 +115,11 @@ def asof(obs: Observations, dates: DatesLike) -> AsOf:
     day = np.tile(asked.astype(np.int64), shape[0])
     index, stale = obs.locate(code, day)
     date = _take(obs.date, index, _NAT)
-    age = np.where(index >= 0, day - date.astype(np.int64), np.nan)
     return AsOf(
         asked=asked,
         price=_take(obs.price, index, np.float64(np.nan)).reshape(shape),
         date=date.reshape(shape),
         stale=stale.reshape(shape),
-        age=age.reshape(shape),
         mark=_take(obs.mark, index, np.bool_(False)).reshape(shape),
     )
 
@@ -180,6 +185,35 @@ def adjust_quotas(obs: Observations, events: pd.DataFrame, until: DateLike) -> O
     SchemaError
         If a column is missing, a cell is null or not a ratio, or a fund's date occurs twice.
     """
+    codes, days, keep = _due(obs, events, until)
+    # A fund's quotas before an event are one contiguous slice: the loop is over events, not rows.
+    start = np.searchsorted(obs.code, codes)
+    stop = np.searchsorted(obs.order, sort_key(codes, days.astype(np.int64)))
+    price = obs.price.copy()
+    for low, high, factor in zip(start, stop, keep, strict=True):
+        price[low:high] *= factor
+    return replace(obs, price=price)
+
+
+def quota_basis(obs: Observations, events: pd.DataFrame, dates: DatesLike, until: DateLike) -> FloatArray:
+    """Return by what quotas on the basis of ``until`` are divided to be on that of each of ``dates``.
+
+    Π (1 − a_e) over d < d_e <= until for the date d, [n_series, n_dates]; see `adjust_quotas`.
+
+    Raises
+    ------
+    SchemaError
+        As `adjust_quotas`.
+    """
+    asked = as_days(dates)
+    basis = np.ones((len(obs.keys), len(asked)))
+    for code, day, factor in zip(*_due(obs, events, until), strict=True):
+        basis[code, asked < day] *= factor
+    return basis
+
+
+def _due(obs: Observations, events: pd.DataFrame, until: DateLike) -> tuple[IntArray, DateArray, FloatArray]:
+    """Of each amortization up to a date of a series there is: the series, the date, and what is kept, 1 − a."""
     names, days, ratios = _checked(events, "quota_adjustments", ("Fund", "Event_Date", "Ratio"))
     _refuse(
         "quota_adjustments",
@@ -190,14 +224,7 @@ def adjust_quotas(obs: Observations, events: pd.DataFrame, until: DateLike) -> O
     )
     codes = obs.codes(names)
     due = (codes >= 0) & (days <= np.datetime64(as_date(until), "D"))
-    codes, days, keep = codes[due], days[due], 1 - ratios[due]
-    # A fund's quotas before an event are one contiguous slice: the loop is over events, not rows.
-    start = np.searchsorted(obs.code, codes)
-    stop = np.searchsorted(obs.order, sort_key(codes, days.astype(np.int64)))
-    price = obs.price.copy()
-    for low, high, factor in zip(start, stop, keep, strict=True):
-        price[low:high] *= factor
-    return replace(obs, price=price)
+    return codes[due], days[due], 1 - ratios[due]
 
 
 def apply_overrides(

@@ -9,8 +9,9 @@ A missing part gives a null and a status: never 0, never a part of the period fo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,11 +19,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from luxor_pipelines.errors import UsageError
 from luxor_pipelines.market.currency import RATE_LIMIT, USDBRL, as_currency, factors, rates_asof
-from luxor_pipelines.market.observations import FloatArray, Observations
-from luxor_pipelines.market.periods import DateArray, DateLike, DatesLike
+from luxor_pipelines.market.observations import FloatArray, IntArray, Observations
+from luxor_pipelines.market.periods import DateArray, DateLike, DatesLike, as_days
 from luxor_pipelines.market.prices import AsOf, asof
+from luxor_pipelines.market.text import text_column
 
-__all__ = ["STATUSES", "Returns", "point_returns", "returns"]
+__all__ = ["STATUSES", "Returns", "point_returns", "returns", "returns_frame"]
 
 STATUSES = (
     "missing_currency",  # a conversion is asked for, and the series has no known currency
@@ -37,11 +39,12 @@ STATUSES = (
 """What can be said of a return; the first that applies. The last two come with one."""
 
 _NO_RATES: Mapping[str, FloatArray] = MappingProxyType({})
+_RANK = {status: np.int8(position) for position, status in enumerate(STATUSES)}
 
 
 @dataclass(frozen=True, eq=False)
 class Returns:
-    """Returns of series over periods, each array [n_series, n_periods].
+    """Returns of series, each array [n_series, n_returns].
 
     What was found is filled in even where ``value`` is null.
 
@@ -49,20 +52,51 @@ class Returns:
     ----------
     value
         The return, a fraction; NaN unless the status is ``ok`` or ``carried``.
-    status
-        One of `STATUSES`.
-    base_date, end_date
-        The observations' dates, NaT where there is none.
-    base_price, end_price
-        The observations' prices in the destination currency, NaN where unknown.
+    code
+        What can be said of it: positions in `STATUSES`.
+    prices
+        The series' prices, in the destination currency, as of all the dates.
+    end, base
+        For each return the columns of ``prices`` that are its reference and its base date, [n_returns].
+    basis
+        What prices as of the reference date are divided by to be on its basis, [n_series, n_dates]; None: by one.
     """
 
     value: FloatArray
-    status: NDArray[np.object_]
-    base_date: DateArray
-    end_date: DateArray
-    base_price: FloatArray
-    end_price: FloatArray
+    code: NDArray[np.int8]
+    prices: AsOf
+    end: IntArray
+    base: IntArray
+    basis: FloatArray | None = None
+
+    @property
+    def status(self) -> NDArray[np.object_]:
+        """One of `STATUSES` for each."""
+        return np.array(STATUSES, dtype=object)[self.code]
+
+    @property
+    def base_date(self) -> DateArray:
+        """The base observations' dates, NaT where there is none."""
+        return self.prices.date[:, self.base]
+
+    @property
+    def end_date(self) -> DateArray:
+        """The end observations' dates, NaT where there is none."""
+        return self.prices.date[:, self.end]
+
+    @property
+    def base_price(self) -> FloatArray:
+        """The base prices in the destination currency, NaN where unknown."""
+        return self._on_basis(self.base)
+
+    @property
+    def end_price(self) -> FloatArray:
+        """The end prices in the destination currency, NaN where unknown."""
+        return self._on_basis(self.end)
+
+    def _on_basis(self, columns: IntArray) -> FloatArray:
+        price = self.prices.price[:, columns]
+        return price if self.basis is None else price / self.basis[:, self.end]
 
     def take(self, rows: ArrayLike) -> Returns:
         """Return the rows at these positions, repeated where repeated: from series to their assets.
@@ -77,72 +111,96 @@ class Returns:
             raise UsageError(
                 f"Rows {at.min()} to {at.max()} of {len(self.value)} series", hint="Look unknown series up first."
             )
-        return Returns(**{field.name: getattr(self, field.name)[at] for field in fields(self)})
-
-    def to_frame(self, keys: Sequence[str] | NDArray[np.object_], periods: Sequence[str]) -> pd.DataFrame:
-        """Return one row per series and period, in that order.
-
-        Columns ``Price_Key``, ``Period``, ``Return``, ``Status``, ``Base_Date``, ``End_Date``,
-        ``Base_Price``, ``End_Price``.
-        """
-        n_series, n_periods = self.value.shape
-        if (len(keys), len(periods)) != (n_series, n_periods):
-            raise UsageError(
-                f"{len(keys)} keys and {len(periods)} periods for {n_series} × {n_periods} returns",
-                hint="Pass the names the returns were computed for.",
-            )
-        return pd.DataFrame(
-            {
-                "Price_Key": np.repeat(np.array(list(keys), dtype=object), n_periods),
-                "Period": np.tile(np.array(list(periods), dtype=object), n_series),
-                "Return": self.value.ravel(),
-                "Status": self.status.ravel(),
-                "Base_Date": self.base_date.ravel().astype("datetime64[us]"),
-                "End_Date": self.end_date.ravel().astype("datetime64[us]"),
-                "Base_Price": self.base_price.ravel(),
-                "End_Price": self.end_price.ravel(),
-            }
-        )
+        basis = None if self.basis is None else self.basis[at]
+        return replace(self, value=self.value[at], code=self.code[at], prices=self.prices.take(at), basis=basis)
 
 
-def returns(
-    end: AsOf,
-    base: AsOf,
-    *,
-    currencies: NDArray[np.object_] | None = None,
-    dest: str = "local",
-    end_rates: Mapping[str, FloatArray] = _NO_RATES,
-    base_rates: Mapping[str, FloatArray] = _NO_RATES,
-) -> Returns:
-    """Return the returns of series from each of several base dates to one reference date.
+def returns_frame(
+    found: Mapping[str, Returns], keys: Sequence[str | None] | NDArray[np.object_], periods: Sequence[str]
+) -> pd.DataFrame:
+    """Return one row per currency, series and return, in that order.
+
+    Columns ``Currency``, ``Price_Key``, ``Period``, ``Return``, ``Status``, ``Base_Date``, ``End_Date``,
+    ``Base_Price``, ``End_Price``.
 
     Parameters
     ----------
-    end
-        Prices as of the reference date, one column.
-    base
-        Prices of the same series as of the base dates, one column per period.
-    currencies
-        Each series' currency, None where unknown; not needed for ``local``.
-    dest
-        The currency to state prices and returns in, or ``local``.
-    end_rates, base_rates
-        Units of each currency per USD as of the reference date, [1], and the base dates, [n_periods]
-        (see `currency.rates_asof`). A currency without an entry has no rate.
+    found
+        The returns in each currency, of the same series and periods.
+    keys, periods
+        The names of the series and of the returns.
 
     Raises
     ------
     UsageError
-        If the series of ``end``, ``base`` and ``currencies`` do not match, ``end`` has several
-        dates, or currencies are missing for a conversion.
+        If there are other numbers of names than of series and returns.
+    """
+    shape = len(keys), len(periods)
+    for each in found.values():
+        if each.value.shape != shape:
+            raise UsageError(
+                f"{shape[0]} keys and {shape[1]} periods for {' × '.join(map(str, each.value.shape))} returns",
+                hint="Pass the names the returns were computed for.",
+            )
+    currency, key, period = (code.ravel() for code in np.indices((len(found), *shape), dtype=np.int32))
+
+    def column(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(each, name).ravel() for each in found.values()])
+
+    return pd.DataFrame(
+        {
+            "Currency": text_column(list(found), currency),
+            "Price_Key": text_column(keys, key),
+            "Period": text_column(periods, period),
+            "Return": column("value"),
+            "Status": text_column(STATUSES, column("code")),
+            "Base_Date": column("base_date").astype("datetime64[us]"),
+            "End_Date": column("end_date").astype("datetime64[us]"),
+            "Base_Price": column("base_price"),
+            "End_Price": column("end_price"),
+        }
+    )
+
+
+def returns(
+    prices: AsOf,
+    end: ArrayLike,
+    base: ArrayLike,
+    *,
+    currencies: NDArray[np.object_] | None = None,
+    dest: str = "local",
+    rates: Mapping[str, FloatArray] = _NO_RATES,
+    basis: FloatArray | None = None,
+) -> Returns:
+    """Return the returns of series between pairs of dates, many pairs at once.
+
+    Parameters
+    ----------
+    prices
+        Prices as of all the dates, amortization-adjusted where that is wanted.
+    end, base
+        For each return, the columns of ``prices`` that are its reference and its base date, [n_returns].
+    currencies
+        Each series' currency, None where unknown; not needed for ``local``.
+    dest
+        The currency to state prices and returns in, or ``local``.
+    rates
+        Units of each currency per USD as of the dates of ``prices`` (see `currency.rates_asof`). A
+        currency without an entry has no rate.
+    basis
+        See `Returns`.
+
+    Raises
+    ------
+    UsageError
+        If there is not one currency a series, or none at all for a conversion, or as many base dates
+        as reference dates.
     """
     target = as_currency(dest)
-    n_series, n_periods = base.price.shape
-    if end.price.shape != (n_series, 1):
-        raise UsageError(
-            f"End prices of shape {end.price.shape} for {n_series} series",
-            hint="Take them as of the one reference date, for the same series as the base prices.",
-        )
+    n_series, n_dates = prices.price.shape
+    ends, bases = np.asarray(end, dtype=np.int64), np.asarray(base, dtype=np.int64)
+    if ends.shape != bases.shape:
+        raise UsageError(f"{len(ends)} reference dates and {len(bases)} base dates", hint="Pass them in pairs.")
     if currencies is None:
         if target != "local":
             raise UsageError(f"No currencies to convert to {target} from", hint="Pass each series' currency.")
@@ -150,36 +208,33 @@ def returns(
     if len(currencies) != n_series:
         raise UsageError(f"{len(currencies)} currencies for {n_series} series", hint="Pass one each, or None.")
 
-    end_factor = factors(currencies, target, end_rates, 1)
-    base_factor = factors(currencies, target, base_rates, n_periods)
-    shape = base.price.shape
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        end_price = np.broadcast_to(end.price * end_factor, shape)
-        base_price = base.price * base_factor
-        growth = end_price / base_price
-
+    factor = factors(currencies, target, rates, n_dates)
     unknown = np.asarray(pd.isna(currencies))[:, np.newaxis] & (target != "local")
-    conditions = {
-        "missing_currency": unknown,
-        "no_end": ~end.found,
-        "stale_end": end.stale | (end.date <= base.asked),
-        "no_base": ~base.found | (base.price == 0) | np.isinf(growth),
-        "stale_base": base.stale,
-        "no_fx": np.isnan(end_factor) | np.isnan(base_factor),
-        "carried": end.carried | base.carried,
-    }
-    status = np.full(shape, "ok", dtype=object)
-    for name in reversed(STATUSES[:-1]):  # the first that applies is written last
-        status[np.broadcast_to(conditions[name], shape)] = name
-    stated = (status == "ok") | (status == "carried")
-    return Returns(
-        value=np.where(stated, growth - 1, np.nan),
-        status=status,
-        base_date=base.date,
-        end_date=np.broadcast_to(end.date, shape),
-        base_price=base_price,
-        end_price=end_price,
-    )
+    # What a date by itself says of any return that ends, or begins, on it.
+    of_both = {"no_fx": np.isnan(factor), "carried": prices.carried}
+    of_end = _worst(prices, {"missing_currency": unknown, "no_end": ~prices.found, "stale_end": prices.stale} | of_both)
+    no_base = ~prices.found | (prices.price == 0)
+    of_base = _worst(prices, {"no_base": no_base, "stale_base": prices.stale} | of_both)
+
+    converted = replace(prices, price=prices.price * factor)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        growth = converted.price[:, ends]
+        growth /= converted.price[:, bases]
+    code = np.minimum(of_end[:, ends], of_base[:, bases])
+    late = prices.date[:, ends] <= prices.asked[bases]
+    np.minimum(code, _RANK["stale_end"], out=code, where=late)
+    np.minimum(code, _RANK["no_base"], out=code, where=np.isinf(growth))
+    growth -= 1
+    growth[code < _RANK["carried"]] = np.nan
+    return Returns(growth, code, converted, ends, bases, basis)
+
+
+def _worst(prices: AsOf, conditions: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.int8]:
+    """For each series and date the first of `STATUSES` that applies."""
+    code = np.full(prices.price.shape, _RANK["ok"])
+    for status, applies in conditions.items():
+        np.minimum(code, _RANK[status], out=code, where=applies)
+    return code
 
 
 def point_returns(
@@ -206,12 +261,11 @@ def point_returns(
     usdbrl_ticker, rate_limit
         As for `currency.rates_asof`.
     """
-    end, base = asof(obs, [ref]), asof(obs, base_dates)
-    if currencies is None or as_currency(dest) == "local":
-        return returns(end, base, currencies=currencies, dest=dest)
-    source = obs if rate_obs is None else rate_obs
-    needed = {dest, *currencies}
-    end_rates, base_rates = (
-        rates_asof(source, needed, part.asked, usdbrl_ticker=usdbrl_ticker, limit=rate_limit) for part in (end, base)
-    )
-    return returns(end, base, currencies=currencies, dest=dest, end_rates=end_rates, base_rates=base_rates)
+    bases = as_days(base_dates)
+    prices = asof(obs, np.append(bases, as_days([ref])))
+    rates: Mapping[str, FloatArray] = _NO_RATES
+    if currencies is not None and as_currency(dest) != "local":
+        source = obs if rate_obs is None else rate_obs
+        rates = rates_asof(source, {dest, *currencies}, prices.asked, usdbrl_ticker=usdbrl_ticker, limit=rate_limit)
+    end = np.full(len(bases), len(bases))
+    return returns(prices, end, np.arange(len(bases)), currencies=currencies, dest=dest, rates=rates)

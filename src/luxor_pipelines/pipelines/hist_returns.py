@@ -14,8 +14,10 @@ from luxor_pipelines.ingest import incremental_load
 from luxor_pipelines.lake.schema import Column, TableSchema
 from luxor_pipelines.lake_query import SAO_PAULO
 from luxor_pipelines.market.periods import PERIODS, DateLike, as_date, base_date, month_end
-from luxor_pipelines.market_data import NO_SERIES
+from luxor_pipelines.market.returns import returns_frame
+from luxor_pipelines.market.text import text_column
 from luxor_pipelines.pipelines import PipelineResult
+from luxor_pipelines.price_tables import NO_SERIES
 from luxor_pipelines.pricing import returns_over
 
 if TYPE_CHECKING:
@@ -127,23 +129,19 @@ def get_returns(lq: LuxorQuery, ref_date: DateLike, *, usdbrl_ticker: str = "bmf
     ref: date = month_end(as_date(ref_date))
     market = lq.market
     assets = market.assets()
-    bases = [base_date(ref, period) for period in PERIODS]
     # An asset that names no series is one without observations.
     price_key = assets["Price_Key"].fillna(NO_SERIES).to_numpy(dtype=object)
-    keys, series = np.unique(price_key.astype(str), return_inverse=True)
-    found = returns_over(market, keys.tolist(), ref, bases, CURRENCIES, usdbrl_ticker)
+    keys = sorted(set(price_key))
+    position = {key: row for row, key in enumerate(keys)}
+    series = np.array([position[key] for key in price_key])
+    spans = [(base_date(ref, period), ref) for period in PERIODS]
+    found = returns_over(market, keys, spans, CURRENCIES, usdbrl_ticker)
 
     # Each series is computed once; the assets that share it take its rows.
-    known = market.series_currency()
-    local = np.array([known.get(key) for key in price_key], dtype=object)
-    frames = []
-    for currency in CURRENCIES:
-        frame = found[currency].take(series).to_frame(price_key, PERIODS)
-        frame.insert(0, "Currency", currency)
-        frame.insert(0, "Key", np.repeat(assets["Key"].to_numpy(dtype=object), len(PERIODS)))
-        frame["Local_Currency"] = np.repeat(local, len(PERIODS))
-        frames.append(frame)
-    table = pd.concat(frames, ignore_index=True)
-    table.insert(0, "Date", pd.Timestamp(ref).as_unit("us"))
-    table["Price_Key"] = table["Price_Key"].mask(table["Price_Key"] == NO_SERIES)
+    found = {currency: of_series.take(series) for currency, of_series in found.items()}
+    table = returns_frame(found, [key if key != NO_SERIES else None for key in price_key], PERIODS)
+    asset = np.tile(np.repeat(np.arange(len(assets)), len(PERIODS)), len(CURRENCIES))
+    table["Date"] = pd.Timestamp(ref).as_unit("us")
+    table["Key"] = text_column(assets["Key"].to_numpy(dtype=object), asset)
+    table["Local_Currency"] = text_column(market.currencies(price_key), asset)
     return table[[column.name for column in SCHEMA.columns]]

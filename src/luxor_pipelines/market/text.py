@@ -1,0 +1,18 @@
+"""Columns of few distinct texts, made without looking at each cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+__all__ = ["text_column"]
+
+
+def text_column(words: Sequence[str | None] | NDArray[np.object_], codes: NDArray[np.integer[Any]]) -> Any:
+    """Return the array of ``words[code]`` for each of ``codes``, as pandas stores text; None is missing."""
+    # Taking from a short Series keeps the text in pandas' own representation, never as objects.
+    return pd.Series(np.asarray(words, dtype=object), dtype=str).take(codes).array

@@ -1,0 +1,306 @@
+"""Observations out of the lake's price tables: which tables, which columns, which dates.
+
+Only windows are read: of each table the days before each date asked for, as many as age limits make a
+difference. A series that the windows do not answer for is looked for before them, which tells a stale price
+from a missing one: in the ends of the series that a file may have (see `lake.ends`), else in all its history.
+The prices are those that the whole history gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime, time
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from luxor_pipelines.lake import ends
+from luxor_pipelines.lake.cache import TableCache
+from luxor_pipelines.lake.conditions import Where
+from luxor_pipelines.lake.frames import arrow_to_frame
+from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray
+from luxor_pipelines.market.periods import DateArray
+from luxor_pipelines.market.prices import (
+    NO_LIMIT,
+    SOURCES,
+    Observations,
+    Source,
+    StalenessLimits,
+    adjust_quotas,
+    asof,
+    merge_observations,
+    quota_basis,
+)
+
+__all__ = ["NO_SERIES", "PriceTables"]
+
+NO_SERIES = ""
+"""The price key of an asset that names no series: nothing is ever looked up for it."""
+
+T = TypeVar("T")
+Names = NDArray[np.object_]
+Rows = tuple[Source, IntArray, DateArray, FloatArray]
+
+
+class _Ends(NamedTuple):
+    """Of each of some names its first and last date in a table, NaT where it has none, and the last price."""
+
+    first: DateArray
+    last: DateArray
+    price: FloatArray
+
+    @property
+    def observed(self) -> BoolArray:
+        """Whether the last row is an observation, in any kind of table."""
+        return (self.price > 0) & np.isfinite(self.price)
+
+
+class PriceTables:
+    """The price tables of one lake, through its `TableCache`."""
+
+    def __init__(self, cache: TableCache, directory: str, limits: StalenessLimits) -> None:
+        self._cache = cache
+        self._directory = directory
+        self.limits = limits
+
+    def _has(self, table: str) -> bool:
+        return self._cache.snapshot(table, self._directory) is not None
+
+    def _derive(self, table: str, what: str, make: Callable[[], T]) -> T:
+        return self._cache.derive(table, self._directory, what, make)
+
+    def _sources(self) -> list[Source]:
+        return [source for source in SOURCES if self._has(source.table)]
+
+    def observations(
+        self,
+        keys: Iterable[str],
+        dates: Sequence[date],
+        *,
+        span: tuple[date, date] | None = None,
+    ) -> Observations:
+        """Everything needed to price ``keys`` as of ``dates``, and on every day of ``span``.
+
+        Parameters
+        ----------
+        keys
+            Price keys, in lower case.
+        dates
+            Dates that will be asked for as of.
+        span
+            A first and last date between which all observations are wanted as well.
+        """
+        names = np.array(sorted(set(keys)), dtype=object)
+        own = [source for source in self._sources() if not source.fallback]
+        asked = np.array(dates if span is None else [*dates, span[0]], dtype="datetime64[D]")
+
+        rows = [self._windows(source, names, dates, span) for source in own]
+        found = self._merge(names, rows)
+        marked, funds = np.zeros(len(names), dtype=bool), [source for source in own if source.kind == "fund"]
+        marked[found.code[found.mark]] = True
+        if marked.any() and funds:
+            # A mark holds for ever; but it gives way to a fund's price of the same date, however long ago.
+            rows += [self._rows(source, names, [self._among(source, names[marked])]) for source in funds]
+            found = self._merge(names, rows)
+        priced = asof(found, asked)
+        unanswered = (~priced.found | priced.stale) & (names != NO_SERIES)[:, np.newaxis]
+        if unanswered.any():
+            older = self._search(names, found, unanswered, asked)
+            if any(len(codes) for _, codes, _, _ in older):
+                found = self._merge(names, rows + older)
+        return found
+
+    def history(self, keys: Iterable[str]) -> Observations:
+        """All observations of a few series."""
+        names = np.array(sorted(set(keys)), dtype=object)
+        return self._merge(names, [self._rows(s, names, [self._among(s, names)]) for s in self._sources()])
+
+    def known(self, obs: Observations) -> BoolArray:
+        """Whether any price table has each series of ``obs``, on whatever date.
+
+        ``obs`` is what `observations` found: of a table without ends it has looked through all of it.
+        """
+        return self._in_tables(obs.keys, obs, [], self._sources())
+
+    def adjusted(self, obs: Observations, until: date) -> Observations:
+        """``obs`` with fund quotas on the basis of ``until``, net of the capital they have returned.
+
+        The events are those of the table ``quota_adjustments``, where the lake has one.
+        """
+        events = self._amortizations()
+        return obs if events is None else adjust_quotas(obs, events, until)
+
+    def basis(self, obs: Observations, dates: Sequence[date], until: date) -> FloatArray | None:
+        """What ``obs`` adjusted to ``until`` is divided by to be on the basis of each date; None: by one."""
+        events = self._amortizations()
+        return None if events is None else quota_basis(obs, events, dates, until)
+
+    def _amortizations(self) -> pd.DataFrame | None:
+        if not self._has("quota_adjustments"):
+            return None
+        types = {"date": ["Event_Date"], "float": ["Ratio"]}
+        return arrow_to_frame(self._cache.scan("quota_adjustments", self._directory, overrides=types))
+
+    def _merge(self, names: Names, rows: Sequence[Rows]) -> Observations:
+        return merge_observations(names, rows, limits=self.limits)
+
+    # --- windows ----------------------------------------------------------------------------
+
+    def _windows(self, source: Source, names: Names, dates: Sequence[date], span: tuple[date, date] | None) -> Rows:
+        if self.limits.days(source.kind) == NO_LIMIT:
+            spans: list[tuple[Any, Any]] = [(None, _last_instant(max([*dates, *(span or ())])))]
+        else:
+            # Where a source's price is too old, so are the ones of the same date that it takes precedence over.
+            reach = self._reach(SOURCES[SOURCES.index(source) :])
+            wanted = [(_before(day, reach), day) for day in dates]
+            if span:  # on whose days a price may be stale: the last before it is as near as any limit reaches
+                wanted.append((_before(span[0], self._reach(SOURCES)), span[1]))
+            spans = _joined(wanted)
+        where = [Where("Date", tuple(spans))]
+        if len(names) <= _FEW:
+            where.append(self._among(source, names))
+        return self._rows(source, names, where)
+
+    def _reach(self, sources: Iterable[Source]) -> int:
+        """The greatest age limit of these sources, in days, that is one."""
+        limits = (self.limits.days(source.kind) for source in sources)
+        return max((limit for limit in limits if limit != NO_LIMIT), default=0)
+
+    def _among(self, source: Source, names: Names) -> Where:
+        return Where(self._columns(source)[0], values=tuple(names))
+
+    def _columns(self, source: Source) -> tuple[str, str]:
+        return source.columns_in(self._cache.schema(source.table, self._directory).names)
+
+    def _rows(self, source: Source, names: Names, where: Sequence[Where]) -> Rows:
+        key, price = self._columns(source)
+        table = self._cache.scan(
+            source.table, self._directory, ("Date", key, price), tuple(where),
+            dictionary=(key,), overrides={"date": ["Date"], "float": [price]},
+        )  # fmt: skip
+        days = table["Date"].to_numpy().astype("datetime64[D]")
+        return source, _codes(table[key], names), days, table[price].to_numpy()
+
+    # --- before the windows -----------------------------------------------------------------
+
+    def _search(self, names: Names, found: Observations, unanswered: BoolArray, asked: DateArray) -> list[Rows]:
+        """The rows that answer what the windows do not: which series as of which dates, [names, asked].
+
+        The fallback tables are asked for the series that no other table has, on whatever date.
+        """
+        own = [source for source in self._sources() if not source.fallback]
+        rows = [each for source in own for each in self._last_before(source, names, unanswered, asked)]
+        alone = ~self._in_tables(names, found, rows, own)
+        for source in (source for source in self._sources() if source.fallback):
+            rows += self._last_before(source, names, unanswered & alone[:, np.newaxis], asked)
+        return rows
+
+    def _last_before(self, source: Source, names: Names, unanswered: BoolArray, asked: DateArray) -> list[Rows]:
+        """Of one table, at least the last row up to each date of each series that is unanswered."""
+        wanted = np.flatnonzero(unanswered.any(axis=1))
+        if not len(wanted):
+            return []
+        known = self._ends(source, names[wanted])
+        if known is None:
+            return [self._rows(source, names, [self._among(source, names[wanted])])]
+        open_dates = np.where(unanswered[wanted], asked, np.datetime64("NaT", "D"))
+        earliest, latest = np.fmin.reduce(open_dates, axis=1), np.fmax.reduce(open_dates, axis=1)
+        begun = known.observed & (known.first <= latest)
+        over = begun & (known.last <= earliest)
+        rows = [(source, wanted[over], known.last[over], known.price[over])]
+        between = begun & ~over
+        if between.any():
+            span = (_first_instant(known.first[between].min().item()), _last_instant(latest[between].max().item()))
+            among = self._among(source, names[wanted[between]])
+            rows.append(self._rows(source, names, [Where("Date", (span,)), among]))
+        doubtful = ~np.isnat(known.last) & ~known.observed  # there may be an observation before the last row
+        if doubtful.any():
+            rows.append(self._rows(source, names, [self._among(source, names[wanted[doubtful]])]))
+        return rows
+
+    def _in_tables(
+        self, names: Names, found: Observations, rows: Sequence[Rows], sources: Iterable[Source]
+    ) -> BoolArray:
+        """Whether each series has an observation in what has been read, or at the ends of one of the tables."""
+        there = np.zeros(len(names), dtype=bool)
+        there[found.code] = there[self._merge(names, rows).code] = True
+        for source in sources:
+            known = self._ends(source, names)
+            if known is not None:
+                there |= known.observed
+        return there
+
+    def _ends(self, source: Source, names: Names) -> _Ends | None:
+        """The ends of these series in a table; None where it does not keep them."""
+        key, price = self._columns(source)
+        table = self._cache.ends(source.table, self._directory, key)
+        if table is None or not {"Date", price} <= set(table.column_names):
+            return None
+        known, values = self._derive(source.table, f"ends of {key}", lambda: _combined(table, key, price))
+        at = pc.fill_null(pc.index_in(pa.array(names, pa.string()), value_set=known), -1).to_numpy()
+        return _Ends(
+            *(np.append(each, [missing])[at] for each, missing in zip(values, (_NAT, _NAT, np.nan), strict=True))
+        )
+
+
+def _combined(table: pa.Table, key: str, price: str) -> tuple[pa.Array, _Ends]:
+    """The names, and the ends of each: those of all partitions together."""
+    encoded = table[key].combine_chunks().dictionary_encode()
+    code = encoded.indices.to_numpy()
+    first, last = (table[name].to_numpy().astype("datetime64[D]") for name in (ends.FIRST, "Date"))
+    known = _Ends(
+        np.full(len(encoded.dictionary), _NAT),
+        np.full(len(encoded.dictionary), _NAT),
+        np.zeros(len(encoded.dictionary)),
+    )
+    later, earlier = np.argsort(last, kind="stable"), np.argsort(first)[::-1]
+    known.last[code[later]], known.price[code[later]] = last[later], table[price].to_numpy()[later]
+    known.first[code[earlier]] = first[earlier]
+    return encoded.dictionary, known
+
+
+_NAT = np.datetime64("NaT", "D")
+_FEW = 500
+"""Up to so many series a read is narrowed to them; beyond, sorting them out afterwards is quicker."""
+
+
+def _codes(column: pa.ChunkedArray, names: Names) -> IntArray:
+    """The position in ``names`` of each key, -1 for others; through the dictionary, not the rows."""
+    targets = pa.array(names, pa.string())
+    pieces = []
+    words, position = None, np.empty(0, dtype=np.int64)
+    for chunk in column.chunks:
+        encoded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
+        if words is None or not words.equals(encoded.dictionary):  # most row groups have the same
+            words = encoded.dictionary
+            found = pc.fill_null(pc.index_in(words.cast(pa.string()), value_set=targets), -1)
+            position = np.append(found.to_numpy(), -1)  # the last stands for a null key, whose index is -1
+        pieces.append(position[pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)])
+    return np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int64)
+
+
+def _joined(spans: Iterable[tuple[date, date]]) -> list[tuple[datetime, datetime]]:
+    """Overlapping spans as one, with their last instant."""
+    joined: list[list[date]] = []
+    for start, end in sorted(spans):
+        if joined and start <= joined[-1][1]:
+            joined[-1][1] = max(joined[-1][1], end)
+        else:
+            joined.append([start, end])
+    return [(_first_instant(start), _last_instant(end)) for start, end in joined]
+
+
+def _before(day: date, days: int) -> date:
+    return date.fromordinal(max(1, day.toordinal() - days))
+
+
+def _first_instant(day: date) -> datetime:
+    return datetime.combine(day, time.min)
+
+
+def _last_instant(day: date) -> datetime:
+    return datetime.combine(day, time.max)
