@@ -153,7 +153,7 @@ def test_help_says_how_dates_are_meant(here: Here) -> None:
 def test_help_says_what_exit_codes_mean(here: Here) -> None:
     text = " ".join(here("--help")[0].split())
     assert "0 done, 1 the run or check failed, 2 usage, 3 configuration or credentials, 4 conflict" in text
-    for command in ("run", "list", "runs", "tables", "show", "returns", "archive", "demo"):
+    for command in ("run", "list", "runs", "tables", "show", "returns", "archive", "optimize", "demo"):
         assert f" {command} " in text
 
 
@@ -496,6 +496,41 @@ def test_archive_without_a_yes_moves_nothing(lake: Path) -> None:
     assert contents(lake) == before
 
 
+# --- optimize ---------------------------------------------------------------------------------
+
+
+def test_optimize_says_what_it_would_do_does_it_and_is_done(lake: Path, here: Here) -> None:
+    prices = pd.DataFrame({"Date": ["2026-10-30", "2026-09-30"], "Asset": "x", "Last_Price": ["2.0", "nan"]})
+    prices.to_parquet(lake / "enriched/parquet/custom_prices.parquet")
+    before = (lake / "enriched/parquet/custom_prices.parquet").read_bytes()
+    call = ("optimize", "custom_prices", "--layout", "year", "--lake", lake)
+
+    planned = here.json(*call, "--dry-run")
+    assert (planned["dry_run"], planned["changed"], planned["sorted_by"]) == (True, True, ["Date", "Asset"])
+    assert (lake / "enriched/parquet/custom_prices.parquet").read_bytes() == before
+    out, err = here(*call, "--yes")
+    lines = out.splitlines()
+    assert lines[0].split()[:3] == ["Layout", "Columns", "Files"]
+    assert lines[1].split()[:5] == ["before", "file", "text", "1", "2"]
+    assert lines[2].split()[:5] == ["after", "year", "typed", "1", "2"]
+    assert err.splitlines()[-1] == "1 file rewritten"
+    assert planned["after"]["bytes"] == sum(
+        path.stat().st_size for path in (lake / "enriched/parquet/custom_prices").rglob("*.parquet")
+    )
+    _, err = here("optimize", "custom_prices", "--lake", lake)  # nothing is converted: no yes is needed
+    assert err.splitlines()[-1] == "Nothing to do."
+
+
+def test_optimize_converts_nothing_without_a_yes(lake: Path) -> None:
+    path = lake / "enriched/parquet/custom_prices.parquet"
+    pd.DataFrame({"Date": ["2026-10-30"], "Asset": ["x"], "Last_Price": ["2.0"]}).to_parquet(path)
+    before = path.read_bytes()
+    done = luxor("optimize", "custom_prices", "--lake", lake)
+    assert done.returncode == 2
+    assert "Converting custom_prices needs a yes" in done.stderr
+    assert path.read_bytes() == before
+
+
 # --- going wrong ------------------------------------------------------------------------------
 
 
@@ -518,6 +553,12 @@ def test_archive_without_a_yes_moves_nothing(lake: Path) -> None:
         ("runs ../x --lake {lake}", 2, "is not a name inside the lake"),
         ("show nothing --lake {lake}", 1, "There is no table nothing"),
         ("archive nothing --yes --lake {lake}", 1, "There is no table nothing"),
+        ("optimize nothing --lake {lake}", 1, "There is no table nothing"),
+        ("optimize ../assets --lake {lake}", 2, "'../assets' is not a table's name"),
+        ("optimize hist_returns --layout year --lake {lake}", 2, "is split by month, and is not turned into year"),
+        ("optimize hist_returns --layout week --lake {lake}", 2, "week"),
+        ("optimize assets --sort-by Nmae --yes --lake {lake}", 2, "no column 'Nmae'"),
+        ("optimize assets --type Name --yes --lake {lake}", 2, "--type 'Name' says not what a column holds"),
         ("show assets --columns Key,Kee --lake {lake}", 1, "It has: Key, Name,"),
         ("tables", 3, "LUXOR_LAKE_URL"),
         ("run hist_returns", 3, "LUXOR_LAKE_URL"),

@@ -204,7 +204,7 @@ class _CountingFile:
 
 @pytest.fixture
 def twenty_years(tmp_path: Path) -> CountingStorage:
-    """400 series on 5000 days in one file, sorted by date: 16 row groups."""
+    """400 series on 5000 days in one file, sorted by date: 31 row groups."""
     storage = CountingStorage(tmp_path, Settings())
     storage.asked = []
     days = np.datetime64("2006-01-02") + np.arange(5000)
@@ -240,7 +240,7 @@ def test_a_month_of_twenty_years_is_read_from_one_or_two_row_groups(twenty_years
     data = market(twenty_years)
     keys = [f"k{n:03d}" for n in range(400)]
     total = pq.read_metadata(twenty_years.root / path).num_row_groups
-    assert total == 16
+    assert total == 31
 
     found = data.observations(keys, [date(2012, 5, 31), date(2012, 4, 30)])
     assert not asof(found, ["2012-05-31", "2012-04-30"]).stale.any()
@@ -260,6 +260,6 @@ def test_a_dead_series_costs_its_key_column_not_all_of_history(twenty_years: Cou
     path = f"{DIRECTORY}/hist_px_last.parquet"
     market(twenty_years).observations(["nowhere"], [date(2012, 5, 31)])
     columns = [column for _, column in row_groups(twenty_years, path)]
-    assert columns.count("Asset") <= 16
+    assert columns.count("Asset") <= 31
     assert columns.count("Last_Price") <= 2
     assert columns.count("Unasked") == 0

@@ -15,9 +15,8 @@ import pytest
 from hypothesis import given, settings
 
 from luxor_pipelines.lake import ends, parquet
-from luxor_pipelines.lake.memory import _WholeFile
 from luxor_pipelines.lake.schema import STAMP
-from luxor_pipelines.lake.storage import BlobInfo
+from luxor_pipelines.lake.storage import BlobInfo, WholeFile
 
 BY = ("Date", "Asset")
 FIRST = datetime(2024, 1, 1)
@@ -41,7 +40,7 @@ def table(given_rows: Sequence[tuple[Any, ...]]) -> pa.Table:
 
 def stored(data: bytes) -> pa.Table | None:
     info = BlobInfo("enriched/parquet/t.parquet", "v1", len(data), datetime(2026, 11, 23, tzinfo=UTC))
-    with parquet.opened(_WholeFile(pa.BufferReader(data)), info) as file:
+    with parquet.opened(WholeFile(data), info) as file:
         return file.ends
 
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from luxor_pipelines.cli.app import Json, Lake, Yes, app, confirmed, files, open_lake
-from luxor_pipelines.cli.output import emit, note, print_json
+from luxor_pipelines.cli.output import Grid, emit, note, print_grid, print_json, working
+from luxor_pipelines.errors import UsageError
 
-__all__ = ["archive"]
+__all__ = ["Split", "archive", "optimize"]
+
+
+class Split(StrEnum):
+    """How a table can be split."""
+
+    MONTH = "month"
+    YEAR = "year"
 
 
 @app.command()
@@ -37,3 +46,100 @@ def archive(
     else:
         emit("\n".join(moved))
     note(f"Moved {files(len(found))} of {table} to {folder}/")
+
+
+@app.command()
+def optimize(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="The table to rewrite.", show_default=False)],
+    layout: Annotated[
+        Split | None,
+        typer.Option("--layout", case_sensitive=False, help="Split a table in one file: a file a month, or a year."),
+    ] = None,
+    date_column: Annotated[
+        str | None, typer.Option("--date-column", metavar="COLUMN", help="What to split by; default its first dates.")
+    ] = None,
+    sort_by: Annotated[
+        str | None, typer.Option("--sort-by", metavar="A,B", help="What to sort by; default the date, then the key.")
+    ] = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--type",
+            metavar="COLUMN=KIND",
+            help="What a column of an all-text table holds: number, date, flag or text; can be repeated.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would come to.")] = False,
+    yes: Yes = False,
+    lake: Lake = None,
+    json: Json = False,
+) -> None:
+    """Rewrite a table sorted, and in the shape that reads best.
+
+    An all-text table becomes a typed one, which its other readers must be ready for: asked about first, as is
+    splitting. Rows and values stay as they are. Loads and readers may be at work meanwhile; done again, it
+    changes nothing.
+    """
+    from dataclasses import asdict
+
+    from luxor_pipelines.lake import legacy
+    from luxor_pipelines.lake.optimize import optimize as rewrite
+    from luxor_pipelines.lake.table import Table
+
+    lq = open_lake(lake)
+    place = Table(lq.storage, table, lq.blob_directory)
+    snapshot = place.snapshot()
+    changes = []
+    if legacy.is_text(place.schema(snapshot)):
+        changes.append("all text becomes dates, numbers and flags")
+    if layout is not None and snapshot.layout == "file":
+        changes.append(f"its one file is split by {layout.value}")
+    question = f"{place.name} in {lq.storage.url}: {' and '.join(changes)}. Are its other readers ready for that?"
+    if changes and not dry_run and not confirmed(question, yes=yes, what=f"Converting {place.name}"):
+        note("Nothing was changed.")
+        raise typer.Exit(1)
+    with working(f"Optimizing {place.name}"):
+        done = rewrite(
+            place,
+            layout=layout.value if layout else None,
+            date_column=date_column,
+            sort_by=[name.strip() for name in (sort_by or "").split(",") if name.strip()],
+            types=_types(kinds or []),
+            attempts=lq.settings.load_attempts,
+            dry_run=dry_run,
+        )
+    if json:
+        print_json({**asdict(done), "changed": done.changed, "dry_run": dry_run})
+        return
+    shapes = [("before", done.before), ("would be" if dry_run else "after", done.after)]
+    rows = [
+        (
+            when,
+            shape.layout,
+            "typed" if shape.typed else "text",
+            *(f"{count:,}" for count in (shape.files, shape.rows, shape.row_groups, shape.bytes)),
+            "yes" if shape.with_ends == shape.files else "no" if not shape.with_ends else f"{shape.with_ends} files",
+        )
+        for when, shape in shapes
+    ]
+    numbers = ("Files", "Rows", "Row groups", "Bytes")
+    print_grid(Grid(("", "Layout", "Columns", *numbers, "Ends"), rows, right=frozenset(numbers)))
+    emit(f"sorted by: {', '.join(done.sorted_by) or '– (left in its order)'}")
+    note(
+        f"{files(len(done.rewritten))} {'would be ' if dry_run else ''}rewritten" if done.changed else "Nothing to do."
+    )
+
+
+def _types(texts: list[str]) -> dict[str, list[str]]:
+    """``Column=kind`` as the kinds of `legacy.expected_types`."""
+    kinds = {"number": "float", "date": "date", "flag": "bool", "text": "str_nan_format"}
+    types: dict[str, list[str]] = {}
+    for text in texts:
+        column, _, kind = text.rpartition("=")
+        if not column.strip() or kind.strip().lower() not in kinds:
+            raise UsageError(
+                f"--type {text!r} says not what a column holds.",
+                hint=f"Write it like --type Pct_Change=number; there are {', '.join(kinds)}.",
+            )
+        types.setdefault(kinds[kind.strip().lower()], []).append(column.strip())
+    return types

@@ -17,8 +17,8 @@ from luxor_pipelines.lake import legacy
 from luxor_pipelines.lake.frames import frame_to_arrow
 from luxor_pipelines.lake.layout import PARTITION_COLUMN, Layout, Part, Snapshot, pieces
 from luxor_pipelines.lake.logical import as_stored, data_columns, logical_schema, to_physical
-from luxor_pipelines.lake.merge import Merge, merge, sort_indices
-from luxor_pipelines.lake.schema import ENCODING, LAST_UPDATED, STAMP, TableSchema, check_key
+from luxor_pipelines.lake.merge import Merge, merge, sort_columns, sort_indices
+from luxor_pipelines.lake.schema import ENCODING, KEY, LAST_UPDATED, STAMP, TableSchema, check_key
 from luxor_pipelines.lake.storage import BlobInfo, VersionChangedError
 from luxor_pipelines.lake.table import StoredPart, Table
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Load", "LoadResult", "TableExistsError"]
 
 logger = logging.getLogger(__name__)
-
-_KEY = b"luxor.key"
 
 
 class TableExistsError(UsageError):
@@ -112,7 +110,7 @@ class Load:
         self.snapshot = table.find()
         self._stored = None if self.snapshot is None else data_columns(table.schema(self.snapshot))
         metadata = (self._stored.metadata or {}) if self._stored is not None else {}
-        self.key = schema.key if schema else tuple(filter(None, metadata.get(_KEY, b"").decode().split("\n"))) or None
+        self.key = schema.key if schema else tuple(filter(None, metadata.get(KEY, b"").decode().split("\n"))) or None
         if self.snapshot is not None:
             self.layout: Layout = self.snapshot.layout
             self.partition_column = metadata.get(PARTITION_COLUMN, b"Date").decode()
@@ -306,13 +304,13 @@ class Load:
         result = LoadResult(self.table.name, change.inserted, change.updated, change.unchanged, change.deleted)
         if change.changed or (self._whole and stored is None):
             data = self._build(stored, batch, change, plan)
-            by = [plan.increment] if plan.increment else list(plan.key or ())
             version = self.table.write_part(
                 self.layout,
                 label,
                 data,
                 expected=part.info.version if part else None,
-                sorted_by=() if self._text else by,  # text is not in the order of what it means
+                # Text is not in the order of what it means.
+                sorted_by=() if self._text else sort_columns(data, plan.increment, plan.key),
             )
             self._note(label, version)
             result = replace(result, partitions=(label,))
@@ -363,7 +361,7 @@ class Load:
         if self._schema is not None:
             metadata |= self._schema.metadata()
         if self._schema is not None or self._whole:
-            metadata[_KEY] = "\n".join(key or self.key or ()).encode()
+            metadata[KEY] = "\n".join(key or self.key or ()).encode()
         if self.layout != "file":
             metadata[PARTITION_COLUMN] = self.partition_column.encode()
         return metadata

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +14,7 @@ import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
 from luxor_pipelines.errors import ConfigurationError, LakeError, LuxorError, UnreachableError
-from luxor_pipelines.lake.storage import ANY, Blob, BlobInfo, Reader, Storage
+from luxor_pipelines.lake.storage import ANY, Blob, BlobInfo, Reader, Storage, WholeFile
 
 __all__ = ["FsspecStorage"]
 
@@ -85,15 +85,13 @@ class FsspecStorage(Storage):
 
     @contextmanager
     def _open(self, info: BlobInfo) -> Iterator[Reader]:
-        import pyarrow as pa
-
         try:
             data, version = self._read(info.path)
         except FileNotFoundError:
             raise self.changed(info.path) from None
         if version != info.version:
             raise self.changed(info.path)
-        yield _WholeFile(pa.BufferReader(data))
+        yield WholeFile(data)
 
     def _write(self, path: str, data: bytes, expected: Any) -> str:
         with self._guarded(path):
@@ -145,11 +143,3 @@ class FsspecStorage(Storage):
                 raise self.not_found(path) from error
             except OSError as error:
                 raise LakeError(f"{path} in {self.url}: {error}.", hint="Check the address, then try again.") from error
-
-
-class _WholeFile:
-    def __init__(self, source: Any) -> None:
-        self.source = source
-
-    def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """Nothing to fetch: the file is in memory."""

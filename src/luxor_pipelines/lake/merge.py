@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from luxor_pipelines.errors import SchemaError, UsageError, sample
 from luxor_pipelines.lake.schema import LAST_UPDATED, is_text_type
 
-__all__ = ["Merge", "merge", "sort_indices"]
+__all__ = ["Merge", "merge", "sort_columns", "sort_indices"]
 
 Rows = NDArray[np.int64]
 
@@ -124,14 +124,16 @@ def merge(
     )
 
 
-def sort_indices(table: pa.Table, increment: str | None, key: Sequence[str] | None) -> pa.Array:
-    """The canonical order of rows: by increment, then key, or without a key by every column.
-
-    Stable, missing last, text by code point; ``Last_Updated`` has no part in it.
-    """
+def sort_columns(table: pa.Table, increment: str | None, key: Sequence[str] | None) -> list[str]:
+    """What rows are sorted by: increment, then key, or without a key every column but ``Last_Updated``."""
     rest = key or [name for name in table.column_names if name != LAST_UPDATED]
+    return list(dict.fromkeys([*([increment] if increment else []), *rest]))
+
+
+def sort_indices(table: pa.Table, increment: str | None, key: Sequence[str] | None) -> pa.Array:
+    """The canonical order of rows, by `sort_columns`: stable, missing last, text by code point."""
     order = np.zeros(len(table), dtype=np.int64)
-    for name in dict.fromkeys([*([increment] if increment else []), *rest]):
+    for name in sort_columns(table, increment, key):
         ranks, size = _ranks(table[name])
         if size > 1:
             order = _combine(order, ranks, size)

@@ -22,6 +22,7 @@ __all__ = [
     "ENCODING",
     "FLAG",
     "KEEP_CASE",
+    "KEY",
     "LAST_UPDATED",
     "NUMBER",
     "STAMP",
@@ -39,6 +40,8 @@ LAST_UPDATED = "Last_Updated"
 KEEP_CASE = frozenset({"Name", "Class", "Vehicles", "Segment"})
 """Columns whose text is never normalised."""
 ENCODING = b"luxor.encoding"
+KEY = b"luxor.key"
+"""The files' metadata says which columns make the key, a line each."""
 
 DATE = pa.timestamp("us")
 TEXT = pa.string()
@@ -83,7 +86,7 @@ class TableSchema:
         return {
             b"luxor.schema": self.name.encode(),
             b"luxor.schema_version": str(self.version).encode(),
-            b"luxor.key": "\n".join(self.key).encode(),
+            KEY: "\n".join(self.key).encode(),
             ENCODING: b"typed",
         }
 

@@ -25,6 +25,7 @@ __all__ = [
     "Reader",
     "Storage",
     "VersionChangedError",
+    "WholeFile",
     "check_path",
     "connect",
 ]
@@ -67,6 +68,18 @@ class Reader(Protocol):
 
     def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Say which byte ranges (start, end) will be read next, so that they can be fetched at once."""
+
+
+class WholeFile:
+    """A file that is in memory already."""
+
+    def __init__(self, data: bytes) -> None:
+        import pyarrow as pa
+
+        self.source = pa.BufferReader(data)
+
+    def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Nothing to fetch."""
 
 
 _Files = list[BlobInfo]  # in Storage, `list` is the method

@@ -1,0 +1,261 @@
+"""Rewriting a table in a better shape: the same rows, whatever goes on meanwhile."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+
+from luxor_pipelines import incremental_load
+from luxor_pipelines.errors import ConflictError, LoadConflictError, SchemaError, TableNotFoundError, UsageError
+from luxor_pipelines.lake import parquet
+from luxor_pipelines.lake.load import Load
+from luxor_pipelines.lake.optimize import optimize
+from luxor_pipelines.lake.storage import Storage
+from luxor_pipelines.lake.table import DIRECTORY, Table
+
+FIRST = datetime(2024, 1, 1)
+
+
+def put(storage: Storage, name: str, data: pa.Table) -> Table:
+    storage.write(f"{DIRECTORY}/{name}.parquet", parquet.to_bytes(data))
+    return Table(storage, name)
+
+
+def prices(days: int = 70, assets: int = 5, *, seed: int = 7) -> pa.Table:
+    """Prices in no order at all."""
+    rows = [(FIRST + timedelta(days=d), f"k{a}", d + a / 8) for d in range(days) for a in range(assets)]
+    rows = [rows[at] for at in np.random.default_rng(seed).permutation(len(rows))]
+    date, asset, price = zip(*rows, strict=True)
+    return pa.table({"Date": pa.array(date, pa.timestamp("us")), "Asset": asset, "Last_Price": price})
+
+
+def as_text(data: pa.Table) -> pa.Table:
+    columns = {"Date": data["Date"].cast(pa.date32()).cast(pa.string()), "Asset": data["Asset"]}
+    numbers = ["nan" if x is None else repr(x) for x in data["Last_Price"].to_pylist()]
+    stamps = ["2025-03-01 10:11:12"] * (len(data) - 1) + ["NaT"]
+    return pa.table({**columns, "Last_Price": numbers, "Last_Updated": stamps})
+
+
+def rows(table: Table, *columns: str) -> Counter[tuple[Any, ...]]:
+    data = table.scan(columns or ("Date", "Asset", "Last_Price")).data
+    return Counter(tuple(row.values()) for row in data.to_pylist())
+
+
+@pytest.mark.parametrize("layout", [None, "month", "year"])
+@pytest.mark.parametrize("text", [False, True])
+def test_the_rows_stay_and_the_shape_changes(rig: Any, layout: Any, text: bool) -> None:
+    data = prices()
+    table = put(rig.storage(), "hist_px_last", as_text(data) if text else data)
+    before = rows(table)
+
+    planned = optimize(table, layout=layout, dry_run=True)
+    assert [part.label for part in table.snapshot().parts] == [""]  # nothing was done
+    done = optimize(table, layout=layout)
+    assert planned == done
+    assert done.changed
+    assert rows(table) == before
+    assert (done.before.layout, done.before.typed, done.before.files, done.before.rows) == ("file", not text, 1, 350)
+    files = {None: 1, "month": 3, "year": 1}[layout]
+    assert (done.after.layout, done.after.typed, done.after.files) == (layout or "file", True, files)
+    assert done.after.with_ends == files
+    assert done.after.bytes == sum(part.info.size for part in table.snapshot().parts)
+    assert table.storage.stat(table.path("file")) is None if layout else True
+
+    order = table.scan(["Date", "Asset"]).data.to_pandas()
+    pd.testing.assert_frame_equal(order, order.sort_values(["Date", "Asset"], ignore_index=True))
+    again = optimize(table, layout=layout)
+    assert not again.changed
+    assert again.before == again.after == done.after
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    given_rows=st.lists(
+        st.tuples(
+            st.integers(0, 80).map(lambda n: FIRST + timedelta(days=n)),
+            st.sampled_from(["a", "b", None]),
+            st.one_of(st.none(), st.sampled_from([0.1, 2.0, -0.0])),
+        ),
+        min_size=1,
+        max_size=30,
+    ),
+    layout=st.sampled_from([None, "month", "year"]),
+)
+def test_no_row_is_lost_made_or_changed(given_rows: list[Any], layout: Any) -> None:
+    import uuid
+
+    from luxor_pipelines.lake.storage import connect
+    from luxor_pipelines.settings import Settings
+
+    date, asset, price = zip(*given_rows, strict=True)
+    kinds = (pa.timestamp("us"), pa.string(), pa.float64())
+    data = [pa.array(cells, kind) for cells, kind in zip((date, asset, price), kinds, strict=True)]
+    storage = connect(f"memory://{uuid.uuid4().hex}", settings=Settings())
+    table = put(storage, "t", pa.table(data, names=["Date", "Asset", "Last_Price"]))
+    optimize(table, layout=layout)
+    assert rows(table) == Counter(given_rows)
+    # Of two prices of one asset and date the later row is the one that counts: their order stays.
+    for day, name in {(row[0], row[1]) for row in given_rows}:
+        found = [r["Last_Price"] for r in table.scan().data.to_pylist() if (r["Date"], r["Asset"]) == (day, name)]
+        assert found == [row[2] for row in given_rows if (row[0], row[1]) == (day, name)]
+
+
+def test_when_a_row_was_written_is_kept_as_an_instant(disk: Any) -> None:
+    table = put(disk.storage(), "hist_px_last", as_text(prices()))
+    optimize(table)
+    stamps = table.scan(["Last_Updated"]).data["Last_Updated"]
+    assert stamps.type == pa.timestamp("us", "UTC")
+    assert stamps.null_count == 1
+    assert set(stamps.drop_null().to_pylist()) == {datetime(2025, 3, 1, 10, 11, 12, tzinfo=UTC)}
+
+
+def test_loads_go_on_afterwards_in_the_new_shape(rig: Any) -> None:
+    lq = rig.query()
+    table = put(lq.storage, "hist_px_last", as_text(prices()))
+    optimize(table, layout="month")
+    frame = pd.DataFrame({"Date": pd.to_datetime(["2024-02-10", "2024-04-01"]), "Asset": "k0", "Last_Price": 9.5})
+    result = incremental_load(lq, "hist_px_last", frame)
+    assert result.partitions == ("2024-02", "2024-04")
+    assert (result.inserted, result.updated, result.deleted) == (2, 0, 5)
+    assert incremental_load(rig.query(), "hist_px_last", frame).changed is False
+    assert not optimize(table).changed  # what a load writes is in that shape already
+
+
+def test_a_table_without_dates_or_key_keeps_its_order(disk: Any) -> None:
+    names = pa.table({"Key": ["b", "a", "b"], "Name": ["first", "x", "second"], "Hist_Price": ["True", "nan", "False"]})
+    table = put(disk.storage(), "assets", names)
+    done = optimize(table)
+    assert done.sorted_by == ()
+    assert table.scan().data.to_pydict() == {
+        "Key": ["b", "a", "b"], "Name": ["first", "x", "second"], "Hist_Price": [True, None, False],
+    }  # fmt: skip
+
+
+def test_types_of_text_columns_beyond_those_known_by_name(disk: Any) -> None:
+    table = put(disk.storage(), "t", pa.table({"When": ["2024-01-31", "NaT"], "Change": ["0.5", "nan"]}))
+    optimize(table, types={"date": ["When"], "float": ["Change"]})
+    schema = table.scan().data.schema
+    assert [schema.field(name).type for name in ("When", "Change")] == [pa.timestamp("us"), pa.float64()]
+
+
+# --- what is refused -----------------------------------------------------------------------------
+
+
+def test_what_is_refused_changes_nothing(disk: Any) -> None:
+    storage = disk.storage()
+    bad = put(storage, "bad", pa.table({"Date": ["2024-01-31", "31/01/2024"], "Asset": ["a", "b"]}))
+    holes = put(storage, "holes", pa.table({"Date": pa.array([FIRST, None]), "Asset": ["a", "b"], "N": [1.0, 2.0]}))
+    plain = put(storage, "plain", pa.table({"Name": ["a"], "N": [1.0]}))
+    split = put(storage, "split", prices())
+    optimize(split, layout="month")
+    before = storage.list(DIRECTORY)
+    for table, options, error, message in [
+        (bad, {}, SchemaError, r"column 'Date': 1 of 2 cells are no ISO dates .*31/01/2024"),
+        (holes, {"layout": "month"}, SchemaError, "1 of 2 rows have no date to split by"),
+        (plain, {"layout": "year"}, UsageError, "no column of dates to split by"),
+        (plain, {"layout": "year", "date_column": "Name"}, UsageError, "'Name' is none"),
+        (plain, {"sort_by": ["Nmae"]}, UsageError, r"no column 'Nmae'; it has 'Name', 'N'"),
+        (split, {"layout": "year"}, UsageError, "is split by month, and is not turned into year"),
+        (Table(storage, "nowhere"), {}, TableNotFoundError, "There is no table nowhere"),
+    ]:
+        with pytest.raises(error, match=message):
+            optimize(table, **options)  # type: ignore[arg-type]
+    assert storage.list(DIRECTORY) == before
+
+
+# --- others at work ------------------------------------------------------------------------------
+
+
+class Interrupted:
+    """A lake in which something happens just before the n-th write or delete."""
+
+    def __init__(self, storage: Storage, at: int, then: Any) -> None:
+        self._storage, self._at, self._then = storage, at, then
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def _count(self) -> None:
+        self.calls += 1
+        if self.calls == self._at:
+            self._then()
+
+    def write(self, *args: Any, **options: Any) -> str:
+        self._count()
+        return self._storage.write(*args, **options)
+
+    def delete(self, *args: Any, **options: Any) -> None:
+        self._count()
+        self._storage.delete(*args, **options)
+
+
+@pytest.mark.parametrize("layout", [None, "month"])
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_a_load_that_comes_between_is_not_lost(rig: Any, layout: Any, at: int) -> None:
+    table = put(rig.storage(), "t", prices())
+    frame = pd.DataFrame({"Date": pd.to_datetime(["2024-01-15", "2024-05-05"]), "Asset": "new", "Last_Price": 1.5})
+
+    def load() -> None:
+        incremental_load(rig.query(), "t", frame)
+
+    busy = Interrupted(table.storage, at, load)
+    done = optimize(Table(busy, "t"), layout=layout)  # type: ignore[arg-type]
+    if busy.calls < at:
+        load()
+    assert done.after.layout == table.snapshot().layout == (layout or "file")
+    found = rows(table)
+    assert {row[2] for row in found if row[0] == datetime(2024, 1, 15)} == {1.5}
+    assert found[(datetime(2024, 5, 5), "new", 1.5)] == 1
+    assert sum(found.values()) == 350 - 5 + 2
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_a_conversion_that_dies_leaves_the_table_and_is_completed_by_another(rig: Any, at: int) -> None:
+    table = put(rig.storage(), "t", prices())
+    before = rows(table)
+
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        optimize(Table(Interrupted(table.storage, at, die), "t"), layout="month")  # type: ignore[arg-type]
+    assert table.snapshot().layout == "file"
+    assert rows(table) == before
+    # What it left is read by nobody, not even when the table has lost a month since.
+    frame = table.scan().data.to_pandas()
+    table.storage.write(table.path("file"), parquet.to_bytes(pa.Table.from_pandas(frame[frame["Date"] < "2024-03-01"])))
+    optimize(table, layout="month")
+    assert [part.label for part in table.snapshot().parts] == ["2024-01", "2024-02"]
+    assert sum(rows(table).values()) == 60 * 5
+
+
+def test_a_load_that_began_before_a_conversion_says_so_and_loses_nothing(rig: Any) -> None:
+    table = put(rig.storage(), "t", prices())
+    load = Load(table, None, attempts=3, now=lambda: datetime(2026, 11, 23, tzinfo=UTC))
+    frame = pd.DataFrame({"Date": pd.to_datetime(["2024-01-15"]), "Asset": "new", "Last_Price": 1.5})
+    batch = load.batch(frame, index=False, index_name="", normalize=True, key=None)
+    optimize(table, layout="month")
+    with pytest.raises(LoadConflictError, match="was converted from file to month"):
+        load.merge(batch, "slices", None, "Date")
+    assert sum(rows(table).values()) == 350
+
+
+def test_other_writers_all_the_time_end_in_a_conflict(disk: Any) -> None:
+    table = put(disk.storage(), "t", prices())
+
+    class Busy(Interrupted):
+        def _count(self) -> None:
+            raise ConflictError("somebody was first", hint="")
+
+    with pytest.raises(LoadConflictError, match="other writers came first 2 times"):
+        optimize(Table(Busy(table.storage, 0, None), "t"), attempts=2)  # type: ignore[arg-type]
+    assert sum(rows(table).values()) == 350
