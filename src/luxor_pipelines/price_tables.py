@@ -22,7 +22,7 @@ from luxor_pipelines.lake import ends
 from luxor_pipelines.lake.cache import TableCache
 from luxor_pipelines.lake.conditions import Where
 from luxor_pipelines.lake.frames import arrow_to_frame
-from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray
+from luxor_pipelines.market.observations import BoolArray, FloatArray
 from luxor_pipelines.market.periods import DateArray
 from luxor_pipelines.market.prices import (
     NO_LIMIT,
@@ -43,7 +43,7 @@ NO_SERIES = ""
 
 T = TypeVar("T")
 Names = NDArray[np.object_]
-Rows = tuple[Source, IntArray, DateArray, FloatArray]
+Rows = tuple[Source, NDArray[np.integer[Any]], DateArray, FloatArray]
 
 
 class _Ends(NamedTuple):
@@ -163,7 +163,7 @@ class PriceTables:
         where = [Where("Date", tuple(spans))]
         if len(names) <= _FEW:
             where.append(self._among(source, names))
-        return self._rows(source, names, where)
+        return self._rows(source, names, where, keep=len(spans) <= _MANY)
 
     def _reach(self, sources: Iterable[Source]) -> int:
         """The greatest age limit of these sources, in days, that is one."""
@@ -176,14 +176,18 @@ class PriceTables:
     def _columns(self, source: Source) -> tuple[str, str]:
         return source.columns_in(self._cache.schema(source.table, self._directory).names)
 
-    def _rows(self, source: Source, names: Names, where: Sequence[Where]) -> Rows:
+    def _rows(self, source: Source, names: Names, where: Sequence[Where], *, keep: bool = True) -> Rows:
         key, price = self._columns(source)
         table = self._cache.scan(
             source.table, self._directory, ("Date", key, price), tuple(where),
-            dictionary=(key,), overrides={"date": ["Date"], "float": [price]},
+            dictionary=(key,), overrides={"date": ["Date"], "float": [price]}, keep=keep,
         )  # fmt: skip
         days = table["Date"].to_numpy().astype("datetime64[D]")
-        return source, _codes(table[key], names), days, table[price].to_numpy()
+        rows = source, _codes(table[key], names), days, table[price].to_numpy()
+        if not keep:
+            del table
+            pa.default_memory_pool().release_unused()  # else Arrow holds it back, and numpy asks for more
+        return rows
 
     # --- before the windows -----------------------------------------------------------------
 
@@ -264,23 +268,26 @@ def _combined(table: pa.Table, key: str, price: str) -> tuple[pa.Array, _Ends]:
 
 
 _NAT = np.datetime64("NaT", "D")
+_MANY = 50
+"""Windows beyond which what was read is worked with and let go, since it is most of a history."""
 _FEW = 500
 """Up to so many series a read is narrowed to them; beyond, sorting them out afterwards is quicker."""
 
 
-def _codes(column: pa.ChunkedArray, names: Names) -> IntArray:
+def _codes(column: pa.ChunkedArray, names: Names) -> NDArray[np.int32]:
     """The position in ``names`` of each key, -1 for others; through the dictionary, not the rows."""
     targets = pa.array(names, pa.string())
     pieces = []
-    words, position = None, np.empty(0, dtype=np.int64)
+    words, position = None, np.empty(0, dtype=np.int32)
     for chunk in column.chunks:
         encoded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
         if words is None or not words.equals(encoded.dictionary):  # most row groups have the same
             words = encoded.dictionary
-            found = pc.fill_null(pc.index_in(words.cast(pa.string()), value_set=targets), -1)
-            position = np.append(found.to_numpy(), -1)  # the last stands for a null key, whose index is -1
-        pieces.append(position[pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)])
-    return np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int64)
+            found = pc.fill_null(pc.index_in(words.cast(pa.string()), value_set=targets), np.int32(-1))
+            position = np.append(found.to_numpy(), np.int32(-1))  # the last stands for a null key, whose index is -1
+        indices = encoded.indices if not encoded.null_count else pc.fill_null(encoded.indices, -1)
+        pieces.append(position[indices.to_numpy()])
+    return np.concatenate(pieces) if pieces else position
 
 
 def _joined(spans: Iterable[tuple[date, date]]) -> list[tuple[datetime, datetime]]:

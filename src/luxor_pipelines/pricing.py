@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from luxor_pipelines.errors import DataError, SchemaError, UsageError, sample
 from luxor_pipelines.market.currency import USDBRL, as_currency, factors, rates_asof
 from luxor_pipelines.market.daily import PriceRows, daily_prices, observed_prices
-from luxor_pipelines.market.periods import PERIODS, DateArray, DateLike, as_date, as_days, month_end
+from luxor_pipelines.market.periods import (
+    PERIODS,
+    DateArray,
+    DateLike,
+    as_date,
+    as_days,
+    as_period,
+    base_date,
+    month_end,
+)
 from luxor_pipelines.market.prices import Observations, apply_overrides, asof
-from luxor_pipelines.market.returns import Returns, returns, returns_frame
+from luxor_pipelines.market.returns import STATUSES, Returns, returns, returns_frame
 
 if TYPE_CHECKING:
     from luxor_pipelines.market_data import MarketData
     from luxor_pipelines.query import LuxorQuery
 
-__all__ = ["changes", "convert", "prices_between", "returns_over", "stored_returns"]
+_Cell = TypeVar("_Cell", bound=np.generic)
+
+__all__ = ["changes", "convert", "prices_between", "returns_on", "returns_over", "stored_returns"]
 
 
 def prices_between(
@@ -145,8 +157,8 @@ def returns_over(
     *,
     adjust: bool = True,
     today: date | None = None,
-) -> dict[str, Returns]:
-    """Returns of ``keys`` over each span, from a base to a reference date, in each of ``currencies``.
+) -> Iterator[tuple[str, Returns]]:
+    """Returns of ``keys`` over each span, from a base to a reference date, in one of ``currencies`` after another.
 
     Prices and rates are read once, and looked up once a date, for all spans and currencies. Rows are
     in the order of ``keys``. With ``today`` among the reference dates, newer prices of ``px_last``
@@ -157,9 +169,9 @@ def returns_over(
     wanted = {*dests, *market.currencies(names)} if set(dests) != {"local"} else set()
     dates = sorted({day for span in spans for day in span})
     ends = {end for _, end in spans}
-    found = market.observations([*names, *market.rate_keys(wanted, usdbrl_ticker)], dates)
-    rates = market.rate_observations(found, wanted, dates, usdbrl_ticker)
-    obs = found.only(names)
+    obs = market.observations([*names, *market.rate_keys(wanted, usdbrl_ticker)], dates)
+    rates = market.rate_observations(obs, wanted, dates, usdbrl_ticker)
+    obs = obs.only(names)
     if today in ends:
         obs, _ = market.with_latest(obs, today)
         rates, _ = market.with_latest(rates, today)
@@ -173,10 +185,55 @@ def returns_over(
     column = {day: position for position, day in enumerate(dates)}
     base, end = ([column[day] for day in days] for days in zip(*spans, strict=True))
     own, rows = market.currencies(obs.keys), obs.codes(names)
-    return {
-        dest: returns(prices, end, base, currencies=own, dest=dest, rates=per_usd, basis=basis).take(rows)
-        for dest in dests
-    }
+    in_order = len(rows) == len(obs.keys) and bool((np.diff(rows) == 1).all())
+    for dest in dests:
+        found = returns(prices, end, base, currencies=own, dest=dest, rates=per_usd, basis=basis)
+        yield dest, found if in_order else found.take(rows)
+
+
+def returns_on(
+    market: MarketData,
+    keys: Iterable[str],
+    ref_dates: Iterable[date],
+    periods: Iterable[str],
+    currencies: Iterable[str],
+    usdbrl_ticker: str = USDBRL,
+    *,
+    adjust: bool,
+    today: date,
+) -> pd.DataFrame:
+    """The returns of ``keys`` over each of ``periods`` up to each of ``ref_dates``; see `LuxorQuery.get_returns`."""
+    names, dates = list(dict.fromkeys(keys)), list(dict.fromkeys(ref_dates))
+    labels, dests = list(dict.fromkeys(map(as_period, periods))), list(dict.fromkeys(map(as_currency, currencies)))
+    if not (dates and labels and dests):
+        raise UsageError("There is no date, period or currency to give returns for.", hint="Name one of each.")
+    spans = [(base_date(day, label), day) for day in dates for label in labels]
+    shape = (len(dests), len(names), len(dates), len(labels))
+    values, codes = np.empty(shape), np.empty(shape, dtype=np.int8)
+    each = returns_over(market, names, spans, dests, usdbrl_ticker, adjust=adjust, today=today)
+    for place, (_, found) in enumerate(each):
+        values[place], codes[place] = found.value.reshape(shape[1:]), found.code.reshape(shape[1:])
+
+    def along(values: NDArray[_Cell], axis: int) -> NDArray[_Cell]:
+        """``values`` for each row, by its place on one of the axes."""
+        return np.broadcast_to(values.reshape([-1 if n == axis else 1 for n in range(4)]), shape).ravel()
+
+    def words(labels: Sequence[str], axis: int) -> Any:
+        codes = np.arange(len(labels)).astype(np.min_scalar_type(-len(labels)))
+        return pd.Categorical.from_codes(along(codes, axis), pd.Index(labels))
+
+    days = np.array(dates, dtype="datetime64[D]").astype("datetime64[us]")
+    return pd.DataFrame(
+        {
+            "Currency": words(dests, 0),
+            "Asset": words(names, 1),
+            "Date": along(days, 2),
+            "Period": words(labels, 3),
+            "Return": values.ravel(),
+            "Status": pd.Categorical.from_codes(codes.ravel(), pd.Index(STATUSES)),
+        },
+        copy=False,
+    )
 
 
 def changes(
@@ -193,7 +250,7 @@ def changes(
     """The returns of ``keys`` over one period: one row each, index ``Asset``."""
     dest, names = as_currency(currency), list(dict.fromkeys(keys))
     found = returns_over(market, names, [(start, end)], [dest], usdbrl_ticker, adjust=adjust, today=today)
-    frame = returns_frame(found, names, ["period"]).rename(columns={"Price_Key": "Asset", "Return": "Pct_Change"})
+    frame = returns_frame(dict(found), names, ["period"]).rename(columns={"Price_Key": "Asset", "Return": "Pct_Change"})
     return frame.set_index("Asset")[["Pct_Change", "Status", "Base_Date", "End_Date", "Base_Price", "End_Price"]]
 
 

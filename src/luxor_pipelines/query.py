@@ -9,21 +9,18 @@ from datetime import date, timedelta
 
 import pandas as pd
 
+from luxor_pipelines.calendar_query import CalendarQuery
 from luxor_pipelines.errors import UnknownAssetError, UsageError, sample
-from luxor_pipelines.lake_query import LakeQuery
-from luxor_pipelines.market.calendars import Inclusive
 from luxor_pipelines.market.currency import USDBRL
-from luxor_pipelines.market.periods import DateLike, as_date, base_date, is_month_end, month_end
-from luxor_pipelines.market.prices import StalenessLimits
-from luxor_pipelines.market_data import MarketData
-from luxor_pipelines.pricing import changes, convert, prices_between, stored_returns
+from luxor_pipelines.market.periods import PERIODS, DateLike, as_date, base_date
+from luxor_pipelines.pricing import changes, convert, prices_between, returns_on, stored_returns
 
 __all__ = ["LuxorQuery"]
 
 logger = logging.getLogger(__name__)
 
 
-class LuxorQuery(LakeQuery):
+class LuxorQuery(CalendarQuery):
     """The lake, for reading: tables, prices, returns, calendars.
 
     What has been read is kept by version and served again, so that everything computed from one
@@ -60,12 +57,6 @@ class LuxorQuery(LakeQuery):
     """
 
     # --- assets and prices ------------------------------------------------------------------
-
-    @property
-    def market(self) -> MarketData:
-        """The lake's tables as the market's arrays."""
-        limits = StalenessLimits(self.settings.stale_traded, self.settings.stale_fund)
-        return MarketData(self._cache, self.blob_directory, limits)
 
     def get_price_key(self, asset_key: str) -> str:
         """The name of the price series of an asset.
@@ -292,6 +283,54 @@ class LuxorQuery(LakeQuery):
             adjust=adjust_amortization, today=self.today(),
         )  # fmt: skip
 
+    def get_returns(
+        self,
+        ref_dates: DateLike | Iterable[DateLike],
+        tickers: str | Iterable[str] | None = None,
+        periods: str | Iterable[str] = PERIODS,
+        currency: str | Iterable[str] = "local",
+        usdbrl_ticker: str = USDBRL,
+        adjust_amortization: bool = True,
+    ) -> pd.DataFrame:
+        """The returns of many series over many periods, as of many dates: read and looked up once for all.
+
+        What `get_hist_returns` gives of the months that the pipeline has stored, this works out anew, for
+        any dates.
+
+        Parameters
+        ----------
+        ref_dates
+            The last dates of the periods.
+        tickers
+            Price keys; default those of all assets.
+        periods
+            ``mtd``, ``qtr``, ``ytd`` or ``<N>m``.
+        currency
+            ``local``, or the currency to convert to, or several.
+        adjust_amortization
+            Net fund quotas of capital returned (table ``quota_adjustments``, where there is one).
+
+        Returns
+        -------
+        DataFrame
+            ``Currency``, ``Asset``, ``Date``, ``Period``, ``Return`` (a fraction, null where it cannot be
+            stated), ``Status`` (see `market.returns.STATUSES`): one row for each of all combinations, in
+            that order. Texts are categories, since there may be millions of rows.
+
+        Raises
+        ------
+        InvalidPeriodError
+        UsageError
+            No date, or something that is none; no or an unknown currency.
+        """
+        dates = [ref_dates] if isinstance(ref_dates, DateLike) else list(ref_dates)
+        return returns_on(
+            self.market, self._keys(tickers), [as_date(day) for day in dates],
+            [periods] if isinstance(periods, str) else list(periods),
+            [currency] if isinstance(currency, str) else list(currency),
+            usdbrl_ticker, adjust=adjust_amortization, today=self.today(),
+        )  # fmt: skip
+
     def get_hist_returns(
         self,
         ref_date: DateLike | None = None,
@@ -323,54 +362,6 @@ class LuxorQuery(LakeQuery):
             The currency is not among those stored.
         """
         return stored_returns(self, ref_date, currency, wide=wide, with_status=with_status)
-
-    # --- dates ------------------------------------------------------------------------------
-
-    def get_month_end(self, ref_date: DateLike) -> date:
-        """The last calendar day of the date's month."""
-        return month_end(ref_date)
-
-    def is_month_end(self, date: DateLike) -> bool:
-        """Whether the date is the last calendar day of its month."""
-        return is_month_end(date)
-
-    def get_start_period_dt(
-        self,
-        ref_date: DateLike,
-        period: str,
-        force_bday: bool = False,
-        holiday_location: str = "all",
-        force_month_end: bool = False,
-    ) -> date:
-        """The base date of a period: the date whose closing price is the denominator.
-
-        ``force_bday`` moves it back to a business day of ``holiday_location``.
-
-        Raises
-        ------
-        InvalidPeriodError
-            Not ``mtd``, ``qtr``, ``ytd`` or ``<N>m``.
-        """
-        base = base_date(ref_date, period, force_month_end=force_month_end)
-        return self.market.holidays().roll_back(base, holiday_location) if force_bday else base
-
-    def is_holiday(self, date: DateLike, location: str) -> bool:
-        """Whether the date is a holiday: of a location (``us``, ``bz``), of ``any`` or of ``all``."""
-        return self.market.holidays().is_holiday(date, location)
-
-    def get_bday_offset(self, date: DateLike, offset: int = 1, location: str = "bz") -> date:
-        """The ``offset``-th business day after the date; before it if negative; 0: itself or the one before."""
-        return self.market.holidays().business_day_offset(date, offset, location)
-
-    def get_bdays_count(
-        self,
-        recent_date: DateLike,
-        previous_date: DateLike,
-        location: str = "bz",
-        inclusive: Inclusive = "neither",
-    ) -> int:
-        """Business days between two dates, by default without either; 0 if the first is not later."""
-        return self.market.holidays().business_days_between(recent_date, previous_date, location, inclusive)
 
     # --- helpers ----------------------------------------------------------------------------
 

@@ -73,9 +73,11 @@ class TableCache:
         directory: str,
         columns: Sequence[str] | None = None,
         where: Sequence[Where] = (),
+        *,
+        keep: bool = True,
         **options: Any,
     ) -> pa.Table:
-        """As `Table.scan`, from memory where the same was asked before.
+        """As `Table.scan`, from memory where the same was asked before; not to ``keep`` spares the memory.
 
         Raises
         ------
@@ -94,6 +96,8 @@ class TableCache:
         if answer.snapshot != snapshot:
             self.forget(name, directory)
             self._snapshots[place] = answer.snapshot
+        if not keep:
+            return answer.data
         self._answers[question] = answer.data
         self._bytes += answer.data.nbytes
         while len(self._answers) > 1 and self._bytes > self._max_bytes:

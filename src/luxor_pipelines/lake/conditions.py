@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -34,15 +35,27 @@ class Where:
     def may_hold(self, low: Any, high: Any) -> bool:
         """Whether a row between ``low`` and ``high`` (inclusive) could meet the condition."""
         if self.spans is not None:
-            return any((a is None or a <= high) and (b is None or low <= b) for a, b in self.spans)
+            return any((a is None or a <= high) and (b is None or low <= b) for a, b in self._near(low))
         return any(low <= value <= high for value in self.values or ())
 
     def within(self, low: Any, high: Any) -> Where:
         """What the condition comes to for rows between ``low`` and ``high`` (inclusive)."""
         if self.spans is None or len(self.spans) < 2:
             return self
-        near = tuple(span for span in self.spans if Where(self.column, (span,)).may_hold(low, high))
-        return Where(self.column, near)
+        near = self._near(low)
+        if self._in_order:
+            near = near[: bisect.bisect_right(near, high, key=lambda span: span[0])]
+        return Where(self.column, tuple(near))
+
+    def _near(self, low: Any) -> Sequence[tuple[Any, Any]]:
+        """The spans, without those before ``low`` where they are in order: there may be hundreds."""
+        spans = self.spans or ()
+        return spans[bisect.bisect_left(spans, low, key=lambda span: span[1]) :] if self._in_order else spans
+
+    @cached_property
+    def _in_order(self) -> bool:
+        ends = [end for span in self.spans or () for end in span]
+        return None not in ends and ends == sorted(ends)
 
     def must_hold(self, low: Any, high: Any) -> bool:
         """Whether every row between ``low`` and ``high`` (inclusive) meets the condition."""

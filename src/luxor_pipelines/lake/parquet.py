@@ -27,7 +27,7 @@ ROW_GROUP = 64 * 1024
 """Rows a row group: at 2000 series a day, six weeks; small enough to skip most of a history."""
 
 _FOOTER = 128 * 1024
-_BATCH = 512 * 1024
+_BATCH = 256 * 1024
 """Rows that are decoded at once: those that meet no condition are let go before the next."""
 
 Footers = MutableMapping[BlobInfo, tuple[Any, pa.Table | None]]
@@ -242,7 +242,10 @@ _Kept: TypeAlias = slice | pa.ChunkedArray
 
 
 def _meeting(part: pa.Table, where: Sequence[Where]) -> _Kept | None:
-    """The rows that meet ``where``: a slice where they follow each other, else a mask; None when there are none."""
+    """The rows that meet ``where``: a slice where they follow each other, else a mask; None when there are none.
+
+    A slice keeps all of its row group in memory: of a small part of one it is a mask.
+    """
     meets = mask(part, where)
     if meets is None:
         return slice(0, len(part))
@@ -250,7 +253,7 @@ def _meeting(part: pa.Table, where: Sequence[Where]) -> _Kept | None:
     if not len(rows):
         return None
     first, last = int(rows[0]), int(rows[-1]) + 1
-    return slice(first, last) if last - first == len(rows) else meets
+    return slice(first, last) if last - first == len(rows) >= len(part) // 2 else meets
 
 
 def _kept(part: pa.Table, kept: _Kept) -> pa.Table:

@@ -7,7 +7,7 @@ binary search in it, for all series and dates at once.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -96,7 +96,7 @@ class StalenessLimits:
     def days(self, kind: Kind) -> int:
         """Return the limit of ``kind`` in days, `NO_LIMIT` for none."""
         limit: int | None = getattr(self, kind)
-        return NO_LIMIT if limit is None else limit
+        return NO_LIMIT if limit is None else min(limit, NO_LIMIT)
 
 
 DEFAULT_LIMITS = StalenessLimits()
@@ -131,7 +131,7 @@ class Observations:
     code: NDArray[np.int32]
     date: DateArray
     price: FloatArray
-    limit: IntArray
+    limit: NDArray[np.int32]
     mark: BoolArray
 
     @classmethod
@@ -141,16 +141,16 @@ class Observations:
         code: NDArray[np.int32],
         date: DateArray,
         price: FloatArray,
-        limit: IntArray,
+        limit: NDArray[np.integer[Any]],
         mark: BoolArray,
     ) -> Observations:
         """Sort rows by (series, date) and keep, of those that agree in both, the last given."""
-        rows = _sorted_rows(code, date.astype(np.int64))
+        rows = _sorted_rows(code, date.view(np.int64))
         code, date = code[rows], date[rows]
         last = np.append((code[1:] != code[:-1]) | (date[1:] != date[:-1]), [True] * (len(code) > 0))
         if not last.all():
             rows, code, date = rows[last], code[last], date[last]
-        return cls(keys, code, date, price[rows], limit[rows], mark[rows])
+        return cls(keys, code, date, price[rows], limit[rows].astype(np.int32), mark[rows])
 
     def __len__(self) -> int:
         return len(self.code)
@@ -158,7 +158,7 @@ class Observations:
     @cached_property
     def day(self) -> IntArray:
         """Days of ``date`` from 1970-01-01."""
-        return self.date.astype(np.int64)
+        return self.date.view(np.int64)
 
     @cached_property
     def order(self) -> IntArray:
@@ -185,6 +185,8 @@ class Observations:
             return self
         code = (np.cumsum(wanted) - 1).astype(np.int32)
         rows = wanted[self.code]
+        if rows.all():  # the others have no observation
+            return replace(self, keys=self.keys[wanted], code=code[self.code])
         kept = (self.date, self.price, self.limit, self.mark)
         return Observations(self.keys[wanted], code[self.code[rows]], *(values[rows] for values in kept))
 
@@ -244,15 +246,17 @@ class Observations:
         return [(limit, at, self.order[at]) for limit, at in zip(limits, positions, strict=True)]
 
 
-def _sorted_rows(code: NDArray[np.int32], day: IntArray) -> IntArray:
+def _sorted_rows(code: NDArray[np.integer[Any]], day: IntArray) -> IntArray:
     """The positions of rows in the order of (series, day); of equal ones in the order given."""
     if not len(day):
         return np.empty(0, dtype=np.int64)
+    if code.max() < 2**16:  # numpy sorts numbers of two bytes digit by digit
+        code = code.astype(np.uint16)
+    if (day[1:] >= day[:-1]).all():  # as files sorted by date are
+        return np.argsort(code, kind="stable")
     since = day - day.min()
-    if max(int(since.max()), int(code.max())) < 2**16:  # numpy sorts numbers of two bytes digit by digit
-        since, code = since.astype(np.uint16), code.astype(np.uint16)
-    rows = np.argsort(since, kind="stable")
-    return np.asarray(rows[np.argsort(code[rows], kind="stable")], dtype=np.int64)
+    rows = np.argsort(since.astype(np.uint16) if since.max() < 2**16 else since, kind="stable")
+    return rows[np.argsort(code[rows], kind="stable")]
 
 
 def merge_observations(
@@ -296,8 +300,7 @@ def merge_observations(
         raise UsageError(f"No precedence for {sample(unknown)}", hint="List the source in `sources`.")
 
     has_own = np.zeros(len(names), dtype=bool)
-    # An empty part keeps the types where there is no other.
-    kept = [(sources[0], *_valid_rows(sources[0], [], [], [], 0))]
+    kept = []
     for source, codes, dates, prices in sorted(given, key=lambda part: part[0].fallback):
         code, day, price = _valid_rows(source, codes, dates, prices, len(names))
         if source.fallback:
@@ -305,17 +308,24 @@ def merge_observations(
             code, day, price = code[alone], day[alone], price[alone]
         else:
             has_own[code] = True
-        kept.append((source, code, day, price))
+        if len(code):
+            kept.append((source, code, day, price))
+    if not kept:  # an empty part keeps the types
+        kept.append((sources[0], *_valid_rows(sources[0], [], [], [], 0)))
     # Weakest table first and a stable sort: of rows that agree in series and date, the last one wins.
     kept.sort(key=lambda part: rank[part[0]], reverse=True)
     return Observations.from_rows(
         names,
-        np.concatenate([code for _, code, _, _ in kept]),
-        np.concatenate([day for _, _, day, _ in kept]),
-        np.concatenate([price for *_, price in kept]),
-        np.concatenate([np.full(len(code), limits.days(source.kind)) for source, code, _, _ in kept]),
-        np.concatenate([np.full(len(code), source.kind == "mark") for source, code, _, _ in kept]),
+        _joined([code for _, code, _, _ in kept]),
+        _joined([day for _, _, day, _ in kept]),
+        _joined([price for *_, price in kept]),
+        _joined([np.full(len(code), limits.days(source.kind), dtype=np.int32) for source, code, _, _ in kept]),
+        _joined([np.full(len(code), source.kind == "mark") for source, code, _, _ in kept]),
     )
+
+
+def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _valid_rows(
@@ -329,5 +339,5 @@ def _valid_rows(
             hint="Codes are positions in `keys`.",
         )
     usable = price >= 0 if source.kind == "mark" else price > 0
-    usable &= np.isfinite(price) & ~np.isnat(day) & (code >= 0)
-    return code[usable], day[usable], price[usable]
+    usable &= (price < np.inf) & ~np.isnat(day) & (code >= 0)
+    return (code, day, price) if usable.all() else (code[usable], day[usable], price[usable])

@@ -138,8 +138,8 @@ def get_returns(lq: LuxorQuery, ref_date: DateLike, *, usdbrl_ticker: str = "bmf
     found = returns_over(market, keys, spans, CURRENCIES, usdbrl_ticker)
 
     # Each series is computed once; the assets that share it take its rows.
-    found = {currency: of_series.take(series) for currency, of_series in found.items()}
-    table = returns_frame(found, [key if key != NO_SERIES else None for key in price_key], PERIODS)
+    of_assets = {currency: of_series.take(series) for currency, of_series in found}
+    table = returns_frame(of_assets, [key if key != NO_SERIES else None for key in price_key], PERIODS)
     asset = np.tile(np.repeat(np.arange(len(assets)), len(PERIODS)), len(CURRENCIES))
     table["Date"] = pd.Timestamp(ref).as_unit("us")
     table["Key"] = text_column(assets["Key"].to_numpy(dtype=object), asset)
