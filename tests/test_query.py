@@ -28,6 +28,7 @@ from luxor_pipelines.errors import (
 from luxor_pipelines.lake.schema import Column, TableSchema
 from luxor_pipelines.market.calendars import CalendarRangeWarning
 from luxor_pipelines.pipelines.hist_returns import SCHEMA as HIST_RETURNS
+from luxor_pipelines.pricing import returns_over
 from luxor_pipelines.settings import Settings
 
 TODAY = "2026-11-23"  # of the clock in conftest.py: a Monday
@@ -787,6 +788,75 @@ def stored_months(lq: Any) -> Any:
         )
     incremental_load(lq, "hist_returns", frame, schema=HIST_RETURNS)
     return lq
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_returns_on_many_dates_are_those_of_each_alone(disk: Any, seed: int) -> None:
+    """With amortizations, marks, currencies and current prices: together they are what they are one by one."""
+    rng = np.random.default_rng(seed)
+    days = [f"{day:%Y-%m-%d}" for day in pd.date_range("2023-01-02", "2026-11-20", freq="B")]
+
+    def some(share: float, price: float = 50) -> dict[str, float]:
+        return {day: price * float(np.exp(rng.normal(0, 0.3))) for day in days if rng.random() < share}
+
+    lq = assets(disk.query(), share="us", fund="bz", euro="eur", venture="us", nowhere=None, nothing="us")
+    fill(
+        lq,
+        hist_px_last={"share": some(0.9), "euro": some(0.5), "nowhere": some(0.9), "usdbrl curncy": some(1, 5)},
+        all_funds_quotas={"fund": some(0.1)},
+        hist_vc_px_last={"venture": some(0.02) | {"2024-01-02": 0.0}},
+        px_last={"share": {TODAY: 70.0}},
+    )
+    events = pd.DataFrame(
+        {"Fund": "fund", "Event_Date": pd.to_datetime(["2024-06-15", "2026-03-10"]), "Ratio": [0.4, 0.1]}
+    )
+    save_table("quota_adjustments", events, lq=lq)
+    dates = [TODAY, "2026-02-28", "2024-02-29", "2023-01-31", "2025-06-17"]
+    periods, currencies = ["mtd", "qtr", "1m", "24m"], ["brl", "local", "usd"]
+    found = lq.get_returns(dates, periods=periods, currency=currencies)
+    assert found.columns.tolist() == ["Currency", "Asset", "Date", "Period", "Return", "Status"]
+    assert len(found) == 3 * 6 * 5 * 4
+    assert found["Status"].nunique() >= 6
+    for (currency, day, period), rows_ in found.groupby(["Currency", "Date", "Period"], observed=True):
+        alone = lq.get_pct_changes(rows_["Asset"].astype(str), f"{day:%Y-%m-%d}", period=period, currency=currency)
+        np.testing.assert_allclose(rows_["Return"], alone["Pct_Change"], rtol=1e-12)
+        assert rows_["Status"].tolist() == alone["Status"].tolist()
+    # In the order asked for, and of which each text is a category.
+    assert found["Date"].unique().tolist() == pd.to_datetime(dates).tolist()
+    assert found["Currency"].cat.categories.tolist() == currencies
+    one = lq.get_returns(dates[1], "share", "24m", "usd")
+    assert one.iloc[0].tolist()[:4] == ["usd", "share", pd.Timestamp(dates[1]), "24m"]
+    assert len(one) == 1
+
+
+def test_prices_of_many_dates_are_each_on_the_basis_of_its_own(disk: Any) -> None:
+    lq = fill(
+        assets(disk.query(), fund="bz"),
+        all_funds_quotas={"fund": {"2026-01-30": 100, "2026-02-27": 50, "2026-03-31": 55}},
+    )
+    events = pd.DataFrame({"Fund": ["fund"], "Event_Date": pd.to_datetime(["2026-02-10"]), "Ratio": [0.5]})
+    save_table("quota_adjustments", events, lq=lq)
+    january, february, march = date(2026, 1, 31), date(2026, 2, 28), date(2026, 3, 31)
+    spans = [(date(2025, 12, 31), january), (january, february), (february, march), (january, march)]
+    ((_, found),) = returns_over(lq.market, ["fund"], spans, ["local"])
+    assert found.end_price.tolist() == [[100, 50, 55, 55]]  # in January nobody knew of the repayment
+    np.testing.assert_allclose(found.base_price, [[np.nan, 50, 50, 50]])
+    np.testing.assert_allclose(found.value, [[np.nan, 0, 0.1, 0.1]], atol=1e-12)
+
+
+def test_what_get_returns_refuses(disk: Any) -> None:
+    lq = assets(disk.query(), share="us")
+    for arguments, error in [
+        (([],), UsageError),
+        ((["2026-02-30"],), UsageError),
+        (("2026-02-28", "share", "weekly"), InvalidPeriodError),
+        (("2026-02-28", "share", []), UsageError),
+        (("2026-02-28", "share", "mtd", "all"), UsageError),
+        (("2026-02-28", "share", "mtd", []), UsageError),
+    ]:
+        with pytest.raises(error):
+            lq.get_returns(*arguments)
+    assert lq.get_returns(["2026-02-28"], [], "mtd").empty
 
 
 def test_get_hist_returns(disk: Any) -> None:
