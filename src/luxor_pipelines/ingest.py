@@ -8,6 +8,7 @@ order with the same outcome.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import MAXYEAR, datetime
 from typing import TYPE_CHECKING, Literal
 
 from luxor_pipelines.errors import UsageError
@@ -79,7 +80,7 @@ def incremental_load(
             "replace.",
             hint="Name the column that defines slices, or the key; to replace a whole table use save_table.",
         )
-    load = _load(lq, table_name, directory, schema)
+    load = _load(lq, table_name, directory, schema, near=_last_date(df, increment_column))
     if not len(df):
         return load.result()
     unique = [unique_columns] if isinstance(unique_columns, str) else list(unique_columns or ())
@@ -179,6 +180,7 @@ def _load(
     *,
     whole: bool = False,
     only_new: bool = False,
+    near: datetime | None = None,
 ) -> Load:
     return Load(
         Table(lq.storage, name, directory),
@@ -187,4 +189,16 @@ def _load(
         now=lq.now,
         whole=whole,
         only_new=only_new,
+        near=near,
     )
+
+
+def _last_date(df: pd.DataFrame, column: str | None) -> datetime | None:
+    """The last date of a column, where it plainly has dates: where the load goes, in a table split by dates."""
+    if column is None or column not in getattr(df, "columns", ()):  # what is no frame is refused later
+        return None
+    values = df[column]
+    if values.ndim != 1 or values.dtype.kind != "M" or not values.notna().any():
+        return None
+    last: pd.Timestamp = values.max()
+    return last.to_pydatetime().replace(tzinfo=None) if last.year <= MAXYEAR else None

@@ -118,12 +118,18 @@ class AzureStorage(Storage):
         return [info for info in self._call(run(), folder) if "/." not in "/" + info.path]
 
     def _stat(self, path: str) -> BlobInfo | None:
-        async def run() -> BlobInfo | None:
+        return self._stats([path])[0]
+
+    def _stats(self, paths: Sequence[str]) -> Sequence[BlobInfo | None]:
+        async def one(path: str) -> BlobInfo | None:
             async with self._blob(path) as blob:
                 properties = await _properties(blob)
             return None if properties is None or _is_folder(properties) else self._info(properties)
 
-        return self._call(run(), path)
+        async def run() -> Sequence[BlobInfo | None]:
+            return await asyncio.gather(*(one(path) for path in paths))
+
+        return self._call(run(), paths[0])
 
     def _read(self, path: str) -> Blob:
         async def run() -> Blob:

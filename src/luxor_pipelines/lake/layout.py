@@ -15,7 +15,7 @@ import calendar
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
@@ -31,6 +31,7 @@ __all__ = [
     "Part",
     "Snapshot",
     "bounds",
+    "near",
     "pieces",
     "recognise",
     "table_name",
@@ -77,10 +78,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The partitions of a table, each of one version, in ascending order."""
+    """The partitions of a table, each of one version, in ascending order.
+
+    One that is not ``whole`` has those that were looked for, and says nothing of others.
+    """
 
     layout: Layout
     parts: tuple[Part, ...]
+    whole: bool = True
 
     @property
     def version(self) -> str:
@@ -126,6 +131,15 @@ def pieces(layout: Layout, rows: pa.Table, column: str, name: str) -> list[tuple
     rows = rows.take(pa.array(np.argsort(of_row, kind="stable")))
     starts = np.cumsum(counts) - counts
     return [(str(unit), rows.slice(start, count)) for unit, start, count in zip(units, starts, counts, strict=True)]
+
+
+def near(layout: Layout, instant: datetime) -> list[str]:
+    """The label of the partition that an instant lies in, and of the one before, where there can be one."""
+    if layout == "file":
+        return [""]
+    first = instant.replace(day=1, month=1 if layout == "year" else instant.month, hour=0, minute=0, second=0)
+    instants = [instant] if first.replace(microsecond=0) <= datetime(1, 1, 1) else [instant, first - timedelta(days=1)]
+    return [f"{each.year:04d}" + (f"-{each.month:02d}" if layout == "month" else "") for each in instants]
 
 
 def bounds(layout: Layout, label: str) -> tuple[datetime, datetime]:

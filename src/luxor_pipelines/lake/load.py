@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +16,7 @@ from luxor_pipelines.errors import ConflictError, LoadConflictError, SchemaError
 from luxor_pipelines.lake import legacy
 from luxor_pipelines.lake.frames import frame_to_arrow
 from luxor_pipelines.lake.layout import PARTITION_COLUMN, Layout, Part, Snapshot, pieces
+from luxor_pipelines.lake.layout import near as near_labels
 from luxor_pipelines.lake.logical import as_stored, data_columns, logical_schema, to_physical
 from luxor_pipelines.lake.merge import Merge, merge, sort_columns, sort_indices
 from luxor_pipelines.lake.schema import ENCODING, KEY, LAST_UPDATED, STAMP, TableSchema, check_key
@@ -39,7 +40,8 @@ class LoadResult:
     """What a load did to a table.
 
     Counts are rows. ``partitions`` are the labels of the files that were written (``""`` for a
-    table in one file); a version is None where there was no table.
+    table in one file). The versions are those of the files that the batch has rows for, before and
+    after it; None where there were none.
     """
 
     table: str
@@ -89,6 +91,8 @@ class Load:
         Whether the batch replaces the whole table, columns included.
     only_new
         Whether it must not replace anything: should a table appear meanwhile, it stays.
+    near
+        An instant of the batch. The load then looks only at the partitions there, not at all of a long history.
     """
 
     def __init__(
@@ -100,6 +104,7 @@ class Load:
         now: Callable[[], datetime],
         whole: bool = False,
         only_new: bool = False,
+        near: datetime | None = None,
     ) -> None:
         self.table = table
         self._schema = schema
@@ -107,7 +112,7 @@ class Load:
         self._now = now
         self._whole = whole
         self._only_new = only_new
-        self.snapshot = table.find()
+        self.snapshot = table.find() if near is None or whole else table.find_near(near)
         self._stored = None if self.snapshot is None else data_columns(table.schema(self.snapshot))
         metadata = (self._stored.metadata or {}) if self._stored is not None else {}
         self.key = schema.key if schema else tuple(filter(None, metadata.get(KEY, b"").decode().split("\n"))) or None
@@ -118,7 +123,9 @@ class Load:
             self.layout = (schema.partition if schema else None) or "file"
             self.partition_column = schema.increment if schema else "Date"
         self._text = self._stored is not None and legacy.is_text(self._stored)
-        self._before = self.snapshot
+        self._looked = set(near_labels(self.layout, near)) if near else set()
+        self._before: dict[str, Part | None] = {}
+        self._after: dict[str, Part | None] = {}
         self._done: list[LoadResult] = []
 
     # --- the batch --------------------------------------------------------------------------
@@ -204,8 +211,11 @@ class Load:
             The partitions not yet committed are untouched.
         """
         parts = pieces(self.layout, batch, self.partition_column, self.table.name)
+        labels = {label for label, _ in parts}
+        if self.snapshot is not None and not self.snapshot.whole and labels - self._looked:
+            self.snapshot = self.table.find()
         if len(parts) > 1:
-            self._check_partitions({label for label, _ in parts}, batch.schema)
+            self._check_partitions(labels, batch.schema)
         for label, rows in parts:
             self._commit(label, rows, _Plan(mode, key, increment))
 
@@ -228,7 +238,7 @@ class Load:
             )
         for label, rows in parts:
             self._commit(label, rows, _Plan("slices", self.key, None))
-        gone = [part for part in (self._before.parts if self._before else ()) if part.label not in dict(parts)]
+        gone = [part for part in (self.snapshot.parts if self.snapshot else ()) if part.label not in dict(parts)]
         for part in gone:
             self._retried(part.label, part, self._drop)
 
@@ -281,18 +291,22 @@ class Load:
             ) from error
 
     def _current(self, label: str) -> Part | None:
-        found = self.table.find()
-        if found is not None and found.layout != self.layout:
+        as_file, info = self.table.storage.stats([self.table.path("file"), self.table.path(self.layout, label)])
+        layout: Layout = "file" if as_file is not None else self.layout
+        if self.layout == "file" and info is None:
+            found = self.table.find()
+            layout = found.layout if found else layout
+        if layout != self.layout:
             raise LoadConflictError(
-                f"Table {self.table.name} was converted from {self.layout} to {found.layout} during the load.",
+                f"Table {self.table.name} was converted from {self.layout} to {layout} during the load.",
                 hint="Run the load again.",
             )
-        part = found.part(label) if found else None
-        if self._only_new and part is not None:
+        if self._only_new and info is not None:
             raise exists(self.table)
-        return part
+        return None if info is None else Part(label, info)
 
     def _apply(self, label: str, part: Part | None, batch: pa.Table, plan: _Plan) -> None:
+        self._before[label] = self._after[label] = part
         stored = None
         if part is not None and self._whole:
             stored, change = self._against(part, batch, plan)
@@ -312,7 +326,7 @@ class Load:
                 # Text is not in the order of what it means.
                 sorted_by=() if self._text else sort_columns(data, plan.increment, plan.key),
             )
-            self._note(label, version)
+            self._after[label] = Part(label, BlobInfo(self.table.path(self.layout, label), version, 0, self._now()))
             result = replace(result, partitions=(label,))
             logger.info("%s%s written: %s", self.table.name, f" {label}" if label else "", result)
         self._done.append(result)
@@ -369,19 +383,12 @@ class Load:
     def _drop(self, part: Part | None) -> None:
         if part is None:
             return
+        self._before[part.label], self._after[part.label] = part, None
         rows = self.table.stored(part).rows
         self.table.storage.delete(part.info.path, expected=part.info.version)
-        self._note(part.label, None)
         self._done.append(LoadResult(self.table.name, deleted=rows, partitions=(part.label,)))
 
     # --- the outcome ------------------------------------------------------------------------
-
-    def _note(self, label: str, version: str | None) -> None:
-        parts = {part.label: part for part in (self.snapshot.parts if self.snapshot else ())}
-        parts.pop(label, None)
-        if version is not None:
-            parts[label] = Part(label, BlobInfo(self.table.path(self.layout, label), version, 0, self._now()))
-        self.snapshot = Snapshot(self.layout, tuple(parts[each] for each in sorted(parts)))
 
     def result(self) -> LoadResult:
         """The sum of what has been done."""
@@ -392,9 +399,15 @@ class Load:
             sum(done.unchanged for done in self._done),
             sum(done.deleted for done in self._done),
             tuple(label for done in self._done for label in done.partitions),
-            self._before.version if self._before else None,
-            self.snapshot.version if self.snapshot else None,
+            self._version(self._before),
+            self._version(self._after),
         )
+
+    def _version(self, parts: Mapping[str, Part | None]) -> str | None:
+        if not parts:
+            return self.snapshot.version if self.snapshot else None
+        there = tuple(part for _, part in sorted(parts.items()) if part is not None)
+        return Snapshot(self.layout, there).version if there else None
 
 
 def exists(table: Table) -> TableExistsError:
