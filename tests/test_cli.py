@@ -293,6 +293,15 @@ def test_a_failed_run_is_listed_with_its_error(lake: Path, here: Here) -> None:
     assert "UsageError: The month of 2099-01-31 has not ended yet" in out
 
 
+def test_a_run_that_died_is_listed_as_such(lake: Path, here: Here) -> None:
+    done = here.json("run", "holidays", "--lake", lake)
+    killed = {**done, "status": "running", "ended_at": None, "duration_s": None, "rows": None}
+    (lake / done["path"]).write_text(json.dumps(killed), encoding="utf-8")
+    out, _ = here("runs", "holidays", "--limit", "1", "--lake", lake)
+    assert out.splitlines()[1].split()[2:4] == ["holidays", "died"]
+    assert here.json("runs", "holidays", "--lake", lake)["runs"][0]["status"] == "died"
+
+
 def test_no_runs_yet(tmp_path: Path, here: Here) -> None:
     assert here("runs", "--lake", tmp_path)[1] == "No runs yet; `luxor run NAME` makes one.\n"
 

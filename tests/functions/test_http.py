@@ -242,6 +242,16 @@ def test_pipelines_are_listed_with_their_last_run(lake: Any, load: Any) -> None:
     assert after["hist_returns"]["description"].startswith("Each month's")
 
 
+def test_a_run_that_died_is_listed_as_such(disk_lake: Any, load: Any) -> None:
+    lq = disk_lake.query()
+    done = content(load("run_pipeline")(request(body=MAY)))
+    # As its process left it when it was killed: the lock is gone since.
+    killed = {**done, "status": "running", "ended_at": None, "duration_s": None, "rows": None}
+    lq.storage.write(done["path"], json.dumps(killed).encode())
+    listed = {each["name"]: each for each in content(load("list_pipelines")(request(method="GET")))["pipelines"]}
+    assert listed["hist_returns"]["last_run"] == {**killed, "status": "died"}
+
+
 def test_pipelines_without_a_lake_is_an_error(load: Any) -> None:
     assert error(load("list_pipelines")(request(method="GET")), 500)["class"] == "ConfigurationError"
 

@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 import tenacity
 
-from luxor_pipelines.errors import ConflictError, LoadConflictError, SchemaError, UsageError
+from luxor_pipelines.errors import ConflictError, LoadConflictError, LockLostError, SchemaError, UsageError
 from luxor_pipelines.lake import legacy
 from luxor_pipelines.lake.frames import frame_to_arrow
 from luxor_pipelines.lake.layout import PARTITION_COLUMN, Layout, Part, Snapshot, pieces
+from luxor_pipelines.lake.lock import check_fence
 from luxor_pipelines.lake.logical import as_stored, data_columns, logical_schema, to_physical
 from luxor_pipelines.lake.merge import Merge, merge, sort_indices
 from luxor_pipelines.lake.schema import ENCODING, LAST_UPDATED, STAMP, TableSchema, check_key
@@ -208,6 +209,7 @@ class Load:
         parts = pieces(self.layout, batch, self.partition_column, self.table.name)
         if len(parts) > 1:
             self._check_partitions({label for label, _ in parts}, batch.schema)
+        check_fence()
         for label, rows in parts:
             self._commit(label, rows, _Plan(mode, key, increment))
 
@@ -228,6 +230,7 @@ class Load:
                 f"Table {self.table.name} has a file for each {self.layout}, and so cannot be stored without rows.",
                 hint=f"To be rid of a table, `luxor archive {self.table.name}`.",
             )
+        check_fence()
         for label, rows in parts:
             self._commit(label, rows, _Plan("slices", self.key, None))
         gone = [part for part in (self._before.parts if self._before else ()) if part.label not in dict(parts)]
@@ -272,8 +275,9 @@ class Load:
                 with attempt:
                     if attempt.retry_state.attempt_number > 1:
                         part = self._current(label)
+                        check_fence()
                     work(part)
-        except LoadConflictError:
+        except (LoadConflictError, LockLostError):
             raise
         except ConflictError as error:
             raise LoadConflictError(
@@ -408,7 +412,7 @@ def exists(table: Table) -> TableExistsError:
 
 
 def _is_conflict(error: BaseException) -> bool:
-    return isinstance(error, ConflictError) and not isinstance(error, LoadConflictError)
+    return isinstance(error, ConflictError) and not isinstance(error, LoadConflictError | LockLostError)
 
 
 def _types(schema: pa.Schema) -> dict[str, str]:
