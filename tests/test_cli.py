@@ -269,6 +269,38 @@ def test_a_run_as_json_is_its_record(lake: Path, here: Here) -> None:
     assert found["loads"][0]["deleted"] > 0, "the holidays of 2028 are gone"
 
 
+def without_most_assets(lake: Path) -> None:
+    lq = LuxorQuery(lake=lake.as_uri())
+    save_table("assets", lq.get_table("assets").head(4), lq=lq, mode="replace")
+    shutil.rmtree(lake / "enriched/parquet/hist_returns/month=2026-10")
+
+
+def test_rows_that_do_not_pass_their_checks_are_listed_and_can_be_forced(lake: Path, here: Here) -> None:
+    without_most_assets(lake)
+    before = contents(lake)
+    arguments = ("run", "hist_returns", "--ref-date", "2026-10-31", "--lake", lake)
+    out, err = here(*arguments, code=1)
+    assert out == ""
+    assert "Error: hist_returns of 2026-10-31: nothing was written" in err
+    assert "- 11 of the 15 assets stored for 2026-09-30 are missing: '" in err
+    assert "`luxor run hist_returns --ref-date 2026-10-31 --force`" in err
+    assert contents(lake) == before
+    assert here.json(*arguments, code=1)["error"]["class"] == "QualityError"
+    listed = here("runs", "hist_returns", "--limit", "1", "--lake", lake)[0]
+    assert "QualityError: hist_returns of 2026-10-31: nothing was written" in listed
+
+    out, _ = here(*arguments, "--force")
+    assert "warning: Forced: 11 of the 15 assets stored for 2026-09-30 are missing" in out
+    record = here.json("runs", "hist_returns", "--limit", "1", "--lake", lake)["runs"][0]
+    assert (record["status"], record["params"]) == ("done", {"force": True})
+    assert record["details"]["quality"]["forced"] is True
+
+
+def test_force_is_refused_by_a_pipeline_that_has_no_checks(lake: Path, here: Here) -> None:
+    _, err = here("run", "holidays", "--force", "--lake", lake, code=2)
+    assert "holidays has no parameter 'force'" in err
+
+
 def test_table_goes_to_the_pipeline(lake: Path, here: Here) -> None:
     (lake / "raw/prices").mkdir()
     (lake / "raw/prices/a.csv").write_text("Date,Asset,Last_Price\n2026-10-30,x,1.5\n")

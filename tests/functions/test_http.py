@@ -17,6 +17,7 @@ from luxor_pipelines.errors import (
     DataError,
     LoadConflictError,
     LuxorError,
+    QualityError,
     RunInProgressError,
     UnreachableError,
 )
@@ -223,6 +224,18 @@ def test_500_for_a_wrong_key_without_the_key(make_rig: Any, load: Any, caplog: A
     assert error(response, 500)["class"] == "AccessError"
     assert KEY.encode() not in response.get_body()
     assert KEY not in caplog.text
+
+
+def test_422_with_the_report(caplog: pytest.LogCaptureFixture) -> None:
+    def run(name: str, ref_date: date | None) -> RunReport:
+        raise QualityError("hist_returns: nothing was written:\n- 2 of the 4 assets are missing", hint="Look.")
+
+    told = error(hosting.post_run(request(), run), 422)
+    assert told["class"] == "QualityError"
+    assert "- 2 of the 4 assets are missing" in told["message"]
+    (entry,) = caplog.records
+    assert (entry.levelname, entry.name) == ("ERROR", "luxor_pipelines.hosting")
+    assert "- 2 of the 4 assets are missing" in entry.getMessage()
 
 
 # --- GET pipelines ------------------------------------------------------------------------------
