@@ -507,6 +507,44 @@ def test_returns_of_a_month_that_is_not_stored(demo_lake: Path, here: Here) -> N
 # --- archive ----------------------------------------------------------------------------------
 
 
+def test_check_of_a_lake_in_order(demo_lake: Path, here: Here) -> None:
+    out, err = here("check", "--lake", demo_lake)
+    assert (out, err) == ("", "4 tables, 22 files: 0 errors, 0 warnings\n")
+    found = here.json("check", "hist_returns", "--lake", demo_lake)
+    assert found == {"schema_version": 1, "tables": 1, "files": 13, "errors": 0, "warnings": 0, "findings": []}
+
+
+def test_check_lists_what_is_wrong_and_changes_nothing(lake: Path, here: Here) -> None:
+    (lake / "enriched/parquet/hist_returns/month=2026-05/data.parquet").write_bytes(b"torn")
+    shutil.rmtree(lake / "enriched/parquet/hist_returns/month=2026-06")
+    before = contents(lake)
+    out, err = here("check", "--lake", lake, code=1)
+    header, *lines = out.splitlines()
+    assert header.split() == ["Severity", "Table", "Partition", "Count", "What", "Sample"]
+    assert [line.split()[:4] for line in lines] == [
+        ["error", "hist_returns", "2026-05", "1"],
+        ["error", "hist_returns", "–", "1"],
+    ]
+    assert err == "4 tables, 21 files: 2 errors, 0 warnings\n"
+    assert contents(lake) == before
+    found = here.json("check", "hist_returns", "--lake", lake, code=1)
+    assert found["errors"] == 2
+    assert found["findings"][1] == {
+        "severity": "error",
+        "table": "hist_returns",
+        "partition": "",
+        "what": "months between others are missing",
+        "count": 1,
+        "sample": "'2026-06'",
+    }
+
+
+def test_warnings_fail_the_check_only_where_asked_for(lake: Path, here: Here) -> None:
+    (lake / "enriched/parquet/hist_returns/notes.txt").write_text("by hand", encoding="utf-8")
+    assert here("check", "--lake", lake)[1].endswith("0 errors, 1 warnings\n")
+    here("check", "--strict", "--lake", lake, code=1)
+
+
 def test_archive_moves_a_table_and_all_its_files(lake: Path, here: Here) -> None:
     folder = lake / "enriched/parquet"
     before = contents(lake)
@@ -557,6 +595,9 @@ def test_archive_without_a_yes_moves_nothing(lake: Path) -> None:
         ("show ../assets --lake {lake}", 2, "'../assets' is not a table's name"),
         ("archive ../assets --yes --lake {lake}", 2, "'../assets' is not a table's name"),
         ("runs ../x --lake {lake}", 2, "is not a name inside the lake"),
+        ("check nothing --lake {lake}", 2, "There is no table nothing"),
+        ("check ../assets --lake {lake}", 2, "'../assets' is not a table's name"),
+        ("check", 3, "LUXOR_LAKE_URL"),
         ("show nothing --lake {lake}", 1, "There is no table nothing"),
         ("archive nothing --yes --lake {lake}", 1, "There is no table nothing"),
         ("show assets --columns Key,Kee --lake {lake}", 1, "It has: Key, Name,"),

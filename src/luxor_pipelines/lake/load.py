@@ -19,7 +19,7 @@ from luxor_pipelines.lake.layout import PARTITION_COLUMN, Layout, Part, Snapshot
 from luxor_pipelines.lake.lock import check_fence
 from luxor_pipelines.lake.logical import as_stored, data_columns, logical_schema, to_physical
 from luxor_pipelines.lake.merge import Merge, merge, sort_indices
-from luxor_pipelines.lake.schema import ENCODING, LAST_UPDATED, STAMP, TableSchema, check_key
+from luxor_pipelines.lake.schema import ENCODING, KEY, LAST_UPDATED, STAMP, TableSchema, check_key, stored_key
 from luxor_pipelines.lake.storage import BlobInfo, VersionChangedError
 from luxor_pipelines.lake.table import StoredPart, Table
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["Load", "LoadResult", "TableExistsError"]
 
 logger = logging.getLogger(__name__)
-
-_KEY = b"luxor.key"
 
 
 class TableExistsError(UsageError):
@@ -113,7 +111,7 @@ class Load:
         self.snapshot = table.find()
         self._stored = None if self.snapshot is None else data_columns(table.schema(self.snapshot))
         metadata = (self._stored.metadata or {}) if self._stored is not None else {}
-        self.key = schema.key if schema else tuple(filter(None, metadata.get(_KEY, b"").decode().split("\n"))) or None
+        self.key = schema.key if schema else (stored_key(self._stored) if self._stored is not None else ()) or None
         if self.snapshot is not None:
             self.layout: Layout = self.snapshot.layout
             self.partition_column = metadata.get(PARTITION_COLUMN, b"Date").decode()
@@ -367,7 +365,7 @@ class Load:
         if self._schema is not None:
             metadata |= self._schema.metadata()
         if self._schema is not None or self._whole:
-            metadata[_KEY] = "\n".join(key or self.key or ()).encode()
+            metadata[KEY] = "\n".join(key or self.key or ()).encode()
         if self.layout != "file":
             metadata[PARTITION_COLUMN] = self.partition_column.encode()
         return metadata
