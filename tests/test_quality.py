@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from luxor_pipelines.errors import DataError, QualityError
-from luxor_pipelines.quality import Finding, gate, missing
+from luxor_pipelines.quality import Finding, gate, half_gone
 
 ERROR = Finding("error", "t", "2026-10", "of 4 assets are missing", 2, "'a', 'b'")
 WARNING = Finding("warning", "t", "2026-10", "of 9 have none", 5)
@@ -68,21 +69,20 @@ def test_nothing_found_leaves_no_trace() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "gone"),
+    ("before", "now", "too_much"),
     [
-        ("", "", ""),
-        ("", "abc", ""),  # the first month
-        ("abcd", "abcd", ""),
-        ("abcd", "abcdefgh", ""),
-        ("abcd", "abc", ""),  # one was delisted
-        ("abcde", "abc", ""),  # two of five
-        ("abcd", "ab", "cd"),  # half
-        ("abcd", "abxyz", "cd"),  # renamed: as many as before, and half of them others
-        ("abcd", "", "abcd"),
-        ("ab", "a", ""),  # a small lake of which one was delisted
-        ("a", "", ""),
-        ("ab", "", "ab"),
+        ("", "", False),
+        ("....", "abcd", False),  # nothing was there
+        ("abcd", "abcd", False),
+        ("abcd", "abc.", False),  # one was delisted
+        ("abcde", "abc..", False),  # two of five
+        ("abcd", "ab..", True),  # half
+        ("abcd", "....", True),
+        ("ab..", "a.cd", False),  # a small lake of which one was delisted
+        ("a", ".", False),
+        ("ab", "..", True),
     ],
 )
-def test_half_is_too_much_and_one_never_is(before: str, now: str, gone: str) -> None:
-    assert missing(list(before), list(now)) == list(gone)
+def test_half_is_too_much_and_one_never_is(before: str, now: str, too_much: bool) -> None:
+    was, is_there = (np.array([each != "." for each in text], dtype=bool) for text in (before, now))
+    assert half_gone(was, is_there) is too_much

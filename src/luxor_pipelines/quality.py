@@ -9,13 +9,16 @@ written, unless it is forced; what was forced is told in the run's record.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from luxor_pipelines.errors import QualityError
 
-__all__ = ["Finding", "Passed", "gate", "missing"]
+__all__ = ["Finding", "Passed", "gate", "half_gone"]
 
 logger = logging.getLogger(__name__)
 
@@ -91,11 +94,10 @@ def gate(rows: str, findings: Sequence[Finding], *, force: bool, command: str) -
     return Passed(warnings, {"quality": {"forced": bool(serious), "findings": [asdict(each) for each in findings]}})
 
 
-def missing(before: Collection[str], now: Collection[str]) -> list[str]:
-    """What has gone, where it is half of ``before`` or more; else nothing.
+def half_gone(before: NDArray[np.bool_], now: NDArray[np.bool_]) -> bool:
+    """Whether of those that were there before, half or more are not there now; each place is one of them.
 
     One that goes is never too many, so that in a small lake an asset can be delisted.
     """
-    known = set(before)
-    gone = sorted(known.difference(now))
-    return gone if len(gone) > 1 and 2 * len(gone) >= len(known) else []
+    gone = int((before & ~now).sum())
+    return gone > 1 and 2 * gone >= int(before.sum())

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
 from luxor_pipelines.errors import CorruptFileError, SchemaError, TableNotFoundError, UsageError, sample
-from luxor_pipelines.market.observations import SOURCES
-from luxor_pipelines.market.periods import add_months
-from luxor_pipelines.quality import Finding, missing
+from luxor_pipelines.market.observations import SOURCES, BoolArray
+from luxor_pipelines.market.periods import PERIODS, add_months
+from luxor_pipelines.quality import Finding, half_gone
 
 if TYPE_CHECKING:
     from luxor_pipelines.query import LuxorQuery
 
-__all__ = ["PLAUSIBLE", "check_returns"]
+__all__ = ["CURRENCIES", "PLAUSIBLE", "check_returns"]
 
 TABLE = "hist_returns"
+CURRENCIES = ("local", "usd", "brl")
+"""What returns are stated in; local first, on which the others rest."""
 
 PLAUSIBLE = {
     "mtd": (-0.98, 9.0),
@@ -73,31 +75,45 @@ def _stored(lq: LuxorQuery, day: date) -> pd.DataFrame:
 
 def _coverage(frame: pd.DataFrame, stored: pd.DataFrame, label: str, basis: date) -> list[Finding]:
     """Assets that have gone, and returns that can no longer be stated: half of them, or more."""
-    now = set(frame["Key"])
-    gone = missing(set(stored["Key"]), now)
-    if gone:
-        what = f"of the {stored['Key'].nunique():,} assets stored for {basis} are missing"
-        return [Finding("error", TABLE, label, what, len(gone), sample(gone))]
-    stated = frame[frame["Return"].notna()]
-    had = stored[stored["Return"].notna() & stored["Key"].isin(now)]
+    keys = pd.Index(stored["Key"].unique())
+    there = keys.isin(frame["Key"].unique())
+    if half_gone(before=np.ones(len(keys), dtype=bool), now=there):
+        return [_gone(keys[~there], f"of the {len(keys):,} assets stored for {basis} are missing", label)]
+    keys = keys[there]
+    had, have = _stated(stored, keys), _stated(frame, keys)
     findings: list[Finding] = []
     told = set()
-    for currency in sorted(set(had["Currency"]), key=lambda name: (name != "local", name)):
-        before, have = (rows[rows["Currency"] == currency] for rows in (had, stated))
-        if gone := missing(set(before["Key"]), set(have["Key"])):
-            what = f"of the {before['Key'].nunique():,} assets with a return in {currency} for {basis} have none"
-            findings.append(Finding("error", TABLE, label, what, len(gone), sample(gone)))
+    for c, currency in enumerate(CURRENCIES):
+        before, now = (np.logical_or.reduce(each[:, c], axis=1) for each in (had, have))
+        if half_gone(before, now):
+            what = f"of the {before.sum():,} assets with a return in {currency} for {basis} have none"
+            findings.append(_gone(keys[before & ~now], what, label))
             if currency == "local":
                 break  # what cannot be stated there can be in no other currency
             continue
-        for period, rows in before.groupby("Period"):
-            gone = missing(set(rows["Key"]), set(have.loc[have["Period"] == period, "Key"]))
-            if gone and period not in told:
+        for p, period in enumerate(PERIODS):
+            before, now = had[:, c, p], have[:, c, p]
+            if period not in told and half_gone(before, now):
                 # Not an error: fund quotas come late, so that in the first days of a month many lack their mtd.
                 told.add(period)
-                what = f"of the {len(rows):,} assets with a {period} return in {currency} for {basis} have none"
-                findings.append(Finding("warning", TABLE, label, what, len(gone), sample(gone)))
+                what = f"of the {before.sum():,} assets with a {period} return in {currency} for {basis} have none"
+                findings.append(_gone(keys[before & ~now], what, label, "warning"))
     return findings
+
+
+def _stated(rows: pd.DataFrame, keys: pd.Index) -> BoolArray:
+    """Whether there is a return: [n_keys, n_currencies, n_periods]."""
+    stated = rows.loc[rows["Return"].notna(), _ROW]
+    names = (keys, pd.Index(CURRENCIES), pd.Index(PERIODS))
+    codes = [index.get_indexer(pd.Index(stated[column])) for index, column in zip(names, _ROW, strict=True)]
+    known = np.all([code >= 0 for code in codes], axis=0)
+    found = np.zeros([len(index) for index in names], dtype=bool)
+    found[tuple(code[known] for code in codes)] = True
+    return found
+
+
+def _gone(keys: pd.Index, what: str, label: str, severity: Literal["error", "warning"] = "error") -> Finding:
+    return Finding(severity, TABLE, label, what, len(keys), sample(sorted(keys)))
 
 
 def _unmatched(lq: LuxorQuery, frame: pd.DataFrame, ref: date, label: str) -> list[Finding]:
@@ -128,7 +144,8 @@ def _contradictions(frame: pd.DataFrame, label: str) -> list[Finding]:
 
 def _bounds(frame: pd.DataFrame, stored: pd.DataFrame, label: str) -> list[Finding]:
     """Returns that cannot be, or hardly; but for those that are stored just so already."""
-    low, high = (frame["Period"].map({period: pair[end] for period, pair in PLAUSIBLE.items()}) for end in (0, 1))
+    limits = np.array([*PLAUSIBLE.values(), (np.nan, np.nan)])  # the last for a period that is none
+    low, high = limits[pd.Index(PLAUSIBLE).get_indexer(pd.Index(frame["Period"]))].T
     value = frame["Return"]
     lost = frame["End_Price"] == 0  # a mark that was written off
     odd = frame[((value <= low) & ~lost) | (value < -1) | (value > high)]

@@ -35,7 +35,7 @@ from luxor_pipelines.lake.schema import Column, TableSchema
 from luxor_pipelines.pipelines import JSON, PipelineResult
 from luxor_pipelines.pipelines._cells import cell_text, parse_dates, parse_numbers
 from luxor_pipelines.pipelines._raw import read_csv, too_large, unzip_csv
-from luxor_pipelines.quality import Finding, gate, missing
+from luxor_pipelines.quality import Finding, gate, half_gone
 
 if TYPE_CHECKING:
     from luxor_pipelines.lake.storage import BlobInfo, Storage
@@ -157,7 +157,9 @@ def check_rates(lq: LuxorQuery, frame: pd.DataFrame) -> list[Finding]:
     stored = lq.get_table(table, columns=["Asset", "Last_Price"], where={"Date": last})
     newest = frame.loc[frame["Date"] == frame["Date"].max()]
     findings = []
-    if gone := missing(set(stored["Asset"]), set(newest["Asset"])):
+    there = stored["Asset"].isin(newest["Asset"])
+    if half_gone(np.ones(len(stored), dtype=bool), there.to_numpy()):
+        gone = stored.loc[~there, "Asset"]
         what = f"of the {len(stored):,} series stored for {last} have no rate on the file's last day"
         findings.append(Finding("error", table, "", what, len(gone), sample(gone)))
     both = frame[frame["Date"] == pd.Timestamp(last)].merge(stored, on="Asset", suffixes=("", "_stored"))

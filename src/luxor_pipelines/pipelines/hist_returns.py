@@ -16,7 +16,7 @@ from luxor_pipelines.lake_query import SAO_PAULO
 from luxor_pipelines.market.periods import PERIODS, DateLike, as_date, base_date, month_end
 from luxor_pipelines.market_data import NO_SERIES
 from luxor_pipelines.pipelines import PipelineResult
-from luxor_pipelines.pipelines._return_checks import check_returns
+from luxor_pipelines.pipelines._return_checks import CURRENCIES, check_returns
 from luxor_pipelines.pricing import returns_over
 from luxor_pipelines.quality import gate
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["CURRENCIES", "SCHEMA", "get_returns", "reference_date", "run"]
 
 logger = logging.getLogger(__name__)
-
-CURRENCIES = ("local", "usd", "brl")
 
 SCHEMA = TableSchema(
     name="hist_returns",
