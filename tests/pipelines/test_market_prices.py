@@ -627,6 +627,11 @@ def test_a_file_that_seems_misread_is_stopped_before_anything_is_written(lq):
     assert forced.rows == 3 + 12
     assert forced.warnings[0].startswith("Forced: 18 of the 30 rows")
     assert forced.details["quality"]["forced"] is True
+    again = market_prices.run(lq=lq, now=NOW)
+    assert not again.loads[0].changed, "what was forced once is not stopped again"
+    put(lq, "us.csv", "\n".join(["Date,Asset,Last_Price", *days, "11/01/2026,a,1", ""]))
+    with pytest.raises(QualityError, match="18 of the 31 rows"):
+        market_prices.run(lq=lq, now=NOW)
 
     put(lq, "_formats.json", json.dumps({"us*": {"date_format": "mm/dd/yyyy"}}))
     assert market_prices.run(lq=lq, now=NOW).details["rows_quarantined"] == {}

@@ -149,7 +149,7 @@ def _bounds(frame: pd.DataFrame, stored: pd.DataFrame, label: str) -> list[Findi
     value = frame["Return"]
     lost = frame["End_Price"] == 0  # a mark that was written off
     odd = frame[((value <= low) & ~lost) | (value < -1) | (value > high)]
-    known = odd[_ROW].merge(stored, on=_ROW, how="left")["Return"].to_numpy(dtype=float)
+    known = odd[_ROW].merge(stored.drop_duplicates(_ROW), on=_ROW, how="left")["Return"].to_numpy(dtype=float)
     odd = odd[~np.isclose(odd["Return"].to_numpy(dtype=float), known, rtol=_SAME, atol=0)]
     impossible = odd["Return"] <= -1
     kinds = (

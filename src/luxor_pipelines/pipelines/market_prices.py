@@ -136,9 +136,8 @@ def run(
         except (CorruptFileError, DataError, InvalidNameError) as error:
             logger.warning("%s", error)
             unread[name] = error.message
-    passed = gate(
-        f"Prices of {FOLDER}", misread(read, table or SCHEMA.name), force=force, command="luxor run market_prices"
-    )
+    findings = misread(lq, table or SCHEMA.name, read)
+    passed = gate(f"Prices of {FOLDER}", findings, force=force, command="luxor run market_prices")
     frame = merge_files(rows.good for rows in read.values())
     quarantine = {name: kept for name, rows in read.items() if (kept := _quarantine(lq.storage, name, rows.bad))}
     loads: tuple[LoadResult, ...] = ()
@@ -173,21 +172,33 @@ def price_files(storage: Storage) -> list[str]:
     return sorted(name for name in names if not any(part.startswith(("_", ".")) for part in name.split("/")))
 
 
-def misread(read: Mapping[str, FileRows], table: str) -> list[Finding]:
+def misread(lq: LuxorQuery, table: str, read: Mapping[str, FileRows]) -> list[Finding]:
     """The files of whose rows half or more cannot be read: the others may have been read, and wrongly.
 
     A file of days and months, say, read as months and days, is refused on the 13th of each month, and
-    taken for another day's before. Rows of unknown assets do not count.
+    taken for another day's before. Rows of unknown assets do not count, nor do files whose good rows
+    all are stored just so, since somebody has forced them.
     """
     findings = []
     for name, rows in read.items():
         bad = rows.bad.loc[rows.bad["Reason"] != "unknown asset", "Reason"]
         total = len(rows.good) + len(rows.bad)
-        if len(rows.good) and total >= MISREAD_ROWS and 2 * len(bad) >= total:
+        if total >= MISREAD_ROWS and 2 * len(bad) >= total and not _is_stored(lq, table, rows.good):
             reasons = ", ".join(f"{reason} ({count:,})" for reason, count in bad.value_counts().items())
             what = f"of the {total:,} rows of {FOLDER}/{name} cannot be read; are its formats declared rightly?"
             findings.append(Finding("error", table, "", what, len(bad), reasons))
     return findings
+
+
+def _is_stored(lq: LuxorQuery, table: str, rows: pd.DataFrame) -> bool:
+    """Whether loading ``rows`` would change nothing, as with no rows."""
+    if rows.empty:
+        return True
+    if not lq.table_exists(table):
+        return False
+    days = {"Date": (rows["Date"].min(), rows["Date"].max())}
+    stored = lq.get_table(table, force_reload=True, columns=list(rows.columns), where=days)
+    return len(rows.merge(stored, on=list(rows.columns))) == len(rows)
 
 
 def merge_files(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
