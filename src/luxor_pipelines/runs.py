@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from luxor_pipelines import __version__
 from luxor_pipelines.discovery import check_params, find_pipelines, get_pipeline
-from luxor_pipelines.errors import AccessError, LuxorError, RunInProgressError, UsageError, redact
+from luxor_pipelines.errors import AccessError, ConflictError, LuxorError, RunInProgressError, UsageError, redact
 from luxor_pipelines.lake.lock import LakeLock, fenced, holder_of
 from luxor_pipelines.pipelines import PipelineResult
 
@@ -375,6 +375,8 @@ def _judged(lq: LuxorQuery, report: RunReport) -> RunReport:
         return report
     try:
         holder = holder_of(lq.storage, report.lock)
+    except ConflictError:
+        return report  # busy as it is, somebody is alive
     except AccessError as error:
         logger.warning("Whether run %s is alive could not be found out: %s", report.id, error)
         return report

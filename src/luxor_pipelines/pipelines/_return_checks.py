@@ -33,9 +33,9 @@ PLAUSIBLE = {
 """Lowest and highest return that is let pass unseen, as fractions.
 
 The highest let a share go up tenfold in a month, thirtyfold in a year and fiftyfold in three, which
-happens once in a decade; a decimal point that has slipped by two places, or a rate the wrong way
-round, is beyond them. Companies fail, so that over a year any loss is possible that leaves something;
-within a month or a quarter more than 98 % is rather a price whose point has slipped.
+happens once in a decade; a decimal point of the end price that has slipped by two places is beyond
+them. Companies fail, so that over a year any loss is possible that leaves something; within a month
+or a quarter more than 98 % is rather a price whose point has slipped the other way.
 """
 
 _ROW = ["Key", "Currency", "Period"]
