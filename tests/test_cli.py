@@ -269,6 +269,38 @@ def test_a_run_as_json_is_its_record(lake: Path, here: Here) -> None:
     assert found["loads"][0]["deleted"] > 0, "the holidays of 2028 are gone"
 
 
+def without_most_assets(lake: Path) -> None:
+    lq = LuxorQuery(lake=lake.as_uri())
+    save_table("assets", lq.get_table("assets").head(4), lq=lq, mode="replace")
+    shutil.rmtree(lake / "enriched/parquet/hist_returns/month=2026-10")
+
+
+def test_rows_that_do_not_pass_their_checks_are_listed_and_can_be_forced(lake: Path, here: Here) -> None:
+    without_most_assets(lake)
+    before = contents(lake)
+    arguments = ("run", "hist_returns", "--ref-date", "2026-10-31", "--lake", lake)
+    out, err = here(*arguments, code=1)
+    assert out == ""
+    assert "Error: hist_returns of 2026-10-31: nothing was written" in err
+    assert "- 11 of the 15 assets stored for 2026-09-30 are missing: '" in err
+    assert "`luxor run hist_returns --ref-date 2026-10-31 --force`" in err
+    assert contents(lake) == before
+    assert here.json(*arguments, code=1)["error"]["class"] == "QualityError"
+    listed = here("runs", "hist_returns", "--limit", "1", "--lake", lake)[0]
+    assert "QualityError: hist_returns of 2026-10-31: nothing was written" in listed
+
+    out, _ = here(*arguments, "--force")
+    assert "warning: Forced: 11 of the 15 assets stored for 2026-09-30 are missing" in out
+    record = here.json("runs", "hist_returns", "--limit", "1", "--lake", lake)["runs"][0]
+    assert (record["status"], record["params"]) == ("done", {"force": True})
+    assert record["details"]["quality"]["forced"] is True
+
+
+def test_force_is_refused_by_a_pipeline_that_has_no_checks(lake: Path, here: Here) -> None:
+    _, err = here("run", "holidays", "--force", "--lake", lake, code=2)
+    assert "holidays has no parameter 'force'" in err
+
+
 def test_table_goes_to_the_pipeline(lake: Path, here: Here) -> None:
     (lake / "raw/prices").mkdir()
     (lake / "raw/prices/a.csv").write_text("Date,Asset,Last_Price\n2026-10-30,x,1.5\n")
@@ -291,6 +323,15 @@ def test_a_failed_run_is_listed_with_its_error(lake: Path, here: Here) -> None:
     out, _ = here("runs", "--limit", "1", "--lake", lake)
     assert "failed" in out
     assert "UsageError: The month of 2099-01-31 has not ended yet" in out
+
+
+def test_a_run_that_died_is_listed_as_such(lake: Path, here: Here) -> None:
+    done = here.json("run", "holidays", "--lake", lake)
+    killed = {**done, "status": "running", "ended_at": None, "duration_s": None, "rows": None}
+    (lake / done["path"]).write_text(json.dumps(killed), encoding="utf-8")
+    out, _ = here("runs", "holidays", "--limit", "1", "--lake", lake)
+    assert out.splitlines()[1].split()[2:4] == ["holidays", "died"]
+    assert here.json("runs", "holidays", "--lake", lake)["runs"][0]["status"] == "died"
 
 
 def test_no_runs_yet(tmp_path: Path, here: Here) -> None:
@@ -466,6 +507,44 @@ def test_returns_of_a_month_that_is_not_stored(demo_lake: Path, here: Here) -> N
 # --- archive ----------------------------------------------------------------------------------
 
 
+def test_check_of_a_lake_in_order(demo_lake: Path, here: Here) -> None:
+    out, err = here("check", "--lake", demo_lake)
+    assert (out, err) == ("", "4 tables, 22 files: 0 errors, 0 warnings\n")
+    found = here.json("check", "hist_returns", "--lake", demo_lake)
+    assert found == {"schema_version": 1, "tables": 1, "files": 13, "errors": 0, "warnings": 0, "findings": []}
+
+
+def test_check_lists_what_is_wrong_and_changes_nothing(lake: Path, here: Here) -> None:
+    (lake / "enriched/parquet/hist_returns/month=2026-05/data.parquet").write_bytes(b"torn")
+    shutil.rmtree(lake / "enriched/parquet/hist_returns/month=2026-06")
+    before = contents(lake)
+    out, err = here("check", "--lake", lake, code=1)
+    header, *lines = out.splitlines()
+    assert header.split() == ["Severity", "Table", "Partition", "Count", "What", "Sample"]
+    assert [line.split()[:4] for line in lines] == [
+        ["error", "hist_returns", "2026-05", "1"],
+        ["error", "hist_returns", "–", "1"],
+    ]
+    assert err == "4 tables, 21 files: 2 errors, 0 warnings\n"
+    assert contents(lake) == before
+    found = here.json("check", "hist_returns", "--lake", lake, code=1)
+    assert found["errors"] == 2
+    assert found["findings"][1] == {
+        "severity": "error",
+        "table": "hist_returns",
+        "partition": "",
+        "what": "months between others are missing",
+        "count": 1,
+        "sample": "'2026-06'",
+    }
+
+
+def test_warnings_fail_the_check_only_where_asked_for(lake: Path, here: Here) -> None:
+    (lake / "enriched/parquet/hist_returns/notes.txt").write_text("by hand", encoding="utf-8")
+    assert here("check", "--lake", lake)[1].endswith("0 errors, 1 warnings\n")
+    here("check", "--strict", "--lake", lake, code=1)
+
+
 def test_archive_moves_a_table_and_all_its_files(lake: Path, here: Here) -> None:
     folder = lake / "enriched/parquet"
     before = contents(lake)
@@ -551,6 +630,9 @@ def test_optimize_converts_nothing_without_a_yes(lake: Path) -> None:
         ("show ../assets --lake {lake}", 2, "'../assets' is not a table's name"),
         ("archive ../assets --yes --lake {lake}", 2, "'../assets' is not a table's name"),
         ("runs ../x --lake {lake}", 2, "is not a name inside the lake"),
+        ("check nothing --lake {lake}", 2, "There is no table nothing"),
+        ("check ../assets --lake {lake}", 2, "'../assets' is not a table's name"),
+        ("check", 3, "LUXOR_LAKE_URL"),
         ("show nothing --lake {lake}", 1, "There is no table nothing"),
         ("archive nothing --yes --lake {lake}", 1, "There is no table nothing"),
         ("optimize nothing --lake {lake}", 1, "There is no table nothing"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from luxor_pipelines.errors import ConflictError, DataError, RunInProgressError
+from luxor_pipelines import runs
+from luxor_pipelines.errors import AccessError, ConflictError, DataError, LockLostError, RunInProgressError
 from luxor_pipelines.ingest import save_table
 from luxor_pipelines.lake.lock import LakeLock
 from luxor_pipelines.pipelines import hist_returns
@@ -142,21 +144,136 @@ def test_a_failed_run_gives_the_lock_up(disk: Any) -> None:
     assert not lq.storage.list(LOCKS)
 
 
-def test_a_run_that_lost_its_lock_says_so_and_the_month_is_right(rig: Any, gate: Gate) -> None:
-    fill(rig.query())
-    short = replace(rig, settings=replace(rig.settings, run_lock_ttl=0.3))
-    first = Background(short, ref_date=MONTH)
-    assert gate.reached.wait(60)
-    # An heir who took it for dead: the file is now somebody else's.
-    storage = rig.storage()
-    storage.write(f"{LOCKS}/hist_returns/{MONTH}.json", b'{"owner": "heir", "ttl": -5.0, "about": {}}')
+def take_over(rig: Any) -> None:
+    """Do as an heir does who took the present holder for dead, and wait until that one has noticed."""
+    rig.storage().write(f"{LOCKS}/hist_returns/{MONTH}.json", b'{"owner": "heir", "ttl": -5.0, "about": {}}')
     (thread,) = [each for each in threading.enumerate() if each.name.startswith("renews ")]
     thread.join(30)
-    second = Background(rig, ref_date=MONTH)
+
+
+def impatient(rig: Any) -> Any:
+    return replace(rig, settings=replace(rig.settings, run_lock_ttl=0.3))
+
+
+def test_a_run_that_lost_its_lock_writes_nothing_and_the_month_is_right(rig: Any, gate: Gate) -> None:
+    fill(rig.query())
+    first = Background(impatient(rig), ref_date=MONTH)
+    assert gate.reached.wait(60)
+    take_over(rig)
     gate.open.set()
-    one, other = first.end(), second.end()
-    assert (one.status, other.status) == ("done", "done")
-    assert ["lock was lost" in warning for warning in one.warnings] == [True]
-    assert other.warnings == ()
+    lost = first.end()
+    assert isinstance(lost, LockLostError)
+    assert isinstance(lost, ConflictError), "exit code 4 of the command line"
+    assert not rig.query().table_exists("hist_returns")
+    other = run("hist_returns", ref_date=MONTH, lq=rig.query())
+    assert (other.status, other.warnings) == ("done", ())
+    assert statuses(rig.query()) == ["done", "failed"]
     stored = rig.query().get_table("hist_returns", where={"Period": "mtd", "Currency": "local"})
     assert stored["Return"].tolist() == [pytest.approx(0.1)]
+
+
+def test_a_run_that_lost_its_lock_after_its_load_says_so(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(disk.query())
+    load = hist_returns.incremental_load
+
+    def then_robbed(*args: Any, **options: Any) -> Any:
+        result = load(*args, **options)
+        take_over(disk)
+        return result
+
+    monkeypatch.setattr(hist_returns, "incremental_load", then_robbed)
+    report = run("hist_returns", ref_date=MONTH, lq=impatient(disk).query())
+    assert report.status == "done"
+    assert ["lock was lost" in warning for warning in report.warnings] == [True]
+
+
+# --- the records of the dead --------------------------------------------------------------------
+
+
+@pytest.fixture
+def under_way(rig: Any, gate: Gate) -> Iterator[Background]:
+    """A run in the middle of its work, whose record says that it is running."""
+    fill(rig.query())
+    thread = Background(rig, ref_date=MONTH)
+    assert gate.reached.wait(60)
+    yield thread
+    gate.open.set()
+    thread.end()
+
+
+def only_run(rig: Any) -> Any:
+    (report,) = last_runs(rig.query(), "hist_returns")
+    return report
+
+
+def test_a_run_is_running_until_it_ends(rig: Any, under_way: Background, gate: Gate) -> None:
+    assert only_run(rig).status == "running"
+    gate.open.set()
+    assert under_way.end() == only_run(rig)
+
+
+LOCK = f"{LOCKS}/hist_returns/{MONTH}.json"
+OVERDUE = '{{"owner": "x", "ttl": -5.0, "about": {{"run": "{run}"}}}}'
+OTHERS = '{{"owner": "x", "ttl": 3600.0, "about": {{"run": "another"}}}}'
+UNREADABLE = "{{}}"
+
+
+@pytest.mark.parametrize(
+    "lock", [None, OVERDUE, OTHERS, UNREADABLE], ids=["gone", "overdue", "another's", "unreadable"]
+)
+def test_a_run_without_its_lock_has_died(rig: Any, under_way: Background, lock: str | None) -> None:
+    before = only_run(rig)
+    storage = rig.storage()
+    if lock is None:
+        storage.delete(LOCK)
+    else:
+        storage.write(LOCK, lock.format(run=before.id).encode())
+    assert only_run(rig) == replace(before, status="died")
+    (info,) = storage.list("system/runs")
+    assert json.loads(storage.read(info.path).data)["status"] == "running", "looking rewrites nothing"
+
+
+def test_a_run_that_ends_while_one_looks_has_not_died(
+    rig: Any, under_way: Background, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(storage: Any, path: str) -> None:
+        gate.open.set()
+        under_way.end()
+        assert storage.stat(path) is None
+
+    monkeypatch.setattr(runs, "holder_of", meanwhile)
+    assert only_run(rig).status == "done"
+
+
+def test_only_what_says_that_it_is_running_is_looked_at(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(disk.query())
+    for month in (MONTH, "2026-09-30"):
+        run("hist_returns", ref_date=month, lq=disk.query())
+    monkeypatch.setattr(runs, "holder_of", None)
+    assert statuses(disk.query()) == ["done", "done"]
+
+
+def test_who_may_only_read_is_told_what_the_record_says(
+    disk: Any, gate: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(disk.query())
+    Background(disk, ref_date=MONTH)
+    assert gate.reached.wait(60)
+    reader = disk.query()
+
+    def refused(*args: Any, **options: Any) -> str:
+        raise AccessError("may not write")
+
+    monkeypatch.setattr(reader.storage, "write", refused)
+    (report,) = last_runs(reader)
+    assert report.status == "running"
+    assert "is alive could not be found out: may not write" in caplog.text
+
+
+def test_a_record_that_names_no_lock_is_left_as_it_is(disk: Any) -> None:
+    lq = disk.query()
+    fill(lq)
+    report = run("hist_returns", ref_date=MONTH, lq=lq)
+    older = {name: value for name, value in report.as_dict().items() if name != "lock"} | {"status": "running"}
+    lq.storage.write(report.path, json.dumps(older).encode())
+    assert only_run(disk).status == "running"

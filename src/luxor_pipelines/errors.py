@@ -14,9 +14,11 @@
     │   ├── CorruptFileError                         there, but cannot be read
     │   └── ConflictError                            somebody else wrote first
     │       ├── LoadConflictError                    … and kept doing so
-    │       └── RunInProgressError                   the same pipeline and date is running already
+    │       ├── RunInProgressError                   the same pipeline and date is running already
+    │       └── LockLostError                        … or was started again, this one having stalled
     ├── SchemaError (ValueError)      columns, types, keys or cells that do not fit
     ├── DataError (ValueError)        data that is well formed but cannot be worked with
+    │   └── QualityError              … or is so odd that a person has to look before it is written
     └── UnknownAssetError (KeyError)  no such asset or price series
 
 Each carries the next step: ``error.hint``, also the last line of ``str(error)``. Most inherit
@@ -37,8 +39,10 @@ __all__ = [
     "InvalidPeriodError",
     "LakeError",
     "LoadConflictError",
+    "LockLostError",
     "LuxorError",
     "NotFoundError",
+    "QualityError",
     "RunInProgressError",
     "SchemaError",
     "TableNotFoundError",
@@ -144,12 +148,23 @@ class RunInProgressError(ConflictError):
     """The same pipeline is running already for the same reference date; nothing was done."""
 
 
+class LockLostError(ConflictError):
+    """A run stalled, and another took its place; nothing was written after that."""
+
+
 class SchemaError(LuxorError, ValueError):
     """Columns, types, keys or cells that do not fit the table."""
 
 
 class DataError(LuxorError, ValueError):
     """Data that is well formed but cannot be worked with, such as an empty ``assets``."""
+
+
+class QualityError(DataError):
+    """Data that did not pass the checks made before it is written; nothing was written.
+
+    The message lists what was found; see `luxor_pipelines.quality`.
+    """
 
 
 class UnknownAssetError(LuxorError, KeyError):

@@ -22,6 +22,7 @@ from luxor_pipelines.discovery import find_pipelines
 from luxor_pipelines.errors import (
     ConflictError,
     LuxorError,
+    QualityError,
     UnknownPipelineError,
     UsageError,
     redact,
@@ -87,7 +88,7 @@ def _answers(handler: Callable[..., Answer]) -> Callable[..., func.HttpResponse]
             status, content = handler(*args)
         except Exception as error:  # noqa: BLE001 - every error becomes an answer
             status, content = _failure(error)
-            level = logging.ERROR if status >= 500 else logging.WARNING
+            level = logging.ERROR if status >= 500 or isinstance(error, QualityError) else logging.WARNING
             logger.log(level, "%s answers %d: %s", handler.__name__, status, _told(error))
         text = json.dumps(content, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
         headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -101,7 +102,8 @@ def post_run(req: func.HttpRequest, run: Callable[[str, date | None], RunReport]
     """``POST pipelines/{name}/runs`` with ``{"ref_date": "2026-10-31"}``: run, and answer with the record.
 
     An empty body, or no date, leaves the date to the pipeline. 400 a bad date or body, 404 no such
-    pipeline, 409 it is running already or met another writer, 500 it failed.
+    pipeline, 409 it is running already or met another writer, 422 its rows did not pass their checks
+    and were not written (the message lists what was found), 500 it failed.
     """
     name = req.route_params.get("name", "")
     if not _NAME.fullmatch(name):
@@ -165,7 +167,7 @@ def _names() -> str:
 
 def _failure(error: Exception) -> Answer:
     """Status and content for an error."""
-    kinds = ((UnknownPipelineError, 404), (UsageError, 400), (ConflictError, 409))
+    kinds = ((UnknownPipelineError, 404), (UsageError, 400), (ConflictError, 409), (QualityError, 422))
     status = next((status for kind, status in kinds if isinstance(error, kind)), 500)
     message, hint = (error.message, error.hint) if isinstance(error, LuxorError) else (redact(str(error)), "")
     return status, {"error": {"class": type(error).__name__, "message": message, "hint": hint}}

@@ -2,10 +2,12 @@
 
 The command line, the Functions and notebooks all come through the one `run`. A record is a JSON
 file ``system/runs/<pipeline>/<UTC stamp>-<id>.json``: written when the run starts, replaced when
-it ends, so that a run that was killed stays visible as ``running``.
+it ends. One that was killed leaves ``running`` behind for ever; `last_runs` calls it ``died`` when it
+no longer holds its lock.
 
 One run of a pipeline and reference date goes on at a time, whatever started it: a lock in the lake,
-``system/locks/runs/<pipeline>/<date>.json``, sees to that.
+``system/locks/runs/<pipeline>/<date>.json``, sees to that. A run that stalled and lost it writes
+nothing more into tables (`LockLostError`).
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from luxor_pipelines import __version__
 from luxor_pipelines.discovery import check_params, find_pipelines, get_pipeline
-from luxor_pipelines.errors import LuxorError, RunInProgressError, UsageError, redact
-from luxor_pipelines.lake.lock import LakeLock
+from luxor_pipelines.errors import AccessError, ConflictError, LuxorError, RunInProgressError, UsageError, redact
+from luxor_pipelines.lake.lock import LakeLock, fenced, holder_of
 from luxor_pipelines.pipelines import PipelineResult
 
 if TYPE_CHECKING:
@@ -54,7 +56,8 @@ class RunReport:
     Attributes
     ----------
     status
-        ``running`` (or killed), ``done``, ``failed``, or ``skipped`` because another run was at it.
+        ``running``, ``done``, ``failed``, or ``skipped`` because another run was at it. A run that is
+        recorded as running but gives no sign of life is ``died``: `last_runs` says so, no record does.
     ref_date
         The reference date the pipeline worked with; where it says none, the one it was given.
     now
@@ -69,11 +72,13 @@ class RunReport:
         ``class``, ``message`` and ``hint`` of what it failed with.
     path
         Where in the lake the record is.
+    lock
+        Where the lock lies that the run holds while it goes on; None for one that was skipped.
     """
 
     id: str
     pipeline: str
-    status: Literal["running", "done", "failed", "skipped"]
+    status: Literal["running", "done", "failed", "skipped", "died"]
     ref_date: date | None
     now: datetime
     started_at: datetime
@@ -87,6 +92,7 @@ class RunReport:
     inputs: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, JSON] = field(default_factory=dict)
     error: Mapping[str, str] | None = None
+    lock: str | None = None
     library_version: str = __version__
     schema_version: int = SCHEMA_VERSION
 
@@ -154,6 +160,8 @@ def run(
         No lake; nothing has been recorded.
     RunInProgressError
         The same pipeline is running already for the same reference date; nothing has been recorded.
+    LockLostError
+        The run stalled for so long that another took its place; it has written nothing since.
     LuxorError
         What the pipeline raises, after it has been recorded.
     """
@@ -184,10 +192,12 @@ def run(
         started_at=started,
         path=f"{_FOLDER}/{pipeline.name}/{started:%Y%m%dT%H%M%SZ}-{ident}.json",
         params={key: "***" if _SECRET_NAME.search(key) else scrub(value) for key, value in params.items()},
+        lock=f"{_LOCKS}/{pipeline.name}/{resolved or 'any'}.json",
     )
+    assert report.lock is not None
     lock = LakeLock(
         lq.storage,
-        f"{_LOCKS}/{pipeline.name}/{resolved or 'any'}.json",
+        report.lock,
         ttl=lq.settings.run_lock_ttl,
         about={"run": ident, "started_at": started.isoformat()},
     )
@@ -199,11 +209,11 @@ def run(
             raise RunInProgressError(
                 busy, hint=f"Try again when it has ended; one that has died is given up after {holder.ttl:.0f} s."
             )
-        report = replace(report, status="skipped", ended_at=lq.now(), duration_s=0.0, warnings=(busy,))
+        report = replace(report, status="skipped", ended_at=lq.now(), duration_s=0.0, warnings=(busy,), lock=None)
         _save(lq, report, None)
         logger.warning("%s Skipped; record %s", busy, report.path)
         return report
-    with lock:
+    with lock, fenced(lock):
         return _run(lq, report, lock, scrub, lambda: _checked(pipeline, function(day, lq=lq, now=now, **params)), clock)
 
 
@@ -328,6 +338,9 @@ def _json(value: Any) -> Any:
 def last_runs(lq: LuxorQuery, name: str | None = None, limit: int | None = 20) -> list[RunReport]:
     """The most recent runs, newest first.
 
+    One that is recorded as running, but whose lock is gone, somebody else's, or past its promise, is
+    given the status ``died``; its record stays as it is.
+
     Parameters
     ----------
     name
@@ -346,13 +359,32 @@ def last_runs(lq: LuxorQuery, name: str | None = None, limit: int | None = 20) -
         get_pipeline(name)
     found.sort(key=lambda info: (_stamp(info.path), info.modified), reverse=True)
     reports: list[RunReport] = []
-    for report in _read_records(lq, found):
+    for report in _read_records(lq, [info.path for info in found]):
         # The stamp has whole seconds: only the records tell which of one second's is the newest.
         full = limit is not None and len(reports) >= limit
         if full and not (reports and _stamp(report.path) == _stamp(reports[-1].path)):
             break
         reports.append(report)
-    return sorted(reports, key=lambda report: report.started_at, reverse=True)[:limit]
+    reports = sorted(reports, key=lambda report: report.started_at, reverse=True)[:limit]
+    return [_judged(lq, report) for report in reports]
+
+
+def _judged(lq: LuxorQuery, report: RunReport) -> RunReport:
+    """A report that says ``running`` as it really is: under way, ended meanwhile, or dead."""
+    if report.status != "running" or report.lock is None:
+        return report
+    try:
+        holder = holder_of(lq.storage, report.lock)
+    except ConflictError:
+        return report  # busy as it is, somebody is alive
+    except AccessError as error:
+        logger.warning("Whether run %s is alive could not be found out: %s", report.id, error)
+        return report
+    if holder is not None and holder.about.get("run") == report.id:
+        return report
+    # A run tells how it ended before it lets go of its lock: seen in this order, the record knows.
+    again = next(_read_records(lq, [report.path]), report)
+    return replace(again, status="died") if again.status == "running" else again
 
 
 def _stamp(path: str) -> str:
@@ -363,9 +395,9 @@ def _is_record(info: BlobInfo) -> bool:
     return info.path.endswith(".json")
 
 
-def _read_records(lq: LuxorQuery, found: Sequence[BlobInfo]) -> Iterator[RunReport]:
-    for info in found:
+def _read_records(lq: LuxorQuery, paths: Sequence[str]) -> Iterator[RunReport]:
+    for path in paths:
         try:
-            yield RunReport.from_dict(json.loads(lq.storage.read(info.path).data) | {"path": info.path})
+            yield RunReport.from_dict(json.loads(lq.storage.read(path).data) | {"path": path})
         except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError) as error:
-            logger.warning("%s is not a run record and was skipped (%s).", info.path, type(error).__name__)
+            logger.warning("%s is not a run record and was skipped (%s).", path, type(error).__name__)

@@ -17,6 +17,7 @@ from luxor_pipelines.errors import (
     DataError,
     LoadConflictError,
     LuxorError,
+    QualityError,
     RunInProgressError,
     UnreachableError,
 )
@@ -225,6 +226,18 @@ def test_500_for_a_wrong_key_without_the_key(make_rig: Any, load: Any, caplog: A
     assert KEY not in caplog.text
 
 
+def test_422_with_the_report(caplog: pytest.LogCaptureFixture) -> None:
+    def run(name: str, ref_date: date | None) -> RunReport:
+        raise QualityError("hist_returns: nothing was written:\n- 2 of the 4 assets are missing", hint="Look.")
+
+    told = error(hosting.post_run(request(), run), 422)
+    assert told["class"] == "QualityError"
+    assert "- 2 of the 4 assets are missing" in told["message"]
+    (entry,) = caplog.records
+    assert (entry.levelname, entry.name) == ("ERROR", "luxor_pipelines.hosting")
+    assert "- 2 of the 4 assets are missing" in entry.getMessage()
+
+
 # --- GET pipelines ------------------------------------------------------------------------------
 
 
@@ -240,6 +253,16 @@ def test_pipelines_are_listed_with_their_last_run(lake: Any, load: Any) -> None:
     assert after["hist_returns"]["last_run"] == last
     assert after["fx_rates"]["last_run"] is None
     assert after["hist_returns"]["description"].startswith("Each month's")
+
+
+def test_a_run_that_died_is_listed_as_such(disk_lake: Any, load: Any) -> None:
+    lq = disk_lake.query()
+    done = content(load("run_pipeline")(request(body=MAY)))
+    # As its process left it when it was killed: the lock is gone since.
+    killed = {**done, "status": "running", "ended_at": None, "duration_s": None, "rows": None}
+    lq.storage.write(done["path"], json.dumps(killed).encode())
+    listed = {each["name"]: each for each in content(load("list_pipelines")(request(method="GET")))["pipelines"]}
+    assert listed["hist_returns"]["last_run"] == {**killed, "status": "died"}
 
 
 def test_pipelines_without_a_lake_is_an_error(load: Any) -> None:

@@ -13,7 +13,8 @@ import pytest
 from azure.functions.timer import TimerRequest
 
 from luxor_pipelines import hosting
-from luxor_pipelines.errors import AccessError, ConfigurationError, DataError
+from luxor_pipelines.errors import AccessError, ConfigurationError, DataError, QualityError
+from luxor_pipelines.ingest import save_table
 from luxor_pipelines.pipelines import hist_returns
 from luxor_pipelines.runs import RunReport, last_runs
 
@@ -85,6 +86,22 @@ def test_a_timer_that_meets_an_http_run_of_its_month_is_skipped(
     assert mtd(lake, LAST_MONTH) == [0.1]
     assert statuses(lake) == ["done", "skipped"]
     assert f"hist_returns skipped, reference date {LAST_MONTH}; record" in said()
+
+
+def test_rows_that_do_not_pass_their_checks_are_an_error_in_the_log(
+    disk_lake: Any, load: Any, said: Callable[[], str]
+) -> None:
+    lq = disk_lake.query()
+    prices = lq.get_table("hist_px_last")
+    prices.loc[prices["Date"] == prices["Date"].max(), "Last_Price"] = 110_000.0  # 110.00
+    save_table("hist_px_last", prices, lq=lq, mode="replace")
+    with pytest.raises(QualityError):
+        load("run_hist_returns")(timer())
+    _, line = said().split("ERROR ")
+    assert line.startswith(f"run_hist_returns failed: QualityError: hist_returns of {LAST_MONTH}: nothing was written")
+    assert "returns are beyond what is plausible: 'fund local mtd 109,900.0 %'" in line
+    assert statuses(disk_lake) == ["failed"]
+    assert not lq.table_exists("hist_returns")
 
 
 @pytest.mark.parametrize("name", ["fx_rates", "market_prices", "holidays"])

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from luxor_pipelines.errors import UnreachableError
-from luxor_pipelines.lake.lock import CLOCK, LakeLock
+from luxor_pipelines import incremental_load, save_table
+from luxor_pipelines.errors import LockLostError, UnreachableError
+from luxor_pipelines.lake.lock import CLOCK, LakeLock, check_fence, fenced, holder_of
 from luxor_pipelines.lake.storage import Storage
 
 PATH = "system/locks/runs/hist_returns/2026-10-31.json"
@@ -248,3 +250,100 @@ def test_a_busy_file_on_disk_is_no_loss(disk: Any, monkeypatch: pytest.MonkeyPat
     assert not held.lost
     held.release()
     assert not written(storage)
+
+
+# --- who has it ---------------------------------------------------------------------------------
+
+
+def test_who_has_it_can_be_asked_without_taking_it(rig: Any) -> None:
+    storage = rig.storage()
+    assert holder_of(storage, PATH) is None
+    held = lock(rig.storage(), about={"run": "abc"})
+    assert held.acquire() is None
+    before = storage.stat(PATH)
+    found = holder_of(storage, PATH)
+    assert found is not None
+    assert (found.about, found.ttl) == ({"run": "abc"}, LONG)
+    assert storage.stat(PATH) == before
+    held.release()
+    dead = lock(rig.storage(), DEAD)
+    assert dead.acquire() is None
+    before = storage.stat(PATH)
+    assert holder_of(storage, PATH) is None, "its promise has run out"
+    assert storage.stat(PATH) == before
+
+
+# --- loads under a lock -------------------------------------------------------------------------
+
+
+def rows(value: float) -> pd.DataFrame:
+    return pd.DataFrame({"Date": pd.to_datetime(["2026-10-30", "2026-11-30"]), "Value": value})
+
+
+def succeed(rig: Any) -> None:
+    """Take the lock over, as an heir does, and leave it again."""
+    rig.storage().delete(PATH)
+
+
+def values(rig: Any) -> list[float]:
+    return list(rig.query().get_table("t")["Value"])
+
+
+WRITES: dict[str, Callable[[Any, pd.DataFrame], Any]] = {
+    "load": lambda lq, df: incremental_load(lq, "t", df),
+    "upsert": lambda lq, df: incremental_load(lq, "t", df, unique_columns=["Date"]),
+    "replace": lambda lq, df: save_table("t", df, lq=lq, mode="replace"),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_who_has_lost_the_lock_writes_nothing(rig: Any, write: Callable[[Any, pd.DataFrame], Any]) -> None:
+    lq = rig.query()
+    incremental_load(lq, "t", rows(1.0))
+    held = lock(rig.storage())
+    assert held.acquire() is None
+    with held, fenced(held):
+        incremental_load(lq, "t", rows(2.0))
+        succeed(rig)
+        with pytest.raises(LockLostError, match="was taken over by somebody else"):
+            write(lq, rows(3.0))
+    assert values(rig) == [2.0, 2.0]
+    incremental_load(lq, "t", rows(4.0))  # outside, nobody asks
+    assert values(rig) == [4.0, 4.0]
+
+
+def test_an_heir_that_writes_after_the_lock_was_looked_at_is_not_overwritten(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lq = rig.query()
+    incremental_load(lq, "t", rows(1.0))
+    held = lock(rig.storage())
+    assert held.acquire() is None
+    write = lq.storage.write
+
+    def stalled(path: str, *args: Any, **options: Any) -> Any:
+        """The holder stalls with its data in hand: its lock is taken over, and its heir writes first."""
+        monkeypatch.setattr(lq.storage, "write", write)
+        assert path.startswith("enriched/")
+        succeed(rig)
+        heir = threading.Thread(target=lambda: incremental_load(rig.query(), "t", rows(5.0)))  # which has no such lock
+        heir.start()
+        heir.join()
+        return write(path, *args, **options)
+
+    with held, fenced(held):
+        monkeypatch.setattr(lq.storage, "write", stalled)
+        with pytest.raises(LockLostError):
+            incremental_load(lq, "t", rows(2.0))
+    assert values(rig) == [5.0, 5.0]
+
+
+def test_without_a_lock_there_is_nothing_to_ask(disk: Any) -> None:
+    check_fence()
+    held = lock(disk.storage())
+    assert held.acquire() is None
+    with fenced(held):
+        check_fence()
+    held.release()
+    with fenced(held), pytest.raises(LockLostError):
+        check_fence()

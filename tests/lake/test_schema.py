@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luxor_pipelines.errors import SchemaError, UsageError
@@ -385,6 +385,7 @@ def test_missing_text_stays_missing():
 _LETTERS = st.characters(max_codepoint=0x2FFF, exclude_categories=("Cs", "Cn"))
 
 
+@settings(deadline=None)
 @given(st.lists(st.none() | st.text(_LETTERS | st.sampled_from("AÇÃİIıΣΑς\x1c\x85\xa0\u2003\u200b\ufeff"))))
 def test_text_is_normalised_as_python_does_it(texts):
     got = normalize_text(pa.chunked_array([texts], pa.string())).to_pylist()
@@ -514,6 +515,7 @@ _texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=5)
 _numbers = st.floats(allow_nan=False, allow_infinity=False)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(*(st.none() | kind for kind in (_dates, _texts, _numbers, st.booleans())))))
 def test_there_and_back(cells):
     kinds = (US, pa.string(), pa.float64(), pa.bool_())

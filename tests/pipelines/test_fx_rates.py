@@ -21,6 +21,7 @@ from luxor_pipelines.errors import (
     DataError,
     LuxorError,
     NotFoundError,
+    QualityError,
     UnreachableError,
 )
 from luxor_pipelines.pipelines import fx_rates
@@ -249,6 +250,49 @@ def test_a_bad_file_writes_nothing(lq, data, error):
     with pytest.raises(error, match=r"raw/ecb/rates\.zip"):
         fx_rates.run(lq=lq)
     assert not lq.table_exists("hist_ecb_px_last")
+
+
+TEN = b"Date,USD,JPY,BRL,CAD,CHF,GBP,SEK,NOK,DKK,PLN\n"
+DAY = TEN + b"2026-10-29,1.2,150,6,1.5,0.9,0.8,11,12,7.5,4.3\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        # Each of ten currencies, the euro among them, is a series both ways round.
+        (b"Date,USD,JPY,BRL,CAD\n2026-10-30,1.25,150,7.5,1.5\n", "12 of the 20 series stored for 2026-10-29"),
+        (DAY.replace(b",6,", b",600,"), "2 of 20 rates of 2026-10-29 differ from the stored ones"),
+        # Dollars per euro taken for euros per dollar, and so on: the whole file the wrong way round.
+        (TEN + b"2026-10-29,0.83,0.0066,0.16,0.66,1.1,1.25,0.09,0.083,0.13,0.23\n", " of 20 rates of 2026-10-29"),
+    ],
+    ids=["less than half", "one is off", "inverted"],
+)
+def test_a_file_that_contradicts_what_is_stored_is_stopped(lq, data, words):
+    write(lq, "a.csv", DAY)
+    fx_rates.run(lq=lq)
+    before = [info.version for info in lq.storage.list("enriched")]
+    write(lq, "a.csv", data)
+    with pytest.raises(QualityError, match=words) as stopped:
+        fx_rates.run(lq=lq)
+    assert "`luxor run fx_rates --force`" in stopped.value.hint
+    assert [info.version for info in lq.storage.list("enriched")] == before
+    forced = fx_rates.run(lq=lq, force=True)
+    assert words in forced.warnings[0]
+    assert forced.details["quality"]["forced"] is True
+    assert forced.loads[0].changed
+    assert fx_rates.run(lq=lq).warnings == (), "what was forced is what is stored"
+
+
+def test_corrected_digits_fewer_currencies_and_an_older_file_pass(lq):
+    write(lq, "a.csv", DAY + b"2026-10-28,1.2,N/A,6,1.5,0.9,0.8,11,12,7.5,4.3\n")
+    fx_rates.run(lq=lq)
+    write(lq, "a.csv", DAY.replace(b"4.3", b"4.4"))
+    assert fx_rates.run(lq=lq).warnings == ()
+    write(lq, "a.csv", b"Date,USD,JPY,BRL,CAD,CHF,GBP\n2026-10-30,1.25,150,7.5,1.5,0.9,0.8\n")
+    assert fx_rates.run(lq=lq).warnings == (), "8 of 20 series have gone"
+    lq.storage.delete("raw/ecb/a.csv")
+    write(lq, "b.csv", DAY.replace(b"2026-10-29", b"2026-10-20"))
+    assert fx_rates.run(lq=lq).warnings == ()
 
 
 def test_bombs_are_refused_by_what_they_unpack_to(lq, monkeypatch):

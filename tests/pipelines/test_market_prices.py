@@ -21,6 +21,7 @@ from luxor_pipelines.errors import (
     DataError,
     LuxorError,
     NotFoundError,
+    QualityError,
     SchemaError,
     UsageError,
 )
@@ -609,6 +610,43 @@ def test_files_that_cannot_be_read_fail_the_run_after_the_others_are_loaded(lq):
     assert "2 of 3" in failed.value.message
     assert len(stored(lq)) == 3
     assert quarantined(lq) == ["raw/quarantine/prices/b.csv.csv"]
+
+
+def test_a_file_that_seems_misread_is_stopped_before_anything_is_written(lq):
+    put(lq, "good.csv", LONG)
+    # Months and days, told to be days and months: the first twelve days can be read, as other days.
+    days = [f"{day.month:02d}/{day.day:02d}/{day.year},a,1" for day in pd.date_range("2026-10-01", "2026-10-30")]
+    put(lq, "us.csv", "\n".join(["Date,Asset,Last_Price", *days, ""]))
+    put(lq, "_formats.json", json.dumps({"us*": {"date_format": "dd/mm/yyyy"}}))
+    with pytest.raises(QualityError, match=r"18 of the 30 rows of raw/prices/us.csv cannot be read.*bad date \(18\)"):
+        market_prices.run(lq=lq, now=NOW)
+    assert not lq.table_exists("hist_file_px_last")
+    assert quarantined(lq) == []
+
+    forced = market_prices.run(lq=lq, now=NOW, force=True)
+    assert forced.rows == 3 + 12
+    assert forced.warnings[0].startswith("Forced: 18 of the 30 rows")
+    assert forced.details["quality"]["forced"] is True
+    again = market_prices.run(lq=lq, now=NOW)
+    assert not again.loads[0].changed, "what was forced once is not stopped again"
+    put(lq, "us.csv", "\n".join(["Date,Asset,Last_Price", *days, "11/01/2026,a,1", ""]))
+    with pytest.raises(QualityError, match="18 of the 31 rows"):
+        market_prices.run(lq=lq, now=NOW)
+
+    put(lq, "_formats.json", json.dumps({"us*": {"date_format": "mm/dd/yyyy"}}))
+    assert market_prices.run(lq=lq, now=NOW).details["rows_quarantined"] == {}
+
+
+def test_few_bad_rows_small_files_and_unknown_assets_stop_nothing(lq):
+    days = pd.date_range("2026-10-01", "2026-10-30")
+    rows = [f"{day:%Y-%m-%d},b,{'x' if place < 14 else 1}" for place, day in enumerate(days)]
+    put(lq, "most.csv", "\n".join(["Date,Asset,Last_Price", *rows, ""]))
+    put(lq, "small.csv", "Date,Asset,Last_Price\n" + "2026-10-01,c,x\n" * 8 + "2026-10-02,c,1\n")
+    save_table("assets", pd.DataFrame({"Key": ["b_b", "c_c"], "Ticker": ["b", "c"]}), lq=lq)
+    put(lq, "strange.csv", "\n".join(["Date,Asset,Last_Price", *(f"{day:%Y-%m-%d},z,1" for day in days), ""]))
+    result = market_prices.run(lq=lq, now=NOW, known_assets_only=True)
+    assert result.details["rows_good"] == 16 + 1
+    assert "quality" not in result.details
 
 
 def test_formats_by_parameter_and_by_declaration(lq):

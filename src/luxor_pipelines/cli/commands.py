@@ -49,6 +49,9 @@ def run_(
         list[str] | None,
         typer.Option("--param", metavar="KEY=VALUE", help="Another parameter of the pipeline; can be repeated."),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write rows that do not pass the checks; the record says so.")
+    ] = False,
     lake: Lake = None,
     json: Json = False,
 ) -> None:
@@ -58,13 +61,16 @@ def run_(
     counts itself. hist_returns moves it to the end of its month, takes the last month that has ended when
     none is given, and refuses one that has not. Running again is safe: what has not changed is not written.
 
+    What does not pass a pipeline's checks (half the assets of last month, say) is not written, and listed; look
+    into it before you --force it.
+
     Every run leaves a record in the lake, under system/runs/; `luxor runs` lists them.
     """
     from luxor_pipelines.discovery import parse_params
     from luxor_pipelines.runs import run
 
     log_steps()
-    texts = [*(param or []), *([f"table={table}"] if table is not None else [])]
+    texts = [*(param or []), *([f"table={table}"] if table is not None else []), *(["force=true"] if force else [])]
     params = parse_params(name, texts)
     with working(f"{name} is running"):
         report = run(name, ref_date=ref_date, lake=checked_lake(lake), **params)

@@ -11,7 +11,7 @@ from luxor_pipelines.cli.app import Json, Lake, Yes, app, confirmed, files, open
 from luxor_pipelines.cli.output import Grid, emit, note, print_grid, print_json, working
 from luxor_pipelines.errors import UsageError
 
-__all__ = ["Split", "archive", "optimize"]
+__all__ = ["Split", "archive", "check", "optimize"]
 
 
 class Split(StrEnum):
@@ -19,6 +19,43 @@ class Split(StrEnum):
 
     MONTH = "month"
     YEAR = "year"
+
+
+@app.command()
+def check(
+    table: Annotated[
+        str | None, typer.Argument(metavar="TABLE", help="Only this table; default all.", show_default=False)
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings too make the exit code 1.")] = False,
+    lake: Lake = None,
+    json: Json = False,
+) -> None:
+    """Look for what is wrong with tables, and change nothing.
+
+    Errors: duplicate keys, nulls in keys and dates, files that do not open, columns that differ, rows in
+    another month's partition, missing months, two tables under one name. Warnings: series that have ended,
+    columns that are mostly empty, files that are no data. Exit code 1 when there are errors.
+    """
+    from dataclasses import asdict
+
+    from luxor_pipelines.audit import audit
+
+    with working("Checking"):
+        found = audit(open_lake(lake), table)
+    errors, warnings = found.count("error"), found.count("warning")
+    if json:
+        counts = {"tables": found.tables, "files": found.files, "errors": errors, "warnings": warnings}
+        print_json({**counts, "findings": [asdict(finding) for finding in found.findings]})
+    elif found.findings:
+        rows = [
+            (each.severity, each.table, each.partition or None, f"{each.count:,}", each.what, each.sample or None)
+            for each in found.findings
+        ]
+        columns = ("Severity", "Table", "Partition", "Count", "What", "Sample")
+        print_grid(Grid(columns, rows, right=frozenset({"Count"})))
+    note(f"{found.tables} tables, {files(found.files)}: {errors} errors, {warnings} warnings")
+    if errors or (strict and warnings):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -12,14 +12,15 @@ import numpy as np
 import pyarrow as pa
 import tenacity
 
-from luxor_pipelines.errors import ConflictError, LoadConflictError, SchemaError, UsageError
+from luxor_pipelines.errors import ConflictError, LoadConflictError, LockLostError, SchemaError, UsageError
 from luxor_pipelines.lake import legacy
 from luxor_pipelines.lake.frames import frame_to_arrow
 from luxor_pipelines.lake.layout import PARTITION_COLUMN, Layout, Part, Snapshot, pieces
 from luxor_pipelines.lake.layout import near as near_labels
+from luxor_pipelines.lake.lock import check_fence
 from luxor_pipelines.lake.logical import as_stored, data_columns, logical_schema, to_physical
 from luxor_pipelines.lake.merge import Merge, merge, sort_columns, sort_indices
-from luxor_pipelines.lake.schema import ENCODING, KEY, LAST_UPDATED, STAMP, TableSchema, check_key
+from luxor_pipelines.lake.schema import ENCODING, KEY, LAST_UPDATED, STAMP, TableSchema, check_key, stored_key
 from luxor_pipelines.lake.storage import BlobInfo, VersionChangedError
 from luxor_pipelines.lake.table import StoredPart, Table
 
@@ -115,7 +116,7 @@ class Load:
         self.snapshot = table.find() if near is None or whole else table.find_near(near)
         self._stored = None if self.snapshot is None else data_columns(table.schema(self.snapshot))
         metadata = (self._stored.metadata or {}) if self._stored is not None else {}
-        self.key = schema.key if schema else tuple(filter(None, metadata.get(KEY, b"").decode().split("\n"))) or None
+        self.key = schema.key if schema else (stored_key(self._stored) if self._stored is not None else ()) or None
         if self.snapshot is not None:
             self.layout: Layout = self.snapshot.layout
             self.partition_column = metadata.get(PARTITION_COLUMN, b"Date").decode()
@@ -216,6 +217,7 @@ class Load:
             self.snapshot = self.table.find()
         if len(parts) > 1:
             self._check_partitions(labels, batch.schema)
+        check_fence()
         for label, rows in parts:
             self._commit(label, rows, _Plan(mode, key, increment))
 
@@ -236,6 +238,7 @@ class Load:
                 f"Table {self.table.name} has a file for each {self.layout}, and so cannot be stored without rows.",
                 hint=f"To be rid of a table, `luxor archive {self.table.name}`.",
             )
+        check_fence()
         for label, rows in parts:
             self._commit(label, rows, _Plan("slices", self.key, None))
         gone = [part for part in (self.snapshot.parts if self.snapshot else ()) if part.label not in dict(parts)]
@@ -280,8 +283,9 @@ class Load:
                 with attempt:
                     if attempt.retry_state.attempt_number > 1:
                         part = self._current(label)
+                        check_fence()
                     work(part)
-        except LoadConflictError:
+        except (LoadConflictError, LockLostError):
             raise
         except ConflictError as error:
             raise LoadConflictError(
@@ -419,7 +423,7 @@ def exists(table: Table) -> TableExistsError:
 
 
 def _is_conflict(error: BaseException) -> bool:
-    return isinstance(error, ConflictError) and not isinstance(error, LoadConflictError)
+    return isinstance(error, ConflictError) and not isinstance(error, LoadConflictError | LockLostError)
 
 
 def _types(schema: pa.Schema) -> dict[str, str]:

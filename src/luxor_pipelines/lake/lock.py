@@ -5,8 +5,11 @@ long ago that was, and where the holder's promise has run out takes the file ove
 the version it saw. Both times come from the storage: the lock's time of change, and that of a file
 written for the purpose just then; so the machines' clocks need not agree.
 
-A lock keeps two from doing the same work. It does not protect data: a holder that has stalled may go
-on after another took over, and only the conditional writes of `Storage` keep the tables right.
+A lock keeps two from doing the same work. A holder that has stalled may go on after another took
+over: so that it does not write what it worked out long ago over what its heir has written since, the
+loads inside `fenced` ask whether the lock is still theirs. They ask after they have read a version and
+before they write on condition of it; whoever takes over in between makes that condition fail, or
+writes last.
 """
 
 from __future__ import annotations
@@ -16,16 +19,18 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Any
 
-from luxor_pipelines.errors import ConflictError, LuxorError, NotFoundError
+from luxor_pipelines.errors import ConflictError, LockLostError, LuxorError, NotFoundError
 from luxor_pipelines.lake.storage import Storage
 
-__all__ = ["CLOCK", "Holder", "LakeLock"]
+__all__ = ["CLOCK", "Holder", "LakeLock", "check_fence", "fenced", "holder_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +41,7 @@ _GRAIN_S = 1.0
 """Azure's times of change are whole seconds, so an age may be this much too long."""
 _ATTEMPTS = 5
 _JOIN_S = 10.0
+_DEFAULT_TTL = 90.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,64 @@ class Holder:
     about: Mapping[str, Any]
     renewed: datetime
     ttl: float
+
+
+def holder_of(storage: Storage, path: str) -> Holder | None:
+    """Who has the lock; None when nobody has, or its holder has given no sign of life for too long.
+
+    Takes nothing. Where there is a lock's file, `CLOCK` is written to learn the storage's time.
+
+    Raises
+    ------
+    AccessError
+        The storage may be read only, so that its time is not known.
+    LakeError
+        The storage could not say.
+    """
+    for _ in range(_ATTEMPTS):
+        found = _look(storage, path, _DEFAULT_TTL)
+        if not isinstance(found, _Changed):
+            return None if found is None or found.expired_s > 0 else found.holder
+    raise ConflictError(f"{path} in {storage.url} keeps changing hands.", hint="Try again.")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A lock's file as it was looked at, and for how long its holder's promise has run out (negative: not yet)."""
+
+    holder: Holder
+    version: str
+    expired_s: float
+
+
+class _Changed:
+    """The lock's file was rewritten while we looked."""
+
+
+def _look(storage: Storage, path: str, ttl: float) -> _Found | _Changed | None:
+    """The lock's file, None when there is none; ``ttl`` counts for a file that cannot be read."""
+    info = storage.stat(path)
+    if info is None:
+        return None
+    try:
+        blob = storage.read(path)
+    except NotFoundError:
+        return None
+    if blob.version != info.version:
+        return _Changed()
+    owner, about, ttl = _parse(blob.data, ttl)
+    age = (_time(storage) - info.modified).total_seconds()
+    return _Found(Holder(owner, about, info.modified, ttl), info.version, age - ttl - _GRAIN_S)
+
+
+def _time(storage: Storage) -> datetime:
+    """What time it is at the storage, or was a moment ago."""
+    for _ in range(_ATTEMPTS):
+        storage.write(CLOCK, b"{}\n")
+        found = storage.stat(CLOCK)
+        if found is not None:
+            return found.modified
+    raise ConflictError(f"{CLOCK} in {storage.url} keeps disappearing.", hint="Find out who deletes it.")
 
 
 class LakeLock:
@@ -116,36 +180,20 @@ class LakeLock:
 
     def _judge(self) -> Holder | None:
         """The present holder if its promise stands; else take the lock over."""
-        found = self._storage.stat(self.path)
-        if found is None:
+        found = _look(self._storage, self.path, self.ttl)
+        if not isinstance(found, _Found):
             return None
-        try:
-            blob = self._storage.read(self.path)
-        except NotFoundError:
-            return None
-        if blob.version != found.version:
-            return None
-        owner, about, ttl = _parse(blob.data, self.ttl)
-        age = (self._time() - found.modified).total_seconds()
-        if age <= ttl + _GRAIN_S:
-            return Holder(owner, about, found.modified, ttl)
+        if found.expired_s <= 0:
+            return found.holder
         asked = self._clock()
         try:
             self._version = self._storage.write(self.path, self._content(), expected=found.version)
         except ConflictError:
             return None
         self._renewed = asked
-        logger.warning("%s was abandoned %.0f s ago (%s) and is taken over", self.path, age - ttl, about)
+        about = found.holder.about
+        logger.warning("%s was abandoned %.0f s ago (%s) and is taken over", self.path, found.expired_s, about)
         return None
-
-    def _time(self) -> datetime:
-        """What time it is at the storage, or was a moment ago."""
-        for _ in range(_ATTEMPTS):
-            self._storage.write(CLOCK, b"{}\n")
-            found = self._storage.stat(CLOCK)
-            if found is not None:
-                return found.modified
-        raise ConflictError(f"{CLOCK} in {self._storage.url} keeps disappearing.", hint="Find out who deletes it.")
 
     def _content(self) -> bytes:
         content = {"owner": self._owner, "ttl": self.ttl, "about": self._about}
@@ -239,6 +287,40 @@ class LakeLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+_fence: ContextVar[LakeLock | None] = ContextVar("luxor_fence", default=None)
+
+
+@contextmanager
+def fenced(lock: LakeLock) -> Iterator[None]:
+    """Let the loads made inside, in this thread, write only as long as ``lock`` is still its holder's."""
+    token = _fence.set(lock)
+    try:
+        yield
+    finally:
+        _fence.reset(token)
+
+
+def check_fence() -> None:
+    """Refuse to go on when the lock that the work is done under has been taken over; see `fenced`.
+
+    Asks the storage, by renewing the lock: on a machine that was paused its own clock may not know.
+
+    Raises
+    ------
+    LockLostError
+        Somebody else has taken the lock over, or it was released.
+    LakeError
+        The storage could not say.
+    """
+    lock = _fence.get()
+    if lock is not None and not lock.renew():
+        raise LockLostError(
+            f"{lock.path} was taken over by somebody else, who counted this one as dead: it gave no sign of life for "
+            f"{lock.ttl:g} s.",
+            hint="Nothing more was written; the other does the same work. `luxor runs` shows how it ended.",
+        )
 
 
 def _parse(data: bytes, ttl: float) -> tuple[str, Mapping[str, Any], float]:

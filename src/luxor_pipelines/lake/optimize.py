@@ -25,7 +25,7 @@ from luxor_pipelines.lake.frames import parse_dates
 from luxor_pipelines.lake.layout import PARTITION_COLUMN, Layout, Part, Snapshot, pieces, recognise
 from luxor_pipelines.lake.logical import data_columns, to_logical
 from luxor_pipelines.lake.merge import sort_indices
-from luxor_pipelines.lake.schema import DATE, ENCODING, KEY, LAST_UPDATED, STAMP, TEXT, is_text_type
+from luxor_pipelines.lake.schema import DATE, ENCODING, LAST_UPDATED, STAMP, TEXT, is_text_type, stored_key
 from luxor_pipelines.lake.storage import BlobInfo, WholeFile
 from luxor_pipelines.lake.table import Table
 
@@ -177,7 +177,7 @@ def _plan(
     metadata = stored.metadata or {}
     dates = [field.name for field in logical if field.type == DATE]
     texts = [field.name for field in logical if is_text_type(field.type)]
-    key = [name for name in metadata.get(KEY, b"").decode().split("\n") if name]
+    key = list(stored_key(stored))
     partition = metadata.get(PARTITION_COLUMN, b"").decode() or None
     first = date_column or partition or next((name for name in [*key, *dates] if name in dates), None)
     # Rows that agree in these keep their order: of two prices of a date the last one counts.

@@ -10,8 +10,10 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -33,6 +35,9 @@ __all__ = [
     "check_key",
     "is_text_type",
     "plain",
+    "repeated_keys",
+    "stored_key",
+    "with_codes",
 ]
 
 LAST_UPDATED = "Last_Updated"
@@ -41,7 +46,7 @@ KEEP_CASE = frozenset({"Name", "Class", "Vehicles", "Segment"})
 """Columns whose text is never normalised."""
 ENCODING = b"luxor.encoding"
 KEY = b"luxor.key"
-"""The files' metadata says which columns make the key, a line each."""
+"""The files' metadata says what makes rows the same row, a column a line."""
 
 DATE = pa.timestamp("us")
 TEXT = pa.string()
@@ -105,6 +110,11 @@ def bad_cells(table: str, column: str, count: int, total: int, what: str, exampl
     )
 
 
+def stored_key(stored: pa.Schema) -> tuple[str, ...]:
+    """The key that a file's metadata names; empty where it names none."""
+    return tuple(filter(None, (stored.metadata or {}).get(KEY, b"").decode().split("\n")))
+
+
 def check_key(table: pa.Table, key: Sequence[str], name: str) -> None:
     """Refuse rows that share a key.
 
@@ -113,11 +123,9 @@ def check_key(table: pa.Table, key: Sequence[str], name: str) -> None:
     SchemaError
         With the number of keys that occur more than once and a few of them.
     """
-    columns = pa.table([_without_minus_zero(table[column]) for column in key], names=list(key))
-    if not _with_codes(columns).to_pandas(ignore_metadata=True).duplicated().any():
+    repeated = repeated_keys(table, key)
+    if not len(repeated):
         return
-    counts = columns.group_by(columns.column_names).aggregate([([], "count_all")])
-    repeated = counts.filter(pc.greater(counts["count_all"], 1))
     shown = [tuple(map(plain, row.values())) for row in repeated.select(list(key)).slice(0, 3).to_pylist()]
     rows = pc.sum(repeated["count_all"]).as_py()
     raise SchemaError(
@@ -127,18 +135,41 @@ def check_key(table: pa.Table, key: Sequence[str], name: str) -> None:
     )
 
 
+def repeated_keys(table: pa.Table, key: Sequence[str]) -> pa.Table:
+    """The keys that occur more than once, each with how often in ``count_all``."""
+    columns = pa.table([_without_minus_zero(table[column]) for column in key], names=list(key))
+    repeated = _coded(columns).duplicated(keep=False).to_numpy()
+    rows = columns.filter(pa.array(repeated))
+    plain_text = [column.cast(TEXT) if is_text_type(column.type) else column for column in rows.columns]
+    rows = pa.table(plain_text, names=list(key))
+    return rows.group_by(list(key)).aggregate([([], "count_all")])
+
+
 def _without_minus_zero(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.add(column, 0.0) if pa.types.is_floating(column.type) else column
 
 
-def _with_codes(columns: pa.Table) -> pa.Table:
-    """Text as the numbers of its words, which are quicker to compare."""
-    for position, column in enumerate(columns.columns):
-        if is_text_type(column.type):
-            chunks = column.cast(TEXT).dictionary_encode().chunks
-            codes = pa.chunked_array([chunk.indices for chunk in chunks], pa.int32())
-            columns = columns.set_column(position, columns.column_names[position], codes)
-    return columns
+def _coded(columns: pa.Table) -> pd.DataFrame:
+    """The columns for comparing rows: text as the numbers of its words, which is quicker."""
+    return pd.DataFrame(
+        {
+            name: with_codes(column)[0] if is_text_type(column.type) else column.to_pandas()
+            for name, column in zip(columns.column_names, columns.columns, strict=True)
+        }
+    )
+
+
+def with_codes(column: pa.ChunkedArray) -> tuple[np.ndarray[Any, Any], pa.Array]:
+    """Text as numbers, -1 for a null, and the words they are the numbers of.
+
+    Text that comes dictionary-encoded is never written out.
+    """
+    if not pa.types.is_dictionary(column.type):
+        column = column.cast(TEXT).dictionary_encode()
+    whole = column.unify_dictionaries().combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):  # of no chunks, in older versions of pyarrow
+        return np.array([], dtype=np.int32), pa.array([], TEXT)
+    return pc.fill_null(whole.indices, -1).to_numpy(zero_copy_only=False), whole.dictionary
 
 
 def plain(value: object) -> object:

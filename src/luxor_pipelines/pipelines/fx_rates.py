@@ -35,12 +35,13 @@ from luxor_pipelines.lake.schema import Column, TableSchema
 from luxor_pipelines.pipelines import JSON, PipelineResult
 from luxor_pipelines.pipelines._cells import cell_text, parse_dates, parse_numbers
 from luxor_pipelines.pipelines._raw import read_csv, too_large, unzip_csv
+from luxor_pipelines.quality import Finding, gate, half_gone
 
 if TYPE_CHECKING:
     from luxor_pipelines.lake.storage import BlobInfo, Storage
     from luxor_pipelines.query import LuxorQuery
 
-__all__ = ["SCHEMA", "EcbRates", "fetch_ecb", "parse_ecb", "run", "to_series"]
+__all__ = ["SCHEMA", "EcbRates", "check_rates", "fetch_ecb", "parse_ecb", "run", "to_series"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ FILE_MAX = 50_000_000
 """Bytes of a file as it comes; the genuine one has less than a million."""
 UNPACKED_MAX = 100_000_000
 """Bytes of a file once unpacked; the genuine one has two million."""
+RESTATED_MAX = 2.0
+"""Factor up to which a rate may differ from what is stored of the same day; the bank corrects digits, not more."""
 
 SCHEMA = TableSchema(
     name="hist_ecb_px_last",
@@ -90,6 +93,7 @@ def run(
     lq: LuxorQuery | None = None,
     now: datetime | None = None,  # noqa: ARG001
     fetch: bool = False,
+    force: bool = False,
 ) -> PipelineResult:
     """Load the newest file in ``raw/ecb`` into ``hist_ecb_px_last``: the whole of it, at every run.
 
@@ -104,6 +108,8 @@ def run(
     fetch
         Get the file from the European Central Bank first, and keep it in ``raw/ecb``.
         ``LUXOR_ECB_FETCH=true`` does so at every run.
+    force
+        Load the file even if it does not pass its checks; the result's warnings and details say so.
 
     Raises
     ------
@@ -111,6 +117,8 @@ def run(
         No file in ``raw/ecb`` and none to be fetched.
     DataError, CorruptFileError
         The file is not what the bank publishes; nothing has been written.
+    QualityError
+        The file lacks half the currencies that are stored, or contradicts them; nothing has been written.
     UnreachableError
         The bank did not answer.
     """
@@ -128,14 +136,39 @@ def run(
     frame = to_series(found)
     first, last = str(found.dates[0]), str(found.dates[-1])
     logger.info("%s: %d rates, %s to %s", file, len(frame), first, last)
+    passed = gate(f"Rates of {file}", check_rates(lq, frame), force=force, command="luxor run fx_rates")
     load = incremental_load(lq, SCHEMA.name, frame, unique_columns=SCHEMA.key, schema=SCHEMA)
     details: dict[str, JSON] = {
         "file": file,
         "first_date": first,
         "last_date": last,
         "currencies": list[JSON](sorted({*found.currencies, "eur"})),
+        **passed.details,
     }
-    return PipelineResult((load,), len(frame), details)
+    return PipelineResult((load,), len(frame), details, passed.warnings)
+
+
+def check_rates(lq: LuxorQuery, frame: pd.DataFrame) -> list[Finding]:
+    """What is odd about the rates, held against the last day that is stored: what is missing, what contradicts it."""
+    table = SCHEMA.name
+    last = lq.market.last_date(table) if lq.table_exists(table) else None
+    if last is None:
+        return []
+    stored = lq.get_table(table, columns=["Asset", "Last_Price"], where={"Date": last})
+    newest = frame.loc[frame["Date"] == frame["Date"].max()]
+    findings = []
+    there = stored["Asset"].isin(newest["Asset"])
+    if half_gone(np.ones(len(stored), dtype=bool), there.to_numpy()):
+        gone = stored.loc[~there, "Asset"]
+        what = f"of the {len(stored):,} series stored for {last} have no rate on the file's last day"
+        findings.append(Finding("error", table, "", what, len(gone), sample(gone)))
+    both = frame[frame["Date"] == pd.Timestamp(last)].merge(stored, on="Asset", suffixes=("", "_stored"))
+    factor = both["Last_Price"] / both["Last_Price_stored"]
+    odd = both.loc[(factor > RESTATED_MAX) | (factor < 1 / RESTATED_MAX), "Asset"]
+    if len(odd):
+        what = f"of {len(both):,} rates of {last} differ from the stored ones by more than a factor of {RESTATED_MAX:g}"
+        findings.append(Finding("error", table, "", what, len(odd), sample(odd)))
+    return findings
 
 
 def _newest(storage: Storage) -> tuple[str, EcbRates]:

@@ -17,8 +17,10 @@ from luxor_pipelines.market.periods import PERIODS, DateLike, as_date, base_date
 from luxor_pipelines.market.returns import returns_frame
 from luxor_pipelines.market.text import text_column
 from luxor_pipelines.pipelines import PipelineResult
+from luxor_pipelines.pipelines._return_checks import CURRENCIES, check_returns
 from luxor_pipelines.price_tables import NO_SERIES
 from luxor_pipelines.pricing import returns_over
+from luxor_pipelines.quality import gate
 
 if TYPE_CHECKING:
     from luxor_pipelines.query import LuxorQuery
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["CURRENCIES", "SCHEMA", "get_returns", "reference_date", "run"]
 
 logger = logging.getLogger(__name__)
-
-CURRENCIES = ("local", "usd", "brl")
 
 SCHEMA = TableSchema(
     name="hist_returns",
@@ -62,6 +62,7 @@ def run(
     lq: LuxorQuery | None = None,
     now: datetime | None = None,
     usdbrl_ticker: str = "bmfxclco curncy",
+    force: bool = False,
 ) -> PipelineResult:
     """Compute one month's returns and load them into ``hist_returns``.
 
@@ -77,6 +78,8 @@ def run(
         The time it is, for "today"; default the clock's.
     usdbrl_ticker
         The series of BRL per USD.
+    force
+        Write the returns even if they do not pass their checks; the result's warnings and details say so.
 
     Raises
     ------
@@ -84,6 +87,8 @@ def run(
         The month has not ended yet.
     DataError
         ``assets`` is empty.
+    QualityError
+        The returns do not pass their checks (see `check_returns`); nothing has been written.
     SchemaError
         A stored ``hist_returns`` has other columns; it is not touched.
     """
@@ -104,13 +109,24 @@ def run(
 
     logger.info("hist_returns for %s", ref_date)
     returns_data = get_returns(lq, ref_date, usdbrl_ticker=usdbrl_ticker)
+    passed = gate(
+        f"hist_returns of {ref_date}",
+        check_returns(lq, returns_data, ref_date),
+        force=force,
+        command=f"luxor run hist_returns --ref-date {ref_date}",
+    )
     load = incremental_load(lq, "hist_returns", returns_data, normalize_columns=True, schema=SCHEMA)
     statuses = returns_data["Status"].value_counts().to_dict()
     logger.info("hist_returns for %s: %s", ref_date, load)
     return PipelineResult(
         loads=(load,),
         rows=len(returns_data),
-        details={"ref_date": ref_date.isoformat(), "statuses": {str(k): int(v) for k, v in statuses.items()}},
+        details={
+            "ref_date": ref_date.isoformat(),
+            "statuses": {str(k): int(v) for k, v in statuses.items()},
+            **passed.details,
+        },
+        warnings=passed.warnings,
     )
 
 

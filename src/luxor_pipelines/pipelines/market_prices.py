@@ -27,18 +27,22 @@ from luxor_pipelines.pipelines._price_files import (
     read_price_file,
     read_rows,
 )
+from luxor_pipelines.quality import Finding, gate
 
 if TYPE_CHECKING:
     from luxor_pipelines.lake.storage import Storage
     from luxor_pipelines.query import LuxorQuery
 
-__all__ = ["SCHEMA", "merge_files", "price_files", "run"]
+__all__ = ["SCHEMA", "merge_files", "misread", "price_files", "run"]
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "raw/prices"
 FORMATS = f"{FOLDER}/_formats.json"
 QUARANTINE = "raw/quarantine/prices"
+
+MISREAD_ROWS = 10
+"""Rows that a file has at least, for it to be called misread when half of them are bad."""
 
 SCHEMA = TableSchema(
     name="hist_file_px_last",
@@ -63,6 +67,7 @@ def run(
     decimal: str = ".",
     separator: str = ",",
     known_assets_only: bool = False,
+    force: bool = False,
 ) -> PipelineResult:
     """Load all files in ``raw/prices`` in one go, by key: nothing is deleted, a rerun changes nothing.
 
@@ -88,6 +93,8 @@ def run(
         The character between a csv file's cells: comma, semicolon, tab or ``|``.
     known_assets_only
         Quarantine rows of assets that are not the price key of any row of ``assets``.
+    force
+        Load the good rows even of files that seem to be misread; the result's warnings and details say so.
 
     Raises
     ------
@@ -96,6 +103,8 @@ def run(
     DataError
         Files that could not be read at all: raised after the good rows of all others were loaded.
         Also for ``_formats.json`` not being as it should; then nothing has been loaded.
+    QualityError
+        Half of a file's rows or more cannot be read (see `misread`); nothing has been loaded.
     UsageError
         A format that is not known.
     SchemaError
@@ -127,6 +136,8 @@ def run(
         except (CorruptFileError, DataError, InvalidNameError) as error:
             logger.warning("%s", error)
             unread[name] = error.message
+    findings = misread(lq, table or SCHEMA.name, read)
+    passed = gate(f"Prices of {FOLDER}", findings, force=force, command="luxor run market_prices")
     frame = merge_files(rows.good for rows in read.values())
     quarantine = {name: kept for name, rows in read.items() if (kept := _quarantine(lq.storage, name, rows.bad))}
     loads: tuple[LoadResult, ...] = ()
@@ -149,14 +160,45 @@ def run(
         "rows_superseded": sum(len(rows.good) for rows in read.values()) - len(frame),
         "rows_quarantined": dict[str, JSON](sorted(reasons.items())),
         "quarantine_files": list[JSON](quarantine.values()),
+        **passed.details,
     }
-    return PipelineResult(loads, len(frame), details, _warnings(read, quarantine, frame, now or lq.now()))
+    notes = _warnings(read, quarantine, frame, now or lq.now())
+    return PipelineResult(loads, len(frame), details, (*passed.warnings, *notes))
 
 
 def price_files(storage: Storage) -> list[str]:
     """The price files' names below ``raw/prices``, in the order in which they are applied."""
     names = (info.path.removeprefix(f"{FOLDER}/") for info in storage.list(FOLDER))
     return sorted(name for name in names if not any(part.startswith(("_", ".")) for part in name.split("/")))
+
+
+def misread(lq: LuxorQuery, table: str, read: Mapping[str, FileRows]) -> list[Finding]:
+    """The files of whose rows half or more cannot be read: the others may have been read, and wrongly.
+
+    A file of days and months, say, read as months and days, is refused on the 13th of each month, and
+    taken for another day's before. Rows of unknown assets do not count, nor do files whose good rows
+    all are stored just so, since somebody has forced them.
+    """
+    findings = []
+    for name, rows in read.items():
+        bad = rows.bad.loc[rows.bad["Reason"] != "unknown asset", "Reason"]
+        total = len(rows.good) + len(rows.bad)
+        if total >= MISREAD_ROWS and 2 * len(bad) >= total and not _is_stored(lq, table, rows.good):
+            reasons = ", ".join(f"{reason} ({count:,})" for reason, count in bad.value_counts().items())
+            what = f"of the {total:,} rows of {FOLDER}/{name} cannot be read; are its formats declared rightly?"
+            findings.append(Finding("error", table, "", what, len(bad), reasons))
+    return findings
+
+
+def _is_stored(lq: LuxorQuery, table: str, rows: pd.DataFrame) -> bool:
+    """Whether loading ``rows`` would change nothing, as with no rows."""
+    if rows.empty:
+        return True
+    if not lq.table_exists(table):
+        return False
+    days = {"Date": (rows["Date"].min(), rows["Date"].max())}
+    stored = lq.get_table(table, force_reload=True, columns=list(rows.columns), where=days)
+    return len(rows.merge(stored, on=list(rows.columns))) == len(rows)
 
 
 def merge_files(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
