@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 from luxor_pipelines.errors import UsageError
 from luxor_pipelines.lake.layout import DIRECTORY
-from luxor_pipelines.lake.load import Load, LoadResult, TableExistsError, exists
+from luxor_pipelines.lake.load import Load, TableExistsError, exists
+from luxor_pipelines.lake.load_result import LoadResult
 from luxor_pipelines.lake.table import Table
 
 if TYPE_CHECKING:

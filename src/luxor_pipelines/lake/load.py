@@ -12,11 +12,19 @@ import numpy as np
 import pyarrow as pa
 import tenacity
 
-from luxor_pipelines.errors import ConflictError, LoadConflictError, LockLostError, SchemaError, UsageError
+from luxor_pipelines.errors import (
+    ConflictError,
+    CorruptFileError,
+    LoadConflictError,
+    LockLostError,
+    SchemaError,
+    UsageError,
+)
 from luxor_pipelines.lake import legacy
 from luxor_pipelines.lake.frames import frame_to_arrow
 from luxor_pipelines.lake.layout import PARTITION_COLUMN, Layout, Part, Snapshot, pieces
 from luxor_pipelines.lake.layout import near as near_labels
+from luxor_pipelines.lake.load_result import LoadResult
 from luxor_pipelines.lake.lock import check_fence
 from luxor_pipelines.lake.logical import as_stored, data_columns, logical_schema, to_physical
 from luxor_pipelines.lake.merge import Merge, merge, sort_columns, sort_indices
@@ -27,43 +35,13 @@ from luxor_pipelines.lake.table import StoredPart, Table
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Load", "LoadResult", "TableExistsError"]
+__all__ = ["Load", "TableExistsError", "exists"]
 
 logger = logging.getLogger(__name__)
 
 
 class TableExistsError(UsageError):
     """There is such a table, and it was not to be replaced."""
-
-
-@dataclass(frozen=True)
-class LoadResult:
-    """What a load did to a table.
-
-    Counts are rows. ``partitions`` are the labels of the files that were written (``""`` for a
-    table in one file). The versions are those of the files that the batch has rows for, before and
-    after it; None where there were none.
-    """
-
-    table: str
-    inserted: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    deleted: int = 0
-    partitions: tuple[str, ...] = ()
-    version_before: str | None = None
-    version_after: str | None = None
-
-    @property
-    def changed(self) -> bool:
-        """Whether anything was written."""
-        return bool(self.partitions)
-
-    def __str__(self) -> str:
-        return (
-            f"{self.table}: {self.inserted} inserted, {self.updated} updated, {self.unchanged} unchanged, "
-            f"{self.deleted} deleted"
-        )
 
 
 @dataclass(frozen=True)
@@ -114,7 +92,7 @@ class Load:
         self._whole = whole
         self._only_new = only_new
         self.snapshot = table.find() if near is None or whole else table.find_near(near)
-        self._stored = None if self.snapshot is None else data_columns(table.schema(self.snapshot))
+        self._stored = self._columns()
         metadata = (self._stored.metadata or {}) if self._stored is not None else {}
         self.key = schema.key if schema else (stored_key(self._stored) if self._stored is not None else ()) or None
         if self.snapshot is not None:
@@ -128,6 +106,18 @@ class Load:
         self._before: dict[str, Part | None] = {}
         self._after: dict[str, Part | None] = {}
         self._done: list[LoadResult] = []
+
+    def _columns(self) -> pa.Schema | None:
+        """The columns as the table's files store them."""
+        if self.snapshot is None:
+            return None
+        try:
+            return data_columns(self.table.schema(self.snapshot))
+        except CorruptFileError:
+            if self.snapshot.whole:
+                raise
+        self.snapshot = self.table.find()  # that one month is damaged is no reason not to load another
+        return self._columns()
 
     # --- the batch --------------------------------------------------------------------------
 

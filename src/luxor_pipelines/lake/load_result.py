@@ -1,0 +1,37 @@
+"""What a load did to a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["LoadResult"]
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """What a load did to a table.
+
+    Counts are rows. ``partitions`` are the labels of the files that were written (``""`` for a
+    table in one file). The versions are those of the files that the batch has rows for, before and
+    after it; None where there were none.
+    """
+
+    table: str
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    partitions: tuple[str, ...] = ()
+    version_before: str | None = None
+    version_after: str | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was written."""
+        return bool(self.partitions)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.table}: {self.inserted} inserted, {self.updated} updated, {self.unchanged} unchanged, "
+            f"{self.deleted} deleted"
+        )
