@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pyarrow as pa
@@ -93,6 +94,8 @@ def read(
             hint="Check the spelling; column names are case-sensitive.",
         )
     leaves = _leaves(file.schema_arrow)
+    with _corrupt(info.path):
+        _check_chunks(file.metadata, info.size, [leaf for name in needed for leaf in leaves[name]])
     groups: list[tuple[int, list[Where]]] = []
     for group in range(file.num_row_groups):
         left = _undecided(file.metadata.row_group(group), leaves, where)
@@ -131,6 +134,44 @@ def _read_group(
         for name in rest:
             found = found.append_column(others.schema.field(name), others[name])
     return found.select(columns)
+
+
+class _NothingToReadError(Exception):
+    """The check of a footer has come as far as the data."""
+
+
+class _OnlySize(io.RawIOBase):
+    """A file of which nothing is known but its size."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return offset if whence == io.SEEK_SET else self._size + offset
+
+    def tell(self) -> int:
+        return self._size
+
+    def read(self, size: int = -1) -> bytes:  # noqa: ARG002
+        raise _NothingToReadError
+
+
+def _check_chunks(metadata: Any, size: int, leaves: Sequence[int]) -> None:
+    """Raise what Arrow has to say against the footer's column chunks.
+
+    Asked for a damaged one from Python, Arrow's C++ ends the whole process; on its own way to the data it
+    looks at the same chunks, all of them before the first is read, and raises. It is sent that way, to no data.
+    """
+    if metadata.num_row_groups and leaves:
+        file = pq.ParquetFile(_OnlySize(size), metadata=metadata, pre_buffer=True)
+        with suppress(_NothingToReadError):
+            file.reader.read_row_groups(range(metadata.num_row_groups), column_indices=leaves, use_threads=False)
 
 
 def _leaves(schema: pa.Schema) -> dict[str, list[int]]:
