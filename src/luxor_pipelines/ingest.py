@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-import pandas as pd
-
 from luxor_pipelines.errors import UsageError
+from luxor_pipelines.lake.frames import check_frame
 from luxor_pipelines.lake.layout import DIRECTORY
 from luxor_pipelines.lake.load import Load, LoadResult, TableExistsError, exists
 from luxor_pipelines.lake.table import Table
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from luxor_pipelines.lake.schema import TableSchema
     from luxor_pipelines.query import LuxorQuery
 
@@ -80,7 +81,8 @@ def incremental_load(
             hint="Name the column that defines slices, or the key; to replace a whole table use save_table.",
         )
     load = _load(lq, table_name, directory, schema)
-    if isinstance(df, pd.DataFrame) and not len(df):
+    check_frame(df, load.table.name)
+    if not len(df):
         return load.result()
     unique = [unique_columns] if isinstance(unique_columns, str) else list(unique_columns or ())
     partitioned = load.layout != "file"

@@ -27,7 +27,7 @@ from luxor_pipelines.lake.schema import (
     plain,
 )
 
-__all__ = ["arrow_to_frame", "conform", "frame_to_arrow", "normalize_text", "parse_dates"]
+__all__ = ["arrow_to_frame", "check_frame", "conform", "frame_to_arrow", "normalize_text", "parse_dates"]
 
 _WORDS = {DATE: "dates", TEXT: "text", NUMBER: "numbers", FLAG: "flags", STAMP: "stamps"}
 _EXACT = 2.0**53
@@ -72,10 +72,7 @@ def frame_to_arrow(
         Columns that are unknown, missing, named twice or not by text; cells that the type does not
         hold exactly; a missing cell in a key column.
     """
-    if not isinstance(df, pd.DataFrame):
-        raise UsageError(
-            f"Table {table}: rows come as a DataFrame, not as {type(df).__name__}.", hint="Convert it to a DataFrame."
-        )
+    check_frame(df, table)
     names = _column_names(df, table)
     columns = {
         name: _infer(df.iloc[:, position], table, name) for position, name in enumerate(names) if name != LAST_UPDATED
@@ -107,6 +104,19 @@ def frame_to_arrow(
                 hint="Fill or drop those rows.",
             )
     return data
+
+
+def check_frame(df: object, table: str) -> None:
+    """Refuse what is no frame.
+
+    Raises
+    ------
+    UsageError
+    """
+    if not isinstance(df, pd.DataFrame):
+        raise UsageError(
+            f"Table {table}: rows come as a DataFrame, not as {type(df).__name__}.", hint="Convert it to a DataFrame."
+        )
 
 
 def conform(data: pa.Table, *, table: str, target: pa.Schema) -> pa.Table:
@@ -211,7 +221,7 @@ def _infer(series: pd.Series[Any], table: str, name: str) -> pa.ChunkedArray:
         codes = series.cat.codes.to_numpy()
         return _chunked(values.take(pa.array(codes, mask=codes < 0)))
     if isinstance(series.dtype, pd.SparseDtype):
-        series = series.sparse.to_dense()
+        series = series.astype(series.dtype.subtype)
     if isinstance(series.dtype, np.dtype) and not series.dtype.isnative:
         series = series.astype(series.dtype.newbyteorder("="))
     if series.dtype == object:
