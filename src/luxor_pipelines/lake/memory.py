@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from luxor_pipelines.errors import ConfigurationError, LakeError, LuxorError, UnreachableError
@@ -52,6 +53,11 @@ class FsspecStorage(Storage):
                 f"{shown} cannot be opened ({error.strerror or type(error).__name__}).",
                 hint="Check the address and the network, then try again.",
             ) from error
+        if isinstance(filesystem, LocalFileSystem):  # what fsspec takes any text for that has no //
+            raise ConfigurationError(
+                f"{shown!r} is not a lake's address.",
+                hint="Use abfss://container@account.dfs.core.windows.net, file:///folder or memory://name.",
+            )
         return cls(filesystem, root, shown)
 
     def _list(self, folder: str) -> list[BlobInfo]:
