@@ -349,10 +349,12 @@ def _client(text: str, options: dict[str, Any]) -> BlobServiceClient | None:
     """The client of a connection string; None where it is malformed."""
     try:
         client = BlobServiceClient.from_connection_string(text, **options)
-        base64.b64decode(getattr(client.credential, "account_key", None) or "", validate=True)
+        key = getattr(client.credential, "account_key", None)
+        if client.credential is not None and not base64.b64decode(key or "", validate=True):
+            return None
         parts = urlsplit(client.url)
         known = parts.scheme in {"http", "https"} and _HOST.fullmatch(parts.hostname or "")
-        sound = known and parts.port != 0 and not parts.netloc.endswith(":")
+        sound = known and parts.port != 0 and "@" not in parts.netloc and not parts.netloc.endswith(":")
     except (ValueError, KeyError, binascii.Error):
         return None
     account = re.search(r"(?i)(?:^|;)\s*AccountName\s*=([^;]*)", text)
