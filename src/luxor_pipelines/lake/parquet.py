@@ -97,11 +97,11 @@ def read(
     with _corrupt(info.path):
         _check_chunks(file.metadata, info.size, [leaf for name in needed for leaf in leaves[name]])
     groups: list[tuple[int, list[Where]]] = []
-    for group in range(file.num_row_groups):
-        left = _undecided(file.metadata.row_group(group), leaves, where)
-        if left is not None:
-            groups.append((group, left))
     with _corrupt(info.path):
+        for group in range(file.num_row_groups):
+            left = _undecided(file.metadata, group, leaves, where)
+            if left is not None:
+                groups.append((group, left))
         ranges = _byte_ranges(file, [group for group, _ in groups], [leaf for name in needed for leaf in leaves[name]])
     reader.prefetch(ranges)
 
@@ -111,9 +111,10 @@ def read(
 
     if groups and not any(left for _, left in groups):
         return fetch([group for group, _ in groups], columns).select(columns)
-    pieces = [_read_group(fetch, group, columns, left) for group, left in groups]
-    empty = file.schema_arrow.empty_table().select(columns)
-    return pa.concat_tables([empty, *(piece for piece in pieces if len(piece))])
+    with _corrupt(info.path):  # such as columns of one group that are not of one length
+        pieces = [_read_group(fetch, group, columns, left) for group, left in groups]
+        empty = file.schema_arrow.empty_table().select(columns)
+        return pa.concat_tables([empty, *(piece for piece in pieces if len(piece))])
 
 
 def _read_group(
@@ -184,11 +185,17 @@ def _leaf_count(kind: pa.DataType) -> int:
     return sum(_leaf_count(kind.field(n).type) for n in range(kind.num_fields)) or 1
 
 
-def _undecided(group: Any, leaves: Mapping[str, list[int]], where: Sequence[Where]) -> list[Where] | None:
+def _undecided(
+    metadata: Any, group: int, leaves: Mapping[str, list[int]], where: Sequence[Where]
+) -> list[Where] | None:
     """The conditions that the group's statistics leave open; None when no row can meet them all."""
     left = []
     for condition in where:
-        statistics = group.column(leaves[condition.column][0]).statistics
+        leaf = leaves[condition.column][0]
+        chunk = metadata.row_group(group).column(leaf)
+        if chunk.physical_type != metadata.schema.column(leaf).physical_type:  # asked for these statistics, C++ aborts
+            raise ValueError(f"Column {condition.column!r} is said to be of two types")
+        statistics = chunk.statistics
         known = _extremes(statistics)
         if known is not None and not condition.may_hold(*known):
             return None
