@@ -23,6 +23,8 @@ from luxor_pipelines.lake.cache import TableCache
 from luxor_pipelines.lake.conditions import Where
 from luxor_pipelines.lake.frames import arrow_to_frame
 from luxor_pipelines.lake.layout import bounds
+from luxor_pipelines.lake.logical import logical_schema
+from luxor_pipelines.lake.schema import DATE, NUMBER, TEXT
 from luxor_pipelines.market import currency as fx
 from luxor_pipelines.market.calendars import HolidayCalendar
 from luxor_pipelines.market.observations import FloatArray, IntArray
@@ -103,6 +105,7 @@ class MarketData:
                 f"Table assets has no column 'Key'; it has {sample(frame.columns, 10)}.",
                 hint="Export the asset master again, with its Key column.",
             )
+        self._check_types("assets", {"Key": TEXT}, {})
         key = _text(frame, "Key")
         key = key.fillna(_text(frame, "Asset").str.cat(_text(frame, "Ticker"), sep="_"))
         frame = frame.assign(Key=key, Location=_text(frame, "Location"), Type=_text(frame, "Type"))
@@ -246,7 +249,19 @@ class MarketData:
         return Where(self._columns(source)[0], values=tuple(names))
 
     def _columns(self, source: Source) -> tuple[str, str]:
-        return source.columns_in(self._cache.schema(source.table, self._directory).names)
+        key, price = source.columns_in(self._cache.schema(source.table, self._directory).names)
+        self._check_types(source.table, {"Date": DATE, key: TEXT, price: NUMBER}, {"date": ["Date"], "float": [price]})
+        return key, price
+
+    def _check_types(self, table: str, kinds: Mapping[str, pa.DataType], overrides: Mapping[str, Any]) -> None:
+        """Refuse a table that another program wrote with types that cannot be meant."""
+        typed = logical_schema(self._cache.schema(table, self._directory), table, overrides)
+        for name, kind in kinds.items():
+            if name in typed.names and typed.field(name).type != kind:
+                raise SchemaError(
+                    f"Table {table}, column {name!r}: it holds {typed.field(name).type}, not {kind}.",
+                    hint="Write the table again with dates, text and numbers, or move it aside.",
+                )
 
     def _histories(
         self, sources: Iterable[Source], names: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]
@@ -316,6 +331,7 @@ class MarketData:
 
     def _read_latest(self) -> pd.DataFrame:
         columns = ("Key", "px_last", "last_update_dt")
+        self._check_types("px_last", dict(zip(columns, (TEXT, NUMBER, DATE), strict=True)), {})
         frame: pd.DataFrame = arrow_to_frame(self._cache.scan("px_last", self._directory, columns))
         frame = frame[(frame["px_last"] > 0) & np.isfinite(frame["px_last"])].dropna()
         frame = frame.sort_values("last_update_dt", kind="stable").drop_duplicates("Key", keep="last")
