@@ -56,9 +56,10 @@ __all__ = [
 
 _SECRETS = re.compile(
     r"""(?ix)
-    ( (?:AccountKey|SharedAccessSignature|[?&;]sig|\bsig|client_secret|Authorization) ["']? \s* (?:[=:]|%3D) \s* ["']? )
+    ( (?:AccountKey|SharedAccessSignature|\bsig|(?:%3F|%26)sig|client_secret|Authorization)
+      ["']? \s* (?:[=:]|%3D) \s* ["']? )
     (?: (?:SharedKey|Bearer) \s+ )?
-    [^\s;&"',]+
+    (?!…) [^\s;&"',]+
     """
 )
 _SHORTEST = 6
@@ -92,10 +93,11 @@ def conceal(secret: str) -> None:
 
 def redact(text: str) -> str:
     """Return ``text`` with account keys, signatures and tokens replaced by ``***``."""
+    text = _SECRETS.sub(r"\1***", text)
     for secret in sorted(_concealed, key=len, reverse=True):
         if secret in text:
             text = text.replace(secret, "***")
-    return _SECRETS.sub(r"\1***", text)
+    return text
 
 
 def shown(value: object, limit: int = 100) -> str:

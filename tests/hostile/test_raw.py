@@ -37,6 +37,12 @@ def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> byt
     return out.getvalue()
 
 
+def repeated(rows: int, asset: str) -> dict[str, Any]:
+    return {
+        name: pa.repeat(cell, rows) for name, cell in (("Date", "2026-10-30"), ("Asset", asset), ("Last_Price", 1.0))
+    }
+
+
 def workbook() -> dict[str, bytes]:
     book = openpyxl.Workbook()
     for row in (("Date", "Asset", "Last_Price"), ("2026-10-30", "a", 1.0)):
@@ -172,12 +178,12 @@ UNREADABLE: dict[str, tuple[str, bytes, str]] = {
     "parquet-many-columns": ("parquet", parquet({f"c{i}": [1] for i in range(17_000)}), "columns"),
     "parquet-bomb-of-equal-rows": (
         "parquet",
-        parquet({"Date": pa.repeat("2026-10-30", 10**6), "Asset": pa.repeat("a", 10**6), "Last_Price": pa.repeat(1.0, 10**6)}),
+        parquet(repeated(10**6, "a")),
         "larger than",
     ),
     "parquet-bomb-of-long-texts": (
         "parquet",
-        parquet({"Date": pa.repeat("2026-10-30", 99), "Asset": pa.repeat("x" * 90_000, 99), "Last_Price": pa.repeat(1.0, 99)}),
+        parquet(repeated(99, "x" * 90_000)),
         "larger than",
     ),
     # Others

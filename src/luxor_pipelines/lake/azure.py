@@ -307,25 +307,30 @@ class _FileSystem(AzureBlobFileSystem):  # type: ignore[misc]
 def _parse_url(lake: str) -> tuple[str, str, str, Secret]:
     """``(container, endpoint, folder, SAS or "")`` of an ``abfss`` URL."""
     parts = urlsplit(lake)
-    host = parts.hostname or ""
+    scheme, container, host, path, query = parts.scheme, parts.username, parts.hostname or "", parts.path, parts.query
+    odd = parts.password is not None or bool(parts.fragment) or bool(query and "sig=" not in query)
+    query = Secret(query)
     try:
         port = f":{parts.port}" if parts.port else ""
-    except ValueError as error:
-        raise ConfigurationError("The port in the lake's URL is no number.", hint="Leave it out.") from error
-    if not parts.username or "." not in host:
+    except ValueError:
+        port = None
+    del parts  # whose repr, in a traceback with variables, is all of the address
+    if port is None:
+        raise ConfigurationError("The port in the lake's URL is no number.", hint="Leave it out.")
+    if not container or "." not in host:
         raise ConfigurationError(
-            f"The lake's URL names no account ({parts.scheme}://{parts.username or host or '…'}).",
+            f"The lake's URL names no account ({scheme}://{container or host or '…'}).",
             hint="Write it as abfss://container@account.dfs.core.windows.net, optionally with /folder.",
         )
-    if parts.password is not None or parts.fragment or (parts.query and "sig=" not in parts.query):
+    if odd:
         raise ConfigurationError(
             "The lake's URL holds more than container, account, folder and shared access signature.",
             hint="Write it as abfss://container@account.dfs.core.windows.net[/folder][?sv=…&sig=…].",
         )
-    path = unquote(parts.path)  # the portal shows a space as %20
+    path = unquote(path)  # the portal shows a space as %20
     root = check_path(path) if path.strip("/") else ""
     endpoint = f"https://{host.replace('.dfs.', '.blob.', 1)}{port}"
-    return parts.username, endpoint, root, Secret(parts.query)
+    return container, endpoint, root, query
 
 
 def _from_connection_string(text: str, options: dict[str, Any]) -> BlobServiceClient:

@@ -24,6 +24,17 @@ _MARKS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "CRC")
 """What filesystems call the things that change with a file's content."""
 
 
+def _public(lake: str) -> str:
+    """The address without what may be secret in it."""
+    parts = urlsplit(lake)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _has_secret(lake: str) -> bool:
+    parts = urlsplit(lake)
+    return ":" in parts.netloc.rpartition("@")[0] or "sig=" in parts.query
+
+
 class FsspecStorage(Storage):
     """A lake on an fsspec filesystem without conditional writes of its own.
 
@@ -39,8 +50,12 @@ class FsspecStorage(Storage):
     @classmethod
     def connect(cls, lake: str) -> FsspecStorage:
         """Open the lake at an fsspec URL."""
-        parts = urlsplit(lake)
-        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+        shown = _public(lake)
+        if _has_secret(lake):
+            raise ConfigurationError(
+                f"The address of {shown} holds a password or a signature, which this kind of storage would log.",
+                hint="Give such credentials as its library finds them by itself, or use abfss:// for a lake on Azure.",
+            )
         try:
             filesystem, root = fsspec.core.url_to_fs(lake, skip_instance_cache=True)
         except (ValueError, ImportError, TypeError) as error:

@@ -299,6 +299,8 @@ def _address(lake: str | os.PathLike[str] | None) -> Secret | None:
             "The lake's address is blank or no text.",
             hint="Give a URL such as abfss://container@account.dfs.core.windows.net, or a folder.",
         )
+    if re.search("AccountKey|SharedAccessSignature", text, re.IGNORECASE):  # a connection string in the wrong place
+        _secret(text)
     for setting in text.partition("?")[2].split("&"):
         name, _, value = setting.partition("=")
         if name.lower() not in _PUBLIC:
@@ -319,11 +321,15 @@ def _secret(connection_string: str | None) -> Secret | None:
         )
     for setting in re.split("[;?&]", connection_string):
         name, equals, value = setting.partition("=")
-        if name.strip().lower() not in _PUBLIC:
-            conceal(value if equals else name)
+        if equals and name.strip().lower() not in _PUBLIC:
+            conceal(value)
+        elif not equals and len(name) >= _KEY_LENGTH:
+            conceal(name)
     return Secret(connection_string)
 
 
+_KEY_LENGTH = 32
+"""Characters from which on a word may be a key that stands alone; an account's has 88."""
 _PUBLIC = frozenset(
     {"defaultendpointsprotocol", "accountname", "endpointsuffix", "blobendpoint", "blobsecondaryendpoint"}
     | {"queueendpoint", "tableendpoint", "fileendpoint", "usedevelopmentstorage", "developmentstorageproxyuri"}
