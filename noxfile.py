@@ -99,7 +99,7 @@ def fuzz(session: nox.Session) -> None:
     session.install(".")
     files = session.posargs[0] if session.posargs else "20000"
     session.run("python", "tests/hostile/parquet_fuzzer.py", files, "1")
-    session.run("pytest", "-q", "tests/hostile/test_fuzz.py", env={"FUZZ": "1", "CI": ""})
+    session.run("pytest", "-q", "tests/hostile/test_fuzz.py", env={"FUZZ": "5000", "CI": ""})
 
 
 @nox.session

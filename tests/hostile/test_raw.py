@@ -115,6 +115,7 @@ UNREADABLE: dict[str, tuple[str, bytes, str]] = {
     "csv-latin-1": ("csv", HEADER + "2026-10-30,ação,1\n".encode("latin-1"), "UTF-8"),
     "csv-overlong-utf-8": ("csv", HEADER + b"2026-10-30,\xc0\xaf,1\n", "UTF-8"),
     "csv-surrogates": ("csv", HEADER + b"2026-10-30,\xed\xa0\x80,1\n", "UTF-8"),
+    "csv-latin-1-in-a-row-too-long": ("csv", HEADER + ROW + "2026-10-30,a,1,ação\n".encode("latin-1"), "UTF-8"),
     "csv-is-xlsx": ("csv", zipped(BOOK), ""),
     "csv-is-html": ("csv", b"<html><body>Sign in</body></html>", "Date"),
     "csv-nul-in-header": ("csv", b"Da\0te,Asset,Last_Price\n" + ROW, "Date"),

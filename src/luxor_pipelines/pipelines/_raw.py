@@ -162,6 +162,9 @@ def read_csv(data: bytes, file: str, separator: str = ",") -> RawTable:
         return "skip"
 
     try:
+        # Of a row with the wrong number of cells Arrow would only grumble, and drop it.
+        ends = pa.py_buffer(np.array([0, len(data)], dtype=np.int64))
+        pa.Array.from_buffers(pa.large_string(), 1, [None, ends, pa.py_buffer(data)]).validate(full=True)
         header = io.TextIOWrapper(io.BytesIO(data[:_HEADER_MAX]), encoding="utf-8-sig", newline="")
         width = len(next(csv.reader(header, delimiter=separator), []))
         _check_width(width, file)
