@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -89,3 +90,36 @@ def lock(session: nox.Session) -> None:
     """Resolve the app's dependencies anew, into functions/requirements.txt."""
     install(session, "package")
     session.run("python", "tools/functionapp.py", "lock", *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Damaged files and requests for as long as it takes: `nox -s fuzz -- 100000` (Parquet files; default 20,000)."""
+    install(session, "test")
+    session.install(".")
+    files = session.posargs[0] if session.posargs else "20000"
+    session.run("python", "tests/hostile/parquet_fuzzer.py", files, "1")
+    session.run("pytest", "-q", "tests/hostile/test_fuzz.py", env={"FUZZ": "5000", "CI": ""})
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Known vulnerabilities of the app's locked dependencies; an error, too, where no data on them can be had."""
+    session.install("pip-audit>=2.7")
+    folder = Path(session.create_tmp())
+    lines = Path("functions/requirements.txt").read_text(encoding="utf-8").splitlines(keepends=True)
+    locked, told = folder / "requirements.txt", folder / "audit.json"
+    locked.write_text("".join(line for line in lines if not line.startswith("luxor-pipelines")), encoding="utf-8")
+    options = ["--disable-pip", "--progress-spinner=off", "--format=json", f"--output={told}"]
+    # Without an answer pip-audit skips a package and ends in success.
+    session.run("pip-audit", "-r", str(locked), *options, *session.posargs, success_codes=[0, 1], silent=True)
+    found = json.loads(told.read_text(encoding="utf-8"))["dependencies"]
+    skipped = [each["name"] for each in found if "skip_reason" in each]
+    bad = [f"{each['name']} {each['version']}: {flaw['id']}" for each in found for flaw in each.get("vulns", ())]
+    for line in bad:
+        session.warn(line)
+    if bad:
+        session.error(f"{len(bad)} known vulnerabilities; `nox -s lock` takes the newest versions.")
+    if skipped:
+        session.error(f"NOT AUDITED: no data could be had on {len(skipped)} of {len(found)} packages.")
+    session.log(f"{len(found)} packages, no known vulnerability.")

@@ -9,7 +9,8 @@ import subprocess
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,12 +68,12 @@ class Azurite:
     """A running server."""
 
     url: str
+    key: str = KEY
 
     @property
     def connection_string(self) -> str:
-        return (
-            f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={self.url}/{ACCOUNT};"
-        )
+        account = f"AccountName={ACCOUNT};AccountKey={self.key}"
+        return f"DefaultEndpointsProtocol=http;{account};BlobEndpoint={self.url}/{ACCOUNT};"
 
     def client(self) -> Any:
         from azure.storage.blob import BlobServiceClient
@@ -100,6 +101,10 @@ def _azurite_command() -> list[str] | None:
 @pytest.fixture(scope="session")
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
     """A real Azurite on a free port, stopped at the end."""
+    yield from serve(tmp_path_factory.mktemp("azurite"))
+
+
+def serve(location: Path, **environment: str) -> Iterator[Azurite]:
     command = _azurite_command()
     if command is None:
         message = f"Azurite is not installed: npm install --no-save --prefix {ROOT / '.azurite'} azurite"
@@ -107,9 +112,12 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
             pytest.fail(message)
         pytest.skip(message)
     options = ["--blobPort", "0", "--disableTelemetry", "--skipApiVersionCheck"]
-    location = tmp_path_factory.mktemp("azurite")
     process = subprocess.Popen(
-        [*command, *options, "--location", str(location)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*command, *options, "--location", str(location)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **environment},
     )
     assert process.stdout is not None
     url = None
@@ -130,6 +138,18 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
         process.wait(timeout=30)
         drain.join(timeout=30)
         process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def azurite_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Azurite]]:
+    """Starts an Azurite whose account has the key that is given, stopped at the end."""
+    with ExitStack() as servers:
+
+        def start(key: str) -> Azurite:
+            server = contextmanager(serve)(tmp_path_factory.mktemp("azurite"), AZURITE_ACCOUNTS=f"{ACCOUNT}:{key}")
+            return replace(servers.enter_context(server), key=key)
+
+        yield start
 
 
 Make = Callable[[str], Rig]

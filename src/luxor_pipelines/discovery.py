@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from luxor_pipelines import pipelines
-from luxor_pipelines.errors import ConfigurationError, UnknownPipelineError, UsageError, sample
+from luxor_pipelines.errors import ConfigurationError, UnknownPipelineError, UsageError, sample, shown
 
 if TYPE_CHECKING:
     from luxor_pipelines.pipelines import PipelineResult
@@ -115,9 +115,9 @@ def get_pipeline(name: str) -> Pipeline:
     for candidate in (name, plain):
         if candidate in known:
             return known[candidate]
-    near = difflib.get_close_matches(plain, known, n=1)
+    near = difflib.get_close_matches(plain[:100], known, n=1)
     raise UnknownPipelineError(
-        f"There is no pipeline {name!r}.",
+        f"There is no pipeline {shown(name)}.",
         hint=(f"Did you mean {near[0]}? " if near else "") + f"There are: {', '.join(known)}.",
     )
 

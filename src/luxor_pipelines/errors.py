@@ -28,6 +28,7 @@ the matching builtin as well, so ``except FileNotFoundError`` works.
 from __future__ import annotations
 
 import re
+from urllib.parse import quote, quote_plus, unquote
 
 __all__ = [
     "AccessError",
@@ -45,35 +46,76 @@ __all__ = [
     "QualityError",
     "RunInProgressError",
     "SchemaError",
+    "Secret",
     "TableNotFoundError",
     "UnknownAssetError",
     "UnknownPipelineError",
     "UnreachableError",
     "UsageError",
+    "conceal",
     "redact",
     "sample",
+    "shown",
 ]
 
 _SECRETS = re.compile(
     r"""(?ix)
-    ( (?:AccountKey|SharedAccessSignature|[?&;]sig|\bsig|client_secret|Authorization) ["']? \s* [=:] \s* ["']? )
+    ( (?:AccountKey|SharedAccessSignature|\bsig|(?:%3F|%26)sig|client_secret|Authorization)
+      ["']? \s* (?:[=:]|%3D) \s* ["']? )
     (?: (?:SharedKey|Bearer) \s+ )?
-    [^\s;&"',]+
+    (?!…) [^\s;&"',]+
     """
 )
+_SHORTEST = 6
+"""Characters; to mask what is shorter would garble texts and hide nothing."""
+_MESSAGE_MAX = 4_000
+"""Characters of a message: it is for people to read, and quotes what it was given."""
+
+_concealed: dict[str, None] = {}
+
+
+class Secret(str):
+    """Text that does not show in a ``repr``, and so in no traceback with locals and no frame's display."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+
+def conceal(secret: str) -> None:
+    """Have `redact` mask this very text from now on, also when it is percent-encoded or lost its line breaks.
+
+    What a secret's name goes before, `redact` knows without; this is for texts that quote it in other ways.
+    """
+    for part in (secret, *secret.split()):
+        quoted = (quote(part, "", errors="replace"), quote_plus(part, errors="replace"), str.__repr__(part)[1:-1])
+        for form in (part, part.strip(), unquote(part), *quoted):
+            if len(form) >= _SHORTEST:
+                _concealed[form] = None
 
 
 def redact(text: str) -> str:
     """Return ``text`` with account keys, signatures and tokens replaced by ``***``."""
-    return _SECRETS.sub(r"\1***", text)
+    text = _SECRETS.sub(r"\1***", text)
+    for secret in sorted(_concealed, key=len, reverse=True):
+        if secret in text:
+            text = text.replace(secret, "***")
+    return text
+
+
+def shown(value: object, limit: int = 100) -> str:
+    """The ``repr`` of ``value`` for a message, its middle left out where it is long."""
+    text = repr(value[: 4 * limit] if isinstance(value, str | bytes) else value)
+    return text if len(text) <= limit else f"{text[: limit // 2]}…{text[-limit // 4 :]}"
 
 
 def sample(values: object, limit: int = 3) -> str:
     """A few of ``values`` for a message: ``'a', 'b', 'c' and 17 more``."""
     items = list(values)  # type: ignore[call-overload]
-    shown = ", ".join(repr(item) for item in items[:limit])
+    few = ", ".join(shown(item) for item in items[:limit])
     more = len(items) - limit
-    return f"{shown} and {more} more" if more > 0 else shown
+    return f"{few} and {more} more" if more > 0 else few
 
 
 class LuxorError(Exception):
@@ -84,7 +126,8 @@ class LuxorError(Exception):
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        self.message = redact(message)
+        message = redact(message)
+        self.message = message if len(message) <= _MESSAGE_MAX else f"{message[:_MESSAGE_MAX]}…"
         self.hint = redact(hint)
         super().__init__(self.message)
 

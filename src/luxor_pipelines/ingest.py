@@ -8,10 +8,11 @@ order with the same outcome.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import MAXYEAR, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from luxor_pipelines.errors import UsageError
+from luxor_pipelines.lake.frames import check_frame
 from luxor_pipelines.lake.layout import DIRECTORY
 from luxor_pipelines.lake.load import Load, TableExistsError, exists
 from luxor_pipelines.lake.load_result import LoadResult
@@ -82,6 +83,7 @@ def incremental_load(
             hint="Name the column that defines slices, or the key; to replace a whole table use save_table.",
         )
     load = _load(lq, table_name, directory, schema, near=_last_date(df, increment_column))
+    check_frame(df, load.table.name)
     if not len(df):
         return load.result()
     unique = [unique_columns] if isinstance(unique_columns, str) else list(unique_columns or ())
@@ -201,5 +203,8 @@ def _last_date(df: pd.DataFrame, column: str | None) -> datetime | None:
     values = df[column]
     if values.ndim != 1 or values.dtype.kind != "M" or not values.notna().any():
         return None
-    last: pd.Timestamp = values.max()
-    return last.to_pydatetime().replace(tzinfo=None) if last.year <= MAXYEAR else None
+    try:
+        last = values.max()
+        return datetime(last.year, last.month, last.day)
+    except (ValueError, OverflowError):  # beyond the years there are, which the load itself refuses with more to say
+        return None

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pandas as pd
 
-from luxor_pipelines.errors import SchemaError, sample
+from luxor_pipelines.errors import SchemaError, Secret, sample
 from luxor_pipelines.lake.cache import TableCache
 from luxor_pipelines.lake.conditions import Where, conditions
 from luxor_pipelines.lake.frames import arrow_to_frame
@@ -37,6 +37,9 @@ class LakeQuery:
         settings: Settings | None = None,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
+        # Not to be seen in a traceback that shows variables.
+        lake = Secret(lake) if isinstance(lake, str) else lake
+        adls_connection_string = None if adls_connection_string is None else Secret(adls_connection_string)
         self.settings = settings or Settings.from_env()
         self.storage: Storage = connect(
             lake, connection_string=adls_connection_string, container=container_name, settings=self.settings
@@ -46,6 +49,8 @@ class LakeQuery:
         self._cache = TableCache(self.storage, self.settings.cache_bytes)
 
     def __repr__(self) -> str:
+        if not hasattr(self, "storage"):  # in a traceback with locals, when opening the lake failed
+            return f"{type(self).__name__}(…)"
         return f"{type(self).__name__}({self.storage.url!r}, blob_directory={self.blob_directory!r})"
 
     # --- the clock --------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from luxor_pipelines.errors import DataError, SchemaError, sample
 from luxor_pipelines.lake.conditions import Where
 from luxor_pipelines.lake.frames import arrow_to_frame, normalize_text
 from luxor_pipelines.lake.layout import bounds
+from luxor_pipelines.lake.schema import DATE, NUMBER, TEXT
 from luxor_pipelines.market import currency as fx
 from luxor_pipelines.market.calendars import HolidayCalendar
 from luxor_pipelines.market.observations import FloatArray, IntArray
@@ -82,6 +83,7 @@ class MarketData(PriceTables):
                 f"Table assets has no column 'Key'; it has {sample(table.column_names, 10)}.",
                 hint="Export the asset master again, with its Key column.",
             )
+        self._check_types("assets", {"Key": TEXT}, {})
         named = pc.binary_join_element_wise(_text(table, "Asset"), _text(table, "Ticker"), "_")
         texts = {"Key": pc.coalesce(_text(table, "Key"), named), "Price_Key": price_keys(table)}
         texts |= {name: _text(table, name) for name in ("Location", "Type")}
@@ -189,6 +191,7 @@ class MarketData(PriceTables):
 
     def _read_latest(self) -> pd.DataFrame:
         columns = ("Key", "px_last", "last_update_dt")
+        self._check_types("px_last", dict(zip(columns, (TEXT, NUMBER, DATE), strict=True)), {})
         frame: pd.DataFrame = arrow_to_frame(self._cache.scan("px_last", self._directory, columns))
         frame = frame[(frame["px_last"] > 0) & np.isfinite(frame["px_last"])].dropna()
         frame = frame.sort_values("last_update_dt", kind="stable").drop_duplicates("Key", keep="last")

@@ -8,7 +8,7 @@ The prices are those that the whole history gives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,10 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from luxor_pipelines.errors import SchemaError
 from luxor_pipelines.lake import ends
 from luxor_pipelines.lake.cache import TableCache
 from luxor_pipelines.lake.conditions import Where
 from luxor_pipelines.lake.frames import arrow_to_frame
+from luxor_pipelines.lake.logical import logical_schema
+from luxor_pipelines.lake.schema import DATE, NUMBER, TEXT
 from luxor_pipelines.market.observations import BoolArray, FloatArray
 from luxor_pipelines.market.periods import DateArray
 from luxor_pipelines.market.prices import (
@@ -174,7 +177,23 @@ class PriceTables:
         return Where(self._columns(source)[0], values=tuple(names))
 
     def _columns(self, source: Source) -> tuple[str, str]:
-        return source.columns_in(self._cache.schema(source.table, self._directory).names)
+        def find() -> tuple[str, str]:
+            key, price = source.columns_in(self._cache.schema(source.table, self._directory).names)
+            kinds = {"Date": DATE, key: TEXT, price: NUMBER}
+            self._check_types(source.table, kinds, {"date": ["Date"], "float": [price]})
+            return key, price
+
+        return self._derive(source.table, "columns", find)
+
+    def _check_types(self, table: str, kinds: Mapping[str, pa.DataType], overrides: Mapping[str, Any]) -> None:
+        """Refuse a table that another program wrote with types that cannot be meant."""
+        typed = logical_schema(self._cache.schema(table, self._directory), table, overrides)
+        for name, kind in kinds.items():
+            if name in typed.names and typed.field(name).type != kind:
+                raise SchemaError(
+                    f"Table {table}, column {name!r}: it holds {typed.field(name).type}, not {kind}.",
+                    hint="Write the table again with dates, text and numbers, or move it aside.",
+                )
 
     def _rows(self, source: Source, names: Names, where: Sequence[Where], *, keep: bool = True) -> Rows:
         key, price = self._columns(source)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-from luxor_pipelines.errors import ConfigurationError
+from luxor_pipelines.errors import ConfigurationError, Secret
 
 __all__ = ["ECB_URL", "Settings"]
 
@@ -17,35 +17,55 @@ _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
 
 
-def _env(variable: str, default: Any, **options: Any) -> Any:
-    """A field of `Settings`, and the environment variable that sets it."""
-    return field(default=default, metadata={"env": variable}, **options)
+def _env(variable: str, default: Any, *, least: float = 0, most: float = float("inf"), **options: Any) -> Any:
+    """A field of `Settings`, the environment variable that sets it, and between what a number must lie."""
+    return field(default=default, metadata={"env": variable, "least": least, "most": most}, **options)
+
+
+_HOUR, _DAY, _CENTURY = 3_600.0, 86_400.0, 36_525
+_INSTANT = 0.001
 
 
 @dataclass(frozen=True)
 class Settings:
     """What can be set from outside, with the variable that sets it.
 
-    Secrets are kept out of the ``repr``. Durations are seconds, staleness limits calendar days.
+    Durations are seconds, staleness limits calendar days. Secrets are kept out of the ``repr``, and settings that
+    hold one are not pickled.
     """
 
     lake_url: str | None = _env("LUXOR_LAKE_URL", None, repr=False)
     connection_string: str | None = _env("AZURE_STORAGE_CONNECTION_STRING", None, repr=False)
     container: str = _env("LUXOR_CONTAINER", "luxorasap")
 
-    connect_timeout: float = _env("LUXOR_CONNECT_TIMEOUT", 3.0)
-    read_timeout: float = _env("LUXOR_READ_TIMEOUT", 30.0)
-    retries: int = _env("LUXOR_RETRIES", 3)
-    lock_timeout: float = _env("LUXOR_LOCK_TIMEOUT", 60.0)
-    run_lock_ttl: float = _env("LUXOR_RUN_LOCK_TTL", 90.0)
-    load_attempts: int = _env("LUXOR_LOAD_ATTEMPTS", 12)
-    cache_bytes: int = _env("LUXOR_CACHE_BYTES", 2_000_000_000)
+    connect_timeout: float = _env("LUXOR_CONNECT_TIMEOUT", 3.0, least=_INSTANT, most=_HOUR)
+    read_timeout: float = _env("LUXOR_READ_TIMEOUT", 30.0, least=_INSTANT, most=_HOUR)
+    retries: int = _env("LUXOR_RETRIES", 3, most=100)
+    lock_timeout: float = _env("LUXOR_LOCK_TIMEOUT", 60.0, most=_DAY)
+    run_lock_ttl: float = _env("LUXOR_RUN_LOCK_TTL", 90.0, least=_INSTANT, most=_DAY)
+    load_attempts: int = _env("LUXOR_LOAD_ATTEMPTS", 12, least=1, most=1_000)
+    cache_bytes: int = _env("LUXOR_CACHE_BYTES", 2_000_000_000, most=2**60)
 
-    stale_traded: int = _env("LUXOR_STALE_TRADED", 10)
-    stale_fund: int = _env("LUXOR_STALE_FUND", 45)
+    stale_traded: int = _env("LUXOR_STALE_TRADED", 10, most=_CENTURY)
+    stale_fund: int = _env("LUXOR_STALE_FUND", 45, most=_CENTURY)
 
-    ecb_url: str = _env("LUXOR_ECB_URL", ECB_URL)
+    ecb_url: str = _env("LUXOR_ECB_URL", ECB_URL, repr=False)
     ecb_fetch: bool = _env("LUXOR_ECB_FETCH", default=False)
+
+    def __post_init__(self) -> None:
+        for name in ("lake_url", "connection_string"):
+            text = getattr(self, name)
+            if isinstance(text, str):
+                object.__setattr__(self, name, Secret(text))
+
+    def __reduce__(self) -> Any:
+        raise TypeError("Settings may hold secrets and are not pickled; read them anew with Settings.from_env()")
+
+    def __copy__(self) -> Settings:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Settings:
+        return self
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -64,23 +84,26 @@ class Settings:
             variable = setting.metadata["env"]
             text = environ.get(variable, "").strip()
             if text:
-                values[setting.name] = _parse(variable, text, setting.default)
+                values[setting.name] = _parse(variable, text, setting)
         return cls(**values)
 
 
-def _parse(variable: str, text: str, default: Any) -> Any:
-    if isinstance(default, bool):
+def _parse(variable: str, text: str, setting: Field[Any]) -> Any:
+    if isinstance(setting.default, bool):
         if text.lower() not in _TRUE | _FALSE:
             raise ConfigurationError(f"{variable} is neither true nor false.", hint=f"Set {variable} to true or false.")
         return text.lower() in _TRUE
-    if isinstance(default, int | float):
-        kind = type(default)
+    if isinstance(setting.default, int | float):
+        kind = type(setting.default)
+        least, most = setting.metadata["least"], setting.metadata["most"]
         try:
             number = kind(text)
         except ValueError:
-            number = -1
-        if not 0 <= number < float("inf"):
+            number = float("nan")
+        if not least <= number <= most:
             what = "a whole number" if kind is int else "a number"
-            raise ConfigurationError(f"{variable} is not {what} of zero or more.", hint=f"Correct or unset {variable}.")
+            raise ConfigurationError(
+                f"{variable} is not {what} from {least:,} to {most:,}.", hint=f"Correct or unset {variable}."
+            )
         return number
     return text

@@ -156,6 +156,10 @@ def test_columns_of_neither_shape_are_refused(data, words):
         ("2026-10-30,,1", "no asset"),
         ("2026-10-30,  ,1", "no asset"),
         ("2026-10-30,nan,1", "no asset"),
+        ("2026-10-30,a\0b,1", "asset is not a name"),
+        ("2026-10-30,a\u202eb,1", "asset is not a name"),
+        ("2026-10-30,=1+1,1", "asset is not a name"),
+        ("2026-10-30," + "x" * 201 + ",1", "asset is not a name"),
         ("2026-10-30,a,", "no price"),
         ("2026-10-30,a, ", "no price"),
         ("2026-10-30,a,N/A", "price is not a number"),
@@ -191,7 +195,7 @@ def test_bad_rows_are_told_as_found():
 
 
 def test_every_reason_is_listed_once():
-    assert len(set(REASONS)) == len(REASONS) == 10
+    assert len(set(REASONS)) == len(REASONS) == 11
 
 
 @pytest.mark.parametrize("number", ["1234.5", "+1234.5", "1234.50", "1.2345e3", "12345E-1"])

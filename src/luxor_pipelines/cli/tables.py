@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from luxor_pipelines.errors import ConflictError, SchemaError, TableNotFoundError, UsageError
+from luxor_pipelines.errors import ConflictError, SchemaError, TableNotFoundError, UsageError, shown
 from luxor_pipelines.lake.parquet import Where
 from luxor_pipelines.lake.storage import BlobInfo, Storage
 from luxor_pipelines.lake.table import Table, logical_schema
@@ -90,7 +90,7 @@ def parse_condition(text: str, schema: pa.Schema, table: str) -> Condition:
     match = _CONDITION.fullmatch(text.strip())
     if not match:
         raise UsageError(
-            f"--where {text!r} is not a condition.",
+            f"--where {shown(text)} is not a condition.",
             hint='Write it like "Date>=2026-10-01"; the operators are = != < <= > >=.',
         )
     operator, value = match["operator"], match["value"].strip()
@@ -98,14 +98,15 @@ def parse_condition(text: str, schema: pa.Schema, table: str) -> Condition:
     kind = schema.field(column).type
     if not value:
         if operator not in ("=", "!="):
-            raise UsageError(f"--where {text!r} compares with nothing.", hint="Only = and != take no value.")
+            raise UsageError(f"--where {shown(text)} compares with nothing.", hint="Only = and != take no value.")
         return Condition(column, operator, None, None)
     try:
         low, high = _span(value, kind)
     except ValueError as error:
-        what = "a date" if pa.types.is_timestamp(kind) else "a flag" if pa.types.is_boolean(kind) else "a number"
+        kinds = ((pa.types.is_timestamp, "a date"), (pa.types.is_boolean, "a flag"), (pa.types.is_string, "text"))
+        what = next((word for is_kind, word in kinds if is_kind(kind)), "a number")
         raise UsageError(
-            f"--where {text!r}: column {column!r} of {table} is not compared with {value!r}.",
+            f"--where {shown(text)}: column {column!r} of {table} is not compared with {shown(value)}.",
             hint=f"It holds values of the type {kind}: write {what}.",
         ) from error
     return Condition(column, operator, low, high)
@@ -124,7 +125,7 @@ def find_column(name: str, schema: pa.Schema, table: str) -> str:
     same = same or [column for column in schema.names if column.lower() == name.lower()]
     if len(same) == 1:
         return str(same[0])
-    raise SchemaError(f"Table {table} has no column {name!r}.", hint=f"It has: {', '.join(schema.names)}.")
+    raise SchemaError(f"Table {table} has no column {shown(name)}.", hint=f"It has: {', '.join(schema.names)}.")
 
 
 def _span(value: str, kind: pa.DataType) -> tuple[Any, Any]:
@@ -142,6 +143,7 @@ def _span(value: str, kind: pa.DataType) -> tuple[Any, Any]:
             raise ValueError("neither true nor false")
         return flag, flag
     if pa.types.is_string(kind):
+        value.encode()  # a lone surrogate, which is how a shell's undecodable bytes arrive, is no text
         return value.lower(), value.lower()
     number = float(value)
     if not math.isfinite(number):

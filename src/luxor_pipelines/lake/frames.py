@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
@@ -27,10 +27,12 @@ from luxor_pipelines.lake.schema import (
     plain,
 )
 
-__all__ = ["arrow_to_frame", "conform", "frame_to_arrow", "normalize_text", "parse_dates"]
+__all__ = ["arrow_to_frame", "check_frame", "conform", "frame_to_arrow", "normalize_text", "parse_dates"]
 
 _WORDS = {DATE: "dates", TEXT: "text", NUMBER: "numbers", FLAG: "flags", STAMP: "stamps"}
 _EXACT = 2.0**53
+_YEARS = (np.datetime64("0001", "us").astype(int), np.datetime64("10000", "us").astype(int))
+"""In microseconds: from the first up to the second, Python has an object for a date, and a label four digits."""
 # Arrow lowers letter by letter; these two depend on their neighbours or become two characters.
 _LOWERED_BY_PYTHON = ("İ", "Σ")
 
@@ -70,10 +72,7 @@ def frame_to_arrow(
         Columns that are unknown, missing, named twice or not by text; cells that the type does not
         hold exactly; a missing cell in a key column.
     """
-    if not isinstance(df, pd.DataFrame):
-        raise UsageError(
-            f"Table {table}: rows come as a DataFrame, not as {type(df).__name__}.", hint="Convert it to a DataFrame."
-        )
+    check_frame(df, table)
     names = _column_names(df, table)
     columns = {
         name: _infer(df.iloc[:, position], table, name) for position, name in enumerate(names) if name != LAST_UPDATED
@@ -105,6 +104,19 @@ def frame_to_arrow(
                 hint="Fill or drop those rows.",
             )
     return data
+
+
+def check_frame(df: object, table: str) -> None:
+    """Refuse what is no frame.
+
+    Raises
+    ------
+    UsageError
+    """
+    if not isinstance(df, pd.DataFrame):
+        raise UsageError(
+            f"Table {table}: rows come as a DataFrame, not as {type(df).__name__}.", hint="Convert it to a DataFrame."
+        )
 
 
 def conform(data: pa.Table, *, table: str, target: pa.Schema) -> pa.Table:
@@ -189,7 +201,14 @@ def _column_names(df: pd.DataFrame, table: str) -> list[str]:
         raise SchemaError(
             f"Table {table}: the frame has more than one column {sample(twice)}.", hint="Rename or drop the others."
         )
-    return list(df.columns)
+    try:
+        "".join(labels).encode()
+    except UnicodeEncodeError as error:
+        raise SchemaError(
+            f"Table {table}: a column's name is no Unicode text ({error.object[error.start :][:20]!a}).",
+            hint="Rename the column; perhaps its source was decoded by the wrong encoding.",
+        ) from error
+    return labels
 
 
 def _infer(series: pd.Series[Any], table: str, name: str) -> pa.ChunkedArray:
@@ -201,6 +220,10 @@ def _infer(series: pd.Series[Any], table: str, name: str) -> pa.ChunkedArray:
             return _infer(series.astype(object), table, name)
         codes = series.cat.codes.to_numpy()
         return _chunked(values.take(pa.array(codes, mask=codes < 0)))
+    if isinstance(series.dtype, pd.SparseDtype):
+        series = series.astype(series.dtype.subtype)
+    if isinstance(series.dtype, np.dtype) and not series.dtype.isnative:
+        series = series.astype(series.dtype.newbyteorder("="))
     if series.dtype == object:
         return _chunked(_from_objects(series.to_numpy(), table, name))
     try:
@@ -228,10 +251,9 @@ def _to_stored(array: pa.ChunkedArray, table: str, name: str) -> pa.ChunkedArray
         return _finite(array.cast(TEXT).cast(NUMBER), table, name)  # through text, for the nearest number
     if pa.types.is_floating(kind):
         return _finite(array.cast(NUMBER), table, name)
-    if pa.types.is_date(kind):
-        return array.cast(DATE)
-    if pa.types.is_timestamp(kind):
-        return _micros(array, STAMP if kind.tz else DATE, table, name)
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        zoned = pa.types.is_timestamp(kind) and kind.tz
+        return _of_our_era(_micros(array, STAMP if zoned else DATE, table, name), table, name)
     raise _unsupported(table, name, str(kind))
 
 
@@ -253,6 +275,8 @@ def _check_exact(values: Sequence[Any], total: int, table: str, name: str) -> No
 
 
 def _micros(array: pa.ChunkedArray, kind: pa.DataType, table: str, name: str) -> pa.ChunkedArray:
+    if pa.types.is_date(array.type):
+        array = array.cast(pa.timestamp("s" if pa.types.is_date32(array.type) else "ms"))
     try:
         return array.cast(kind)
     except pa.ArrowInvalid as error:
@@ -267,6 +291,17 @@ def _micros(array: pa.ChunkedArray, kind: pa.DataType, table: str, name: str) ->
         raise bad_cells(table, name, len(bad), len(array), what, example, hint) from error
 
 
+def _of_our_era(array: pa.ChunkedArray, table: str, name: str) -> pa.ChunkedArray:
+    ticks = array.cast(pa.int64())
+    extremes = pc.min_max(ticks)
+    first, last = extremes["min"].as_py(), extremes["max"].as_py()
+    if first is None or (_YEARS[0] <= first and last < _YEARS[1]):
+        return array
+    bad = ticks.filter(pc.or_(pc.less(ticks, _YEARS[0]), pc.greater_equal(ticks, _YEARS[1])))
+    example = str(np.datetime64(bad[0].as_py(), "us"))
+    raise bad_cells(table, name, len(bad), len(array), "are in no year from 1 to 9999", example, "Correct the dates.")
+
+
 _KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
     ((bool, np.bool_), "flags"),
     ((int, float, np.integer, np.floating, Decimal), "numbers"),
@@ -276,7 +311,12 @@ _KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
 
 
 def _from_objects(values: np.ndarray[Any, Any], table: str, name: str) -> Any:
-    absent = np.asarray(pd.isna(values), dtype=bool)
+    try:
+        absent = np.asarray(pd.isna(values), dtype=bool)
+    except InvalidOperation as error:
+        bad = [cell for cell in values if isinstance(cell, Decimal) and cell.is_snan()]
+        what, hint = "are signalling NaNs", "Make them missing."
+        raise bad_cells(table, name, len(bad), len(values), what, bad[0], hint) from error
     cells = values[~absent]
     counts = Counter(map(type, cells))
     groups: dict[str, int] = {}

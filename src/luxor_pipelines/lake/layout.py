@@ -14,6 +14,7 @@ from __future__ import annotations
 import calendar
 import hashlib
 import re
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -21,8 +22,8 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from luxor_pipelines.errors import InvalidNameError, SchemaError
-from luxor_pipelines.lake.storage import BlobInfo
+from luxor_pipelines.errors import InvalidNameError, SchemaError, shown
+from luxor_pipelines.lake.storage import BlobInfo, check_path
 
 __all__ = [
     "DIRECTORY",
@@ -46,6 +47,7 @@ Layout = Literal["file", "month", "year"]
 _PARTITION = re.compile(
     r"(month=(?P<month>(?!0000)\d{4}-(0[1-9]|1[0-2]))|year=(?P<year>(?!0000)\d{4}))/data\.parquet", re.ASCII
 )
+_LONGEST = 120
 _NAME = re.compile(r"\w[\w.\-]*")
 _UNITS = {"month": "M", "year": "Y"}
 _YEARS = np.array(["0001", "10000"], dtype="datetime64[Y]")
@@ -60,12 +62,16 @@ def table_name(name: str) -> str:
     InvalidNameError
         Anything that is not a plain name, such as one with ``/`` or ``..``.
     """
-    plain = str(name).strip().lower().replace(" ", "_")
-    if not _NAME.fullmatch(plain) or ".." in plain or plain.endswith("."):
-        raise InvalidNameError(
-            f"{name!r} is not a table's name.", hint="Use letters, digits, spaces, _ - and . only, as in hist_returns."
-        )
-    return plain
+    if isinstance(name, str):
+        plain = name.strip().lower().replace(" ", "_")
+        # Letters that only look like others (ａ, ﬁ) would make two tables that people cannot tell apart.
+        odd = ".." in plain or plain.endswith(".") or unicodedata.normalize("NFKC", plain) != plain
+        if _NAME.fullmatch(plain) and not odd and len(plain.encode()) <= _LONGEST:
+            return check_path(plain)
+    raise InvalidNameError(
+        f"{shown(name)} is not a table's name.",
+        hint=f"Use letters, digits, spaces, _ - and . only, as in hist_returns, and {_LONGEST} bytes at most.",
+    )
 
 
 @dataclass(frozen=True)

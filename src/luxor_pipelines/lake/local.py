@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import tenacity
 from filelock import FileLock, Timeout
 from fsspec.core import url_to_fs
 
-from luxor_pipelines.errors import AccessError, ConfigurationError, ConflictError, LakeError
+from luxor_pipelines.errors import AccessError, ConfigurationError, ConflictError, InvalidNameError, LakeError, shown
 from luxor_pipelines.lake.storage import ANY, Blob, BlobInfo, Reader, Storage
 from luxor_pipelines.settings import Settings
 
@@ -47,21 +47,38 @@ class LocalStorage(Storage):
     @classmethod
     def connect(cls, lake: str, settings: Settings) -> LocalStorage:
         """Open the lake in a folder that exists."""
-        root = Path(url_to_fs(lake)[1]).absolute()
-        if lake.startswith("file:") and not root.is_dir():  # as_uri() and browsers write a space as %20
-            root = Path(unquote(str(root)))
-        if not root.is_dir():
+        parts = urlsplit(lake)
+        elsewhere = sys.platform != "win32" and parts.netloc not in {"", "localhost"}  # on Windows a share
+        if len(parts.scheme) > 1 and (elsewhere or not parts.path):
             raise ConfigurationError(
-                f"The lake folder {root} does not exist.",
+                f"{shown(str(lake))} names no folder of this machine.",
+                hint="Write it as file:///folder, and mount what lies on another machine.",
+            )
+        root = Path(url_to_fs(lake)[1]).absolute()
+        if lake.startswith("file:") and not _is_dir(root):  # as_uri() and browsers write a space as %20
+            root = Path(unquote(str(root)))
+        if not _is_dir(root):
+            raise ConfigurationError(
+                f"The lake folder {shown(str(root), 300)} does not exist.",
                 hint="Create the folder if it is the right one; it is not made silently, since a lake in the "
                 "wrong place looks empty.",
             )
         return cls(root, settings)
 
+    def _at(self, path: str) -> Path:
+        """Where a file lies; not beyond a link that leads out of the lake."""
+        place = self.root / path
+        if not place.resolve().is_relative_to(self.root.resolve()):
+            raise InvalidNameError(
+                f"{path} in {self.url} is, or lies below, a link that leads out of the lake.",
+                hint="Put the file itself there, or make the lake's own folder the link.",
+            )
+        return place
+
     def _list(self, folder: str) -> list[BlobInfo]:
         found = []
         with _translated(self, folder):
-            for parent, folders, names in os.walk(self.root / folder, onerror=_raise_unless_missing):
+            for parent, folders, names in os.walk(self._at(folder), onerror=_raise_unless_missing):
                 folders[:] = [name for name in folders if not name.startswith(".")]
                 for name in names:
                     if not name.startswith("."):  # a temporary file of a write under way, or of a crash
@@ -73,13 +90,13 @@ class LocalStorage(Storage):
     def _stat(self, path: str) -> BlobInfo | None:
         with _translated(self, path):
             try:
-                status = (self.root / path).stat()
+                status = self._at(path).stat()
             except (FileNotFoundError, NotADirectoryError):
                 return None
             return self._info(path, status) if not _is_folder(status) else None
 
     def _read(self, path: str) -> Blob:
-        with _translated(self, path), _patiently((self.root / path).open, "rb") as file:
+        with _translated(self, path), _patiently(self._at(path).open, "rb") as file:
             version = _version(os.fstat(file.fileno()))
             return Blob(file.read(), version)
 
@@ -90,7 +107,7 @@ class LocalStorage(Storage):
         # An open file keeps its content when the name is given to another one: that is the pin.
         with _translated(self, info.path):
             try:
-                file = _patiently(pa.OSFile, str(self.root / info.path))
+                file = _patiently(pa.OSFile, str(self._at(info.path)))
             except FileNotFoundError:
                 raise self.changed(info.path) from None
             with file:
@@ -100,7 +117,7 @@ class LocalStorage(Storage):
                 yield _LocalReader(file)
 
     def _write(self, path: str, data: bytes, expected: Any) -> str:
-        target = self.root / path
+        target = self._at(path)
         with _translated(self, path), self._locked(path):
             before = self._check(path, expected)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -124,11 +141,11 @@ class LocalStorage(Storage):
         with _translated(self, path), self._locked(path):
             if self._check(path, ANY) is not None:
                 self._check(path, expected)
-                _patiently((self.root / path).unlink, missing_ok=True)
+                _patiently(self._at(path).unlink, missing_ok=True)
 
     def _check(self, path: str, expected: Any) -> os.stat_result | None:
         try:
-            status = (self.root / path).stat()
+            status = self._at(path).stat()
         except FileNotFoundError:
             status = None
         if status is not None and _is_folder(status):
@@ -163,6 +180,13 @@ class _LocalReader:
 
     def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Nothing to gain: the operating system reads ahead."""
+
+
+def _is_dir(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name that is too long, or none that this system could have
+        return False
 
 
 def _version(status: os.stat_result) -> str:

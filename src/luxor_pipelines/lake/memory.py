@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from luxor_pipelines.errors import ConfigurationError, LakeError, LuxorError, UnreachableError
@@ -21,6 +22,17 @@ __all__ = ["FsspecStorage"]
 _LOCK = threading.RLock()
 _MARKS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "CRC")
 """What filesystems call the things that change with a file's content."""
+
+
+def _public(lake: str) -> str:
+    """The address without what may be secret in it."""
+    parts = urlsplit(lake)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _has_secret(lake: str) -> bool:
+    parts = urlsplit(lake)
+    return ":" in parts.netloc.rpartition("@")[0] or "sig=" in parts.query
 
 
 class FsspecStorage(Storage):
@@ -38,8 +50,12 @@ class FsspecStorage(Storage):
     @classmethod
     def connect(cls, lake: str) -> FsspecStorage:
         """Open the lake at an fsspec URL."""
-        parts = urlsplit(lake)
-        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+        shown = _public(lake)
+        if _has_secret(lake):
+            raise ConfigurationError(
+                f"The address of {shown} holds a password or a signature, which this kind of storage would log.",
+                hint="Give such credentials as its library finds them by itself, or use abfss:// for a lake on Azure.",
+            )
         try:
             filesystem, root = fsspec.core.url_to_fs(lake, skip_instance_cache=True)
         except (ValueError, ImportError, TypeError) as error:
@@ -52,6 +68,11 @@ class FsspecStorage(Storage):
                 f"{shown} cannot be opened ({error.strerror or type(error).__name__}).",
                 hint="Check the address and the network, then try again.",
             ) from error
+        if isinstance(filesystem, LocalFileSystem):  # what fsspec takes any text for that has no //
+            raise ConfigurationError(
+                f"{shown!r} is not a lake's address.",
+                hint="Use abfss://container@account.dfs.core.windows.net, file:///folder or memory://name.",
+            )
         return cls(filesystem, root, shown)
 
     def _list(self, folder: str) -> list[BlobInfo]:

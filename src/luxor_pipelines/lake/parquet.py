@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
@@ -130,11 +131,11 @@ class ParquetFile:
 
     def _groups(self, leaves: Mapping[str, list[int]], where: Sequence[Where]) -> list[_Group]:
         groups = []
-        for number in range(self.metadata.num_row_groups):
-            group = self.metadata.row_group(number)
-            left = _undecided(group, leaves, where)
-            if left is not None:
-                groups.append(_Group(number, group.num_rows, left))
+        with _corrupt(self.info.path):
+            for number in range(self.metadata.num_row_groups):
+                left = _undecided(self.metadata, number, leaves, where)
+                if left is not None:
+                    groups.append(_Group(number, self.metadata.row_group(number).num_rows, left))
         return groups
 
     def _pieces(self, groups: Sequence[_Group], columns: Sequence[str], encoded: Sequence[str]) -> list[pa.Table]:
@@ -145,7 +146,8 @@ class ParquetFile:
 
         def work(batch: Sequence[_Group]) -> list[pa.Table]:
             # pyarrow's files are not to be shared between threads; the footer is.
-            with self._file(encoded) as file:
+            # Among what is damaged are columns of one group that are not of one length.
+            with _corrupt(self.info.path), self._file(encoded) as file:
                 return list(self._read_batch(file, batch, columns))
 
         if len(batches) < 2 or pa.cpu_count() < 2:
@@ -212,6 +214,7 @@ def opened(reader: Reader, info: BlobInfo, footers: Footers | None = None) -> It
         reader.prefetch([(max(0, info.size - _FOOTER), info.size)])
         with _corrupt(info.path):
             metadata = pq.read_metadata(source)
+            _check_chunks(metadata, info.size)
             kept = metadata, ends.read(source, info.size - metadata.serialized_size - 8, reader.prefetch)
     file = ParquetFile(info, *kept, reader, source)
     twice = [name for name, count in Counter(file.schema.names).items() if count > 1]
@@ -260,6 +263,45 @@ def _kept(part: pa.Table, kept: _Kept) -> pa.Table:
     return part.slice(kept.start, kept.stop - kept.start) if isinstance(kept, slice) else part.filter(kept)
 
 
+class _NothingToReadError(Exception):
+    """The check of a footer has come as far as the data."""
+
+
+class _OnlySize(io.RawIOBase):
+    """A file of which nothing is known but its size."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return offset if whence == io.SEEK_SET else self._size + offset
+
+    def tell(self) -> int:
+        return self._size
+
+    def read(self, size: int = -1) -> bytes:  # noqa: ARG002
+        raise _NothingToReadError
+
+
+def _check_chunks(metadata: Any, size: int) -> None:
+    """Raise what Arrow has to say against the footer's column chunks.
+
+    Asked for a damaged one from Python, Arrow's C++ ends the whole process; on its own way to the data it
+    looks at the same chunks, all of them before the first is read, and raises. It is sent that way, to no data.
+    """
+    if metadata.num_row_groups and metadata.num_columns:
+        file = pq.ParquetFile(_OnlySize(size), metadata=metadata, pre_buffer=True)
+        leaves = range(metadata.num_columns)
+        with suppress(_NothingToReadError):
+            file.reader.read_row_groups(range(metadata.num_row_groups), column_indices=leaves, use_threads=False)
+
+
 def _leaves(schema: pa.Schema) -> dict[str, list[int]]:
     """The positions of each column's leaves in the file: more than one where it is nested."""
     numbers = itertools.count()
@@ -270,11 +312,17 @@ def _leaf_count(kind: pa.DataType) -> int:
     return sum(_leaf_count(kind.field(n).type) for n in range(kind.num_fields)) or 1
 
 
-def _undecided(group: Any, leaves: Mapping[str, list[int]], where: Sequence[Where]) -> list[Where] | None:
+def _undecided(
+    metadata: Any, group: int, leaves: Mapping[str, list[int]], where: Sequence[Where]
+) -> list[Where] | None:
     """The conditions that the group's statistics leave open; None when no row can meet them all."""
     left = []
     for condition in where:
-        statistics = group.column(leaves[condition.column][0]).statistics
+        leaf = leaves[condition.column][0]
+        chunk = metadata.row_group(group).column(leaf)
+        if chunk.physical_type != metadata.schema.column(leaf).physical_type:  # asked for these statistics, C++ aborts
+            raise ValueError(f"Column {condition.column!r} is said to be of two types")
+        statistics = chunk.statistics
         known = _extremes(statistics)
         if known is not None and not condition.may_hold(*known):
             return None

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from luxor_pipelines.errors import SchemaError, sample
+from luxor_pipelines.errors import SchemaError, sample, shown
 
 __all__ = [
     "DATE",
@@ -106,7 +106,7 @@ def is_text_type(kind: pa.DataType) -> bool:
 def bad_cells(table: str, column: str, count: int, total: int, what: str, example: object, hint: str) -> SchemaError:
     """The error for cells that do not fit: which table and column, how many, and one of them."""
     return SchemaError(
-        f"Table {table}, column {column!r}: {count} of {total} cells {what}; for instance {example!r}.", hint=hint
+        f"Table {table}, column {column!r}: {count} of {total} cells {what}; for instance {shown(example)}.", hint=hint
     )
 
 

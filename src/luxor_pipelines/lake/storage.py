@@ -7,7 +7,9 @@ swaps the whole file or leaves it untouched.
 
 from __future__ import annotations
 
+import os
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -15,7 +17,15 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
-from luxor_pipelines.errors import ConfigurationError, ConflictError, InvalidNameError, NotFoundError
+from luxor_pipelines.errors import (
+    ConfigurationError,
+    ConflictError,
+    InvalidNameError,
+    NotFoundError,
+    Secret,
+    conceal,
+    shown,
+)
 from luxor_pipelines.settings import Settings
 
 __all__ = [
@@ -191,6 +201,12 @@ class Storage(ABC):
 
 
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\:*?\"<>|#%]")
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode's classes of what is not seen, turns the text around it, or is no character at all."""
+_DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\..*)?", re.IGNORECASE | re.DOTALL)
+"""What names are devices on Windows, whatever their extension."""
+_LONGEST_PART, _LONGEST = 200, 900
+"""Bytes of a name, which file systems and temporary names set a limit to, and of a path, which Azure does."""
 
 
 def check_path(path: str) -> str:
@@ -199,22 +215,34 @@ def check_path(path: str) -> str:
     Raises
     ------
     InvalidNameError
-        Empty, or with a part that is empty, ``.``, ``..``, hidden, ends in a dot or holds a character
-        that some file system or URL gives a meaning of its own.
+        Empty or overlong, or with a part that is empty, ``.``, ``..``, hidden, ends in a dot, is a device on
+        Windows or holds a character that cannot be seen or that some file system or URL gives a meaning of its own.
     """
-    parts = path.strip("/").split("/")
-    for part in parts:
+    if not isinstance(path, str):
+        raise InvalidNameError(f"{shown(path)} is not a name inside the lake.", hint="Give its text.")
+    text = path.strip("/")
+    for part in text.split("/"):
         # Windows drops a dot or space at the end: two names would be one file.
-        if not part or part[0] == "." or part[-1] == "." or part != part.strip() or _FORBIDDEN.search(part):
+        bad = not part or part[0] == "." or part[-1] == "." or part != part.strip() or _FORBIDDEN.search(part)
+        if bad or _DEVICES.fullmatch(part) or (not part.isascii() and _invisible(part)) or not _fits(part, text):
             raise InvalidNameError(
-                f"{path!r} is not a name inside the lake (at {part!r}).",
-                hint="Use letters, digits, spaces, _ - . and = in names, / between folders, and no '..'.",
+                f"{shown(path)} is not a name inside the lake (at {shown(part)}).",
+                hint="Use letters, digits, spaces, _ - . and = in names, / between folders, and no '..'; "
+                f"a name has {_LONGEST_PART} bytes at most and is none of Windows' devices, such as con or nul.",
             )
-    return "/".join(parts)
+    return text
+
+
+def _invisible(part: str) -> bool:
+    return any(unicodedata.category(letter) in _INVISIBLE for letter in part)
+
+
+def _fits(part: str, path: str) -> bool:
+    return len(part.encode()) <= _LONGEST_PART and len(path.encode("utf-8", "replace")) <= _LONGEST
 
 
 def connect(
-    lake: str | None = None,
+    lake: str | os.PathLike[str] | None = None,
     *,
     connection_string: str | None = None,
     container: str | None = None,
@@ -247,6 +275,7 @@ def connect(
         lake = settings.lake_url
         if lake is None:
             connection_string = settings.connection_string
+    lake, connection_string = _address(lake), _secret(connection_string)
     if lake is None and connection_string is None:
         raise ConfigurationError(
             "No lake is configured.",
@@ -263,7 +292,8 @@ def connect(
     if scheme in {"abfss", "abfs", "az"}:
         from luxor_pipelines.lake.azure import AzureStorage
 
-        return AzureStorage.connect(lake, connection_string, container or settings.container, settings)
+        container = settings.container if container is None else container
+        return AzureStorage.connect(lake, connection_string, container, settings)
     assert lake is not None
     if connection_string is not None:
         raise ConfigurationError(
@@ -277,3 +307,53 @@ def connect(
     from luxor_pipelines.lake.memory import FsspecStorage
 
     return FsspecStorage.connect(lake)
+
+
+def _address(lake: str | os.PathLike[str] | None) -> Secret | None:
+    """The lake's address as text; what in it may be secret is masked in every message from now on."""
+    if lake is None:
+        return None
+    text: object = os.fspath(lake) if isinstance(lake, os.PathLike) else lake
+    if not isinstance(text, str) or not text.strip():
+        raise ConfigurationError(
+            "The lake's address is blank or no text.",
+            hint="Give a URL such as abfss://container@account.dfs.core.windows.net, or a folder.",
+        )
+    if re.search("AccountKey|SharedAccessSignature", text, re.IGNORECASE):  # a connection string in the wrong place
+        _secret(text)
+    for setting in text.partition("?")[2].split("&"):
+        name, _, value = setting.partition("=")
+        if name.lower() not in _PUBLIC:
+            conceal(value)
+    password = re.match(r"[^/?#]*//[^/?#@]*?:([^/?#]*)@", text)
+    if password:
+        conceal(password[1])
+    return Secret(text)
+
+
+def _secret(connection_string: str | None) -> Secret | None:
+    """The same for a connection string, however malformed it is."""
+    if connection_string is None:
+        return None
+    if not isinstance(connection_string, str):
+        raise ConfigurationError(
+            f"The connection string is of the type {type(connection_string).__name__}.", hint="Give it as text."
+        )
+    for setting in re.split("[;?&]", connection_string):
+        name, equals, value = setting.partition("=")
+        if equals and name.strip().lower() not in _PUBLIC:
+            conceal(value)
+        elif not equals and len(name) >= _KEY_LENGTH:
+            conceal(name)
+    return Secret(connection_string)
+
+
+_KEY_LENGTH = 32
+"""Characters from which on a word may be a key that stands alone; an account's has 88."""
+_PUBLIC = frozenset(
+    {"defaultendpointsprotocol", "accountname", "endpointsuffix", "blobendpoint", "blobsecondaryendpoint"}
+    | {"queueendpoint", "tableendpoint", "fileendpoint", "usedevelopmentstorage", "developmentstorageproxyuri"}
+    | {"sv", "ss", "srt", "sr", "sp", "st", "se", "sip", "spr", "si", "sdd", "saoid", "suoid", "scid"}
+    | {"skoid", "sktid", "skt", "ske", "sks", "skv"}
+)
+"""What stands beside a secret in a connection string or a SAS, and is none."""

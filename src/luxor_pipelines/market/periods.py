@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from luxor_pipelines.errors import InvalidPeriodError, UsageError
+from luxor_pipelines.errors import InvalidPeriodError, UsageError, shown
 
 __all__ = [
     "PERIODS",
@@ -62,7 +62,7 @@ def as_date(value: object) -> date:
         try:
             found = datetime.fromisoformat(found.strip())
         except ValueError as error:
-            raise UsageError(f"{value!r} is not an ISO date", hint=_DATE_HINT) from error
+            raise UsageError(f"{shown(value)} is not an ISO date", hint=_DATE_HINT) from error
     elif isinstance(found, np.datetime64) and np.datetime_data(found.dtype)[0] not in ("Y", "M", "W"):
         found = found.astype("datetime64[D]").item()  # None for NaT, a number beyond year 9999
     if found is pd.NaT:  # which claims to be a datetime
@@ -73,7 +73,7 @@ def as_date(value: object) -> date:
         return found.date()
     if isinstance(found, date):
         return found
-    raise UsageError(f"{value!r} is not a date", hint=_DATE_HINT)
+    raise UsageError(f"{shown(value)} is not a date", hint=_DATE_HINT)
 
 
 def as_days(values: DatesLike) -> DateArray:

@@ -29,16 +29,23 @@ from luxor_pipelines.pipelines._cells import (
 )
 from luxor_pipelines.pipelines._raw import RawTable, gunzip, read_csv, read_parquet, read_xlsx, too_large
 
-__all__ = ["REASONS", "FileRows", "Format", "declared_formats", "format_of", "read_price_file", "read_rows"]
+__all__ = ["FILE_MAX", "REASONS", "FileRows", "Format", "declared_formats", "format_of", "read_price_file", "read_rows"]
 
 FILE_MAX = 1_000_000_000
 """Bytes of one file, as it comes and once unpacked."""
+
+NAME_MAX = 200
+"""Characters of an asset's name, all of them printable, the first none that starts a formula."""
+
+CELL_MAX = 10_000
+"""Characters of a cell that are kept in quarantine."""
 
 REASONS = (
     "wrong number of cells",
     "no date",
     "bad date",
     "no asset",
+    "asset is not a name",
     "no price",
     "price is not a number",
     "price is not finite",
@@ -302,11 +309,17 @@ def _parsed(raw: RawTable, column: int, file: str, parse: Callable[..., Any], *h
 def _reasons(cells: _Cells, known: Set[str] | None) -> NDArray[np.int64]:
     """For each cell 0, or the 1-based position in `REASONS` of the first that applies."""
     unnamed = np.array([name == "" for name in cells.names], dtype=bool)
+    # A name that starts like a formula would be one, in the spreadsheet somebody opens an export with.
+    odd = np.array(
+        [len(name) > NAME_MAX or not name.isprintable() or name.startswith(("=", "+", "@")) for name in cells.names],
+        dtype=bool,
+    )
     unknown = np.array([known is not None and name not in known for name in cells.names], dtype=bool)
     faults = {
         "no date": cells.no_date,
         "bad date": np.isnat(cells.days),
         "no asset": unnamed[cells.asset],
+        "asset is not a name": odd[cells.asset],
         "no price": cells.no_price,
         "price is not a number": np.isnan(cells.price),
         "price is not finite": np.isinf(cells.price),
@@ -339,6 +352,8 @@ def _bad_rows(raw: RawTable, cells: _Cells, reason: NDArray[np.int64]) -> pd.Dat
             "Reason": np.array(REASONS, dtype=object)[reason[at] - 1],
         }
     )
+    for name in LONG:
+        bad[name] = bad[name].str.slice(0, CELL_MAX)
     if not raw.ragged:
         return bad.sort_values("Row", kind="stable", ignore_index=True)
     position = {name: raw.names.index(name) for name in LONG if name in raw.names}

@@ -32,6 +32,13 @@ __all__ = ["RawTable", "gunzip", "read_csv", "read_parquet", "read_xlsx", "too_l
 CELLS_MAX = 20_000_000
 """The most cells read from one sheet: openpyxl takes seconds for a million."""
 
+COLUMNS_MAX = 16_384
+"""The most columns of a table, which is as many as a sheet has: each costs time and memory of its own."""
+_HEADER_MAX = 2**24
+"""Bytes in which the header of a csv file must end."""
+_RAGGED_MAX = 10_000
+"""Characters that are kept of a row with the wrong number of cells."""
+
 _UNPACKING = (
     zipfile.BadZipFile,
     zlib.error,
@@ -145,16 +152,22 @@ def read_csv(data: bytes, file: str, separator: str = ",") -> RawTable:
     ------
     CorruptFileError
         Empty, not UTF-8, or otherwise not csv.
+    DataError
+        Too many columns.
     """
     ragged: dict[int, list[str]] = {}
 
     def set_aside(row: Any) -> str:
-        ragged[row.number] = _cells(row.text, separator)
+        ragged[row.number] = _cells(row.text[:_RAGGED_MAX], separator)
         return "skip"
 
     try:
-        header = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="")
+        # Of a row with the wrong number of cells Arrow would only grumble, and drop it.
+        ends = pa.py_buffer(np.array([0, len(data)], dtype=np.int64))
+        pa.Array.from_buffers(pa.large_string(), 1, [None, ends, pa.py_buffer(data)]).validate(full=True)
+        header = io.TextIOWrapper(io.BytesIO(data[:_HEADER_MAX]), encoding="utf-8-sig", newline="")
         width = len(next(csv.reader(header, delimiter=separator), []))
+        _check_width(width, file)
         # The header is read as a row like the others, since its names need not be unique; in one
         # block and one thread, so that rows are numbered and none straddles two blocks.
         data = data if data.endswith((b"\n", b"\r")) else data + b"\n"
@@ -181,6 +194,14 @@ def read_csv(data: bytes, file: str, separator: str = ",") -> RawTable:
     rows = np.arange(1, table.num_rows + len(ragged) + 1, dtype=np.int64)
     rows = np.delete(rows, np.fromiter(ragged, np.int64, len(ragged)) - 1)
     return _without_blank_rows([c[0].as_py() for c in columns], [c.slice(1) for c in columns], rows[1:], ragged)
+
+
+def _check_width(width: int, file: str) -> None:
+    if width > COLUMNS_MAX:
+        raise DataError(
+            f"{file} has {width:,} columns; {COLUMNS_MAX:,} are read at most.",
+            hint="Write it as a long file: the columns Date, Asset, Last_Price.",
+        )
 
 
 def _cells(line: str, separator: str) -> list[str]:
@@ -210,20 +231,42 @@ def read_parquet(data: bytes, file: str, limit: int) -> RawTable:
         Not Parquet, damaged, or larger than ``limit`` bytes once unpacked.
     """
     try:
-        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as parquet:
-            about = parquet.metadata
+        about = pq.read_metadata(pa.BufferReader(data))
+        leaves = [about.schema.column(i) for i in range(about.num_columns)]
+        # A long text that occurs in every row is in the file once: read as numbers of texts, and counted first.
+        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and not leaf.max_repetition_level]
+        options: dict[str, Any] = {"page_checksum_verification": True, "read_dictionary": texts}
+        with pq.ParquetFile(pa.BufferReader(data), **options) as parquet:
+            _check_width(about.num_columns, file)
             size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
             # Runs of equal values take next to nothing in the file, but eight bytes each outside it.
             if max(size, 8 * about.num_rows * about.num_columns) > limit:
                 raise too_large(file, limit)
             table = parquet.read()
             table.validate(full=True)  # that text is UTF-8, above all
+            if sum(map(_text_bytes, table.columns)) > limit:
+                raise too_large(file, limit)
     except LuxorError:
         raise
     except (pa.ArrowException, OSError, ValueError, EOFError) as error:
         raise _corrupt(file, "a Parquet file", error) from error
-    columns = [column.combine_chunks() for column in table.columns]
+    columns = [_plain(column).combine_chunks() for column in table.columns]
     return RawTable(table.column_names, columns, np.arange(1, table.num_rows + 1, dtype=np.int64), {})
+
+
+def _text_bytes(column: pa.ChunkedArray) -> int:
+    """Bytes that a column of numbers of texts has once these are written out."""
+    if not pa.types.is_dictionary(column.type):
+        return 0
+    lengths = (pc.binary_length(chunk.dictionary.cast(pa.large_binary())) for chunk in column.chunks)
+    return sum(
+        pc.sum(length.cast(pa.int64()).take(chunk.indices), min_count=0).as_py()
+        for length, chunk in zip(lengths, column.chunks, strict=True)
+    )
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
 def read_xlsx(data: bytes, file: str, limit: int, as_text: Callable[[Any], str], sheet: str | None = None) -> RawTable:
@@ -241,7 +284,7 @@ def read_xlsx(data: bytes, file: str, limit: int, as_text: Callable[[Any], str],
     CorruptFileError
         Not a workbook, damaged, or larger than ``limit`` bytes or 20 million cells once unpacked.
     DataError
-        No sheet of that name, or several and none named.
+        No sheet of that name, or several and none named; too many columns.
     """
     import openpyxl
 
@@ -287,12 +330,13 @@ def _read_sheet(sheet: Any, file: str, as_text: Callable[[Any], str]) -> RawTabl
     while names and not names[-1]:
         names.pop()
     width = len(names)
+    _check_width(width, file)
     kept: list[list[str]] = []
     rows: list[int] = []
     ragged: dict[int, list[str]] = {}
     seen = 0
     for row, values in enumerate(found, start=2):
-        seen += len(values)
+        seen += max(len(values), 1)  # a row number far below is led up to by as many empty rows
         if seen > CELLS_MAX:
             raise CorruptFileError(
                 f"{file} has more than {CELLS_MAX:,} cells in the sheet {sheet.title!r}.",

@@ -29,7 +29,7 @@ import pyarrow.compute as pc
 import tenacity
 from numpy.typing import NDArray
 
-from luxor_pipelines.errors import ConfigurationError, DataError, NotFoundError, UnreachableError, sample
+from luxor_pipelines.errors import ConfigurationError, DataError, NotFoundError, UnreachableError, sample, shown
 from luxor_pipelines.ingest import incremental_load
 from luxor_pipelines.lake.schema import Column, TableSchema
 from luxor_pipelines.pipelines import JSON, PipelineResult
@@ -129,7 +129,7 @@ def run(
     if fetch or lq.settings.ecb_fetch:
         url = lq.settings.ecb_url
         data = fetch_ecb(url)
-        file, found = FETCHED, parse_ecb(unzip_csv(data, url, UNPACKED_MAX), url)
+        file, found = FETCHED, parse_ecb(unzip_csv(data, _public(url), UNPACKED_MAX), _public(url))
         lq.storage.write(FETCHED, data)
     else:
         file, found = _newest(lq.storage)
@@ -334,7 +334,7 @@ def fetch_ecb(url: str, *, timeout: float = 30.0, attempts: int = 3, pause: floa
     """
     if not url.lower().startswith(("https://", "http://")):
         raise ConfigurationError(
-            f"{url!r} is not an address rates can be fetched from.",
+            f"{shown(_public(url))} is not an address rates can be fetched from.",
             hint="Set LUXOR_ECB_URL to an https address.",
         )
     retrying = tenacity.Retrying(
@@ -343,17 +343,23 @@ def fetch_ecb(url: str, *, timeout: float = 30.0, attempts: int = 3, pause: floa
         wait=tenacity.wait_exponential(pause, max=10),
         reraise=True,
     )
-    logger.info("fetching %s", url)
+    logger.info("fetching %s", _public(url))
     try:
         data: bytes = retrying(_get, url, timeout)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise UnreachableError(
-            f"The European Central Bank's rates could not be fetched from {url}: {error!r}.",
+            f"The European Central Bank's rates could not be fetched from {_public(url)}: {error!r}.",
             hint="Try again later, or put eurofxref-hist.zip into raw/ecb by hand and run without fetch.",
         ) from error
     if len(data) > FILE_MAX:
-        raise too_large(url, FILE_MAX)
+        raise too_large(_public(url), FILE_MAX)
     return data
+
+
+def _public(url: str) -> str:
+    """The address without what may be secret in it: a password, a query."""
+    before, _, after = url.partition("?")[0].rpartition("@")
+    return f"{before.partition('//')[0]}//{after}" if before else after
 
 
 def _get(url: str, timeout: float) -> bytes:

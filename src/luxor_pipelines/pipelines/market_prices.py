@@ -20,6 +20,7 @@ from luxor_pipelines.ingest import LoadResult, incremental_load
 from luxor_pipelines.lake.schema import Column, TableSchema
 from luxor_pipelines.pipelines import JSON, PipelineResult
 from luxor_pipelines.pipelines._price_files import (
+    FILE_MAX,
     FileRows,
     Format,
     declared_formats,
@@ -27,6 +28,7 @@ from luxor_pipelines.pipelines._price_files import (
     read_price_file,
     read_rows,
 )
+from luxor_pipelines.pipelines._raw import too_large
 from luxor_pipelines.quality import Finding, gate
 
 if TYPE_CHECKING:
@@ -131,6 +133,9 @@ def run(
         path = f"{FOLDER}/{name}"
         how = format_of(name, default, declared)
         try:
+            info = lq.storage.stat(path)
+            if info is not None and info.size > FILE_MAX:
+                raise too_large(path, FILE_MAX)
             raw = read_price_file(lq.storage.read(path).data, path, how)
             read[name] = read_rows(raw, path, how, known)
         except (CorruptFileError, DataError, InvalidNameError) as error:
