@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from functools import cached_property, reduce
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from luxor_pipelines.errors import SchemaError, UsageError
 from luxor_pipelines.lake.logical import logical_schema
 
-__all__ = ["Where", "apply", "conditions", "mask"]
+__all__ = ["Spelt", "Where", "apply", "conditions", "mask"]
 
 _DAY = len("2026-10-31")
 
@@ -31,6 +31,11 @@ class Where:
     column: str
     spans: tuple[tuple[Any, Any], ...] | None = None
     values: Sequence[Any] | None = None
+
+    @property
+    def sparse(self) -> bool:
+        """Whether most row groups are likely to have no row that meets it."""
+        return self.values is not None
 
     def may_hold(self, low: Any, high: Any) -> bool:
         """Whether a row between ``low`` and ``high`` (inclusive) could meet the condition."""
@@ -95,6 +100,36 @@ class Where:
             return pa.chunked_array([_none(len(column))])
         inside = reduce(pc.or_, masks)
         return pc.fill_null(inside, False) if inside.null_count else inside
+
+
+@dataclass(frozen=True)
+class Spelt(Where):
+    """A condition on what a column of text means: each distinct word is turned into its ``meaning`` and looked at.
+
+    Of the order of the meanings the words' statistics say nothing.
+    """
+
+    meaning: Callable[[pa.Array], pa.Array] = lambda words: words
+
+    @property
+    def sparse(self) -> bool:
+        """Yes: so the words are read before all else."""
+        return True
+
+    def may_hold(self, low: Any, high: Any) -> bool:  # noqa: ARG002
+        """Not known: yes."""
+        return True
+
+    def must_hold(self, low: Any, high: Any) -> bool:  # noqa: ARG002
+        """Not known: no."""
+        return False
+
+    def within(self, low: Any, high: Any) -> Where:  # noqa: ARG002
+        """The same."""
+        return self
+
+    def _mask(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        return super()._mask(pa.chunked_array([self.meaning(column.combine_chunks())]))
 
 
 def _filled(column: pa.ChunkedArray) -> pa.ChunkedArray:

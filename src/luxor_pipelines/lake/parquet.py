@@ -115,7 +115,7 @@ class ParquetFile:
         with _corrupt(self.info.path):
             self._reader.prefetch(_byte_ranges(self.metadata, [group.number for group in groups], wanted))
         # Words are looked for among the distinct ones, not row by row.
-        words = {c.column for c in where if c.values is not None and is_text_type(self.schema.field(c.column).type)}
+        words = {c.column for c in where if c.sparse and is_text_type(self.schema.field(c.column).type)}
         encoded = [name for name in names if name in words or name in dictionary]
         pieces = self._pieces(groups, columns, encoded)
         if pieces:
@@ -168,7 +168,7 @@ class ParquetFile:
             return
         tested = list(dict.fromkeys(condition.column for group in batch for condition in group.open))
         # Where single values are looked for most groups have none, and the other columns are not decoded.
-        sparse = any(condition.values is not None for group in batch for condition in group.open)
+        sparse = any(condition.sparse for group in batch for condition in group.open)
         first = tested if sparse else [*columns, *tested]
         found = []
         for group, part in zip(batch, fetch(batch, first), strict=True):

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from luxor_pipelines.errors import SchemaError, TableNotFoundError
 from luxor_pipelines.lake import legacy, parquet
-from luxor_pipelines.lake.conditions import Where, conditions, mask
+from luxor_pipelines.lake.conditions import Spelt, Where, conditions, mask
 from luxor_pipelines.lake.layout import (
     DIRECTORY,
     PARTITION_COLUMN,
@@ -30,7 +30,7 @@ from luxor_pipelines.lake.layout import (
     table_name,
 )
 from luxor_pipelines.lake.logical import data_columns, logical_schema, to_logical
-from luxor_pipelines.lake.schema import DATE
+from luxor_pipelines.lake.schema import DATE, is_text_type
 from luxor_pipelines.lake.storage import BlobInfo, Storage, VersionChangedError, check_path
 
 __all__ = [
@@ -332,17 +332,29 @@ class Table:
             columns = wanted.columns
             if columns is None:
                 columns = [name for name in typed.names if name not in wanted.drop]
-            # A condition can only be pushed into the file where it is stored as what it means.
-            pushed = [c for c in wanted.where if c.column in typed.names and _same(stored, typed, c.column)]
-            rest = [c for c in wanted.where if c not in pushed]
+
+            def meant(part: pa.Table, dictionary: Sequence[str] = ()) -> pa.Table:
+                return to_logical(part, self.name, wanted.overrides, dictionary, text=text)
+
+            # A condition can only be pushed into the file where it is stored as what it means, or as its text.
+            pushed, rest = [], []
+            for condition in wanted.where:
+                if condition.column not in typed.names or _same(stored, typed, condition.column):
+                    pushed.append(condition)
+                elif is_text_type(stored.field(condition.column).type):
+                    pushed.append(_spelt(condition, meant))
+                else:
+                    rest.append(condition)
             needed = list(dict.fromkeys([*columns, *(c.column for c in rest)]))
-            data = file.read(needed, pushed, dictionary=wanted.dictionary)
-
-        def meant(part: pa.Table) -> pa.Table:
-            return to_logical(part, self.name, wanted.overrides, wanted.dictionary, text=text)
-
+            try:
+                data = file.read(needed, pushed, dictionary=wanted.dictionary)
+            except SchemaError:
+                for condition in pushed:
+                    if isinstance(condition, Spelt):  # of a bad word, say how many cells have it
+                        meant(file.read([condition.column]))
+                raise
         if not wanted.raw:
-            data = meant(data)
+            data = meant(data, wanted.dictionary)
         if rest:
             tested = data.select(list(dict.fromkeys(c.column for c in rest)))
             data = data.filter(mask(meant(tested) if wanted.raw else tested, rest))
@@ -366,6 +378,13 @@ class Table:
                 f"Table {self.name}: its partitions disagree on a column's type ({error}).",
                 hint="Rewrite the odd partition with the table's types.",
             ) from error
+
+
+def _spelt(condition: Where, meant: Callable[[pa.Table], pa.Table]) -> Spelt:
+    def meaning(words: pa.Array) -> pa.Array:
+        return meant(pa.table({condition.column: words})).column(0).combine_chunks()
+
+    return Spelt(condition.column, condition.spans, condition.values, meaning)
 
 
 def _same(stored: pa.Schema, typed: pa.Schema, column: str) -> bool:
