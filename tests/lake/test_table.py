@@ -51,7 +51,7 @@ def store(storage: Any, table: pa.Table, layout: Layout, name: str = "t", column
     target = Table(storage, name)
     metadata = {b"luxor.encoding": b"typed"} | ({PARTITION_COLUMN: column.encode()} if layout != "file" else {})
     for label, rows in pieces(layout, table, column, name):
-        target.write_part(layout, label, rows.replace_schema_metadata(metadata), expected=None, sorted_by=[])
+        target.write_part(layout, label, parquet.to_bytes(rows.replace_schema_metadata(metadata)), expected=None)
     return target
 
 
@@ -117,7 +117,7 @@ def test_a_version_changes_with_any_partition_and_only_then(rig: Any, layout: La
     assert table.scan().snapshot == before
     part = before.parts[-1]
     rows = table.read_part(part).physical.slice(0, 1)
-    table.write_part(layout, part.label, rows, expected=part.info.version, sorted_by=[])
+    table.write_part(layout, part.label, parquet.to_bytes(rows), expected=part.info.version)
     after = table.snapshot()
     assert after.version != before.version
     assert after.parts[:-1] == before.parts[:-1]
@@ -270,13 +270,13 @@ def test_a_scan_during_swaps_never_mixes_versions_of_a_partition(rig: Any, monke
     monkeypatch.setattr(pinned, "_NEIGHBOURS", 0)
     writer, reader = Table(rig.storage(), "t"), Table(rig.storage(), "t")
     for month in (1, 2, 3):
-        writer.write_part("month", f"2026-{month:02d}", numbered(month, 0), expected=None, sorted_by=[])
+        writer.write_part("month", f"2026-{month:02d}", parquet.to_bytes(numbered(month, 0)), expected=None)
 
     def swap() -> None:
         for number in range(1, 21):
             for month in (1, 2, 3):
                 label = f"2026-{month:02d}"
-                writer.write_part("month", label, numbered(month, number), expected=found(label), sorted_by=[])
+                writer.write_part("month", label, parquet.to_bytes(numbered(month, number)), expected=found(label))
 
     def found(label: str) -> str:
         part = writer.snapshot().part(label)
@@ -309,7 +309,7 @@ def test_a_scan_says_which_versions_it_read(rig: Any) -> None:
     old = table.snapshot()
     changed = old.parts[1]
     rows = table.read_part(changed).physical.slice(0, 2)
-    table.write_part("month", changed.label, rows, expected=changed.info.version, sorted_by=[])
+    table.write_part("month", changed.label, parquet.to_bytes(rows), expected=changed.info.version)
     scan = table.scan(snapshot=old)
     assert scan.snapshot == table.snapshot() != old
     storage.delete(changed.info.path)
@@ -528,7 +528,7 @@ def test_a_folder_in_the_place_of_a_file_is_told(disk: Any) -> None:
     assert Table(storage, "t").find() is None
     rows = prices(1, 1, datetime(2026, 1, 1))
     with pytest.raises(LakeError, match="folder"):
-        Table(storage, "t").write_part("month", "2026-01", rows, expected=None, sorted_by=[])
+        Table(storage, "t").write_part("month", "2026-01", parquet.to_bytes(rows), expected=None)
 
 
 def test_threads_may_share_a_storage(rig: Any) -> None:

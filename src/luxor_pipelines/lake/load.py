@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +22,8 @@ from luxor_pipelines.errors import (
     SchemaError,
     UsageError,
 )
-from luxor_pipelines.lake import legacy
+from luxor_pipelines.lake import legacy, parquet
+from luxor_pipelines.lake.ahead import ahead
 from luxor_pipelines.lake.frames import frame_to_arrow
 from luxor_pipelines.lake.layout import PARTITION_COLUMN, Layout, Part, Snapshot, pieces
 from luxor_pipelines.lake.layout import near as near_labels
@@ -39,6 +42,9 @@ __all__ = ["Load", "TableExistsError", "exists"]
 
 logger = logging.getLogger(__name__)
 
+_AHEAD = 4
+"""Partitions read, merged and encoded before their turn to be written, where the lake is far away."""
+
 
 class TableExistsError(UsageError):
     """There is such a table, and it was not to be replaced."""
@@ -51,6 +57,13 @@ class _Plan:
     mode: Literal["slices", "upsert"]
     key: tuple[str, ...] | None
     increment: str | None
+
+
+class _Change(NamedTuple):
+    """What a batch does to a partition: the counts, and the new file; None where there is nothing to write."""
+
+    result: LoadResult
+    file: bytes | None
 
 
 class Load:
@@ -207,9 +220,7 @@ class Load:
             self.snapshot = self.table.find()
         if len(parts) > 1:
             self._check_partitions(labels, batch.schema)
-        check_fence()
-        for label, rows in parts:
-            self._commit(label, rows, _Plan(mode, key, increment))
+        self._commit(parts, _Plan(mode, key, increment))
 
     def replace(self, batch: pa.Table) -> None:
         """Make the batch the table's whole content.
@@ -228,9 +239,7 @@ class Load:
                 f"Table {self.table.name} has a file for each {self.layout}, and so cannot be stored without rows.",
                 hint=f"To be rid of a table, `luxor archive {self.table.name}`.",
             )
-        check_fence()
-        for label, rows in parts:
-            self._commit(label, rows, _Plan("slices", self.key, None))
+        self._commit(parts, _Plan("slices", self.key, None))
         gone = [part for part in (self.snapshot.parts if self.snapshot else ()) if part.label not in dict(parts)]
         for part in gone:
             self._retried(part.label, part, self._drop)
@@ -256,9 +265,22 @@ class Load:
                     hint="Rewrite the odd partition with the table's columns.",
                 )
 
-    def _commit(self, label: str, batch: pa.Table, plan: _Plan) -> None:
-        part = self.snapshot.part(label) if self.snapshot else None
-        self._retried(label, part, lambda found: self._apply(label, found, batch, plan))
+    def _commit(self, parts: Sequence[tuple[str, pa.Table]], plan: _Plan) -> None:
+        """Commit one partition after another; the next ones are read, merged and encoded meanwhile."""
+        check_fence()
+
+        def at_first(label: str) -> Part | None:
+            return self.snapshot.part(label) if self.snapshot else None
+
+        def ready(piece: tuple[str, pa.Table]) -> _Change:
+            label, rows = piece
+            return self._change(at_first(label), rows, plan)
+
+        workers = _AHEAD if self.table.storage.concurrent else pa.cpu_count()
+        with closing(ahead(ready, parts, workers)) as changes:
+            for (label, rows), first in zip(parts, changes, strict=True):
+                again = partial(self._change, batch=rows, plan=plan)
+                self._retried(label, at_first(label), partial(self._write, label, _then(first, again)))
 
     def _retried(self, label: str, part: Part | None, work: Callable[[Part | None], None]) -> None:
         """Do ``work`` on a partition; on conflict look at it afresh and do it again."""
@@ -299,8 +321,8 @@ class Load:
             raise exists(self.table)
         return None if info is None else Part(label, info)
 
-    def _apply(self, label: str, part: Part | None, batch: pa.Table, plan: _Plan) -> None:
-        self._before[label] = self._after[label] = part
+    def _change(self, part: Part | None, batch: pa.Table, plan: _Plan) -> _Change:
+        """What the batch changes in a partition, and the new file if it does."""
         stored = None
         if part is not None and self._whole:
             stored, change = self._against(part, batch, plan)
@@ -310,17 +332,20 @@ class Load:
                 stored.logical if stored else None, batch, mode=plan.mode, key=plan.key, increment=plan.increment
             )
         result = LoadResult(self.table.name, change.inserted, change.updated, change.unchanged, change.deleted)
-        if change.changed or (self._whole and stored is None):
-            data = self._build(stored, batch, change, plan)
-            version = self.table.write_part(
-                self.layout,
-                label,
-                data,
-                expected=part.info.version if part else None,
-                # Text is not in the order of what it means.
-                sorted_by=() if self._text else sort_columns(data, plan.increment, plan.key),
-            )
-            self._after[label] = Part(label, BlobInfo(self.table.path(self.layout, label), version, 0, self._now()))
+        if not change.changed and not (self._whole and stored is None):
+            return _Change(result, None)
+        data = self._build(stored, batch, change, plan)
+        # Text is not in the order of what it means.
+        by = () if self._text else sort_columns(data, plan.increment, plan.key)
+        return _Change(result, parquet.to_bytes(data, sorted_by=by))
+
+    def _write(self, label: str, tries: Iterator[Callable[[Part | None], _Change]], part: Part | None) -> None:
+        self._before[label] = self._after[label] = part
+        result, file = next(tries)(part)
+        if file is not None:
+            version = self.table.write_part(self.layout, label, file, expected=part.info.version if part else None)
+            path = self.table.path(self.layout, label)
+            self._after[label] = Part(label, BlobInfo(path, version, len(file), self._now()))
             result = replace(result, partitions=(label,))
             logger.info("%s%s written: %s", self.table.name, f" {label}" if label else "", result)
         self._done.append(result)
@@ -402,6 +427,14 @@ class Load:
             return self.snapshot.version if self.snapshot else None
         there = tuple(part for _, part in sorted(parts.items()) if part is not None)
         return Snapshot(self.layout, there).version if there else None
+
+
+def _then(
+    first: Callable[[], _Change], again: Callable[[Part | None], _Change]
+) -> Iterator[Callable[[Part | None], _Change]]:
+    yield lambda _: first()
+    while True:
+        yield again
 
 
 def exists(table: Table) -> TableExistsError:

@@ -275,16 +275,14 @@ class Table:
         physical = physical.select(kept.names).replace_schema_metadata(kept.metadata)
         return StoredPart(physical, to_logical(physical, self.name))
 
-    def write_part(self, layout: Layout, label: str, data: pa.Table, *, expected: Any, sorted_by: Sequence[str]) -> str:
-        """Swap one partition for ``data`` on condition of its version; return the new version.
+    def write_part(self, layout: Layout, label: str, file: bytes, *, expected: Any) -> str:
+        """Swap one partition for ``file`` on condition of its version; return the new version.
 
         Raises
         ------
         ConflictError
         """
-        return self.storage.write(
-            self.path(layout, label), parquet.to_bytes(data, sorted_by=sorted_by), expected=expected
-        )
+        return self.storage.write(self.path(layout, label), file, expected=expected)
 
     # --- reading ----------------------------------------------------------------------------
 
