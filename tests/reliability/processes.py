@@ -1,0 +1,86 @@
+"""What the child processes do, and how they are started.
+
+They are forked from a server that has everything imported, so that a new one is at work within
+milliseconds, where the platform can; elsewhere they are spawned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import traceback
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from typing import Any
+
+from luxor_pipelines import LuxorQuery
+from luxor_pipelines.settings import Settings
+from reliability.model import Layout, random_batch
+
+FORKS = "forkserver" in multiprocessing.get_all_start_methods()
+CONTEXT: Any = multiprocessing.get_context("forkserver" if FORKS else "spawn")
+if FORKS:
+    CONTEXT.set_forkserver_preload([__name__, "luxor_pipelines.lake.azure", "luxor_pipelines.lake.local"])
+
+Lake = dict[str, Any]
+"""How to open the lake: the arguments of `LuxorQuery`."""
+PATIENCE_S = 300
+"""When a child that says nothing counts as stuck."""
+
+
+def open_lake(lake: Lake, settings: Settings | None = None) -> LuxorQuery:
+    return LuxorQuery(**lake, settings=settings or Settings())
+
+
+class Child:
+    """A real process, and what it has said."""
+
+    def __init__(self, work: Callable[..., None], *arguments: Any) -> None:
+        self._ear, mouth = CONTEXT.Pipe(duplex=False)
+        self.process = CONTEXT.Process(target=_tell, args=(mouth, work, arguments), daemon=True)
+        self.process.start()
+        mouth.close()
+
+    def hear(self) -> Any:
+        """The next thing it says; what went wrong there goes wrong here."""
+        if not self._ear.poll(PATIENCE_S):
+            raise TimeoutError(f"a child has said nothing for {PATIENCE_S} s")
+        said = self._ear.recv()
+        if isinstance(said, _Failed):
+            raise AssertionError(f"in a child process:\n{said}")
+        return said
+
+    def kill(self) -> None:
+        """SIGKILL: nothing of its own runs any more."""
+        self.process.kill()
+        self.process.join()
+
+    def rest(self) -> Iterator[Any]:
+        """Everything it still said before it ended."""
+        with contextlib.suppress(EOFError, ConnectionResetError):
+            while True:
+                yield self.hear()
+        self.process.join()
+        self._ear.close()
+        self.process.close()
+
+
+class _Failed(str):
+    pass
+
+
+def _tell(mouth: Connection, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    try:
+        work(mouth.send, *arguments)
+    except Exception:
+        mouth.send(_Failed(traceback.format_exc()))
+
+
+def load_for_ever(say: Callable[[Any], None], lake: Lake, layout: Layout, seed: int, first: int) -> None:
+    """Load one batch after another, saying when each begins and when it is done."""
+    lq = open_lake(lake)
+    for number in itertools.count(first):
+        say(("begins", number))
+        random_batch(seed, number).load(lq, layout)
+        say(("done", number))
