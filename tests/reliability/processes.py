@@ -9,19 +9,24 @@ from __future__ import annotations
 import contextlib
 import itertools
 import multiprocessing
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
 from luxor_pipelines import LuxorQuery
+from luxor_pipelines.errors import LoadConflictError, TableNotFoundError
+from luxor_pipelines.lake.table import Table
 from luxor_pipelines.settings import Settings
-from reliability.model import Layout, random_batch
+from reliability.model import TABLE, Layout, random_batch, state_of
+from reliability.races import Outcome, Race, check_whole, racing_batch
 
 FORKS = "forkserver" in multiprocessing.get_all_start_methods()
 CONTEXT: Any = multiprocessing.get_context("forkserver" if FORKS else "spawn")
 if FORKS:
-    CONTEXT.set_forkserver_preload([__name__, "luxor_pipelines.lake.azure", "luxor_pipelines.lake.local"])
+    rooms = ("query", "ingest", "lake.azure", "lake.local")
+    CONTEXT.set_forkserver_preload([f"luxor_pipelines.{room}" for room in rooms])
 
 Lake = dict[str, Any]
 """How to open the lake: the arguments of `LuxorQuery`."""
@@ -84,3 +89,51 @@ def load_for_ever(say: Callable[[Any], None], lake: Lake, layout: Layout, seed: 
         say(("begins", number))
         random_batch(seed, number).load(lq, layout)
         say(("done", number))
+
+
+def race_loads(
+    say: Callable[[Any], None],
+    lake: Lake,
+    settings: Settings,
+    race: Race,
+    layout: Layout,
+    worker: int,
+    loads: int,
+    gate: Any,
+) -> None:
+    """Load when the gate opens, as fast as it goes; say what came of each."""
+    lq = open_lake(lake, settings)
+    outcomes = []
+    gate.wait(PATIENCE_S)
+    for number in range(loads):
+        batch = racing_batch(race, worker, number)
+        began = time.monotonic()
+        try:
+            result = batch.load(lq, layout)
+        except LoadConflictError:
+            result = None
+        outcomes.append(Outcome(batch, began, time.monotonic(), result))
+    say(outcomes)
+
+
+def read_meanwhile(say: Callable[[Any], None], lake: Lake, race: Race, layout: Layout, done: Any) -> None:
+    """Read until told, checking each time that all is whole and nothing has gone; say how often."""
+    lq = open_lake(lake)
+    shown: set[tuple[str, str]] = set()
+    for reads in itertools.count():
+        last = done.is_set()
+        try:
+            if reads % 2:
+                rows = Table(lq.storage, TABLE).scan().data.to_pylist()
+            else:
+                lq.update()
+                rows = lq.get_table(TABLE).to_dict("records")
+        except TableNotFoundError:
+            assert not shown, "the table was there and is missing"
+            continue  # nobody has created it yet
+        now = check_whole(state_of(rows), race, layout)
+        assert now >= shown, f"loads were there and are gone: {sorted(shown - now)}"
+        shown = now
+        if last:
+            say(reads)
+            return

@@ -292,6 +292,9 @@ class Load:
         part = found.part(label) if found else None
         if self._only_new and part is not None:
             raise exists(self.table)
+        if not any(done.changed for done in self._done):
+            self._before = found  # the version that this load goes on from, not the one it met first
+        self.snapshot = found
         return part
 
     def _apply(self, label: str, part: Part | None, batch: pa.Table, plan: _Plan) -> None:
