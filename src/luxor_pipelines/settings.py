@@ -36,6 +36,7 @@ class Settings:
     connect_timeout: float = _env("LUXOR_CONNECT_TIMEOUT", 3.0)
     read_timeout: float = _env("LUXOR_READ_TIMEOUT", 30.0)
     retries: int = _env("LUXOR_RETRIES", 3)
+    request_timeout: float = _env("LUXOR_REQUEST_TIMEOUT", 120.0)
     lock_timeout: float = _env("LUXOR_LOCK_TIMEOUT", 60.0)
     run_lock_ttl: float = _env("LUXOR_RUN_LOCK_TTL", 90.0)
     load_attempts: int = _env("LUXOR_LOAD_ATTEMPTS", 12)

@@ -26,8 +26,8 @@ class Scale:
 def scale(request: pytest.FixtureRequest) -> Scale:
     seed = request.config.getoption("--seed")
     if request.config.getoption("--torture"):
-        return Scale(seed, kills=100, processes=8, loads=25, faulty_loads=300)
-    return Scale(seed, kills=6, processes=4, loads=5, faulty_loads=25)
+        return Scale(seed, kills=100, processes=8, loads=25, faulty_loads=150)
+    return Scale(seed, kills=6, processes=4, loads=5, faulty_loads=8)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from luxor_pipelines import LuxorQuery
-from luxor_pipelines.errors import LoadConflictError, TableNotFoundError
+from luxor_pipelines.errors import LakeError, TableNotFoundError
 from luxor_pipelines.lake.table import Table
 from luxor_pipelines.settings import Settings
 from reliability.model import TABLE, Layout, random_batch, state_of
@@ -52,8 +52,7 @@ class Child:
         if not self._ear.poll(PATIENCE_S):
             raise TimeoutError(f"a child has said nothing for {PATIENCE_S} s")
         said = self._ear.recv()
-        if isinstance(said, _Failed):
-            raise AssertionError(f"in a child process:\n{said}")
+        assert not isinstance(said, _Failed), f"in a child process:\n{said}"
         return said
 
     def kill(self) -> None:
@@ -78,7 +77,7 @@ class _Failed(str):
 def _tell(mouth: Connection, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     try:
         work(mouth.send, *arguments)
-    except Exception:
+    except Exception:  # noqa: BLE001 - told to the parent
         mouth.send(_Failed(traceback.format_exc()))
 
 
@@ -109,11 +108,21 @@ def race_loads(
         batch = racing_batch(race, worker, number)
         began = time.monotonic()
         try:
-            result = batch.load(lq, layout)
-        except LoadConflictError:
-            result = None
-        outcomes.append(Outcome(batch, began, time.monotonic(), result))
+            result, error = batch.load(lq, layout), ""
+        except LakeError as failure:
+            result, error = None, type(failure).__name__
+        outcomes.append(Outcome(batch, began, time.monotonic(), result, error))
     say(outcomes)
+
+
+def compete(lake: Lake, settings: Settings, race: Race, layout: Layout, processes: int, loads: int) -> list[Outcome]:
+    """Have that many processes load that often, all at once; what came of each load."""
+    gate = CONTEXT.Barrier(processes)
+    children = [Child(race_loads, lake, settings, race, layout, n, loads, gate) for n in range(processes)]
+    outcomes = [outcome for child in children for outcome in child.hear()]
+    for child in children:
+        assert list(child.rest()) == []
+    return outcomes
 
 
 def read_meanwhile(say: Callable[[Any], None], lake: Lake, race: Race, layout: Layout, done: Any) -> None:

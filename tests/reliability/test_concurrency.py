@@ -11,19 +11,10 @@ from luxor_pipelines.lake.table import Table
 from luxor_pipelines.settings import Settings
 from reliability.conftest import Scale
 from reliability.model import LAYOUTS, TABLE, Layout, partitions, stored
-from reliability.processes import CONTEXT, Child, race_loads, read_meanwhile
-from reliability.races import RACES, Outcome, Race, check_chain, check_serial
+from reliability.processes import CONTEXT, Child, compete, read_meanwhile
+from reliability.races import RACES, Race, check_chain, check_serial
 
 kinds = pytest.mark.parametrize("kind", ["disk", pytest.param("azurite", marks=pytest.mark.azurite)])
-
-
-def compete(rig: Any, race: Race, layout: Layout, processes: int, loads: int, settings: Settings) -> list[Outcome]:
-    gate = CONTEXT.Barrier(processes)
-    children = [Child(race_loads, rig.lake, settings, race, layout, n, loads, gate) for n in range(processes)]
-    outcomes = [outcome for child in children for outcome in child.hear()]
-    for child in children:
-        assert list(child.rest()) == []
-    return outcomes
 
 
 @kinds
@@ -35,10 +26,11 @@ def test_what_racing_loads_leave_some_serial_order_gives(
     rig = make_rig(kind)
     done = CONTEXT.Event()
     readers = [Child(read_meanwhile, rig.lake, race, layout, done) for _ in range(2)]
-    outcomes = compete(rig, race, layout, scale.processes, scale.loads, Settings())
+    outcomes = compete(rig.lake, Settings(), race, layout, scale.processes, scale.loads)
     done.set()
     figures["loads"] = len(outcomes)
-    figures["that gave up"] = sum(each.result is None for each in outcomes)
+    figures["that gave up"] = sum(each.error == "LoadConflictError" for each in outcomes)
+    assert {each.error for each in outcomes} <= {"", "LoadConflictError"}
     for reader in readers:
         figures["reads meanwhile"] += reader.hear()
         list(reader.rest())
@@ -56,9 +48,10 @@ def test_a_load_that_gives_up_leaves_the_table_as_the_others_made_it(
     make_rig: Any, kind: str, scale: Scale, figures: Counter[str]
 ) -> None:
     rig = make_rig(kind)
-    outcomes = compete(rig, "same month", "file", 4, 10, Settings(load_attempts=1))
+    outcomes = compete(rig.lake, Settings(load_attempts=1), "same month", "file", 4, 10)
     figures["loads"] = len(outcomes)
-    figures["that gave up"] = sum(each.result is None for each in outcomes)
+    figures["that gave up"] = sum(each.error == "LoadConflictError" for each in outcomes)
+    assert {each.error for each in outcomes} <= {"", "LoadConflictError"}
     assert figures["that gave up"], "the test must have met a conflict"
     state = stored(rig.storage())
     assert state is not None

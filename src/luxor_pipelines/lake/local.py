@@ -200,7 +200,7 @@ def _clear_up(target: Path) -> None:
     with os.scandir(target.parent) as entries:
         names = [entry.name for entry in entries if left.fullmatch(entry.name)]
     for name in names:
-        with contextlib.suppress(OSError):  # a scanner that has it open, say: it is never read, and the next try will do
+        with contextlib.suppress(OSError):  # such as a scanner that has it open: it is never read, and can wait
             target.with_name(name).unlink()
 
 
