@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
+import struct
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -59,6 +62,9 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server = None
+        # Closed without lingering, the connection is reset, not ended.
+        linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         try:
             server = await asyncio.open_connection(*self._upstream)
             while (request := await _receive(reader)) is not None:

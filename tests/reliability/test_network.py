@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -26,7 +27,7 @@ RATE = 0.2
 HASTY = Settings(connect_timeout=2, read_timeout=0.4, retries=1)
 PATIENT = replace(HASTY, retries=3)
 """Both so that a silence costs little; with the first, some requests run out of tries."""
-MIB = 2**20
+PIECE = 2**16
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +114,7 @@ def test_racing_loads_leave_what_some_serial_order_gives(
 
 # --- each operation, each fault -----------------------------------------------------------------
 
-LONG = b"long" * (MIB // 2)
+LONG = b"long" * PIECE
 BEFORE = {"folder/long": LONG, "folder/t": b"old content"}
 
 
@@ -121,8 +122,8 @@ def parts(storage: Storage) -> tuple[bytes, bytes]:
     info = storage.stat("folder/long")
     assert info is not None
     with storage.open(info) as reader:
-        reader.prefetch([(0, MIB), (info.size - 3, info.size)])
-        start = reader.source.read(MIB)
+        reader.prefetch([(0, PIECE), (info.size - 3, info.size)])
+        start = reader.source.read(PIECE)
         reader.source.seek(-3, 2)
         return start, reader.source.read()
 
@@ -147,19 +148,32 @@ OPERATIONS: dict[str, Operation] = {
     "stat": (lambda lake, _: lake.stat("folder/t").size, 11, {}, (b"HEAD",)),
     "list": (lambda lake, _: listed(lake), [("folder/long", len(LONG)), ("folder/t", 11)], {}, (b"comp=list",)),
     "read": (lambda lake, _: lake.read("folder/long").data, LONG, {}, (b"GET", b"GET")),
-    "ranges": (lambda lake, _: parts(lake), (LONG[:MIB], b"ong"), {}, (b"GET", b"GET")),
+    "ranges": (lambda lake, _: parts(lake), (LONG[:PIECE], b"ong"), {}, (b"GET", b"GET")),
 }
-operations = pytest.mark.parametrize("name", OPERATIONS)
 
 
 @pytest.fixture
-def folder(lake: Any, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Fill the folder, and have long files take several requests; the version of ``folder/t``."""
-    monkeypatch.setattr(azure, "CHUNK", MIB // 2)
-    monkeypatch.setattr(azure, "SINGLE_PUT", MIB // 2)
-    proxy.rate = 0
-    versions = {path: lake.storage().write(path, data) for path, data in BEFORE.items()}
-    return versions["folder/t"]
+def folder(lake: Any, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+    """Fills the folder anew, while nothing is spoiled; returns the version of ``folder/t``."""
+    monkeypatch.setattr(azure, "CHUNK", PIECE)  # long files take several requests
+    monkeypatch.setattr(azure, "SINGLE_PUT", PIECE)
+    direct = lake.storage()
+
+    def fill() -> str:
+        proxy.spoil = lambda request: None
+        proxy.done.clear()
+        for info in direct.list("folder"):
+            if info.path not in BEFORE:
+                direct.delete(info.path)
+        return [direct.write(path, data) for path, data in sorted(BEFORE.items())][-1]
+
+    return fill
+
+
+@pytest.fixture
+def names(scale: Scale, request: pytest.FixtureRequest) -> list[str]:
+    """The operations to try, in the short version some of them."""
+    return random.Random(f"{scale.seed}/{request.node.name}").sample(sorted(OPERATIONS), scale.operations)
 
 
 def contents(storage: Storage) -> dict[str, bytes]:
@@ -185,42 +199,45 @@ def once_each(fault: str, marks: tuple[bytes, ...]) -> Callable[[Message], str |
     return spoil
 
 
-@operations
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_that_passes_is_survived(
-    lake: Any, proxy: Proxy, azurite: Any, folder: str, name: str, fault: str
+    lake: Any, proxy: Proxy, azurite: Any, folder: Callable[[], str], names: list[str], fault: str
 ) -> None:
-    work, answer, change, marks = OPERATIONS[name]
     storage = connect(**arguments(lake, proxy, azurite), settings=PATIENT)
-    storage.stat("folder")  # connect before
-    proxy.spoil = once_each(fault, marks)
-    found = work(storage, folder)
-    assert proxy.done[fault] == len(marks), "the fault must have been met"
-    if answer is None:
-        (path,) = change
-        assert found == lake.storage().stat(path).version
-    elif answer != "none":
-        assert found == answer
-    assert contents(lake.storage()) == changed(change)
+    for name in names:
+        work, answer, change, marks = OPERATIONS[name]
+        version = folder()
+        storage.stat("folder")  # connect before
+        proxy.spoil = once_each(fault, marks)
+        found = work(storage, version)
+        assert proxy.done[fault] == len(marks), f"{name} must have met the fault"
+        if answer is None:
+            (path,) = change
+            assert found == lake.storage().stat(path).version, name
+        elif answer != "none":
+            assert found == answer, name
+        assert contents(lake.storage()) == changed(change), name
 
 
-@operations
 @pytest.mark.parametrize("fault", [*(fault for fault in FAULTS if fault != "slow"), "nonsense"])
 def test_a_fault_that_stays_is_told_and_the_file_is_whole(
-    lake: Any, proxy: Proxy, azurite: Any, folder: str, name: str, fault: str
+    lake: Any, proxy: Proxy, azurite: Any, folder: Callable[[], str], names: list[str], fault: str
 ) -> None:
-    work, _, change, _ = OPERATIONS[name]
     storage = connect(**arguments(lake, proxy, azurite), settings=replace(HASTY, read_timeout=0.2))
-    storage.stat("folder")
-    proxy.spoil = lambda request: fault
-    with pytest.raises(LakeError) as caught:
-        work(storage, folder)
-    check_told(caught.value)
-    assert contents(lake.storage()) in (BEFORE, changed(change))
+    for name in names:
+        work, _, change, _ = OPERATIONS[name]
+        version = folder()
+        storage.stat("folder")
+        proxy.spoil = lambda request: fault
+        with pytest.raises(LakeError) as caught:
+            work(storage, version)
+        check_told(caught.value)
+        assert contents(lake.storage()) in (BEFORE, changed(change)), name
 
 
 @pytest.mark.parametrize("fault", ["cut", "429 before", "503 before"])
-def test_tries_are_as_many_as_set(lake: Any, proxy: Proxy, azurite: Any, folder: str, fault: str) -> None:
+def test_tries_are_as_many_as_set(lake: Any, proxy: Proxy, azurite: Any, folder: Callable[[], str], fault: str) -> None:
+    folder()
     storage = connect(**arguments(lake, proxy, azurite), settings=replace(PATIENT, retries=5))
     storage.stat("folder")
     proxy.spoil = once_each(fault, (b"GET",) * 5)
@@ -232,7 +249,8 @@ def test_tries_are_as_many_as_set(lake: Any, proxy: Proxy, azurite: Any, folder:
     assert proxy.done["requests"] == 6
 
 
-def test_an_answer_that_trickles_is_given_up(lake: Any, proxy: Proxy, azurite: Any, folder: str) -> None:
+def test_an_answer_that_trickles_is_given_up(lake: Any, proxy: Proxy, azurite: Any, folder: Callable[[], str]) -> None:
+    folder()
     storage = connect(**arguments(lake, proxy, azurite), settings=replace(PATIENT, request_timeout=0.1))
     storage.stat("folder")
     proxy.spoil = lambda request: "slow"

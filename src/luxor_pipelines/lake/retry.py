@@ -21,7 +21,7 @@ class Retry(ExponentialRetry):
 
     Everything may be sent again: reads are pinned to a version, and writes carry an id by which one
     that was done already is recognised. The SDK's own policy gives up at once when the service says
-    429, hands bodies on before they have arrived, allows each kind of failure three tries whatever
+    429, hands bodies on before they have arrived, allows each kind of failure three retries whatever
     the setting, and may go on for ever on an answer that trickles.
 
     Parameters
