@@ -69,6 +69,16 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def torture(session: nox.Session) -> None:
+    """The long version of tests/reliability, with its figures: `nox -s torture -- -k crashes --seed 2`."""
+    install(session, "test")
+    session.install(".")
+    install_azurite(session)
+    session.env["AZURITE_FOLDER"] = str(AZURITE.absolute())
+    session.run("pytest", "tests/reliability", "--torture", *session.posargs)
+
+
+@nox.session
 def tests_lowest(session: nox.Session) -> None:
     """All tests on the oldest versions of the dependencies that are declared to do."""
     install(session, "test")

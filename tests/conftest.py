@@ -34,6 +34,11 @@ for variable in [name for name in os.environ if name.startswith(("LUXOR_", "AZUR
     del os.environ[variable]  # no test may reach a lake that the developer's environment names
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--torture", action="store_true", help="the long version of tests/reliability")
+    parser.addoption("--seed", type=int, default=1, help="what its random choices grow from")
+
+
 @dataclass
 class Clock:
     """A clock that stands where it was put."""
@@ -52,12 +57,16 @@ class Rig:
     arguments: dict[str, Any]
     settings: Settings = field(default_factory=Settings)
 
+    @property
+    def lake(self) -> dict[str, Any]:
+        """What to pass to `LuxorQuery`, in another process too."""
+        names = {"connection_string": "adls_connection_string", "container": "container_name"}
+        return {names.get(key, key): value for key, value in self.arguments.items()}
+
     def query(self, **options: Any) -> LuxorQuery:
         from luxor_pipelines import LuxorQuery
 
-        names = {"connection_string": "adls_connection_string", "container": "container_name"}
-        arguments = {names.get(key, key): value for key, value in self.arguments.items()}
-        return LuxorQuery(**{"settings": self.settings, "clock": Clock(), **arguments, **options})
+        return LuxorQuery(**{"settings": self.settings, "clock": Clock(), **self.lake, **options})
 
     def storage(self, **options: Any) -> Storage:
         return connect(**{"settings": self.settings, **self.arguments, **options})

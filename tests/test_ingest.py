@@ -293,14 +293,13 @@ def test_a_conflict_is_resolved_by_reading_again(rig: Any, monkeypatch: pytest.M
 
     def write_after_another(self: Any, path: str, data: bytes, *, expected: Any = ANY) -> str:
         if self is lq.storage and not interfered:
-            interfered.append(True)
-            incremental_load(other, "t", month(2))
+            interfered.append(incremental_load(other, "t", month(2)))
         return str(write(self, path, data, expected=expected))
 
     monkeypatch.setattr(type(lq.storage), "write", write_after_another)
     result = incremental_load(lq, "t", month(3))
     assert result.inserted == 2
-    assert interfered
+    assert result.version_before == interfered[0].version_after
     assert lq.get_table("t")["Date"].dt.month.tolist() == [1, 1, 2, 2, 3, 3]
 
 

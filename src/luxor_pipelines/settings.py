@@ -41,6 +41,7 @@ class Settings:
     connect_timeout: float = _env("LUXOR_CONNECT_TIMEOUT", 3.0, least=_INSTANT, most=_HOUR)
     read_timeout: float = _env("LUXOR_READ_TIMEOUT", 30.0, least=_INSTANT, most=_HOUR)
     retries: int = _env("LUXOR_RETRIES", 3, most=100)
+    request_timeout: float = _env("LUXOR_REQUEST_TIMEOUT", 120.0, least=_INSTANT, most=_DAY)
     lock_timeout: float = _env("LUXOR_LOCK_TIMEOUT", 60.0, most=_DAY)
     run_lock_ttl: float = _env("LUXOR_RUN_LOCK_TTL", 90.0, least=_INSTANT, most=_DAY)
     load_attempts: int = _env("LUXOR_LOAD_ATTEMPTS", 12, least=1, most=1_000)

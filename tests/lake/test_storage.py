@@ -205,6 +205,17 @@ def test_a_temporary_file_left_by_a_kill_is_no_data(disk: Any) -> None:
     assert [info.path for info in storage.list("folder")] == ["folder/t"]
 
 
+def test_a_write_removes_what_killed_writes_of_the_same_file_left(disk: Any) -> None:
+    storage = disk.storage()
+    storage.write("folder/t", b"1")
+    mine, others = (storage.root / "folder" / f".{name}.{'a' * 32}.tmp" for name in ("t", "t.x"))
+    mine.write_bytes(b"half")
+    others.write_bytes(b"of a file that may be being written")
+    storage.write("folder/t", b"2")
+    assert not mine.exists()
+    assert others.exists()
+
+
 def test_a_lock_held_too_long_is_a_conflict(disk: Any) -> None:
     from filelock import FileLock
 

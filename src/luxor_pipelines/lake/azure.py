@@ -28,7 +28,7 @@ from azure.core.exceptions import (
     ServiceRequestError,
     ServiceResponseError,
 )
-from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
+from azure.storage.blob.aio import BlobServiceClient
 from fsspec.asyn import sync
 
 from luxor_pipelines.errors import (
@@ -42,6 +42,7 @@ from luxor_pipelines.errors import (
     shown,
 )
 from luxor_pipelines.lake.pinned import CHUNK, PinnedFile
+from luxor_pipelines.lake.retry import Retry
 from luxor_pipelines.lake.storage import ANY, Blob, BlobInfo, Reader, Storage, check_path
 from luxor_pipelines.settings import Settings
 
@@ -57,6 +58,8 @@ _ABSENT = frozenset({"BlobNotFound", "ResourceNotFound"})
 """The service's words for "no such file"; any other 404, such as a proxy's, says nothing of the lake."""
 _REFUSALS = _ABSENT | {"ConditionNotMet", "BlobAlreadyExists", "InvalidBlockList"}
 """Its words for a write that met another: the last when that one discarded this one's staged blocks."""
+SINGLE_PUT = 32 * 2**20
+"""Bytes up to which a write is one request; a longer one goes in blocks, several at once, that a last one commits."""
 _PARALLEL = 8
 _PROBE_S = 15
 """How long the first request of all may take, retries included."""
@@ -84,14 +87,8 @@ class AzureStorage(Storage):
         options: dict[str, Any] = {
             "connection_timeout": settings.connect_timeout,
             "read_timeout": settings.read_timeout,
-            # Short waits: what outlives them is a failure an operator should see, not a hiccup.
-            "retry_policy": ExponentialRetry(
-                initial_backoff=0.4,  # type: ignore[arg-type]
-                increment_base=1.5,  # type: ignore[arg-type]
-                random_jitter_range=0.3,  # type: ignore[arg-type]
-                retry_total=settings.retries,
-            ),
-            "max_single_put_size": 32 * 2**20,
+            "retry_policy": Retry(settings.retries, settings.request_timeout),
+            "max_single_put_size": SINGLE_PUT,
             "max_block_size": CHUNK,
             "max_single_get_size": CHUNK,
             "max_chunk_get_size": CHUNK,
@@ -171,7 +168,10 @@ class AzureStorage(Storage):
             async def fetch(start: int, end: int) -> bytes:
                 async with turn, self._blob(info.path) as blob:
                     stream = await blob.download_blob(start, end - start, **_only_if(info.version))
-                    return bytes(await stream.readall())
+                    data = bytes(await stream.readall())
+                    if len(data) != end - start:
+                        raise ServiceResponseError(f"{len(data)} bytes came where {end - start} were asked for")
+                    return data
 
             return await asyncio.gather(*(fetch(start, end) for start, end in ranges))
 
@@ -279,6 +279,11 @@ class AzureStorage(Storage):
             raise self._silent(error) from error
         except AzureError as error:
             raise LakeError(f"{self.url}: {_first_line(error)} (at {path}).", hint="Try again.") from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # the SDK does not check what it is answered
+            raise LakeError(
+                f"{self.url} gave an answer for {path} that is not the blob service's ({_first_line(error)}).",
+                hint="Find out what answers in its place: a proxy, or a network that wants to be logged into.",
+            ) from error
 
     def _silent(self, error: Exception) -> UnreachableError:
         return UnreachableError(
@@ -403,6 +408,8 @@ def _only_if(version: str) -> dict[str, Any]:
 
 
 def _etag(properties: Any) -> str:
+    if not properties.etag:
+        raise ValueError("it names no version")
     return _quoted(str(properties.etag))
 
 

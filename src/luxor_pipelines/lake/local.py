@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -121,6 +122,7 @@ class LocalStorage(Storage):
         with _translated(self, path), self._locked(path):
             before = self._check(path, expected)
             target.parent.mkdir(parents=True, exist_ok=True)
+            _clear_up(target)
             temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
             try:
                 with temporary.open("xb") as file:
@@ -214,6 +216,16 @@ def _patiently(operation: Callable[..., Any], *arguments: Any, **options: Any) -
     # Windows refuses to replace or delete a file that somebody has open, and to open one that is
     # just being replaced; both are over soon.
     return operation(*arguments, **options)
+
+
+def _clear_up(target: Path) -> None:
+    """Remove what killed writers of this file have left; its lock is held, so nobody is writing it now."""
+    left = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{32}}\.tmp")
+    with os.scandir(target.parent) as entries:
+        names = [entry.name for entry in entries if left.fullmatch(entry.name)]
+    for name in names:
+        with contextlib.suppress(OSError):  # such as a scanner that has it open: it is never read, and can wait
+            target.with_name(name).unlink()
 
 
 def _sync_folder(folder: Path) -> None:
