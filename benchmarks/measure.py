@@ -77,6 +77,8 @@ class Case:
     answer: str | None = None
     needed: int | None = None
     note: str = ""
+    pending: str = ""
+    """Why it cannot be run yet."""
 
 
 @dataclass(frozen=True)
@@ -123,17 +125,18 @@ def available(contender: Contender) -> bool:
 def run_case(case: Case, rounds: int) -> dict[str, Figures]:
     """Check that the contenders agree, time them in turn, and count what each reads and holds."""
     contenders = [contender for contender in case.contenders if available(contender)]
-    works = {contender: load(contender.work)(**contender.arguments) for contender in contenders}
+    works = [load(contender.work)(**contender.arguments) for contender in contenders]
     figures = {contender.name: Figures() for contender in contenders}
     turns = itertools.count(1)
-    _check(case, works, next(turns))
+    _check(case, contenders, works, next(turns))
     for turn in itertools.islice(turns, rounds):
         shift = turn % len(contenders)  # nobody always comes after the same one
-        for contender in contenders[shift:] + contenders[:shift]:
+        for at in [*range(shift, len(contenders)), *range(shift)]:
+            contender, work = contenders[at], works[at]
             batch = _batch(case, contender, turn)
             gc.collect()
             started = time.perf_counter()
-            done = works[contender](*batch)
+            done = work(*batch)
             took = time.perf_counter() - started
             if isinstance(done, Took):
                 took = done.seconds
@@ -153,9 +156,9 @@ def _batch(case: Case, contender: Contender, turn: int) -> list[Any]:
 # --- agreement -------------------------------------------------------------------------------------
 
 
-def _check(case: Case, works: Mapping[Contender, Callable[..., Any]], turn: int) -> None:
+def _check(case: Case, contenders: Sequence[Contender], works: Sequence[Callable[..., Any]], turn: int) -> None:
     first: dict[str, tuple[str, pd.DataFrame]] = {}
-    for contender, work in works.items():
+    for contender, work in zip(contenders, works, strict=True):
         answer = work(*_batch(case, contender, turn))
         if contender.agrees is None:
             continue

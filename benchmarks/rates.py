@@ -54,16 +54,16 @@ def factors(found: Mapping[str, Series], dates: Iterable[date]) -> list[tuple[st
 def _rate(found: Mapping[str, Series], name: str, day: date) -> float | None:
     series, spot = found.get(name, ()), found.get(SPOT, ())
     if name != CLEAN:
-        return _fresh(series, day)
+        return fresh(series, day)
     if not series:
-        return _fresh(spot, day)
+        return fresh(spot, day)
     (first, at_first), (last, at_last) = series[0], series[-1]
     newest = _at(spot, day)
     if day < first:
-        return _chained(at_first, _fresh(spot, day), _fresh(spot, first))
-    if newest is not None and newest[0] > last and _fresh(spot, last) is not None:
-        return _chained(at_last, _fresh(spot, day), _fresh(spot, last))
-    return _fresh(series, day)
+        return _chained(at_first, fresh(spot, day), fresh(spot, first))
+    if newest is not None and newest[0] > last and fresh(spot, last) is not None:
+        return _chained(at_last, fresh(spot, day), fresh(spot, last))
+    return fresh(series, day)
 
 
 def _chained(level: float, now: float | None, then: float | None) -> float | None:
@@ -77,6 +77,7 @@ def _at(series: Series, day: date) -> tuple[date, float] | None:
     return series[at - 1] if at else None
 
 
-def _fresh(series: Series, day: date) -> float | None:
+def fresh(series: Series, day: date) -> float | None:
+    """The value as of the day, unless it is too old."""
     row = _at(series, day)
     return None if row is None or (day - row[0]).days > LIMIT else row[1]

@@ -21,9 +21,9 @@ def hist_returns(lake: str, *, text: bool = False) -> Callable[[], pl.DataFrame]
     tables = Path(lake, "enriched", "parquet")
 
     def run() -> pl.DataFrame:
-        assets = _assets(tables / "assets.parquet", text=text)
+        assets = master(tables / "assets.parquet", text=text)
         prices = _prices(tables)
-        found = _last(_valid(prices.filter(_near(text=text)), text=text).collect(engine="streaming"))
+        found = _last(valid(prices.filter(_near(text=text)), text=text).collect(engine="streaming"))
         names = pl.concat([assets["Price_Key"].drop_nulls(), pl.Series(rates.NAMES)]).unique()
         answered = found.group_by("Asset").len().filter(pl.col("len") == len(DATES))["Asset"]
         wanted = names.filter(~names.is_in(answered.implode())).to_list()
@@ -31,7 +31,7 @@ def hist_returns(lake: str, *, text: bool = False) -> Callable[[], pl.DataFrame]
         if rates.needs_history(series, DATES):
             wanted += [rates.CLEAN, rates.SPOT]
         if wanted:
-            history = _valid(prices.filter(pl.col("Asset").is_in(wanted)), text=text).collect(engine="streaming")
+            history = valid(prices.filter(pl.col("Asset").is_in(wanted)), text=text).collect(engine="streaming")
             found = pl.concat([found.filter(~pl.col("Asset").is_in(wanted)), _last(history)])
             series |= _series(history)
         return _frame(assets, _filled(found, names), rates.factors(series, DATES))
@@ -44,8 +44,8 @@ def windows_only(lake: str) -> Callable[[], pl.DataFrame]:
     tables = Path(lake, "enriched", "parquet")
 
     def run() -> pl.DataFrame:
-        assets = _assets(tables / "assets.parquet", text=False)
-        found = _last(_valid(_prices(tables).filter(_near(text=False)), text=False).collect(engine="streaming"))
+        assets = master(tables / "assets.parquet", text=False)
+        found = _last(valid(_prices(tables).filter(_near(text=False)), text=False).collect(engine="streaming"))
         return _frame(assets, found, rates.factors(_series(found), DATES)).drop("Status")
 
     return run
@@ -63,7 +63,7 @@ def _near(*, text: bool) -> pl.Expr:
     return pl.any_horizontal(pl.col("Date").is_between(a, b) for a, b in bounds)
 
 
-def _valid(prices: pl.LazyFrame, *, text: bool) -> pl.LazyFrame:
+def valid(prices: pl.LazyFrame, *, text: bool) -> pl.LazyFrame:
     """The observations: finite prices above 0."""
     day = pl.col("Date").str.to_date() if text else pl.col("Date").dt.date()
     typed = prices.with_columns(day, pl.col("Last_Price").cast(pl.Float64, strict=False))
@@ -91,7 +91,7 @@ def _series(rows: pl.DataFrame) -> dict[str, list[tuple[Any, ...]]]:
     return {str(name): part.select("Date", "Last_Price").rows() for (name,), part in few.group_by("Asset")}
 
 
-def _assets(path: Path, *, text: bool) -> pl.DataFrame:
+def master(path: Path, *, text: bool) -> pl.DataFrame:
     """Each asset's price series, and that series' currency: what its assets, BDRs left out, agree on."""
     assets = pl.scan_parquet(path).select("Key", "Ticker", "Ticker_BBG", "Group", "Location", "Type")
     if text:
