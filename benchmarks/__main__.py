@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks import azurite, report
-from benchmarks.lakes import Lakes
+from benchmarks.lakes import SMALL, Lakes, Size
 from benchmarks.measure import Case, Figures, run_case
 
 WORK = ("returns", "prices", "tables", "loads", "cli")
 RESULTS = Path(__file__).with_name("RESULTS.md")
-FULL, SMALL = (2000, (5, 20, 40)), (300, (4, 5, 6))
-"""Assets, and the years of the short, the usual and the long history."""
 
 EXPLAINED = """\
 Times are medians of {rounds} rounds; in each round every contender runs once, in turn. Ratios are of medians, in the
@@ -32,21 +31,21 @@ numbers to 1e-12."""
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", default=",".join(WORK), help="some of returns,prices,tables,loads,cli, or of the cases")
+    parser.add_argument("--only", default=",".join(WORK), help="which work, or which cases; default all")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--small", action="store_true", help="little data, to see that all works")
-    parser.add_argument("--output", type=Path, help="where the results go; default benchmarks/RESULTS.md, if all is run")
+    parser.add_argument("--output", type=Path, help="a file for the results; default RESULTS.md here, if all is run")
     options = parser.parse_args()
     only = options.only.split(",")
     started = time.perf_counter()
-    assets, years = SMALL if options.small else FULL
+    logging.getLogger().addHandler(logging.NullHandler())  # that series have no price is how the lakes are made
     measured = []
     with tempfile.TemporaryDirectory(prefix="luxor-bench-") as folder, azurite.running() as server:
         if server is None:
             print("Azurite is not installed: its cases are left out. `nox -s bench` installs it.", file=sys.stderr)
-        for case in _cases(only, Lakes(Path(folder), assets, years, server)):
+        for case in _cases(only, Lakes(Path(folder), SMALL if options.small else Size(), server)):
             print(f"{time.perf_counter() - started:5.0f} s  {case.title}", file=sys.stderr, flush=True)
-            figures: dict[str, Figures] = {} if case.pending else run_case(case, options.rounds)
+            figures: dict[str, Figures] = {} if case.pending else run_case(case, options.rounds, brief=options.small)
             measured.append((case, figures))
     text = "\n".join(_text(measured, options.rounds, small=options.small)) + "\n"
     print(text)
@@ -68,7 +67,7 @@ def _text(measured: report.Measured, rounds: int, *, small: bool) -> Iterator[st
     yield from ("# Benchmarks", "")
     if small:
         yield from ("**With little data: these figures say nothing.**", "")
-    yield f"`python -m benchmarks {' '.join(sys.argv[1:])}`".replace(" `", "`") + f" on {date.today()}:"
+    yield f"`{' '.join(['python -m benchmarks', *sys.argv[1:]])}`, {datetime.now(UTC):%Y-%m-%d}:"
     yield from ("", *report.machine(), "", EXPLAINED.format(rounds=rounds), "", "## Targets", "")
     yield from report.targets(measured)
     yield from ("", "## All figures")

@@ -53,14 +53,12 @@ def connection_string(url: str) -> str:
 
 
 def storage_options(connection: str) -> dict[str, str]:
-    """The same account, in the words of the Rust programs' object_store."""
-    endpoint = connection.split("BlobEndpoint=")[1].rstrip(";")
-    return {
-        "azure_storage_account_name": ACCOUNT,
-        "azure_storage_account_key": KEY,
-        "azure_storage_endpoint": endpoint,
-        "azure_allow_http": "true",
-    }
+    """The same account for the Rust programs' object_store, which takes an emulator's address from the environment.
+
+    Told that it is one, it does without the service's ``startFrom``, which Azurite passes over.
+    """
+    os.environ["AZURITE_BLOB_STORAGE_URL"] = connection.split("BlobEndpoint=")[1].removesuffix(f"/{ACCOUNT};")
+    return {"azure_storage_use_emulator": "true", "azure_allow_http": "true"}
 
 
 @contextmanager

@@ -165,13 +165,25 @@ def by_month(rows: pa.Table) -> list[tuple[str, pa.Table]]:
     return [(str(m), rows.slice(a, b - a)) for m, a, b in zip(labels, starts, ends, strict=True)]
 
 
+@dataclass(frozen=True)
+class Size:
+    """Assets; the years of the short, the usual and the long history of prices; the months of the table of loads."""
+
+    assets: int = 2000
+    years: tuple[int, int, int] = (5, 20, 40)
+    months: int = 240
+
+
+SMALL = Size(120, (4, 5, 6), 6)
+
+
 class Lakes:
     """Makes each lake when it is first asked for, below one folder."""
 
-    def __init__(self, root: Path, assets: int, years: tuple[int, int, int], azurite: Azurite | None) -> None:
+    def __init__(self, root: Path, size: Size, azurite: Azurite | None) -> None:
         self.root = root
-        self.assets = assets
-        self.short, self.years, self.long = years
+        self.assets, self.months = size.assets, size.months
+        self.short, self.years, self.long = size.years
         self.azurite = azurite
 
     def local(self, layout: str = "typed", kind: str = "real", years: int | None = None) -> str:

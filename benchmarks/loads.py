@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from luxor_pipelines import LuxorQuery
 
 TABLE = "measurements"
-MONTHS = 240
 
 
 # --- one month -------------------------------------------------------------------------------------
@@ -134,7 +133,7 @@ def _lake(arguments: dict[str, Any]) -> LuxorQuery:
 
 
 def _uri(container: str = "", connection: str = "", lake: str = "", **_: Any) -> tuple[str, dict[str, str]]:
-    return (f"az://{container}/delta", storage_options(connection)) if connection else (f"{lake}/delta", {})
+    return (f"abfs://{container}/delta", storage_options(connection)) if connection else (f"{lake}/delta", {})
 
 
 def _delta(**arguments: Any) -> DeltaTable:
@@ -144,13 +143,13 @@ def _delta(**arguments: Any) -> DeltaTable:
     return DeltaTable(uri, storage_options=options)
 
 
-def _months_case(name: str, title: str, assets: int, make: Callable[[str], dict[str, str]], remote: bool) -> Case:
+def _months_case(name: str, title: str, lakes: Lakes, make: Callable[[str], dict[str, str]]) -> Case:
     """Each contender's table is made here, with the same numbers; ``make`` gives a place of its own."""
     from luxor_pipelines import save_table
-
     from luxor_pipelines.lake.schema import Column, TableSchema
 
-    full = measurements(0, assets, MONTHS)
+    assets, months, remote = lakes.assets, lakes.months, name.endswith("azurite")
+    full = measurements(0, assets, months)
     numbers = tuple(Column(column, "number") for column in full.columns[2:])
     columns = (Column("Date", "date", False), Column("Key", "text", False), *numbers)
     schema = TableSchema(TABLE, 1, columns, ("Date", "Key"), "month")
@@ -160,14 +159,14 @@ def _months_case(name: str, title: str, assets: int, make: Callable[[str], dict[
     _put(_parquet(full), **rest)
     contenders = [
         Contender("luxor, 1 month", "loads:luxor", {**one, "assets": assets}, None),
-        Contender(f"luxor, {MONTHS} months", "loads:luxor", {**many, "assets": assets, "form": "luxor"}),
+        Contender(f"luxor, {months} months", "loads:luxor", {**many, "assets": assets, "form": "luxor"}),
         Contender("bare put" if remote else "bare write, fsync, rename", "loads:put" if remote else "loads:write",
                   {**rest, "assets": assets, "form": "bytes"}, None),
         Contender("pandas, single file", "loads:single", {**rest, "assets": assets, "form": "single"}),
     ]  # fmt: skip
     ours, bare = contenders[1].name, contenders[2].name
     targets = [
-        Target(f"{title}: history 1 → {MONTHS} months", ours, 1.1, contenders[0].name),
+        Target(f"{title}: history 1 → {months} months", ours, 1.1, contenders[0].name),
         Target(f"{title}: the bare put of the bytes", ours, 5.0, bare),
     ]
     if _has_delta():
@@ -178,7 +177,7 @@ def _months_case(name: str, title: str, assets: int, make: Callable[[str], dict[
         write_deltalake(uri, labelled, partition_by=["month"], storage_options=options)
         contenders.insert(3, Contender("delta-rs", "loads:delta", {**rest, "assets": assets, "form": "delta"}))
         targets.append(Target(f"{title}: delta-rs", ours, 1.0, "delta-rs"))
-    return Case(name, f"`{title}`: {assets:,} rows × 18 numbers", contenders, targets, ("Date", "Key"),
+    return Case(name, f"{title}: {assets:,} rows × 18 numbers", contenders, targets, ("Date", "Key"),
                 "loads:month", "loads:stored_months")  # fmt: skip
 
 
@@ -264,15 +263,14 @@ def _upsert_cases(lakes: Lakes) -> Iterable[Case]:
 
 
 def cases(lakes: Lakes) -> Iterable[Case]:
-    title = "incremental_load of one month"
-    yield _months_case("load-disk", f"{title} on disk", lakes.assets,
-                       lambda name: {"lake": lakes.empty(f"load-{name}")}, remote=False)  # fmt: skip
+    title = "`incremental_load` of one month"
+    yield _months_case("load-disk", f"{title} on disk", lakes, lambda name: {"lake": lakes.empty(f"load-{name}")})
     if lakes.azurite is not None:
         server = lakes.azurite
 
         def make(name: str) -> dict[str, str]:
             return {"connection": server.connection_string, "container": server.container(f"load-{name}")}
 
-        yield _months_case("load-azurite", f"{title} on Azurite", lakes.assets, make, remote=True)
+        yield _months_case("load-azurite", f"{title} on Azurite", lakes, make)
     if _has_delta():
         yield from _upsert_cases(lakes)

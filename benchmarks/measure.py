@@ -66,6 +66,10 @@ class Case:
         back what a contender has left, ``(**arguments)``. Without ``answer`` it is what the work returns.
     needed
         Bytes that cannot but be read.
+    counted
+        Whether memory and bytes are measured here; contenders that are processes measure themselves.
+    pending
+        Why it cannot be run yet.
     """
 
     name: str
@@ -76,9 +80,8 @@ class Case:
     batch: str | None = None
     answer: str | None = None
     needed: int | None = None
-    note: str = ""
+    counted: bool = True
     pending: str = ""
-    """Why it cannot be run yet."""
 
 
 @dataclass(frozen=True)
@@ -122,12 +125,19 @@ def available(contender: Contender) -> bool:
     return True
 
 
-def run_case(case: Case, rounds: int) -> dict[str, Figures]:
-    """Check that the contenders agree, time them in turn, and count what each reads and holds."""
+def run_case(case: Case, rounds: int, *, brief: bool = False) -> dict[str, Figures]:
+    """Check that the contenders agree, time them in turn, and count what each reads and holds.
+
+    ``brief``: only the first one's memory and bytes, since each takes a process of its own.
+    """
     contenders = [contender for contender in case.contenders if available(contender)]
     works = [load(contender.work)(**contender.arguments) for contender in contenders]
     figures = {contender.name: Figures() for contender in contenders}
     turns = itertools.count(1)
+    # Before the check: what only one contender has loaded, all the later turns replace.
+    for contender in contenders[: 1 if brief else None]:
+        if case.counted:
+            _count(case, contender, figures[contender.name], next(turns))
     _check(case, contenders, works, next(turns))
     for turn in itertools.islice(turns, rounds):
         shift = turn % len(contenders)  # nobody always comes after the same one
@@ -143,9 +153,6 @@ def run_case(case: Case, rounds: int) -> dict[str, Figures]:
                 figures[contender.name].peak = max(done.peak, figures[contender.name].peak or 0)
             figures[contender.name].times.append(took)
             del done
-    for contender in contenders:
-        if figures[contender.name].peak is None:
-            _count(case, contender, figures[contender.name], next(turns))
     return figures
 
 

@@ -87,11 +87,11 @@ def tables(measured: Measured) -> Iterator[str]:
         if case.pending:
             continue
         yield from ("", f"### {case.title}", "")
-        if case.note:
-            yield from (case.note, "")
         remote = any(each.at_once is not None for each in figures.values())
-        yield "| | median | min – max | ratio | peak memory | for the work | read | calls |" + (" at once |" if remote else "")
-        yield "|---|---:|---:|---:|---:|---:|---:|---:|" + ("---:|" if remote else "")
+        heads = ["median", "min – max", "ratio", "peak memory", "for the work", "read"]
+        heads += ["requests", "at once"] if remote else ["calls"]
+        yield f"| | {' | '.join(heads)} |"
+        yield "|---|" + "---:|" * len(heads)
         first = next(iter(figures.values())).seconds
         for name, each in figures.items():
             cells = [

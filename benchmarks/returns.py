@@ -63,8 +63,9 @@ def cases(lakes: Lakes) -> Iterable[Case]:
     lean = Contender("Polars, windows only: cannot tell stale from missing", "returns_polars:windows_only",
                      {"lake": quoted})  # fmt: skip
     yield Case(case.name, case.title, [*case.contenders, lean], case.targets, case.key)
-    yield _against_all("returns-text", "The same from the legacy file: unsorted, all text", lakes.local("text"),
-                       Target("hist_returns compute, unsorted all-text file", "luxor", 1.0, "Polars"), text=True)  # fmt: skip
+    target = Target("hist_returns compute, unsorted all-text file", "luxor", 1.0, "Polars")
+    title = "The same from the legacy file: unsorted, all text"
+    yield _against_all("returns-text", title, lakes.local("text"), target, text=True)
     yield _against_all("returns-months", "The same from a file a month", lakes.local("months"))
     if optimizer():
         target = Target("hist_returns compute, as luxor optimize leaves it", "luxor", 1.0, "Polars")

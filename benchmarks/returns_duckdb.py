@@ -37,8 +37,8 @@ SELECT Asset, {UPTO} AS asked, max(Date) AS Date, arg_max(Last_Price, Date) AS L
 FROM {{name}} GROUP BY ALL HAVING asked IS NOT NULL"""
 
 MISSING = f"""
-CREATE OR REPLACE TEMP TABLE wanted AS SELECT name FROM (SELECT DISTINCT Price_Key AS name FROM assets WHERE name IS NOT NULL
-                  UNION SELECT unnest({rates.NAMES}))
+CREATE OR REPLACE TEMP TABLE wanted AS
+SELECT name FROM (SELECT Price_Key AS name FROM assets WHERE name IS NOT NULL UNION SELECT unnest({rates.NAMES}))
 WHERE name NOT IN (SELECT Asset FROM found GROUP BY Asset HAVING count(*) = {len(DATES)})"""
 
 WANTED = "Asset IN (SELECT name FROM wanted)"

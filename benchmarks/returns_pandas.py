@@ -61,17 +61,15 @@ def _last(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _filled(found: pd.DataFrame, names: pd.Index) -> pd.DataFrame:
     """Each series' last observation on or before each date, of any age."""
-    wide = found.pivot(index="asof", columns="Asset", values=["Date", "Last_Price"]).reindex(STAMPS)
-    tall = {name: wide[name].reindex(columns=names).ffill().melt(ignore_index=False)["value"] for name in wide.columns.levels[0]}
-    rows = pd.DataFrame({"asof": np.tile(STAMPS, len(names)), "Asset": np.repeat(names, len(STAMPS))})
-    return rows.assign(Date=pd.to_datetime(tall["Date"]).to_numpy(), Last_Price=tall["Last_Price"].to_numpy(float))
+    asked = pd.MultiIndex.from_product([names, STAMPS], names=["Asset", "asof"])
+    rows = found.set_index(["Asset", "asof"])[["Date", "Last_Price"]].reindex(asked)
+    return rows.groupby(level="Asset", sort=False).ffill().reset_index()
 
 
 def _series(rows: pd.DataFrame) -> dict[str, list[Any]]:
     few = rows[rows["Asset"].isin(rates.NAMES)].sort_values("Date")
-    return {
-        str(name): list(zip(part["Date"].dt.date, part["Last_Price"], strict=True)) for name, part in few.groupby("Asset")
-    }
+    parts = few.groupby("Asset")
+    return {str(name): list(zip(part["Date"].dt.date, part["Last_Price"], strict=True)) for name, part in parts}
 
 
 def _assets(path: Path, *, text: bool) -> pd.DataFrame:
