@@ -154,7 +154,18 @@ LAYOUTS: dict[str, Callable[[Path, Market], None]] = {
 
 def optimizer() -> Callable[[Path], None] | None:
     """What puts the tables of a lake into our own layout; None while the library has nothing for it."""
-    return None
+    try:
+        from luxor_pipelines.lake.optimize import optimize
+    except ModuleNotFoundError:
+        return None
+    from luxor_pipelines.lake.storage import connect
+    from luxor_pipelines.lake.table import Table
+
+    def run(lake: Path) -> None:
+        for name in (PRICES, "assets"):
+            optimize(Table(connect(str(lake)), name))
+
+    return run
 
 
 def by_month(rows: pa.Table) -> list[tuple[str, pa.Table]]:

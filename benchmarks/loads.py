@@ -212,13 +212,15 @@ def luxor_upsert(lake: str, **_: Any) -> Callable[[pd.DataFrame], Any]:
 
 
 def delta_merge(lake: str, **_: Any) -> Callable[[pd.DataFrame], Any]:
-    """The month in the condition lets it pass over the months that the batch does not touch."""
+    """The months named in the condition let it pass over the files of all others: without, it reads them all."""
     table = _delta(lake=lake)
     same = "t.month = s.month AND t.Date = s.Date AND t.Asset = s.Asset"
 
     def run(batch: pd.DataFrame) -> None:
-        rows = pa.Table.from_pandas(batch.assign(month=batch["Date"].dt.strftime("%Y-%m")), preserve_index=False)
-        merge = table.merge(rows, same, source_alias="s", target_alias="t")
+        labels = batch["Date"].dt.strftime("%Y-%m")
+        rows = pa.Table.from_pandas(batch.assign(month=labels), preserve_index=False)
+        among = ", ".join(f"'{label}'" for label in labels.unique())
+        merge = table.merge(rows, f"{same} AND t.month IN ({among})", source_alias="s", target_alias="t")
         merge.when_matched_update_all().when_not_matched_insert_all().execute()
 
     return run

@@ -131,13 +131,13 @@ def run_case(case: Case, rounds: int, *, brief: bool = False) -> dict[str, Figur
     ``brief``: only the first one's memory and bytes, since each takes a process of its own.
     """
     contenders = [contender for contender in case.contenders if available(contender)]
-    works = [load(contender.work)(**contender.arguments) for contender in contenders]
     figures = {contender.name: Figures() for contender in contenders}
     turns = itertools.count(1)
     # Before the check: what only one contender has loaded, all the later turns replace.
     for contender in contenders[: 1 if brief else None]:
         if case.counted:
             _count(case, contender, figures[contender.name], next(turns))
+    works = [load(contender.work)(**contender.arguments) for contender in contenders]
     _check(case, contenders, works, next(turns))
     for turn in itertools.islice(turns, rounds):
         shift = turn % len(contenders)  # nobody always comes after the same one

@@ -57,19 +57,19 @@ def cases(lakes: Lakes) -> Iterable[Case]:
     typed, years = lakes.local(), lakes.years
     yield _against_all("returns", f"One month of `hist_returns`, typed file sorted by date, {years} years", typed,
                        Target("hist_returns compute, typed sorted file", "luxor", 1.0, "Polars"))  # fmt: skip
+    target = Target("hist_returns compute, unsorted all-text file", "luxor", 1.0, "Polars")
+    title = "The same from the legacy file: unsorted, all text"
+    yield _against_all("returns-text", title, lakes.local("text"), target, text=True)
+    yield _against_all("returns-months", "The same from a file a month", lakes.local("months"))
+    if optimizer():
+        target = Target("hist_returns compute, typed as luxor optimize leaves it", "luxor", 1.0, "Polars")
+        yield _against_all("returns-optimized", "The same from our own layout", lakes.local("optimized"), target)
     quoted = lakes.local(kind="quoted")
     case = _against_all("returns-quoted", "The same where everything is quoted, and the windows answer all", quoted,
                         Target("hist_returns compute, everything quoted", "luxor", 1.0, "Polars"))  # fmt: skip
     lean = Contender("Polars, windows only: cannot tell stale from missing", "returns_polars:windows_only",
                      {"lake": quoted})  # fmt: skip
     yield Case(case.name, case.title, [*case.contenders, lean], case.targets, case.key)
-    target = Target("hist_returns compute, unsorted all-text file", "luxor", 1.0, "Polars")
-    title = "The same from the legacy file: unsorted, all text"
-    yield _against_all("returns-text", title, lakes.local("text"), target, text=True)
-    yield _against_all("returns-months", "The same from a file a month", lakes.local("months"))
-    if optimizer():
-        target = Target("hist_returns compute, as luxor optimize leaves it", "luxor", 1.0, "Polars")
-        yield _against_all("returns-optimized", "The same from our own layout", lakes.local("optimized"), target)
     yield _history(lakes)
     if lakes.azurite:
         yield from (_azurite(lakes, kind) for kind in ("quoted", "real"))
