@@ -60,7 +60,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests, against the built wheel and a real Azurite: `nox -s tests -- -k returns`."""
-    install(session, "test")
+    install(session, "test", "bench")
     session.install(".")
     install_azurite(session)
     session.env["AZURITE_FOLDER"] = str(AZURITE.absolute())
@@ -86,6 +86,16 @@ def tests_lowest(session: nox.Session) -> None:
     install_azurite(session)
     session.env["AZURITE_FOLDER"] = str(AZURITE.absolute())
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Ours against Polars, DuckDB, pandas and delta-rs, into benchmarks/RESULTS.md: `nox -s bench -- --only loads`."""
+    install(session, "bench")
+    session.install(".")
+    install_azurite(session)
+    session.env["AZURITE_FOLDER"] = str(AZURITE.absolute())
+    session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session
