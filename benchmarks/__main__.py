@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks import azurite, report
 from benchmarks.lakes import SMALL, Lakes, Size
-from benchmarks.measure import Case, Figures, run_case
+from benchmarks.measure import Case, run_case
 
 WORK = ("returns", "prices", "tables", "loads", "cli")
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -45,8 +45,7 @@ def main() -> int:
             print("Azurite is not installed: its cases are left out. `nox -s bench` installs it.", file=sys.stderr)
         for case in _cases(only, Lakes(Path(folder), SMALL if options.small else Size(), server)):
             print(f"{time.perf_counter() - started:5.0f} s  {case.title}", file=sys.stderr, flush=True)
-            figures: dict[str, Figures] = {} if case.pending else run_case(case, options.rounds, brief=options.small)
-            measured.append((case, figures))
+            measured.append((case, run_case(case, options.rounds, brief=options.small)))
     text = "\n".join(_text(measured, options.rounds, small=options.small)) + "\n"
     print(text)
     output = options.output or (RESULTS if set(only) == set(WORK) and not options.small else None)

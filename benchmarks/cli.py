@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from benchmarks.lakes import REF, TABLES, Lakes, optimizer
+from benchmarks.lakes import REF, TABLES, Lakes
 from benchmarks.measure import MEBI, Case, Contender, Target, Took
 
 # A process forked from a large one would count the large one's memory as its own: a small one starts it.
@@ -59,8 +59,7 @@ def cases(lakes: Lakes) -> Iterable[Case]:
     targets = [Target(name, name, 0.25) for name in ("luxor --help", "luxor list")]
     yield Case("cli-start", "The command line's answer", start, targets, counted=False)
     layouts = {"luxor run hist_returns": "typed"}
-    if optimizer():
-        layouts["luxor run hist_returns, own layout"] = "optimized"
+    layouts["luxor run hist_returns, own layout"] = "optimized"
     runs = [
         Contender(name, "cli:luxor", {"arguments": ["run", "hist_returns", "--ref-date", f"{REF}"],
                                       "lake": lakes.local(layout)}, None)

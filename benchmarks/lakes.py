@@ -138,10 +138,13 @@ def _months(tables: Path, data: Market) -> None:
 
 def _optimized(tables: Path, data: Market) -> None:
     """The file as others write it, then as `luxor optimize` leaves it."""
-    optimize = optimizer()
-    assert optimize is not None
+    from luxor_pipelines.lake.optimize import optimize
+    from luxor_pipelines.lake.storage import connect
+    from luxor_pipelines.lake.table import Table
+
     _typed(tables, data)
-    optimize(tables.parent.parent)
+    for name in (PRICES, "assets"):
+        optimize(Table(connect(str(tables.parent.parent)), name))
 
 
 LAYOUTS: dict[str, Callable[[Path, Market], None]] = {
@@ -150,22 +153,6 @@ LAYOUTS: dict[str, Callable[[Path, Market], None]] = {
     "months": _months,
     "optimized": _optimized,
 }
-
-
-def optimizer() -> Callable[[Path], None] | None:
-    """What puts the tables of a lake into our own layout; None while the library has nothing for it."""
-    try:
-        from luxor_pipelines.lake.optimize import optimize
-    except ModuleNotFoundError:
-        return None
-    from luxor_pipelines.lake.storage import connect
-    from luxor_pipelines.lake.table import Table
-
-    def run(lake: Path) -> None:
-        for name in (PRICES, "assets"):
-            optimize(Table(connect(str(lake)), name))
-
-    return run
 
 
 def by_month(rows: pa.Table) -> list[tuple[str, pa.Table]]:

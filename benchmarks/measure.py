@@ -68,8 +68,6 @@ class Case:
         Bytes that cannot but be read.
     counted
         Whether memory and bytes are measured here; contenders that are processes measure themselves.
-    pending
-        Why it cannot be run yet.
     """
 
     name: str
@@ -81,7 +79,6 @@ class Case:
     answer: str | None = None
     needed: int | None = None
     counted: bool = True
-    pending: str = ""
 
 
 @dataclass(frozen=True)

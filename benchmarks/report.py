@@ -42,8 +42,6 @@ def targets(measured: Measured) -> Iterator[str]:
     yield "| work | target | measured | |"
     yield "|---|---|---|---|"
     for case, figures in measured:
-        if case.pending:
-            yield f"| {case.title} | | not measured: {case.pending} | |"
         for target in case.targets:
             limit, value = _limit(target), _value(target, case, figures)
             if value is None:
@@ -84,8 +82,6 @@ def _verdict(target: Target, value: float) -> str:
 def tables(measured: Measured) -> Iterator[str]:
     """Every contender's figures."""
     for case, figures in measured:
-        if case.pending:
-            continue
         yield from ("", f"### {case.title}", "")
         remote = any(each.at_once is not None for each in figures.values())
         heads = ["median", "min – max", "ratio", "peak memory", "for the work", "read"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from benchmarks import rates
-from benchmarks.lakes import PRICES, REF, TABLES, Lakes, optimizer
+from benchmarks.lakes import PRICES, REF, TABLES, Lakes
 from benchmarks.measure import Case, Contender, Target, load
 from luxor_pipelines.market.periods import PERIODS as _PERIODS
 from luxor_pipelines.market.periods import base_date
@@ -48,9 +48,12 @@ def luxor(**where: str) -> Callable[[], pd.DataFrame]:
     return lambda: hist_returns.get_returns(open_lake(**where), REF)
 
 
-def every_month() -> str | None:
-    """The name of what computes the returns of many months at once; None while the library has nothing."""
-    return None
+def luxor_months(lake: str, months: int) -> Callable[[], pd.DataFrame]:
+    """Ours for the last ``months`` month ends at once."""
+    import pandas as pd
+
+    dates = [day.date() for day in pd.date_range(end=pd.Timestamp(REF), periods=months, freq="ME")]
+    return lambda: open_lake(lake).get_returns(dates, periods=PERIODS, currency=CURRENCIES)
 
 
 def cases(lakes: Lakes) -> Iterable[Case]:
@@ -61,9 +64,8 @@ def cases(lakes: Lakes) -> Iterable[Case]:
     title = "The same from the legacy file: unsorted, all text"
     yield _against_all("returns-text", title, lakes.local("text"), target, text=True)
     yield _against_all("returns-months", "The same from a file a month", lakes.local("months"))
-    if optimizer():
-        target = Target("hist_returns compute, typed as luxor optimize leaves it", "luxor", 1.0, "Polars")
-        yield _against_all("returns-optimized", "The same from our own layout", lakes.local("optimized"), target)
+    target = Target("hist_returns compute, typed as luxor optimize leaves it", "luxor", 1.0, "Polars")
+    yield _against_all("returns-optimized", "The same from our own layout", lakes.local("optimized"), target)
     quoted = lakes.local(kind="quoted")
     case = _against_all("returns-quoted", "The same where everything is quoted, and the windows answer all", quoted,
                         Target("hist_returns compute, everything quoted", "luxor", 1.0, "Polars"))  # fmt: skip
@@ -73,9 +75,22 @@ def cases(lakes: Lakes) -> Iterable[Case]:
     yield _history(lakes)
     if lakes.azurite:
         yield from (_azurite(lakes, kind) for kind in ("quoted", "real"))
-    if every_month() is None:
-        pending = "the library has no call for the returns of many months yet"
-        yield Case("returns-all", "All months of the lake at once", (), pending=pending)
+    yield _all_months(lakes)
+
+
+def _all_months(lakes: Lakes) -> Case:
+    """Every month end of the history, in one call."""
+    lake, months = lakes.local("optimized"), 12 * lakes.years
+    every, one = f"luxor, {months} months", "luxor, 1 month"
+    contenders = [
+        Contender(every, "returns:luxor_months", {"lake": lake, "months": months}, None),
+        Contender(one, "returns:luxor_months", {"lake": lake, "months": 1}, None),
+    ]
+    targets = [
+        Target(f"all {months} months at once: time", every, 5.0, one),
+        Target(f"all {months} months at once: memory", every, 600 * 10**6, what="peak"),
+    ]
+    return Case("returns-all", f"`get_returns` of all {months} months at once, our own layout", contenders, targets)
 
 
 def _against_all(name: str, title: str, lake: str, *targets: Target, text: bool = False) -> Case:
@@ -89,7 +104,7 @@ def _against_all(name: str, title: str, lake: str, *targets: Target, text: bool 
 def _history(lakes: Lakes) -> Case:
     """The same work on ever longer histories."""
     contenders = []
-    layouts = ("typed", "optimized") if optimizer() else ("typed",)
+    layouts = ("typed", "optimized")
     for years in (lakes.short, lakes.years, lakes.long):
         for layout in layouts:
             lake, where = lakes.local(layout, years=years), "" if layout == "typed" else ", own layout"
@@ -99,13 +114,13 @@ def _history(lakes: Lakes) -> Case:
     targets = [
         Target(f"hist_returns, history {lakes.short} → {lakes.long} years{where}",
                f"luxor, {lakes.long} years{where}", 1.2, f"luxor, {lakes.short} years{where}")
-        for where in ("", ", own layout")[: len(layouts)]
+        for where in ("", ", own layout")
     ]  # fmt: skip
     return Case("returns-history", "The same as history grows", contenders, targets, KEY)
 
 
 def _azurite(lakes: Lakes, kind: str) -> Case:
-    folder = lakes.local("optimized" if optimizer() else "typed", kind)
+    folder = lakes.local("optimized", kind)
     words = {"quoted": "everything quoted", "real": "with stale and missing series"}[kind]
     contenders = [
         Contender("luxor, Azurite", "returns:luxor", lakes.remote(folder)),

@@ -11,7 +11,7 @@ import itertools
 import multiprocessing
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -34,8 +34,8 @@ PATIENCE_S = 300
 """When a child that says nothing counts as stuck."""
 
 
-def open_lake(lake: Lake, settings: Settings | None = None) -> LuxorQuery:
-    return LuxorQuery(**lake, settings=settings or Settings())
+def open_lake(lake: Lake, **settings: float) -> LuxorQuery:
+    return LuxorQuery(**lake, settings=Settings(**settings))  # type: ignore[arg-type]
 
 
 class Child:
@@ -93,7 +93,7 @@ def load_for_ever(say: Callable[[Any], None], lake: Lake, layout: Layout, seed: 
 def race_loads(
     say: Callable[[Any], None],
     lake: Lake,
-    settings: Settings,
+    settings: Mapping[str, float],
     race: Race,
     layout: Layout,
     worker: int,
@@ -101,7 +101,7 @@ def race_loads(
     gate: Any,
 ) -> None:
     """Load when the gate opens, as fast as it goes; say what came of each."""
-    lq = open_lake(lake, settings)
+    lq = open_lake(lake, **settings)
     outcomes = []
     gate.wait(PATIENCE_S)
     for number in range(loads):
@@ -115,7 +115,9 @@ def race_loads(
     say(outcomes)
 
 
-def compete(lake: Lake, settings: Settings, race: Race, layout: Layout, processes: int, loads: int) -> list[Outcome]:
+def compete(
+    lake: Lake, settings: Mapping[str, float], race: Race, layout: Layout, processes: int, loads: int
+) -> list[Outcome]:
     """Have that many processes load that often, all at once; what came of each load."""
     gate = CONTEXT.Barrier(processes)
     children = [Child(race_loads, lake, settings, race, layout, n, loads, gate) for n in range(processes)]

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from luxor_pipelines.lake.table import Table
-from luxor_pipelines.settings import Settings
 from reliability.conftest import Scale
 from reliability.model import LAYOUTS, TABLE, Layout, partitions, stored
 from reliability.processes import CONTEXT, Child, compete, read_meanwhile
@@ -26,7 +25,7 @@ def test_what_racing_loads_leave_some_serial_order_gives(
     rig = make_rig(kind)
     done = CONTEXT.Event()
     readers = [Child(read_meanwhile, rig.lake, race, layout, done) for _ in range(2)]
-    outcomes = compete(rig.lake, Settings(), race, layout, scale.processes, scale.loads)
+    outcomes = compete(rig.lake, {}, race, layout, scale.processes, scale.loads)
     done.set()
     figures["loads"] = len(outcomes)
     figures["that gave up"] = sum(each.error == "LoadConflictError" for each in outcomes)
@@ -48,7 +47,7 @@ def test_a_load_that_gives_up_leaves_the_table_as_the_others_made_it(
     make_rig: Any, kind: str, scale: Scale, figures: Counter[str]
 ) -> None:
     rig = make_rig(kind)
-    outcomes = compete(rig.lake, Settings(load_attempts=1), "same month", "file", 4, 10)
+    outcomes = compete(rig.lake, {"load_attempts": 1}, "same month", "file", 4, 10)
     figures["loads"] = len(outcomes)
     figures["that gave up"] = sum(each.error == "LoadConflictError" for each in outcomes)
     assert {each.error for each in outcomes} <= {"", "LoadConflictError"}

@@ -25,8 +25,9 @@ from reliability.races import Race, check_serial
 pytestmark = pytest.mark.azurite
 
 RATE = 0.2
-HASTY = Settings(connect_timeout=2, read_timeout=0.4, retries=1)
-PATIENT = replace(HASTY, retries=3)
+LIMITS = {"connect_timeout": 2, "read_timeout": 0.4, "retries": 3}
+PATIENT = Settings(**LIMITS)  # type: ignore[arg-type]
+HASTY = replace(PATIENT, retries=1)
 """Both so that a silence costs little; with the first, some requests run out of tries."""
 PIECE = 2**16
 
@@ -101,7 +102,7 @@ def test_racing_loads_leave_what_some_serial_order_gives(
     spoiled = replace(lake, arguments=arguments(lake, proxy, azurite))
     done = CONTEXT.Event()
     reader = Child(read_meanwhile, lake.lake, race, layout, done)
-    outcomes = compete(spoiled.lake, PATIENT, race, layout, scale.processes // 2, scale.loads)
+    outcomes = compete(spoiled.lake, LIMITS, race, layout, scale.processes // 2, scale.loads)
     done.set()
     figures["loads that succeeded"] = sum(each.result is not None for each in outcomes)
     figures["loads that ended in an error"] = len(outcomes) - figures["loads that succeeded"]
