@@ -32,6 +32,7 @@ __all__ = ["MarketData", "price_keys"]
 
 logger = logging.getLogger(__name__)
 
+_DAY_ONE = np.datetime64(date.min, "D")
 TICKER_GROUPS = ("vc", "luxor")
 """Groups whose price key is the house ticker even where there is a Bloomberg one."""
 
@@ -154,11 +155,11 @@ class MarketData(PriceTables):
     def rate_observations(
         self, obs: Observations, currencies: Iterable[str | None], dates: Sequence[date], usdbrl_ticker: str
     ) -> Observations:
-        """Where the rates as of ``dates`` are: ``obs``, or the rate series' whole history.
+        """Where the rates as of ``dates`` are: ``obs``, and what it takes to extend the BRL series at its ends.
 
-        Where the clean BRL series begins and ends, and so where spot extends it, can only be told
-        from the whole of it. That is read when one of the dates is not plainly inside: when there is
-        no clean value before it, or spot has a newer one and no later clean value has been read.
+        Whether the clean series begins after a date, or has ended before it, is open where there is no clean
+        value before it, or spot has a newer one and no later clean value has been read. Then the rates are read
+        up to the first clean value, or from the last one on.
         """
         wanted = set(currencies)
         chain = fx.rate_series("brl", usdbrl_ticker)
@@ -167,12 +168,14 @@ class MarketData(PriceTables):
         days = np.array(dates, dtype="datetime64[D]")
         clean, spot = (np.append(np.datetime64("NaT", "D"), obs.series(key)[0]) for key in chain)
         at, at_spot = (np.searchsorted(known[1:], days, side="right") for known in (clean, spot))
-        last = at == len(clean) - 1
-        if len(clean) == 1 and not self.known(obs.only(chain[:1])).any():
+        before, after = at == 0, (at == len(clean) - 1) & (spot[at_spot] > clean[at])
+        if not (before | after).any() or (len(clean) == 1 and not self.known(obs.only(chain[:1])).any()):
             return obs
-        if ((at == 0) | (last & (spot[at_spot] > clean[at]))).any():
-            return self.history(self.rate_keys(wanted, usdbrl_ticker))
-        return obs
+        # As of its first and last day too there must be a spot rate, which may be older by as much as rates may be.
+        first = min([*days[before], *(clean[-1:] if after.any() else ())]) - self.limits.days("traded")
+        last = clean[1].item() if len(clean) > 1 and not after.any() else date.max
+        keys = self.rate_keys(wanted, usdbrl_ticker)
+        return self.between(obs, keys, first.item() if first > _DAY_ONE else date.min, last)
 
     # --- the latest price -------------------------------------------------------------------
 

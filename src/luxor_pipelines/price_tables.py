@@ -9,7 +9,7 @@ The prices are those that the whole history gives.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -25,7 +25,7 @@ from luxor_pipelines.lake.conditions import Where
 from luxor_pipelines.lake.frames import arrow_to_frame
 from luxor_pipelines.lake.logical import logical_schema
 from luxor_pipelines.lake.schema import DATE, NUMBER, TEXT
-from luxor_pipelines.market.observations import BoolArray, FloatArray
+from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray
 from luxor_pipelines.market.periods import DateArray
 from luxor_pipelines.market.prices import (
     NO_LIMIT,
@@ -122,12 +122,32 @@ class PriceTables:
         names = np.array(sorted(set(keys)), dtype=object)
         return self._merge(names, [self._rows(s, names, [self._among(s, names)]) for s in self._sources()])
 
+    def between(self, obs: Observations, keys: Iterable[str], first: date, last: date) -> Observations:
+        """Of a few series, what ``obs`` has, and all observations from ``first`` to ``last``, both included.
+
+        ``obs`` is what `observations` found.
+        """
+        names = np.array(sorted(set(keys)), dtype=object)
+        sources = self._sources()
+        own = [source for source in sources if not source.fallback]
+        if len(own) < len(sources) and any(self._ends(source, names) is None for source in own):
+            return self.history(names)  # only from all of its own tables it is known that a fallback serves a series
+        days = Where("Date", (_days(first, last),))
+        rows = [self._rows(source, names, [days, self._among(source, names)]) for source in own]
+        alone = names[~self._in_tables(names, rows, own)]
+        if len(alone):
+            others = (source for source in sources if source.fallback)
+            rows += [self._rows(source, names, [days, self._among(source, alone)]) for source in others]
+        return self._merge(names, rows).joined(obs.only(names))
+
     def known(self, obs: Observations) -> BoolArray:
         """Whether any price table has each series of ``obs``, on whatever date.
 
         ``obs`` is what `observations` found: of a table without ends it has looked through all of it.
         """
-        return self._in_tables(obs.keys, obs, [], self._sources())
+        there = self._in_tables(obs.keys, [], self._sources())
+        there[obs.code] = True
+        return there
 
     def adjusted(self, obs: Observations, until: date) -> Observations:
         """``obs`` with fund quotas on the basis of ``until``, net of the capital they have returned.
@@ -217,7 +237,8 @@ class PriceTables:
         """
         own = [source for source in self._sources() if not source.fallback]
         rows = [each for source in own for each in self._last_before(source, names, unanswered, asked)]
-        alone = ~self._in_tables(names, found, rows, own)
+        alone = ~self._in_tables(names, rows, own)
+        alone[found.code] = False
         for source in (source for source in self._sources() if source.fallback):
             rows += self._last_before(source, names, unanswered & alone[:, np.newaxis], asked)
         return rows
@@ -229,28 +250,35 @@ class PriceTables:
             return []
         known = self._ends(source, names[wanted])
         if known is None:
-            return [self._rows(source, names, [self._among(source, names[wanted])])]
+            return self._backwards(source, names, wanted, unanswered, asked)
         open_dates = np.where(unanswered[wanted], asked, np.datetime64("NaT", "D"))
         earliest, latest = np.fmin.reduce(open_dates, axis=1), np.fmax.reduce(open_dates, axis=1)
         begun = known.observed & (known.first <= latest)
         over = begun & (known.last <= earliest)
-        rows = [(source, wanted[over], known.last[over], known.price[over])]
-        between = begun & ~over
-        if between.any():
-            span = (_first_instant(known.first[between].min().item()), _last_instant(latest[between].max().item()))
-            among = self._among(source, names[wanted[between]])
-            rows.append(self._rows(source, names, [Where("Date", (span,)), among]))
         doubtful = ~np.isnat(known.last) & ~known.observed  # there may be an observation before the last row
-        if doubtful.any():
-            rows.append(self._rows(source, names, [self._among(source, names[wanted[doubtful]])]))
-        return rows
+        rows = [(source, wanted[over], known.last[over], known.price[over])]
+        return rows + self._backwards(source, names, wanted[(begun & ~over) | doubtful], unanswered, asked)
 
-    def _in_tables(
-        self, names: Names, found: Observations, rows: Sequence[Rows], sources: Iterable[Source]
-    ) -> BoolArray:
-        """Whether each series has an observation in what has been read, or at the ends of one of the tables."""
+    def _backwards(
+        self, source: Source, names: Names, wanted: IntArray, unanswered: BoolArray, asked: DateArray
+    ) -> list[Rows]:
+        """The rows of some series up to the dates asked for: of the year before, and where that has none, of all."""
+        if not len(wanted):
+            return []
+        start, end = _before(asked.min().item(), _YEAR), asked.max().item()
+        near = self._rows(source, names, [Where("Date", (_days(start, end),)), self._among(source, names[wanted])])
+        missing = unanswered & ~asof(self._merge(names, [near]), asked).found
+        rest = wanted[missing[wanted].any(axis=1)]
+        if not len(rest):
+            return [near]
+        # After them too: that a series is there at all keeps the fallback tables out.
+        spans = ((None, _last_instant(_before(start, 1))), (_first_instant(end) + timedelta(days=1), None))
+        return [near, self._rows(source, names, [Where("Date", spans), self._among(source, names[rest])])]
+
+    def _in_tables(self, names: Names, rows: Sequence[Rows], sources: Iterable[Source]) -> BoolArray:
+        """Whether each series has an observation in these rows, or at the ends of one of the tables."""
         there = np.zeros(len(names), dtype=bool)
-        there[found.code] = there[self._merge(names, rows).code] = True
+        there[self._merge(names, rows).code] = True
         for source in sources:
             known = self._ends(source, names)
             if known is not None:
@@ -287,6 +315,7 @@ def _combined(table: pa.Table, key: str, price: str) -> tuple[pa.Array, _Ends]:
 
 
 _NAT = np.datetime64("NaT", "D")
+_YEAR = 366
 _MANY = 50
 """Windows beyond which what was read is worked with and let go, since it is most of a history."""
 _FEW = 500
@@ -317,11 +346,15 @@ def _joined(spans: Iterable[tuple[date, date]]) -> list[tuple[datetime, datetime
             joined[-1][1] = max(joined[-1][1], end)
         else:
             joined.append([start, end])
-    return [(_first_instant(start), _last_instant(end)) for start, end in joined]
+    return [_days(start, end) for start, end in joined]
 
 
 def _before(day: date, days: int) -> date:
     return date.fromordinal(max(1, day.toordinal() - days))
+
+
+def _days(first: date, last: date) -> tuple[datetime, datetime]:
+    return _first_instant(first), _last_instant(last)
 
 
 def _first_instant(day: date) -> datetime:

@@ -50,7 +50,7 @@ def test_the_ends_are_each_series_first_date_and_last_row(rows: list[Any]) -> No
     data = table(rows)
     expected: dict[str, list[Any]] = {}
     for row in data.to_pylist():
-        if row["Date"] is not None and row["Asset"] is not None:
+        if None not in row.values():
             expected.setdefault(row["Asset"], []).append(row)
     found = stored(parquet.to_bytes(data, sorted_by=BY))
     if not expected:

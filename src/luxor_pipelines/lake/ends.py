@@ -38,7 +38,7 @@ def of(table: pa.Table, sorted_by: Sequence[str]) -> pa.Table | None:
     """The ends of the series of a table sorted by date and name; None of any other table.
 
     One row a name, sorted: the first date and the columns of the last row, `LAST_UPDATED` left out.
-    Rows without a date or a name are passed over.
+    Rows with an empty cell are passed over.
     """
     data = table.drop_columns([LAST_UPDATED]) if LAST_UPDATED in table.column_names else table
     kinds = [field.type for field in data.schema]
@@ -51,8 +51,8 @@ def of(table: pa.Table, sorted_by: Sequence[str]) -> pa.Table | None:
     encoded = encoded.chunk(0) if isinstance(encoded, pa.ChunkedArray) else encoded
     if not 0 < len(encoded.dictionary) <= _MOST:
         return None
-    usable = pc.and_(pc.is_valid(data[date]), pc.is_valid(data[name])).to_numpy()
-    rows = np.flatnonzero(usable)
+    filled = [pc.is_valid(column).to_numpy() for column in data.columns if column.null_count]
+    rows = np.flatnonzero(np.logical_and.reduce(filled)) if filled else np.arange(len(data))
     codes = pc.fill_null(encoded.indices, 0).to_numpy()[rows]
     first, last = (np.full(len(encoded.dictionary), -1) for _ in range(2))
     first[codes[::-1]] = rows[::-1]  # of a row that is written twice the last one written stays

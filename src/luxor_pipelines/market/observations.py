@@ -190,6 +190,17 @@ class Observations:
         kept = (self.date, self.price, self.limit, self.mark)
         return Observations(self.keys[wanted], code[self.code[rows]], *(values[rows] for values in kept))
 
+    def joined(self, other: Observations) -> Observations:
+        """Return these observations and those of ``other``, whose series these have; on a date of both the other's."""
+        return Observations.from_rows(
+            self.keys,
+            np.concatenate([self.code, self.codes(other.keys)[other.code].astype(np.int32)]),
+            np.concatenate([self.date, other.date]),
+            np.concatenate([self.price, other.price]),
+            np.concatenate([self.limit, other.limit]),
+            np.concatenate([self.mark, other.mark]),
+        )
+
     def locate(self, code: IntArray, day: IntArray) -> tuple[IntArray, BoolArray]:
         """Find the observation that is the price of each series on each day.
 
