@@ -25,53 +25,62 @@ def luxor(lake: str, names: list[str]) -> Callable[[], pd.DataFrame]:
 
 
 def polars(lake: str, names: list[str]) -> Callable[[], pl.DataFrame]:
-    """A grid of days and series, filled forward for up to ten days, times the rate of the day."""
+    """A grid of series and days, filled forward for up to ten days, times the rate of the day."""
     import polars as pl
 
     from benchmarks.returns_polars import master, valid
 
     tables = Path(lake) / TABLES
-    days = pl.select(Date=pl.date_range(REACH, REF)).lazy()
+    days = pl.select(Date=pl.date_range(REACH, REF))
 
     def run() -> pl.DataFrame:
         prices = pl.scan_parquet(tables / f"{PRICES}.parquet").select("Date", "Asset", "Last_Price")
         wanted = [*names, *rates.NAMES]
-        span = valid(prices.filter(pl.col("Asset").is_in(wanted), pl.col("Date").is_between(REACH, REF)), text=False)
-        near = span.collect(engine="streaming")
-        first = near.group_by("Asset").agg(pl.col("Date").min().alias("first"))
+        span = prices.filter(pl.col("Asset").is_in(wanted), pl.col("Date").is_between(REACH, REF))
+        near = valid(span, text=False).collect(engine="streaming")
         # A series that was quoted before the days just read begins at the start, if with a stale price.
-        late = first.filter(pl.col("first") > START)["Asset"].to_list()
-        unread = [name for name in names if name in set(late) or name not in set(first["Asset"])]
-        old = pl.col("Asset").is_in([*unread, *rates.NAMES]), pl.col("Date") < REACH
-        before = valid(prices.filter(*old), text=False).collect(engine="streaming")
-        rate = _rates(pl.concat([before, near]), days)
-        earlier = before.select("Asset", first=pl.lit(START)).unique()
-        first = pl.concat([first, earlier]).group_by("Asset").agg(pl.col("first").min())
-        first = first.filter(pl.col("Asset").is_in(names)).with_columns(pl.max_horizontal("first", pl.lit(START)))
-        own = master(tables / "assets.parquet", text=False).unique("Price_Key")
-        own = own.select("Local_Currency", Asset="Price_Key")
+        first = near.group_by("Asset").agg(pl.col("Date").min().alias("first"))
+        begun = first.filter(pl.col("first") <= START)["Asset"]
+        old = [*set(names).difference(begun), *rates.NAMES]
+        past = prices.filter(pl.col("Asset").is_in(old), pl.col("Date") < REACH)
+        before = valid(past, text=False).collect(engine="streaming")
+        first = pl.concat([first, before.select("Asset", first=pl.lit(START)).unique()])
+        first = first.group_by("Asset").agg(pl.max_horizontal(pl.col("first").min(), pl.lit(START)))
+        own = master(tables / "assets.parquet", text=False).unique("Price_Key").rename({"Price_Key": "Asset"})
+        series = (
+            first.filter(pl.col("Asset").is_in(names))
+            .join(own.select("Asset", pl.col("Local_Currency").fill_null("")), on="Asset", how="left")
+            .with_columns(pl.col("Local_Currency").fill_null(""))
+            .sort("Asset")
+            .with_row_index("code")
+        )
+        # The grid in order, so that the cell of a price is known by its number: far quicker than joining by name.
+        grid = series.lazy().join(_rates(pl.concat([before, near]), days), on="Local_Currency",
+                                  maintain_order="left_right").with_row_index("cell")  # fmt: skip
+        day = (pl.col("Date") - REACH).dt.total_days().cast(pl.UInt32)
+        cells = near.lazy().join(series.lazy().select("Asset", "code"), on="Asset")
+        cells = cells.select("Last_Price", cell=pl.col("code") * len(days) + day)
         return (
-            first.sort("Asset").lazy()
-            .join(own.lazy(), on="Asset", how="left", maintain_order="left")
-            .join(days, how="cross", maintain_order="left_right")
-            .join(near.lazy(), on=["Asset", "Date"], how="left", maintain_order="left")
-            .with_columns(pl.col("Last_Price").forward_fill(rates.LIMIT).over("Asset"))
+            grid.join(cells, on="cell", how="left", maintain_order="left")
+            .with_columns(pl.col("Last_Price").forward_fill(rates.LIMIT).over("code"))
             .filter(pl.col("Date") >= pl.col("first"))
-            .join(rate, on=["Local_Currency", "Date"], how="left", maintain_order="left")
             .select("Date", "Asset", Last_Price=pl.col("Last_Price") * pl.col("factor"))
             .collect()
-        )  # fmt: skip
+        )
 
     return run
 
 
-def _rates(found: pl.DataFrame, days: pl.LazyFrame) -> pl.LazyFrame:
-    """What turns each currency into BRL, a day: the chain of `rates`, for thousands of days at once."""
+def _rates(found: pl.DataFrame, days: pl.DataFrame) -> pl.LazyFrame:
+    """What turns each currency into BRL, a day: the chain of `rates`, for thousands of days at once.
+
+    The currency that is not known is blank, and its factor null.
+    """
     import polars as pl
 
     few = found.filter(pl.col("Asset").is_in(rates.NAMES)).sort("Date")
     series = {name: few.filter(pl.col("Asset") == name) for name in rates.NAMES}
-    table = days.sort("Date")
+    table = days.lazy()
     for name in rates.NAMES:
         part = series[name].select("Date", pl.col("Last_Price").alias(name), pl.col("Date").alias(f"{name} at")).lazy()
         table = table.join_asof(part, on="Date", coalesce=True)
@@ -89,8 +98,8 @@ def _rates(found: pl.DataFrame, days: pl.LazyFrame) -> pl.LazyFrame:
         before = at_first * pl.col(rates.SPOT) / spot_first if spot_first is not None else None
         brl = pl.when(pl.col("Date") < first).then(before).otherwise(brl)
     per_usd = {"usd": 1.0, **{iso: pl.col(name) for iso, name in rates.SERIES.items() if iso != "brl"}}
-    factor = [(brl / rate).alias(iso) for iso, rate in per_usd.items()]
-    wide = table.select("Date", *factor, pl.lit(1.0).alias("brl"))
+    factors = [(brl / rate).alias(iso) for iso, rate in per_usd.items()]
+    wide = table.select("Date", *factors, pl.lit(1.0).alias("brl"), pl.lit(None, pl.Float64).alias(""))
     return wide.unpivot(index="Date", variable_name="Local_Currency", value_name="factor")
 
 

@@ -257,6 +257,8 @@ class PriceTables:
         over = begun & (known.last <= earliest)
         doubtful = ~np.isnat(known.last) & ~known.observed  # there may be an observation before the last row
         rows = [(source, wanted[over], known.last[over], known.price[over])]
+        unanswered = unanswered.copy()
+        unanswered[wanted] &= asked >= known.first[:, np.newaxis]
         return rows + self._backwards(source, names, wanted[(begun & ~over) | doubtful], unanswered, asked)
 
     def _backwards(
