@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -264,18 +265,23 @@ class PriceTables:
     def _backwards(
         self, source: Source, names: Names, wanted: IntArray, unanswered: BoolArray, asked: DateArray
     ) -> list[Rows]:
-        """The rows of some series up to the dates asked for: of the year before, and where that has none, of all."""
-        if not len(wanted):
-            return []
-        start, end = _before(asked.min().item(), _YEAR), asked.max().item()
-        near = self._rows(source, names, [Where("Date", (_days(start, end),)), self._among(source, names[wanted])])
-        missing = unanswered & ~asof(self._merge(names, [near]), asked).found
-        rest = wanted[missing[wanted].any(axis=1)]
-        if not len(rest):
-            return [near]
-        # After them too: that a series is there at all keeps the fallback tables out.
-        spans = ((None, _last_instant(_before(start, 1))), (_first_instant(end) + timedelta(days=1), None))
-        return [near, self._rows(source, names, [Where("Date", spans), self._among(source, names[rest])])]
+        """The rows of some series up to the dates asked for: of the year before, and where that has none, of ever more.
+
+        What comes last is all the rest, after the dates as well: that a series is there at all keeps the
+        fallback tables out.
+        """
+        edges = [_before(asked.min().item(), days) for days in _BACK]
+        end = asked.max().item()
+        spans = [(_days(edges[0], end),), *((_days(old, _before(new, 1)),) for new, old in pairwise(edges))]
+        rest = ((None, _last_instant(_before(edges[-1], 1))), (_first_instant(end) + timedelta(days=1), None))
+        rows: list[Rows] = []
+        for span in (*spans, rest):
+            if not len(wanted):
+                break
+            rows.append(self._rows(source, names, [Where("Date", span), self._among(source, names[wanted])]))
+            missing = unanswered & ~asof(self._merge(names, rows), asked).found
+            wanted = wanted[missing[wanted].any(axis=1)]
+        return rows
 
     def _in_tables(self, names: Names, rows: Sequence[Rows], sources: Iterable[Source]) -> BoolArray:
         """Whether each series has an observation in these rows, or at the ends of one of the tables."""
@@ -317,7 +323,8 @@ def _combined(table: pa.Table, key: str, price: str) -> tuple[pa.Array, _Ends]:
 
 
 _NAT = np.datetime64("NaT", "D")
-_YEAR = 366
+_BACK = (366, 3 * 366, 7 * 366, 15 * 366)
+"""Days before the dates asked for, up to which a series is looked for first, and then, and then."""
 _MANY = 50
 """Windows beyond which what was read is worked with and let go, since it is most of a history."""
 _FEW = 500

@@ -276,7 +276,7 @@ def factors(local: NDArray[np.object_], dest: str, rates: Mapping[str, FloatArra
 def _encoded(values: ArrayLike | pd.Series) -> tuple[IntArray, list[str]]:
     """Codes of trimmed, lower-case texts, -1 where one is missing or blank, and the texts; the last is blank."""
     codes, words = pd.factorize(pd.Series(values))
-    texts = [word.strip().lower() if isinstance(word, str) else "" for word in words]
+    texts = [word.strip().lower() if isinstance(word, str) else "" for word in words.to_numpy(dtype=object)]
     distinct = {text: code for code, text in enumerate(dict.fromkeys(filter(None, texts)))}
     renamed = np.array([*(distinct.get(text, -1) for text in texts), -1])
     return renamed[codes], [*distinct, ""]
