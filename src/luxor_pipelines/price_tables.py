@@ -279,8 +279,9 @@ class PriceTables:
             if not len(wanted):
                 break
             rows.append(self._rows(source, names, [Where("Date", span), self._among(source, names[wanted])]))
-            missing = unanswered & ~asof(self._merge(names, rows), asked).found
-            wanted = wanted[missing[wanted].any(axis=1)]
+            # What no later span had, this one may have: it alone says what is missing still.
+            unanswered = unanswered & ~asof(self._merge(names, rows[-1:]), asked).found
+            wanted = wanted[unanswered[wanted].any(axis=1)]
         return rows
 
     def _in_tables(self, names: Names, rows: Sequence[Rows], sources: Iterable[Source]) -> BoolArray:

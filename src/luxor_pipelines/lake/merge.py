@@ -254,9 +254,13 @@ def _equal(left: pa.Table, right: pa.Table, names: Sequence[str], key: Sequence[
     for name in names:
         if name in key:
             continue
-        a, b = _simple(left[name]), _simple(right[name])
-        nulls = pc.and_(pc.is_null(a), pc.is_null(b))
-        out &= pc.or_(pc.fill_null(pc.equal(a, b), False), nulls).to_numpy()
+        a, b = left[name], right[name]
+        if is_text_type(a.type):
+            a, b = a.cast(pa.string()), b.cast(pa.string())
+        same = pc.equal(a, b)
+        if same.null_count:
+            same = pc.or_(pc.fill_null(same, False), pc.and_(pc.is_null(a), pc.is_null(b)))
+        out &= same.to_numpy()
     return out
 
 
