@@ -27,7 +27,7 @@ from luxor_pipelines.errors import (
 )
 from luxor_pipelines.lake import parquet, pinned
 from luxor_pipelines.lake.conditions import Where
-from luxor_pipelines.lake.layout import PARTITION_COLUMN, Layout, bounds, pieces, recognise
+from luxor_pipelines.lake.layout import PARTITION_COLUMN, Layout, bounds, near, pieces, recognise
 from luxor_pipelines.lake.table import Table, list_tables, table_name
 
 FOLDER = "enriched/parquet"
@@ -542,3 +542,41 @@ def test_threads_may_share_a_storage(rig: Any) -> None:
 
     with ThreadPoolExecutor(6) as pool:
         assert set(pool.map(read, range(6))) == {360}
+
+
+# --- as much of a table as a load needs ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("layout", "instant", "labels"),
+    [
+        ("file", datetime(2026, 10, 31), [""]),
+        ("month", datetime(2026, 10, 31, 23, 59), ["2026-10", "2026-09"]),
+        ("month", datetime(2026, 1, 1), ["2026-01", "2025-12"]),
+        ("year", datetime(2024, 2, 29), ["2024", "2023"]),
+        ("month", datetime(1, 1, 31), ["0001-01"]),
+        ("year", datetime(1, 12, 31), ["0001"]),
+        ("month", datetime(9999, 12, 31), ["9999-12", "9999-11"]),
+    ],
+)
+def test_the_labels_near_an_instant(layout: Layout, instant: datetime, labels: list[str]) -> None:
+    assert near(layout, instant) == labels
+
+
+def test_near_an_instant_only_its_partition_and_the_one_before_are_looked_for(rig: Any) -> None:
+    storage = rig.storage()
+    table = Table(storage, "t")
+    assert table.find_near(datetime(2026, 3, 5)) is None
+    for month in range(1, 6):
+        table.write_part("month", f"2026-{month:02d}", parquet.to_bytes(numbered(month, 0)), expected=None)
+    found, everything = table.find_near(datetime(2026, 3, 5)), table.find()
+    assert found is not None
+    assert everything is not None
+    assert [part.label for part in found.parts] == ["2026-02", "2026-03"]
+    assert found.parts == everything.parts[1:3]
+    assert (found.whole, everything.whole) == (False, True)
+    assert table.find_near(datetime(2030, 1, 1)) == everything  # neither is there: then all are
+    storage.write(table.path("file"), parquet.to_bytes(numbered(1, 0)), expected=None)
+    found = table.find_near(datetime(2026, 3, 5))
+    assert found is not None
+    assert (found.layout, found.whole) == ("file", True)  # the file wins

@@ -24,6 +24,7 @@ from luxor_pipelines.errors import (
 )
 from luxor_pipelines.lake import legacy, parquet
 from luxor_pipelines.lake.ahead import ahead
+from luxor_pipelines.lake.fitting import check_declared, check_filled, types_of
 from luxor_pipelines.lake.frames import frame_to_arrow
 from luxor_pipelines.lake.layout import PARTITION_COLUMN, Layout, Part, Snapshot, pieces
 from luxor_pipelines.lake.layout import near as near_labels
@@ -150,13 +151,13 @@ class Load:
         if self._stored is not None and not self._whole:
             stored = logical_schema(self._stored, name)
             if target is not None:
-                self._check_declared(target, stored)
+                check_declared(target, stored, name)
             target = target or stored
         batch = frame_to_arrow(df, table=name, target=target, normalize=normalize, index=index, index_name=index_name)
         if self._stored is not None and (self._text or not self._whole):
             batch = as_stored(batch, self._stored, name)
         needed = {*(key or ()), *required, *((self.partition_column,) if self.layout != "file" else ())}
-        self._check_filled(batch, needed)
+        check_filled(batch, needed, name)
         if self.layout != "file" and not pa.types.is_timestamp(batch.schema.field(self.partition_column).type):
             raise SchemaError(
                 f"Table {name} is partitioned by {self.partition_column!r}, which holds no dates in the batch.",
@@ -165,36 +166,6 @@ class Load:
         if key:
             check_key(batch, key, name)
         return batch
-
-    def _check_filled(self, batch: pa.Table, needed: set[str]) -> None:
-        absent = sorted(needed - set(batch.column_names))
-        if absent:
-            raise SchemaError(
-                f"The batch for {self.table.name} has no column {', '.join(map(repr, absent))}; it has "
-                f"{', '.join(map(repr, batch.column_names))}.",
-                hint="Add the column, or name another increment_column or other unique_columns.",
-            )
-        for column in sorted(needed):
-            nulls = batch[column].null_count
-            if nulls:
-                raise SchemaError(
-                    f"Table {self.table.name}, column {column!r}: {nulls} of {len(batch)} rows in the batch are null, "
-                    "in a column that says which rows they are.",
-                    hint="Fill or drop those rows.",
-                )
-
-    def _check_declared(self, declared: pa.Schema, stored: pa.Schema) -> None:
-        is_, should = _types(stored), _types(declared)
-        if is_ != should:
-            odd = sorted(name for name in is_.keys() | should.keys() if is_.get(name) != should.get(name))
-            detail = "; ".join(
-                f"{name!r} is {is_.get(name, 'absent')}, declared {should.get(name, 'absent')}" for name in odd[:4]
-            )
-            raise SchemaError(
-                f"The stored table {self.table.name} has other columns than this version writes: {detail}"
-                f"{f' and {len(odd) - 4} more' if len(odd) > 4 else ''}. Nothing was written.",
-                hint=f"`luxor archive {self.table.name}` moves the stored table aside, so that a new one can be made.",
-            )
 
     # --- committing -------------------------------------------------------------------------
 
@@ -254,9 +225,9 @@ class Load:
             except VersionChangedError:
                 return None  # it is looked at again when its turn comes
 
-        wanted = _types(batch)
+        wanted = types_of(batch)
         for part, found in zip(touched, self.table.each(touched, schema), strict=True):
-            stored = wanted if found is None else _types(logical_schema(found, self.table.name))
+            stored = wanted if found is None else types_of(logical_schema(found, self.table.name))
             if stored != wanted:
                 odd = sorted({name for name, _ in stored.items() ^ wanted.items()})
                 raise SchemaError(
@@ -356,7 +327,7 @@ class Load:
         try:
             stored = self.table.read_part(part)
             there = stored.logical if legacy.is_text(stored.physical.schema) else stored.physical
-            if _types(there.schema) == _types(batch.schema):
+            if types_of(there.schema) == types_of(batch.schema):
                 return stored, merge(stored.logical, batch, mode=plan.mode, key=plan.key, increment=None)
         except SchemaError as error:
             logger.info("%s is replaced, not compared: %s", self.table.name, error.message)
@@ -447,7 +418,3 @@ def exists(table: Table) -> TableExistsError:
 
 def _is_conflict(error: BaseException) -> bool:
     return isinstance(error, ConflictError) and not isinstance(error, LoadConflictError | LockLostError)
-
-
-def _types(schema: pa.Schema) -> dict[str, str]:
-    return {field.name: str(field.type) for field in schema if field.name != LAST_UPDATED}
