@@ -118,11 +118,10 @@ class ParquetFile:
         words = {c.column for c in where if c.sparse and is_text_type(self.schema.field(c.column).type)}
         encoded = [name for name in names if name in words or name in dictionary]
         pieces = self._pieces(groups, columns, encoded)
-        if pieces:
-            table = pa.concat_tables(pieces)
-        else:
-            with self._file(encoded) as file:
-                table = file.schema_arrow.empty_table().select(columns)
+        if not pieces:
+            with self._file([name for name in names if name in dictionary]) as file:
+                return file.schema_arrow.empty_table().select(columns)
+        table = pa.concat_tables(pieces)
         for position, name in enumerate(columns):
             if name in words and name not in dictionary:
                 field = self.schema.field(name)
