@@ -179,7 +179,8 @@ def _without_null_words(texts: Any) -> Any:
     absent = _is_null_word(texts)
     if not pc.any(absent, min_count=0).as_py():
         return texts
-    return pc.if_else(absent, pa.scalar(None, texts.type), texts)
+    # Nulls as an array: of a slice of text and one null, older Arrow makes texts that are not valid.
+    return pc.if_else(absent, pa.nulls(len(texts), texts.type), texts)
 
 
 def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
