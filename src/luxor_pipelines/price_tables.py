@@ -113,9 +113,9 @@ class PriceTables:
         priced = asof(found, asked)
         unanswered = (~priced.found | priced.stale) & (names != NO_SERIES)[:, np.newaxis]
         if unanswered.any():
-            older = self._search(names, found, unanswered, asked)
-            if any(len(codes) for _, codes, _, _ in older):
-                found = self._merge(names, rows + older)
+            del rows, priced  # of many dates they are large
+            # A window has all of its dates' rows, of the tables that take precedence too: so what it says stays.
+            found = found.joined(self._merge(names, self._search(names, found, unanswered, asked)))
         return found
 
     def history(self, keys: Iterable[str]) -> Observations:
@@ -278,7 +278,8 @@ class PriceTables:
         for span in (*spans, rest):
             if not len(wanted):
                 break
-            rows.append(self._rows(source, names, [Where("Date", span), self._among(source, names[wanted])]))
+            where = [Where("Date", span), self._among(source, names[wanted])]
+            rows.append(self._rows(source, names, where, keep=len(asked) <= _MANY))
             # What no later span had, this one may have: it alone says what is missing still.
             unanswered = unanswered & ~asof(self._merge(names, rows[-1:]), asked).found
             wanted = wanted[unanswered[wanted].any(axis=1)]

@@ -140,8 +140,6 @@ class ParquetFile:
     def _pieces(self, groups: Sequence[_Group], columns: Sequence[str], encoded: Sequence[str]) -> list[pa.Table]:
         """The rows wanted, batch by batch; several batches at once, where there are several."""
         batches = list(_batches(groups))
-        if not any(group.open for group in groups):
-            batches = [list(groups)] if groups else []
 
         def work(batch: Sequence[_Group]) -> list[pa.Table]:
             # pyarrow's files are not to be shared between threads; the footer is.

@@ -191,14 +191,20 @@ class Observations:
         return Observations(self.keys[wanted], code[self.code[rows]], *(values[rows] for values in kept))
 
     def joined(self, other: Observations) -> Observations:
-        """Return these observations and those of ``other``, whose series these have; on a date of both the other's."""
-        return Observations.from_rows(
+        """Return these observations and those of ``other``, whose series these have; on a date of both, these."""
+        code = self.codes(other.keys)[other.code].astype(np.int32)
+        order = sort_key(code, other.day)
+        rows = np.argsort(order, kind="stable")
+        at = np.searchsorted(self.order, order[rows])
+        new = np.append(self.order, -1)[at] != order[rows]
+        rows, at = rows[new], at[new]
+        return Observations(
             self.keys,
-            np.concatenate([self.code, self.codes(other.keys)[other.code].astype(np.int32)]),
-            np.concatenate([self.date, other.date]),
-            np.concatenate([self.price, other.price]),
-            np.concatenate([self.limit, other.limit]),
-            np.concatenate([self.mark, other.mark]),
+            np.insert(self.code, at, code[rows]),
+            np.insert(self.date, at, other.date[rows]),
+            np.insert(self.price, at, other.price[rows]),
+            np.insert(self.limit, at, other.limit[rows]),
+            np.insert(self.mark, at, other.mark[rows]),
         )
 
     def locate(self, code: IntArray, day: IntArray) -> tuple[IntArray, BoolArray]:
