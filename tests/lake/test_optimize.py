@@ -14,7 +14,14 @@ import pytest
 from hypothesis import given, settings
 
 from luxor_pipelines import incremental_load
-from luxor_pipelines.errors import ConflictError, LoadConflictError, SchemaError, TableNotFoundError, UsageError
+from luxor_pipelines.errors import (
+    ConflictError,
+    CorruptFileError,
+    LoadConflictError,
+    SchemaError,
+    TableNotFoundError,
+    UsageError,
+)
 from luxor_pipelines.lake import parquet
 from luxor_pipelines.lake.load import Load
 from luxor_pipelines.lake.optimize import optimize
@@ -169,6 +176,14 @@ def test_what_is_refused_changes_nothing(disk: Any) -> None:
         with pytest.raises(error, match=message):
             optimize(table, **options)  # type: ignore[arg-type]
     assert storage.list(DIRECTORY) == before
+
+
+def test_a_file_that_does_not_open_is_named(disk: Any) -> None:
+    table = put(disk.storage(), "t", prices())
+    optimize(table, layout="month")
+    table.storage.write(table.path("month", "2024-02"), b"damaged")
+    with pytest.raises(CorruptFileError, match="t/month=2024-02/data.parquet is not a readable Parquet file"):
+        optimize(table)
 
 
 # --- others at work ------------------------------------------------------------------------------

@@ -149,9 +149,10 @@ def _once(
         stored = table.storage.read(part.info.path)
         if stored.version != part.info.version:
             raise table.storage.changed(part.info.path)
-        files = _made(table, stored.data, plan)
-        before.append(_shape(table, snapshot.layout, stored.data))
-        after += [_shape(table, plan.layout, data) for data in files.values()]
+        path = part.info.path
+        files = _made(table.name, path, stored.data, plan)
+        before.append(_shape(path, snapshot.layout, stored.data))
+        after += [_shape(path, plan.layout, data) for data in files.values()]
         if plan.layout != snapshot.layout:
             rewritten += list(files)
             if not dry_run:
@@ -215,10 +216,10 @@ def _logical(data: pa.Table, name: str, types: Mapping[str, Any] | None) -> pa.T
     return typed
 
 
-def _made(table: Table, stored: bytes, plan: _Plan) -> dict[str, bytes]:
+def _made(table: str, path: str, stored: bytes, plan: _Plan) -> dict[str, bytes]:
     """The new files by label; one, without a label, where the layout stays."""
-    with _opened(table, stored) as file:
-        rows = _logical(file.read(), table.name, plan.types)
+    with _opened(path, stored) as file:
+        rows = _logical(file.read(), table, plan.types)
         order = np.arange(len(rows)) if not plan.by else sort_indices(rows, None, plan.by).to_numpy()
         keeps_layout, in_order = plan.layout == plan.stored_layout, bool((np.diff(order) == 1).all())
         if keeps_layout and in_order and _in_shape(file, rows, plan.by):
@@ -230,14 +231,14 @@ def _made(table: Table, stored: bytes, plan: _Plan) -> dict[str, bytes]:
         if rows[plan.date].null_count:
             count = rows[plan.date].null_count
             raise SchemaError(
-                f"Table {table.name}, column {plan.date!r}: {count} of {len(rows)} rows have no date to split by.",
+                f"Table {table}, column {plan.date!r}: {count} of {len(rows)} rows have no date to split by.",
                 hint="Correct or drop those rows, or leave the table in one file.",
             )
         metadata[PARTITION_COLUMN] = plan.date.encode()
     if not in_order:
         rows = rows.take(pa.array(order)).combine_chunks()
     rows = rows.replace_schema_metadata(metadata)
-    split = [("", rows)] if keeps_layout else pieces(plan.layout, rows, plan.date or "", table.name)
+    split = [("", rows)] if keeps_layout else pieces(plan.layout, rows, plan.date or "", table)
     return {label: parquet.to_bytes(piece, sorted_by=plan.by) for label, piece in split}
 
 
@@ -267,14 +268,14 @@ def _split(table: Table, part: Part, layout: Layout, files: Mapping[str, bytes])
 
 
 @contextmanager
-def _opened(table: Table, data: bytes) -> Iterator[parquet.ParquetFile]:
-    info = BlobInfo(table.path("file"), "", len(data), datetime.now(UTC))
+def _opened(path: str, data: bytes) -> Iterator[parquet.ParquetFile]:
+    info = BlobInfo(path, "", len(data), datetime.now(UTC))
     with parquet.opened(WholeFile(data), info) as file:
         yield file
 
 
-def _shape(table: Table, layout: Layout, data: bytes) -> Shape:
-    with _opened(table, data) as file:
+def _shape(path: str, layout: Layout, data: bytes) -> Shape:
+    with _opened(path, data) as file:
         typed = not legacy.is_text(file.schema)
         groups = file.metadata.num_row_groups
         return Shape(layout, typed, 1, file.rows, groups, len(data), int(file.ends is not None))
