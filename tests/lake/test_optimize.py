@@ -182,7 +182,7 @@ def test_a_file_that_does_not_open_is_named(disk: Any) -> None:
     table = put(disk.storage(), "t", prices())
     optimize(table, layout="month")
     table.storage.write(table.path("month", "2024-02"), b"damaged")
-    with pytest.raises(CorruptFileError, match="t/month=2024-02/data.parquet is not a readable Parquet file"):
+    with pytest.raises(CorruptFileError, match=r"t/month=2024-02/data\.parquet is not a readable Parquet file"):
         optimize(table)
 
 
