@@ -373,7 +373,7 @@ def to_bytes(table: pa.Table, *, sorted_by: Sequence[str] = ()) -> bytes:
         sink,
         row_group_size=ROW_GROUP,
         compression="snappy",
-        # Numbers hardly repeat: without a dictionary they are a fifth smaller, and quicker both ways.
+        # Numbers hardly repeat: without a dictionary of them a file is a sixth smaller, and written in half the time.
         use_dictionary=[field.name for field in table.schema if not pa.types.is_floating(field.type)],
         sorting_columns=sorting or None,
     )
