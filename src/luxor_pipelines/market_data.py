@@ -6,7 +6,7 @@ The observations of the price tables are read by `price_tables`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import date
 from types import MappingProxyType
 from typing import Any
@@ -24,7 +24,7 @@ from luxor_pipelines.lake.schema import DATE, NUMBER, TEXT
 from luxor_pipelines.market import currency as fx
 from luxor_pipelines.market.calendars import HolidayCalendar
 from luxor_pipelines.market.observations import FloatArray, IntArray
-from luxor_pipelines.market.periods import DateArray, as_days
+from luxor_pipelines.market.periods import DateArray, DatesLike, as_days
 from luxor_pipelines.market.prices import Observations, extend
 from luxor_pipelines.price_tables import PriceTables
 
@@ -153,7 +153,7 @@ class MarketData(PriceTables):
         return sorted({key for iso in wanted for key in fx.rate_series(iso, usdbrl_ticker)})
 
     def rate_observations(
-        self, obs: Observations, currencies: Iterable[str | None], dates: Sequence[date], usdbrl_ticker: str
+        self, obs: Observations, currencies: Iterable[str | None], dates: DatesLike, usdbrl_ticker: str
     ) -> Observations:
         """Where the rates as of ``dates`` are: ``obs``, and what it takes to extend the BRL series at its ends.
 
@@ -165,7 +165,7 @@ class MarketData(PriceTables):
         chain = fx.rate_series("brl", usdbrl_ticker)
         if "brl" not in wanted or len(chain) == 1:
             return obs
-        days = np.array(dates, dtype="datetime64[D]")
+        days = as_days(dates)
         clean, spot = (np.append(np.datetime64("NaT", "D"), obs.series(key)[0]) for key in chain)
         at, at_spot = (np.searchsorted(known[1:], days, side="right") for known in (clean, spot))
         before, after = at == 0, (at == len(clean) - 1) & (spot[at_spot] > clean[at])

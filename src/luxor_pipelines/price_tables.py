@@ -112,6 +112,9 @@ class PriceTables:
             found = self._merge(names, rows)
         priced = asof(found, asked)
         unanswered = (~priced.found | priced.stale) & (names != NO_SERIES)[:, np.newaxis]
+        if span is not None:  # in which all is known: what is stale there, is
+            first, last = np.array(span, dtype="datetime64[D]")
+            unanswered &= ~((first <= priced.date) & (asked <= last))
         if unanswered.any():
             del rows, priced  # of many dates they are large
             # A window has all of its dates' rows, of the tables that take precedence too: so what it says stays.
@@ -185,7 +188,7 @@ class PriceTables:
                 wanted.append((_before(span[0], self._reach(SOURCES)), span[1]))
             spans = _joined(wanted)
         where = [Where("Date", tuple(spans))]
-        if len(names) <= _FEW:
+        if span or len(names) <= _FEW:
             where.append(self._among(source, names))
         return self._rows(source, names, where, keep=len(spans) <= _MANY)
 
@@ -330,7 +333,7 @@ _BACK = (366, 3 * 366, 7 * 366, 15 * 366)
 _MANY = 50
 """Windows beyond which what was read is worked with and let go, since it is most of a history."""
 _FEW = 500
-"""Up to so many series a read is narrowed to them; beyond, sorting them out afterwards is quicker."""
+"""Up to so many series a read of short windows is narrowed to them; beyond, sorting them out afterwards is quicker."""
 
 
 def _codes(column: pa.ChunkedArray, names: Names) -> NDArray[np.int32]:

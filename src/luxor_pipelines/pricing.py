@@ -50,8 +50,8 @@ def prices_between(
 ) -> PriceRows:
     """Prices of ``keys`` on the days from ``start`` to ``end``, both included.
 
-    Every series has a row: one without any price in the range has one at ``end``, with the status
-    ``no_price`` or, where no table has it at all, ``unknown``.
+    A series without any price in the range is ``absent`` with the status ``no_price`` or, where no table has
+    it at all, ``unknown``.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def prices_between(
     wanted = {dest, *own} if dest != "local" else set()
     days = np.arange(np.datetime64(start, "D"), np.datetime64(end, "D") + 1)
     found = market.observations([*names, *market.rate_keys(wanted, usdbrl_ticker)], [start, end], span=(start, end))
-    rates = market.rate_observations(found, wanted, days.tolist(), usdbrl_ticker)
+    rates = market.rate_observations(found, wanted, days, usdbrl_ticker)
     obs = found.only(names)
     if overrides is not None:
         obs = apply_overrides(obs, overrides, limits=market.limits)
@@ -77,12 +77,15 @@ def prices_between(
         rates, _ = market.with_latest(rates, end)
 
     rows = daily_prices(obs, start, end) if continuous else observed_prices(obs, start, end)
-    rows = rows.marked((rows.status == 0) & (rows.price_date == newest[rows.code]), "intraday")
+    if today == end:
+        rows = rows.marked((rows.status == 0) & (rows.price_date == newest[rows.code]), "intraday")
     if dest != "local":
         code, by_currency = _factors(market, rates, own, dest, days, usdbrl_ticker)
-        factor = by_currency[code[rows.code], (rows.date - days[0]).astype(np.int64)]
-        rows = rows.marked(np.isfinite(rows.price) & np.isnan(factor), "no_fx")
-        rows = rows.marked(code[rows.code] < 0, "missing_currency")
+        of_row = code[rows.code]
+        factor = by_currency[of_row, (rows.date - days[0]).view(np.int64)]
+        if np.isnan(factor).any():
+            rows = rows.marked(np.isfinite(rows.price) & np.isnan(factor), "no_fx")
+            rows = rows.marked(of_row < 0, "missing_currency")
         rows = replace(rows, price=rows.price * factor)
 
     absent, known = np.ones(len(names), dtype=bool), np.zeros(len(names), dtype=bool)
@@ -90,8 +93,7 @@ def prices_between(
     known[obs.code] = known[market.latest(obs.keys)[0]] = True
     if (absent & ~known).any():
         known |= market.known(obs)
-    rows = rows.with_gaps(np.flatnonzero(absent & known), end, "no_price")
-    return rows.with_gaps(np.flatnonzero(absent & ~known), end, "unknown")
+    return replace(rows, absent={names[n]: "no_price" if known[n] else "unknown" for n in np.flatnonzero(absent)})
 
 
 def convert(
@@ -140,7 +142,7 @@ def convert(
     wanted = {dest, *own}
     first, last = days[0].item(), days[-1].item()
     obs = market.observations(market.rate_keys(wanted, usdbrl_ticker), [first, last], span=(first, last))
-    rates = market.rate_observations(obs, wanted, days.tolist(), usdbrl_ticker)
+    rates = market.rate_observations(obs, wanted, days, usdbrl_ticker)
     if today == last:
         rates, _ = market.with_latest(rates, last)
     code, by_currency = _factors(market, rates, own, dest, days, usdbrl_ticker)

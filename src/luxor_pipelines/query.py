@@ -111,7 +111,7 @@ class LuxorQuery(CalendarQuery):
             raise self._unknown_series(_plain(ticker))
         if missing:
             logger.warning("No price of %s as of %s: %s", ticker, day, *missing.values())
-        return float(rows.price[-1])
+        return float(rows.price[-1]) if len(rows) else float("nan")
 
     def get_prices(
         self,
@@ -176,7 +176,7 @@ class LuxorQuery(CalendarQuery):
         if missing:
             named = [f"{key}: {status}" for key, status in missing.items()]
             logger.warning("No prices of %d series from %s to %s: %s", len(missing), start, end, sample(named, 10))
-        return (rows if with_status else rows.without_gaps()).to_frame(with_status=with_status)
+        return (rows.with_absent(end) if with_status else rows).to_frame(with_status=with_status)
 
     def convert_currency(
         self,

@@ -206,6 +206,23 @@ def test_nested_columns_do_not_move_the_others() -> None:
     assert len(remote.read(["b"], [Where("b.c", spans=((1.0, 2.0),))])) == 1
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+@pytest.mark.parametrize("where", [(), (Where("n", ((None, 24_999),)),), (Where("Word", values=("b", "é")),)])
+def test_words_that_repeat_and_words_that_do_not_read_as_they_were_written(
+    kind: pa.DataType, where: tuple[Where, ...]
+) -> None:
+    """Some row groups have a dictionary of few words, some gave it up, and one column changes in mid-file."""
+    rows = 60_000
+    few = [("a", "b", None, "", "é")[n % 5] for n in range(rows)]
+    many = [few[n] if n < rows // 2 else f"word {n}" for n in range(rows)]
+    columns = {"Word": pa.array(few, kind), "Many": pa.array(many, kind), "n": pa.array(range(rows))}
+    table = pa.table(columns)
+    read = stored(table, row_group_size=13_000, dictionary_pagesize_limit=50_000).read(where=where)
+    expected = parquet.apply(table, where)
+    assert read.equals(expected)
+    assert read.schema.equals(expected.schema)
+
+
 def test_two_columns_of_one_name_are_refused() -> None:
     remote = stored(pa.table([pa.array([1]), pa.array([2])], names=["A", "A"]))
     with pytest.raises(SchemaError, match=r"t\.parquet has more than one column 'A'"):

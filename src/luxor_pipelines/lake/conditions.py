@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from luxor_pipelines.errors import SchemaError, UsageError
 from luxor_pipelines.lake.logical import logical_schema
@@ -68,19 +69,19 @@ class Where:
             (a is None or a <= low) and (b is None or high <= b) for a, b in self.spans
         )
 
-    def mask(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
-        """The rows of ``column`` that meet the condition, as booleans without nulls."""
+    def mask(self, column: pa.ChunkedArray) -> NDArray[np.bool_]:
+        """Whether each row of ``column`` meets the condition."""
         if not pa.types.is_dictionary(column.type):
-            return self._mask(column)
+            return np.asarray(self._mask(column).to_numpy(), dtype=bool)
         # Each distinct value is looked at once instead of each row.
-        masks = []
+        masks = [np.empty(0, dtype=bool)]
         for chunk in column.chunks:
-            meets = self._mask(pa.chunked_array([chunk.dictionary])).combine_chunks()
-            if pc.any(meets).as_py():
-                masks.append(pc.fill_null(meets.take(chunk.indices), False))
+            meets = np.append(self._mask(pa.chunked_array([chunk.dictionary])).to_numpy(), False)
+            if meets.any():  # the last stands for a null, whose index is -1
+                masks.append(meets[pc.fill_null(chunk.indices, -1).to_numpy()])
             else:
-                masks.append(_none(len(chunk)))
-        return pa.chunked_array(masks, pa.bool_())
+                masks.append(np.zeros(len(chunk), dtype=bool))
+        return np.concatenate(masks)
 
     def _mask(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
         if self.values is not None:
@@ -141,16 +142,16 @@ def _none(rows: int) -> pa.Array:
     return pa.repeat(pa.scalar(False), rows)
 
 
-def mask(table: pa.Table, where: Iterable[Where]) -> pa.ChunkedArray | None:
-    """The rows of ``table`` that meet every condition, as booleans; None without a condition."""
+def mask(table: pa.Table, where: Iterable[Where]) -> NDArray[np.bool_] | None:
+    """Whether each row of ``table`` meets every condition; None without a condition."""
     masks = [condition.mask(table[condition.column]) for condition in where]
-    return reduce(pc.and_, masks) if masks else None
+    return reduce(np.logical_and, masks) if masks else None
 
 
 def apply(table: pa.Table, where: Iterable[Where]) -> pa.Table:
     """The rows of ``table`` that meet every condition."""
     meets = mask(table, where)
-    return table if meets is None else table.filter(meets)
+    return table if meets is None else table.filter(pa.array(meets))
 
 
 def conditions(stored: pa.Schema, name: str, where: Mapping[str, Any]) -> list[Where]:

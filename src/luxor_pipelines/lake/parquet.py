@@ -31,6 +31,9 @@ _FOOTER = 128 * 1024
 _BATCH = 256 * 1024
 """Rows that are decoded at once: those that meet no condition are let go before the next."""
 
+_SHORT = 4
+"""Bytes a row below which a column of text is taken for one of words that repeat."""
+
 Footers = MutableMapping[BlobInfo, tuple[Any, pa.Table | None]]
 """Footers that have been read, and the ends beside them: a version's never change."""
 
@@ -112,21 +115,19 @@ class ParquetFile:
         leaves = _leaves(self.schema)
         groups = self._groups(leaves, where)
         wanted = [leaf for name in dict.fromkeys([*columns, *tested]) for leaf in leaves[name]]
+        texts = [name for name in dict.fromkeys([*columns, *tested]) if is_text_type(self.schema.field(name).type)]
+        # Words are looked for among the distinct ones, not row by row; and decoded once each where they repeat.
+        words = {condition.column for condition in where if condition.sparse}
         with _corrupt(self.info.path):
             self._reader.prefetch(_byte_ranges(self.metadata, [group.number for group in groups], wanted))
-        # Words are looked for among the distinct ones, not row by row.
-        words = {c.column for c in where if c.sparse and is_text_type(self.schema.field(c.column).type)}
-        encoded = [name for name in names if name in words or name in dictionary]
-        pieces = self._pieces(groups, columns, encoded)
+            words.update(name for name in texts if _repeats(self.metadata, groups, leaves[name]))
+        encoded = [name for name in texts if name in words or name in dictionary]
+        plain = [self.schema.field(name) for name in encoded if name in columns and name not in dictionary]
+        pieces = self._pieces(groups, columns, encoded, plain)
         if not pieces:
-            with self._file([name for name in names if name in dictionary]) as file:
+            with self._file([name for name in texts if name in dictionary]) as file:
                 return file.schema_arrow.empty_table().select(columns)
-        table = pa.concat_tables(pieces)
-        for position, name in enumerate(columns):
-            if name in words and name not in dictionary:
-                field = self.schema.field(name)
-                table = table.set_column(position, field, table.column(position).cast(field.type))
-        return table
+        return pa.concat_tables(pieces)
 
     def _groups(self, leaves: Mapping[str, list[int]], where: Sequence[Where]) -> list[_Group]:
         groups = []
@@ -137,15 +138,20 @@ class ParquetFile:
                     groups.append(_Group(number, self.metadata.row_group(number).num_rows, left))
         return groups
 
-    def _pieces(self, groups: Sequence[_Group], columns: Sequence[str], encoded: Sequence[str]) -> list[pa.Table]:
-        """The rows wanted, batch by batch; several batches at once, where there are several."""
+    def _pieces(
+        self, groups: Sequence[_Group], columns: Sequence[str], encoded: Sequence[str], plain: Sequence[pa.Field]
+    ) -> list[pa.Table]:
+        """The rows wanted, batch by batch; several batches at once, where there are several.
+
+        The columns in ``encoded`` are read through their dictionary, and those of ``plain`` are text again afterwards.
+        """
         batches = list(_batches(groups))
 
         def work(batch: Sequence[_Group]) -> list[pa.Table]:
             # pyarrow's files are not to be shared between threads; the footer is.
             # Among what is damaged are columns of one group that are not of one length.
             with _corrupt(self.info.path), self._file(encoded) as file:
-                return list(self._read_batch(file, batch, columns))
+                return [_decoded(piece, plain) for piece in self._read_batch(file, batch, columns)]
 
         if len(batches) < 2 or pa.cpu_count() < 2:
             return [piece for batch in batches for piece in work(batch)]
@@ -238,26 +244,32 @@ def _batches(groups: Sequence[_Group]) -> Iterator[list[_Group]]:
         yield batch
 
 
-_Kept: TypeAlias = slice | pa.ChunkedArray
+_Kept: TypeAlias = slice | pa.Array
 
 
 def _meeting(part: pa.Table, where: Sequence[Where]) -> _Kept | None:
-    """The rows that meet ``where``: a slice where they follow each other, else a mask; None when there are none.
+    """The rows that meet ``where``: a slice where they follow each other, else positions; None when there are none.
 
-    A slice keeps all of its row group in memory: of a small part of one it is a mask.
+    A slice keeps all of its row group in memory: of a small part of one it is positions.
     """
     meets = mask(part, where)
     if meets is None:
         return slice(0, len(part))
-    rows = np.flatnonzero(meets.to_numpy())
+    rows = np.flatnonzero(meets)
     if not len(rows):
         return None
     first, last = int(rows[0]), int(rows[-1]) + 1
-    return slice(first, last) if last - first == len(rows) >= len(part) // 2 else meets
+    return slice(first, last) if last - first == len(rows) >= len(part) // 2 else pa.array(rows)
 
 
 def _kept(part: pa.Table, kept: _Kept) -> pa.Table:
-    return part.slice(kept.start, kept.stop - kept.start) if isinstance(kept, slice) else part.filter(kept)
+    return part.slice(kept.start, kept.stop - kept.start) if isinstance(kept, slice) else part.take(kept)
+
+
+def _decoded(part: pa.Table, fields: Sequence[pa.Field]) -> pa.Table:
+    for field in fields:
+        part = part.set_column(part.schema.get_field_index(field.name), field, part[field.name].cast(field.type))
+    return part
 
 
 class _NothingToReadError(Exception):
@@ -297,6 +309,17 @@ def _check_chunks(metadata: Any, size: int) -> None:
         leaves = range(metadata.num_columns)
         with suppress(_NothingToReadError):
             file.reader.read_row_groups(range(metadata.num_row_groups), column_indices=leaves, use_threads=False)
+
+
+def _repeats(metadata: Any, groups: Sequence[_Group], leaves: Sequence[int]) -> bool:
+    """Whether a column of text takes so few bytes a row that its cells can only be numbers of words in a dictionary."""
+    chunks = [metadata.row_group(group.number).column(leaf) for group in groups for leaf in leaves]
+    rows = sum(group.rows for group in groups)
+    return (
+        all(chunk.has_dictionary_page for chunk in chunks)
+        and rows > 0
+        and (sum(chunk.total_uncompressed_size for chunk in chunks) < _SHORT * rows)
+    )
 
 
 def _leaves(schema: pa.Schema) -> dict[str, list[int]]:

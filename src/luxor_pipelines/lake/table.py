@@ -355,7 +355,7 @@ class Table:
             data = meant(data, wanted.dictionary)
         if rest:
             tested = data.select(list(dict.fromkeys(c.column for c in rest)))
-            data = data.filter(mask(meant(tested) if wanted.raw else tested, rest))
+            data = data.filter(pa.array(mask(meant(tested) if wanted.raw else tested, rest)))
         return data.select(list(columns))
 
     def _concat(self, pieces: Sequence[tuple[Part, pa.Table]]) -> pa.Table:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from luxor_pipelines.errors import UsageError
-from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray, Observations
+from luxor_pipelines.market.observations import BoolArray, FloatArray, Observations
 from luxor_pipelines.market.periods import DateArray, DateLike, as_date
 from luxor_pipelines.market.prices import CARRIED_AFTER
 from luxor_pipelines.market.text import text_column
@@ -43,6 +44,8 @@ class PriceRows:
         The date of the observation, NaT where there is none.
     status
         Position in `PRICE_STATUSES`.
+    absent
+        The series that have no row at all, with what can be said of them.
     """
 
     keys: NDArray[np.object_]
@@ -51,6 +54,7 @@ class PriceRows:
     price: FloatArray
     price_date: DateArray
     status: NDArray[np.int8]
+    absent: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.code)
@@ -59,35 +63,28 @@ class PriceRows:
         """Return these prices with another status on some rows."""
         return replace(self, status=np.where(rows, np.int8(PRICE_STATUSES.index(status)), self.status))
 
-    def with_gaps(self, codes: IntArray, day: DateLike, status: str) -> PriceRows:
-        """Return these prices and, for series without any row, a row without a price on ``day``."""
-        if not len(codes):
+    def without_price(self) -> dict[str, str]:
+        """Return the series that have no price on any day, with the status of their last row."""
+        first = np.flatnonzero(np.diff(self.code, prepend=-1))
+        last = np.append(first[1:], len(self))[: len(first)] - 1
+        unpriced = last[~np.logical_or.reduceat(np.isfinite(self.price), first)] if len(first) else first
+        found = {str(self.keys[self.code[row]]): PRICE_STATUSES[self.status[row]] for row in unpriced}
+        return dict(sorted((found | dict(self.absent)).items()))
+
+    def with_absent(self, day: DateLike) -> PriceRows:
+        """Return these prices and, for each series that is absent, a row without a price on ``day``."""
+        if not self.absent:
             return self
-        at = np.searchsorted(self.code, codes.astype(np.int32))
+        codes = np.flatnonzero(np.isin(self.keys, list(self.absent))).astype(np.int32)
+        at = np.searchsorted(self.code, codes)
+        status = [PRICE_STATUSES.index(self.absent[self.keys[code]]) for code in codes]
         return PriceRows(
             self.keys,
             np.insert(self.code, at, codes),
             np.insert(self.date, at, np.datetime64(as_date(day), "D")),
             np.insert(self.price, at, np.nan),
             np.insert(self.price_date, at, np.datetime64("NaT", "D")),
-            np.insert(self.status, at, PRICE_STATUSES.index(status)),
-        )
-
-    def without_price(self) -> dict[str, str]:
-        """Return the series that have no price on any day, with the status of their last row."""
-        priced = np.zeros(len(self.keys), dtype=bool)
-        priced[self.code[np.isfinite(self.price)]] = True
-        last = np.flatnonzero(np.diff(self.code, append=-1))
-        last = last[~priced[self.code[last]]]
-        return {str(self.keys[self.code[row]]): PRICE_STATUSES[self.status[row]] for row in last}
-
-    def without_gaps(self) -> PriceRows:
-        """Return these prices without the rows `with_gaps` adds."""
-        kept = self.status < PRICE_STATUSES.index("no_price")
-        if kept.all():
-            return self
-        return PriceRows(
-            self.keys, self.code[kept], self.date[kept], self.price[kept], self.price_date[kept], self.status[kept]
+            np.insert(self.status, at, status),
         )
 
     def to_frame(self, *, with_status: bool = True) -> pd.DataFrame:
@@ -122,16 +119,19 @@ def daily_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRows
     until = np.where(np.diff(obs.code, append=-1) == 0, np.roll(since, -1) - 1, stop)
     since, until = np.maximum(since, begin), np.minimum(until, stop)
     length = np.maximum(until - since + 1, 0)
-    day = np.arange(length.sum()) + np.repeat(since - (np.cumsum(length) - length), length)
     last = np.repeat(np.arange(len(obs)), length)
+    day = np.arange(len(last)) + np.repeat(since - (np.cumsum(length) - length), length)
     code = obs.code[last]
 
-    index, stale = obs.settle(last, code.astype(np.int64), day)
-    price_date = obs.date[index]
-    carried = obs.mark[index] & (day - price_date.astype(np.int64) > CARRIED_AFTER)
-    price = np.where(stale, np.nan, obs.price[index])
-    rows = PriceRows(obs.keys, code, day.astype("datetime64[D]"), price, price_date, np.zeros(len(code), np.int8))
-    return rows.marked(carried, "carried").marked(stale, "stale")
+    index, stale = obs.settle(last, code, day)
+    price, price_date = obs.price[index], obs.date[index]
+    price[stale] = np.nan
+    status = np.zeros(len(code), dtype=np.int8)
+    if obs.mark.any():
+        old = obs.mark[index] & (day - price_date.view(np.int64) > CARRIED_AFTER)
+        status[old] = PRICE_STATUSES.index("carried")
+    status[stale] = PRICE_STATUSES.index("stale")
+    return PriceRows(obs.keys, code, day.view("datetime64[D]"), price, price_date, status)
 
 
 def observed_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRows:

@@ -150,7 +150,7 @@ class Observations:
         last = np.append((code[1:] != code[:-1]) | (date[1:] != date[:-1]), [True] * (len(code) > 0))
         if not last.all():
             rows, code, date = rows[last], code[last], date[last]
-        return cls(keys, code, date, price[rows], limit[rows].astype(np.int32), mark[rows])
+        return cls(keys, code, date, price[rows], _taken(limit, rows).astype(np.int32), _taken(mark, rows))
 
     def __len__(self) -> int:
         return len(self.code)
@@ -231,11 +231,11 @@ class Observations:
         index[self.code[index] != code] = -1
         return self.settle(index, code, day)
 
-    def settle(self, last: IntArray, code: IntArray, day: IntArray) -> tuple[IntArray, BoolArray]:
+    def settle(self, last: IntArray, code: NDArray[np.integer[Any]], day: IntArray) -> tuple[IntArray, BoolArray]:
         """Do what `locate` does, given the last observation of any age, -1 for none."""
         stale = (last >= 0) & (day - self.day[last] > self.limit[last])
         again = np.flatnonzero(stale)
-        if not len(again) or len(self._by_limit) == 1:
+        if not len(again) or self.limit.min() == self.limit.max():
             return last, stale
         # Where the last observation is too old, an earlier one with a longer limit may still stand.
         # Per limit only its last can; positions grow with the date, so the greatest wins.
@@ -261,6 +261,11 @@ class Observations:
         limits = [int(limit) for limit in pd.unique(self.limit)]
         positions = [np.flatnonzero(self.limit == limit) for limit in limits]
         return [(limit, at, self.order[at]) for limit, at in zip(limits, positions, strict=True)]
+
+
+def _taken(values: NDArray[Any], rows: IntArray) -> NDArray[Any]:
+    """``values[rows]``, of values which mostly are all the same."""
+    return values[: len(rows)] if len(rows) and values.min() == values.max() else values[rows]
 
 
 def _sorted_rows(code: NDArray[np.integer[Any]], day: IntArray) -> IntArray:
