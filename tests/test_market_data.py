@@ -165,6 +165,19 @@ def test_a_fallback_serves_only_what_no_other_table_has() -> None:
     assert found.stale.ravel().tolist() == [True, False]
 
 
+def test_a_fallback_stays_out_of_a_series_whose_own_table_begins_later_and_ends_without_a_price() -> None:
+    storage = connect(f"memory://{uuid.uuid4().hex}", settings=Settings())
+    day = np.array(["2024-01-31", "2024-02-29"], dtype="datetime64[us]")
+    own = pa.table({"Date": day, "Asset": ["a", "a"], "Last_Price": [9.0, None]})
+    metadata = {PARTITION_COLUMN: b"Date", ENCODING: b"typed"}
+    data = parquet.to_bytes(own.replace_schema_metadata(metadata), sorted_by=("Date", "Asset"))
+    storage.write(f"{DIRECTORY}/hist_px_last.parquet", data)  # with its ends: the last of `a` is no observation
+    old = np.array(["2019-01-31"], dtype="datetime64[us]")
+    write(storage, "hist_ecb_px_last", pa.table({"Date": old, "Asset": ["a"], "Last_Price": [1.0]}))
+    found = asof(market(storage).observations(["a"], [date(2019, 1, 31)]), ["2019-01-31"])
+    assert not found.found.any()
+
+
 # --- the amount of work ------------------------------------------------------------------------
 
 

@@ -78,6 +78,7 @@ class MarketData(PriceTables):
         return self._derive("assets", "assets", self._read_assets).copy()
 
     def _read_assets(self) -> pd.DataFrame:
+        self._has("assets")  # and the others with it
         table = self._cache.scan("assets", self._directory, drop=("Last_Updated",))
         if "Key" not in table.column_names:
             raise SchemaError(

@@ -45,6 +45,9 @@ __all__ = ["NO_SERIES", "PriceTables"]
 NO_SERIES = ""
 """The price key of an asset that names no series: nothing is ever looked up for it."""
 
+_TABLES = ("assets", "quota_adjustments", *(source.table for source in SOURCES))
+"""What nearly every question is about: looked for together, which is one request where it would be twenty."""
+
 T = TypeVar("T")
 Names = NDArray[np.object_]
 Rows = tuple[Source, NDArray[np.integer[Any]], DateArray, FloatArray]
@@ -72,6 +75,8 @@ class PriceTables:
         self.limits = limits
 
     def _has(self, table: str) -> bool:
+        if table in _TABLES:
+            self._cache.look(_TABLES, self._directory)
         return self._cache.snapshot(table, self._directory) is not None
 
     def _derive(self, table: str, what: str, make: Callable[[], T]) -> T:
@@ -262,30 +267,39 @@ class PriceTables:
         doubtful = ~np.isnat(known.last) & ~known.observed  # there may be an observation before the last row
         rows = [(source, wanted[over], known.last[over], known.price[over])]
         unanswered = unanswered.copy()
-        unanswered[wanted] &= asked >= known.first[:, np.newaxis]
-        return rows + self._backwards(source, names, wanted[(begun & ~over) | doubtful], unanswered, asked)
+        unanswered[wanted] &= (asked >= known.first[:, np.newaxis]) | doubtful[:, np.newaxis]
+        return rows + self._backwards(source, names, wanted[(begun & ~over) | doubtful], unanswered, asked, near=_NEAR)
 
     def _backwards(
-        self, source: Source, names: Names, wanted: IntArray, unanswered: BoolArray, asked: DateArray
+        self, source: Source, names: Names, wanted: IntArray, unanswered: BoolArray, asked: DateArray, near: int = 0
     ) -> list[Rows]:
         """The rows of some series up to the dates asked for: of the year before, and where that has none, of ever more.
 
-        What comes last is all the rest, after the dates as well: that a series is there at all keeps the
-        fallback tables out.
+        First of all only those of ``near`` days before each date that is unanswered. What comes last is all the
+        rest, after the dates as well: that a series is there at all keeps the fallback tables out.
         """
+        if not len(wanted):
+            return []
+        open_dates = [day.item() for day in asked[unanswered[wanted].any(axis=0)]]
+        close = _joined((_before(day, near), day) for day in open_dates) if near else []
         edges = [_before(asked.min().item(), days) for days in _BACK]
         end = asked.max().item()
-        spans = [(_days(edges[0], end),), *((_days(old, _before(new, 1)),) for new, old in pairwise(edges))]
-        rest = ((None, _last_instant(_before(edges[-1], 1))), (_first_instant(end) + timedelta(days=1), None))
+        spans: list[Sequence[tuple[Any, Any]]] = [close] if near else []
+        spans += [_between(close, edges[0], end), *([_days(old, _before(new, 1))] for new, old in pairwise(edges))]
+        spans += [[(None, _last_instant(_before(edges[-1], 1))), (_first_instant(end) + timedelta(days=1), None)]]
+        since = asked - np.timedelta64(near, "D")
         rows: list[Rows] = []
-        for span in (*spans, rest):
+        seen, left = np.zeros_like(unanswered), unanswered
+        for number, span in enumerate(spans):
             if not len(wanted):
                 break
-            where = [Where("Date", span), self._among(source, names[wanted])]
+            where = [Where("Date", tuple(span)), self._among(source, names[wanted])]
             rows.append(self._rows(source, names, where, keep=len(asked) <= _MANY))
-            # What no later span had, this one may have: it alone says what is missing still.
-            unanswered = unanswered & ~asof(self._merge(names, rows[-1:]), asked).found
-            wanted = wanted[unanswered[wanted].any(axis=1)]
+            found = asof(self._merge(names, rows[-1:]), asked)
+            seen |= found.found
+            # Near a date there may be a price that was not yet looked for between it and one that is near another.
+            left = unanswered & ~(found.date >= since if near and number == 0 else seen)
+            wanted = wanted[left[wanted].any(axis=1)]
         return rows
 
     def _in_tables(self, names: Names, rows: Sequence[Rows], sources: Iterable[Source]) -> BoolArray:
@@ -330,6 +344,8 @@ def _combined(table: pa.Table, key: str, price: str) -> tuple[pa.Array, _Ends]:
 _NAT = np.datetime64("NaT", "D")
 _BACK = (366, 3 * 366, 7 * 366, 15 * 366)
 """Days before the dates asked for, up to which a series is looked for first, and then, and then."""
+_NEAR = 60
+"""Days before each date, in which a series that was quoted before and after is looked for first of all."""
 _MANY = 50
 """Windows beyond which what was read is worked with and let go, since it is most of a history."""
 _FEW = 500
@@ -361,6 +377,12 @@ def _joined(spans: Iterable[tuple[date, date]]) -> list[tuple[datetime, datetime
         else:
             joined.append([start, end])
     return [_days(start, end) for start, end in joined]
+
+
+def _between(spans: Sequence[tuple[datetime, datetime]], first: date, last: date) -> list[tuple[datetime, datetime]]:
+    """What of the days from ``first`` to ``last`` is in none of ``spans``, which are in order and lie between."""
+    edges = [_first_instant(first), *(edge for span in spans for edge in span), _last_instant(last)]
+    return [(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True) if start < stop]
 
 
 def _before(day: date, days: int) -> date:

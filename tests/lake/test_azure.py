@@ -261,10 +261,15 @@ def test_a_malformed_connection_string_is_a_configuration_error(text: str) -> No
 
 
 def test_a_missing_container_is_not_an_empty_lake(azurite: Any) -> None:
-    storage = connect(connection_string=azurite.connection_string, container="nowhere", settings=Settings())
-    for operation in (lambda: storage.stat("x"), lambda: storage.list("enriched"), lambda: storage.write("x", b"")):
+    for operation in (
+        lambda storage: storage.folder("enriched"),
+        lambda storage: storage.stat("x"),
+        lambda storage: storage.list("enriched"),
+        lambda storage: storage.write("x", b""),
+    ):
+        storage = connect(connection_string=azurite.connection_string, container="nowhere", settings=Settings())
         with pytest.raises(ConfigurationError, match="no container 'nowhere'"):
-            operation()
+            operation(storage)
 
 
 def test_a_container_that_disappears_is_not_an_empty_lake(lake: Any, azurite: Any) -> None:
@@ -282,6 +287,7 @@ def test_a_container_that_disappears_is_not_an_empty_lake(lake: Any, azurite: An
         lambda: storage.stat("t"),
         lambda: storage.read("t"),
         lambda: storage.list("enriched"),
+        lambda: storage.folder("enriched"),
         lambda: storage.write("t", b"2", expected=version),
         lambda: storage.write("t", b"2", expected=None),
         lambda: storage.delete("t", expected=version),
@@ -381,6 +387,7 @@ def test_folders_of_a_hierarchical_namespace_are_not_files(lake: Any, azurite: A
         container.upload_blob("enriched/parquet/t", b"", metadata={"hdi_isfolder": "true"})
     storage = lake.storage()
     assert storage.list("enriched") == []
+    assert storage.folder("enriched/parquet").files == []
     assert storage.stat("enriched/parquet/t") is None
 
 

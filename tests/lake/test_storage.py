@@ -73,6 +73,17 @@ def test_listing_is_recursive_sorted_and_of_that_folder_only(rig: Any) -> None:
         assert info == storage.stat(info.path)
 
 
+def test_a_folder_shows_its_files_and_the_names_of_its_folders(rig: Any) -> None:
+    storage = rig.storage()
+    for path in ["a/z.bin", "a/b/c.bin", "a/b/d/e.bin", "a/ção 1/f.bin", "a/B.bin", "ab/d.bin", "a.bin"]:
+        storage.write(path, path.encode())
+    found = storage.folder("a")
+    assert found.files == [storage.stat("a/B.bin"), storage.stat("a/z.bin")]
+    assert found.folders == ["b", "ção 1"]
+    assert storage.folder("a/b").files == [storage.stat("a/b/c.bin")]
+    assert storage.folder("nowhere") == storage.folder("a/b/d/nowhere") == storage.folder("a.bin") == ([], [])
+
+
 def test_a_write_meets_its_condition_or_leaves_the_file(rig: Any) -> None:
     storage = rig.storage()
     first = storage.write("t", b"1", expected=None)
@@ -172,7 +183,7 @@ def test_conditional_increments_lose_nothing(rig: Any) -> None:
 )
 def test_no_name_leaves_the_lake(rig: Any, path: str) -> None:
     storage = rig.storage()
-    for operation in (storage.stat, storage.read, storage.list, storage.delete):
+    for operation in (storage.stat, storage.read, storage.list, storage.folder, storage.delete):
         with pytest.raises(InvalidNameError):
             operation(path)
     with pytest.raises(InvalidNameError):
@@ -180,6 +191,17 @@ def test_no_name_leaves_the_lake(rig: Any, path: str) -> None:
 
 
 # --- local disk ------------------------------------------------------------------------------
+
+
+def test_what_is_hidden_or_leads_nowhere_is_in_no_listing(disk: Any) -> None:
+    storage = disk.storage()
+    version = storage.write("a/t", b"1")
+    (storage.root / "a/.t.part").write_bytes(b"half")
+    (storage.root / "a/.trash").mkdir()
+    (storage.root / "a/.trash/old").write_bytes(b"0")
+    (storage.root / "a/dangling").symlink_to(storage.root / "gone")
+    assert [info.version for info in storage.list("a")] == [version]
+    assert storage.folder("a") == (storage.list("a"), [])
 
 
 def test_a_crash_between_write_and_replace_leaves_the_old_file(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:

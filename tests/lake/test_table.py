@@ -28,7 +28,7 @@ from luxor_pipelines.errors import (
 from luxor_pipelines.lake import parquet, pinned
 from luxor_pipelines.lake.conditions import Where
 from luxor_pipelines.lake.layout import PARTITION_COLUMN, Layout, bounds, near, pieces, recognise
-from luxor_pipelines.lake.table import Table, list_tables, table_name
+from luxor_pipelines.lake.table import Table, find_all, list_tables, table_name
 
 FOLDER = "enriched/parquet"
 LAYOUTS: tuple[Layout, ...] = ("file", "month", "year")
@@ -99,6 +99,19 @@ def test_the_file_wins_over_the_folder(rig: Any) -> None:
     assert table.snapshot().layout == "file"
     assert len(table.scan().data) == 3
     assert list_tables(storage) == ["t"]
+
+
+def test_many_tables_are_found_as_each_of_them_is(rig: Any) -> None:
+    storage = rig.storage()
+    for name, layout in {"f": "file", "m": "month", "y": "year", "both": "month"}.items():
+        store(storage, prices(days=40), layout, name)
+    store(storage, prices(days=1), "file", "both")
+    storage.write(f"{FOLDER}/empty/readme.txt", b"a folder, not a table")
+    names = ["f", "m", "nowhere", "y", "both", "empty"]
+    found = find_all(storage, names)
+    assert found == {name: Table(storage, name).find() for name in names}
+    assert [name for name, snapshot in found.items() if snapshot is None] == ["nowhere", "empty"]
+    assert find_all(storage, names, "no/such/directory") == dict.fromkeys(names)
 
 
 def test_two_kinds_of_partitions_are_no_table(rig: Any) -> None:
@@ -336,7 +349,9 @@ def test_converting_a_file_to_partitions_never_shows_an_empty_or_missing_table(r
     layouts_seen = set()
 
     def look() -> None:
-        scan = Table(reader, converting[0]).scan()
+        name = converting[0]
+        assert find_all(reader, [name])[name] is not None
+        scan = Table(reader, name).scan()
         assert len(scan.data) == 360
         layouts_seen.add(scan.snapshot.layout)
 

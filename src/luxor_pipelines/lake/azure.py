@@ -28,7 +28,7 @@ from azure.core.exceptions import (
     ServiceRequestError,
     ServiceResponseError,
 )
-from azure.storage.blob.aio import BlobServiceClient
+from azure.storage.blob.aio import BlobPrefix, BlobServiceClient
 from fsspec.asyn import sync
 
 from luxor_pipelines.errors import (
@@ -43,7 +43,7 @@ from luxor_pipelines.errors import (
 )
 from luxor_pipelines.lake.pinned import CHUNK, PinnedFile
 from luxor_pipelines.lake.retry import Retry
-from luxor_pipelines.lake.storage import ANY, Blob, BlobInfo, Reader, Storage, check_path
+from luxor_pipelines.lake.storage import ANY, Blob, BlobInfo, Folder, Reader, Storage, check_path
 from luxor_pipelines.settings import Settings
 
 __all__ = ["AzureStorage"]
@@ -120,11 +120,27 @@ class AzureStorage(Storage):
 
     def _list(self, folder: str) -> list[BlobInfo]:
         async def run() -> list[BlobInfo]:
-            async with self._client.get_container_client(self._container) as container:
+            async with self._container_client() as container:
                 found = container.list_blobs(name_starts_with=self._root + folder, include=["metadata"])
                 return [self._info(blob) async for blob in found if not _is_folder(blob)]
 
         return [info for info in self._call(run(), folder) if "/." not in "/" + info.path]
+
+    def _folder(self, folder: str) -> Folder:
+        async def run() -> Folder:
+            files, folders = [], []
+            async with asyncio.timeout(None if self._probed else _PROBE_S), self._container_client() as container:
+                entries = container.walk_blobs(self._root + folder, include=["metadata"], delimiter="/")
+                async for entry in entries:
+                    if isinstance(entry, BlobPrefix):
+                        folders.append(str(entry.name).rstrip("/").rpartition("/")[2])
+                    elif not _is_folder(entry):
+                        files.append(self._info(entry))
+            self._probed = True
+            shown = [info for info in files if not info.path.rpartition("/")[2].startswith(".")]
+            return Folder(shown, [name for name in folders if not name.startswith(".")])
+
+        return self._run(run(), folder)
 
     def _stat(self, path: str) -> BlobInfo | None:
         return self._stats([path])[0]
@@ -222,6 +238,9 @@ class AzureStorage(Storage):
 
     # --- helpers ----------------------------------------------------------------------------
 
+    def _container_client(self) -> Any:
+        return self._client.get_container_client(self._container)
+
     def _blob(self, path: str) -> Any:
         return self._client.get_blob_client(self._container, self._root + path)
 
@@ -241,9 +260,9 @@ class AzureStorage(Storage):
         return self._run(work, path, pinned=pinned)
 
     async def _probe(self) -> None:
-        # A missing container would look like a missing file everywhere else: ask once, and not
+        # A missing container would look like a missing file to all but a listing: ask once, and not
         # for long, so that an account that accepts connections but never answers is told soon.
-        async with self._client.get_container_client(self._container) as container:
+        async with self._container_client() as container:
             pages = container.list_blobs(name_starts_with=self._root, results_per_page=1).by_page()
             async with asyncio.timeout(_PROBE_S):
                 async for _ in pages:

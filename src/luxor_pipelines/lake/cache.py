@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import pyarrow as pa
@@ -11,7 +11,7 @@ import pyarrow as pa
 from luxor_pipelines.lake.conditions import Where
 from luxor_pipelines.lake.parquet import Footers
 from luxor_pipelines.lake.storage import Storage
-from luxor_pipelines.lake.table import Snapshot, Table
+from luxor_pipelines.lake.table import Snapshot, Table, find_all
 
 __all__ = ["TableCache"]
 
@@ -50,6 +50,13 @@ class TableCache:
         if place not in self._snapshots:
             self._snapshots[place] = table.find()
         return self._snapshots[place]
+
+    def look(self, names: Iterable[str], directory: str) -> None:
+        """Look, in one go, at those of some tables that have not been looked at."""
+        new = [place for name in names if (place := self._place(name, directory)) not in self._snapshots]
+        if new:
+            found = find_all(self._storage, [name for _, name in new], new[0][0])
+            self._snapshots |= {place: found[place[1]] for place in new}
 
     def schema(self, name: str, directory: str) -> pa.Schema:
         """The columns as the table's files store them.
@@ -127,10 +134,12 @@ class TableCache:
     def update(self) -> list[str]:
         """Forget every table that has changed in the lake, and name those."""
         changed = []
-        for (directory, name), known in list(self._snapshots.items()):
-            if Table(self._storage, name, directory).find() != known:
-                self.forget(name, directory)
-                changed.append(name)
+        for directory in {directory for directory, _ in self._snapshots}:
+            names = [name for known, name in self._snapshots if known == directory]
+            for name, found in find_all(self._storage, names, directory).items():
+                if found != self._snapshots[directory, name]:
+                    self.forget(name, directory)
+                    changed.append(name)
         return sorted(changed)
 
     def versions(self) -> dict[str, str]:

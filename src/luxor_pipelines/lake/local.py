@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import re
 import sys
@@ -21,7 +22,7 @@ from filelock import FileLock, Timeout
 from fsspec.core import url_to_fs
 
 from luxor_pipelines.errors import AccessError, ConfigurationError, ConflictError, InvalidNameError, LakeError, shown
-from luxor_pipelines.lake.storage import ANY, Blob, BlobInfo, Reader, Storage
+from luxor_pipelines.lake.storage import ANY, Blob, BlobInfo, Folder, Reader, Storage
 from luxor_pipelines.settings import Settings
 
 __all__ = ["LocalStorage"]
@@ -69,12 +70,17 @@ class LocalStorage(Storage):
     def _at(self, path: str) -> Path:
         """Where a file lies; not beyond a link that leads out of the lake."""
         place = self.root / path
-        if not place.resolve().is_relative_to(self.root.resolve()):
+        if self._has_link(path) and not place.resolve().is_relative_to(self.root.resolve()):
             raise InvalidNameError(
                 f"{path} in {self.url} is, or lies below, a link that leads out of the lake.",
                 hint="Put the file itself there, or make the lake's own folder the link.",
             )
         return place
+
+    def _has_link(self, path: str) -> bool:
+        """Whether a part of ``path`` may be a link: on Windows there are more kinds of them than Python tells."""
+        below = itertools.accumulate(path.split("/"), os.path.join, initial=str(self.root))
+        return sys.platform == "win32" or any(map(os.path.islink, itertools.islice(below, 1, None)))
 
     def _list(self, folder: str) -> list[BlobInfo]:
         found = []
@@ -87,6 +93,23 @@ class LocalStorage(Storage):
                         with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
                             found.append(self._info(path.relative_to(self.root).as_posix(), path.stat()))
         return found
+
+    def _folder(self, folder: str) -> Folder:
+        files, folders = [], []
+        with _translated(self, folder):
+            try:
+                entries = list(os.scandir(self._at(folder)))
+            except (FileNotFoundError, NotADirectoryError):
+                return Folder([], [])
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.is_dir():
+                        folders.append(entry.name)
+                    else:
+                        files.append(self._info(folder + entry.name, os.stat(entry.path)))  # noqa: PTH116
+        return Folder(files, folders)
 
     def _stat(self, path: str) -> BlobInfo | None:
         with _translated(self, path):

@@ -15,7 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from luxor_pipelines.errors import ConfigurationError, LakeError, LuxorError, UnreachableError
-from luxor_pipelines.lake.storage import ANY, Blob, BlobInfo, Reader, Storage, WholeFile
+from luxor_pipelines.lake.storage import ANY, Blob, BlobInfo, Folder, Reader, Storage, WholeFile
 
 __all__ = ["FsspecStorage"]
 
@@ -84,6 +84,18 @@ class FsspecStorage(Storage):
                 for name, info in found.items()
                 if not any(part.startswith(".") for part in name[len(self.root) :].split("/"))
             ]
+
+    def _folder(self, folder: str) -> Folder:
+        with self._guarded(folder):
+            self.fs.invalidate_cache()
+            try:
+                found = self.fs.ls(f"{self.root}/{folder}".rstrip("/"), detail=True)
+            except (FileNotFoundError, NotADirectoryError):
+                return Folder([], [])
+            below = f"{self.root}/{folder}"  # asked for a file, fsspec lists that file
+            shown = [info for info in found if info["name"].startswith(below) and not _name(info).startswith(".")]
+            folders = [_name(info) for info in shown if info["type"] == "directory"]
+            return Folder([self._info(info) for info in shown if info["type"] == "file"], folders)
 
     def _stat(self, path: str) -> BlobInfo | None:
         with self._guarded(path):
@@ -164,3 +176,8 @@ class FsspecStorage(Storage):
                 raise self.not_found(path) from error
             except OSError as error:
                 raise LakeError(f"{path} in {self.url}: {error}.", hint="Check the address, then try again.") from error
+
+
+def _name(info: dict[str, Any]) -> str:
+    """The last part of an entry's path."""
+    return str(info["name"]).rstrip("/").rpartition("/")[2]

@@ -32,6 +32,7 @@ __all__ = [
     "ANY",
     "Blob",
     "BlobInfo",
+    "Folder",
     "Reader",
     "Storage",
     "VersionChangedError",
@@ -57,6 +58,13 @@ class BlobInfo(NamedTuple):
     version: str
     size: int
     modified: datetime
+
+
+class Folder(NamedTuple):
+    """What lies directly in a folder: its files, and the names of the folders in it; both sorted."""
+
+    files: Sequence[BlobInfo]
+    folders: Sequence[str]
 
 
 class Blob(NamedTuple):
@@ -112,6 +120,11 @@ class Storage(ABC):
     def list(self, prefix: str) -> _Files:
         """Every file below the folder ``prefix``, sorted by path; empty when there is none."""
         return sorted(self._list(check_path(prefix) + "/"))
+
+    def folder(self, path: str) -> Folder:
+        """What lies directly in a folder; nothing where there is none. One request, however much lies below."""
+        found = self._folder(check_path(path) + "/")
+        return Folder(sorted(found.files), sorted(found.folders))
 
     def stat(self, path: str) -> BlobInfo | None:
         """The file's version and size, freshly asked; None only when it is definitely absent."""
@@ -171,6 +184,8 @@ class Storage(ABC):
 
     @abstractmethod
     def _list(self, folder: str) -> _Files: ...
+    @abstractmethod
+    def _folder(self, folder: str) -> Folder: ...
     @abstractmethod
     def _stat(self, path: str) -> BlobInfo | None: ...
     @abstractmethod

@@ -42,11 +42,13 @@ __all__ = [
     "StoredPart",
     "Table",
     "conditions",
+    "find_all",
     "list_tables",
     "logical_schema",
     "table_name",
 ]
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 _SPLIT: tuple[Layout, ...] = ("month", "year")
@@ -116,8 +118,10 @@ class Table:
     def find(self) -> Snapshot | None:
         """The table's partitions as they are now; None only when there is definitely no such table."""
         info = self.storage.stat(self.path("file"))
-        if info is not None:
-            return Snapshot("file", (Part("", info),))
+        return self.find_partitions() if info is None else Snapshot("file", (Part("", info),))
+
+    def find_partitions(self) -> Snapshot | None:
+        """`find` where no single file is: the table's partitions, None where there are none."""
         folder = f"{self.directory}/{self.name}"
         parts: dict[Layout, list[Part]] = {"month": [], "year": []}
         for info in self.storage.list(folder):
@@ -210,10 +214,7 @@ class Table:
 
     def each(self, parts: Sequence[Part], work: Callable[[Part], T]) -> list[T]:
         """``work`` of each of ``parts``, several at once where that is quicker."""
-        if not self.storage.concurrent or len(parts) < 2:
-            return [work(part) for part in parts]
-        with ThreadPoolExecutor(_THREADS) as pool:
-            return list(pool.map(work, parts))
+        return at_once(self.storage, parts, work)
 
     def scan(
         self,
@@ -390,6 +391,29 @@ def _same(stored: pa.Schema, typed: pa.Schema, column: str) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return bool(kind == typed.field(column).type)
+
+
+def find_all(storage: Storage, names: Sequence[str], directory: str = DIRECTORY) -> dict[str, Snapshot | None]:
+    """`Table.find` of several tables, with one look at the directory for all that lie in one file."""
+    found = storage.folder(directory)
+    files = {info.path.rpartition("/")[2]: info for info in found.files}
+    snapshots: dict[str, Snapshot | None] = dict.fromkeys(names)
+    split = []
+    for name in names:
+        if f"{name}.parquet" in files:
+            snapshots[name] = Snapshot("file", (Part("", files[f"{name}.parquet"]),))
+        elif name in found.folders:
+            split.append(Table(storage, name, directory))
+    snapshots |= zip((table.name for table in split), at_once(storage, split, Table.find_partitions), strict=True)
+    return snapshots
+
+
+def at_once(storage: Storage, things: Sequence[S], work: Callable[[S], T]) -> list[T]:
+    """``work`` of each, several at once where that is quicker."""
+    if not storage.concurrent or len(things) < 2:
+        return [work(thing) for thing in things]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(work, things))
 
 
 def list_tables(storage: Storage, directory: str = DIRECTORY) -> list[str]:
