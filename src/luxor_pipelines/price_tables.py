@@ -8,7 +8,7 @@ The prices are those that the whole history gives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
@@ -31,6 +31,7 @@ from luxor_pipelines.market.periods import DateArray
 from luxor_pipelines.market.prices import (
     NO_LIMIT,
     SOURCES,
+    AsOf,
     Observations,
     Source,
     StalenessLimits,
@@ -289,17 +290,20 @@ class PriceTables:
         spans += [[(None, _last_instant(_before(edges[-1], 1))), (_first_instant(end) + timedelta(days=1), None)]]
         since = asked - np.timedelta64(near, "D")
         rows: list[Rows] = []
-        seen, left = np.zeros_like(unanswered), unanswered
+        seen = np.zeros_like(unanswered)
         for number, span in enumerate(spans):
             if not len(wanted):
                 break
             where = [Where("Date", tuple(span)), self._among(source, names[wanted])]
-            rows.append(self._rows(source, names, where, keep=len(asked) <= _MANY))
-            found = asof(self._merge(names, rows[-1:]), asked)
-            seen |= found.found
+            read = self._merge(names[wanted], [self._rows(source, names[wanted], where, keep=len(asked) <= _MANY)])
+            found = asof(read, asked)
+            # Of what the windows have been read of, nothing else can be an answer.
+            told = [(read.code, read.date, read.price)] if source.fallback else _telling(read, found)
+            rows += [(source, wanted[code], day, price) for code, day, price in told]
+            seen[wanted] |= found.found
             # Near a date there may be a price that was not yet looked for between it and one that is near another.
-            left = unanswered & ~(found.date >= since if near and number == 0 else seen)
-            wanted = wanted[left[wanted].any(axis=1)]
+            answered = found.date >= since if near and number == 0 else seen[wanted]
+            wanted = wanted[(unanswered[wanted] & ~answered).any(axis=1)]
         return rows
 
     def _in_tables(self, names: Names, rows: Sequence[Rows], sources: Iterable[Source]) -> BoolArray:
@@ -339,6 +343,14 @@ def _combined(table: pa.Table, key: str, price: str) -> tuple[pa.Array, _Ends]:
     known.last[code[later]], known.price[code[later]] = last[later], table[price].to_numpy()[later]
     known.first[code[earlier]] = first[earlier]
     return encoded.dictionary, known
+
+
+def _telling(obs: Observations, found: AsOf) -> Iterator[tuple[NDArray[np.integer[Any]], DateArray, FloatArray]]:
+    """Series, date and price of those observations that are an answer, and of each series' last, which tells of it."""
+    series = np.broadcast_to(np.arange(len(obs.keys))[:, np.newaxis], found.found.shape)
+    yield series[found.found], found.date[found.found], found.price[found.found]
+    last = np.flatnonzero(np.diff(obs.code, append=-1))
+    yield obs.code[last], obs.date[last], obs.price[last]
 
 
 _NAT = np.datetime64("NaT", "D")

@@ -41,7 +41,7 @@ class Remote:
 
     @contextmanager
     def opened(self) -> Iterator[parquet.ParquetFile]:
-        with self.file() as reader, parquet.opened(reader, self.info) as file:
+        with parquet.opened(self.file, self.info) as file:
             yield file
 
     def read(
@@ -307,7 +307,7 @@ def test_a_failure_to_fetch_is_not_taken_for_damage() -> None:
         raise SwappedError("replaced meanwhile", hint="")
 
     with remote.opened() as file:
-        reader = file._reader
+        reader = file._open()
         assert isinstance(reader, PinnedFile)
         reader._fetch, reader._parts = refuse, []
         with pytest.raises(SwappedError):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 import pyarrow as pa
 
 from luxor_pipelines.lake.conditions import Where
 from luxor_pipelines.lake.parquet import Footers
-from luxor_pipelines.lake.storage import Storage
-from luxor_pipelines.lake.table import Snapshot, Table, find_all
+from luxor_pipelines.lake.storage import Storage, check_path
+from luxor_pipelines.lake.table import Snapshot, Table, find_all, table_name
 
 __all__ = ["TableCache"]
 
@@ -37,23 +38,19 @@ class TableCache:
         self._footers: dict[_Place, Footers] = {}
 
     def _table(self, name: str, directory: str) -> tuple[Table, _Place]:
-        place = self._place(name, directory)
+        place = _place(name, directory)
         return Table(self._storage, name, directory, footers=self._footers.setdefault(place, {})), place
-
-    def _place(self, name: str, directory: str) -> _Place:
-        table = Table(self._storage, name, directory)
-        return table.directory, table.name
 
     def snapshot(self, name: str, directory: str) -> Snapshot | None:
         """The versions the table is served from; None when there is no such table."""
-        table, place = self._table(name, directory)
+        place = _place(name, directory)
         if place not in self._snapshots:
-            self._snapshots[place] = table.find()
+            self._snapshots[place] = self._table(name, directory)[0].find()
         return self._snapshots[place]
 
     def look(self, names: Iterable[str], directory: str) -> None:
         """Look, in one go, at those of some tables that have not been looked at."""
-        new = [place for name in names if (place := self._place(name, directory)) not in self._snapshots]
+        new = [place for name in names if (place := _place(name, directory)) not in self._snapshots]
         if new:
             found = find_all(self._storage, [name for _, name in new], new[0][0])
             self._snapshots |= {place: found[place[1]] for place in new}
@@ -65,8 +62,11 @@ class TableCache:
         ------
         TableNotFoundError
         """
-        table, _ = self._table(name, directory)
-        return self.derive(name, directory, "schema", lambda: table.schema(self.snapshot(name, directory)))
+
+        def read() -> pa.Schema:
+            return self._table(name, directory)[0].schema(self.snapshot(name, directory))
+
+        return self.derive(name, directory, "schema", read)
 
     def ends(self, name: str, directory: str, column: str) -> pa.Table | None:
         """As `Table.ends`, of the versions the table is served from; None, too, where there is no such table."""
@@ -116,7 +116,7 @@ class TableCache:
 
         Hand out only what nobody can change.
         """
-        place = self._place(name, directory)
+        place = _place(name, directory)
         if what not in self._derived.get(place, {}):
             made = make()  # which may find the table changed, and forget what was derived of the old one
             self._derived.setdefault(place, {})[what] = made
@@ -124,7 +124,7 @@ class TableCache:
 
     def forget(self, name: str, directory: str) -> None:
         """Look at the table afresh when it is next asked for."""
-        place = self._place(name, directory)
+        place = _place(name, directory)
         self._snapshots.pop(place, None)
         self._derived.pop(place, None)
         self._footers.pop(place, None)
@@ -145,6 +145,17 @@ class TableCache:
     def versions(self) -> dict[str, str]:
         """The version of each table that has been looked at."""
         return {name: known.version for (_, name), known in sorted(self._snapshots.items()) if known is not None}
+
+
+def _place(name: Any, directory: Any) -> _Place:
+    if isinstance(name, str) and isinstance(directory, str):
+        return _plain(name, directory)
+    return check_path(directory), table_name(name)  # one of which says what is wrong
+
+
+@lru_cache(1024)
+def _plain(name: str, directory: str) -> _Place:
+    return check_path(directory), table_name(name)
 
 
 def _hashable(value: Any) -> Any:

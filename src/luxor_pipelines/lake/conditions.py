@@ -78,7 +78,8 @@ class Where:
         for chunk in column.chunks:
             meets = np.append(self._mask(pa.chunked_array([chunk.dictionary])).to_numpy(), False)
             if meets.any():  # the last stands for a null, whose index is -1
-                masks.append(meets[pc.fill_null(chunk.indices, -1).to_numpy()])
+                indices = chunk.indices if not chunk.null_count else pc.fill_null(chunk.indices, -1)
+                masks.append(np.take(meets, indices.to_numpy()))
             else:
                 masks.append(np.zeros(len(chunk), dtype=bool))
         return np.concatenate(masks)

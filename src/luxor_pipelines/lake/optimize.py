@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -244,12 +244,12 @@ def _made(table: str, path: str, stored: bytes, plan: _Plan) -> dict[str, bytes]
 
 def _in_shape(file: parquet.ParquetFile, rows: pa.Table, by: Sequence[str]) -> bool:
     """Whether a file whose rows are in order is typed, in our row groups, and has the ends it should have."""
-    groups = [file.metadata.row_group(n).num_rows for n in range(file.metadata.num_row_groups)]
+    groups = file.footer.rows
     return (
         (file.schema.metadata or {}).get(ENCODING) == b"typed"
         and all(size == parquet.ROW_GROUP for size in groups[:-1])
         and all(size <= parquet.ROW_GROUP for size in groups)
-        and (file.ends is None) == (ends.of(rows.slice(0, 1), by) is None)
+        and (file.footer.ends is None) == (ends.of(rows.slice(0, 1), by) is None)
     )
 
 
@@ -270,15 +270,14 @@ def _split(table: Table, part: Part, layout: Layout, files: Mapping[str, bytes])
 @contextmanager
 def _opened(path: str, data: bytes) -> Iterator[parquet.ParquetFile]:
     info = BlobInfo(path, "", len(data), datetime.now(UTC))
-    with parquet.opened(WholeFile(data), info) as file:
+    with parquet.opened(lambda: nullcontext(WholeFile(data)), info) as file:
         yield file
 
 
 def _shape(path: str, layout: Layout, data: bytes) -> Shape:
     with _opened(path, data) as file:
         typed = not legacy.is_text(file.schema)
-        groups = file.metadata.num_row_groups
-        return Shape(layout, typed, 1, file.rows, groups, len(data), int(file.ends is not None))
+        return Shape(layout, typed, 1, file.rows, len(file.footer.rows), len(data), int(file.footer.ends is not None))
 
 
 def _sum(shapes: Sequence[Shape]) -> Shape:

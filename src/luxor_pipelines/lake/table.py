@@ -201,7 +201,7 @@ class Table:
         def one(part: Part) -> pa.Table | None:
             try:
                 with self._open(part.info) as file:
-                    return file.ends
+                    return file.footer.ends
             except VersionChangedError:
                 return None
 
@@ -289,7 +289,7 @@ class Table:
 
     @contextmanager
     def _open(self, info: BlobInfo) -> Iterator[parquet.ParquetFile]:
-        with self.storage.open(info) as reader, parquet.opened(reader, info, self._footers) as file:
+        with parquet.opened(lambda: self.storage.open(info), info, self._footers) as file:
             yield file
 
     def _scan(self, snapshot: Snapshot, wanted: _Wanted) -> Scan:
