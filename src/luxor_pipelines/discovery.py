@@ -12,9 +12,11 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import io
 import logging
 import pkgutil
 import re
+import tokenize
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -50,9 +52,7 @@ class Pipeline:
     @property
     def description(self) -> str:
         """The first paragraph of the module's docstring, read from its source: nothing is imported."""
-        tree = _source(self.target.partition(":")[0])
-        text = (ast.get_docstring(tree) or "") if tree else ""
-        return " ".join(text.split("\n\n")[0].split())
+        return " ".join(_docstring(_source(self.target.partition(":")[0])).split("\n\n")[0].split())
 
     def load(self) -> Callable[..., PipelineResult]:
         """Import the pipeline's function.
@@ -123,20 +123,32 @@ def get_pipeline(name: str) -> Pipeline:
 
 
 @functools.cache
-def _source(module: str) -> ast.Module | None:
-    """A module's source, parsed; None where there is none to be had."""
+def _source(module: str) -> str:
+    """A module's source; nothing where there is none to be had."""
     try:
         spec = importlib.util.find_spec(module)
-        text = spec.loader.get_source(module) if spec and spec.loader else None  # type: ignore[attr-defined]
-        return ast.parse(text) if text else None
+        text: str | None = spec.loader.get_source(module) if spec and spec.loader else None  # type: ignore[attr-defined]
     except (ImportError, AttributeError, ValueError, SyntaxError) as error:
         logger.debug("No source of %s: %s", module, error)
-        return None
+        return ""
+    return text or ""
+
+
+def _docstring(source: str) -> str:
+    """A module's docstring. Of the source only that much is looked at: to parse all of it takes a while."""
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.STRING:
+                return inspect.cleandoc(str(ast.literal_eval(token.string)))
+            if token.type not in {tokenize.COMMENT, tokenize.NL}:
+                break
+    except (tokenize.TokenError, SyntaxError, ValueError) as error:
+        logger.debug("No docstring: %s", error)
+    return ""
 
 
 def _defines_run(module: str) -> bool:
-    tree = _source(module)
-    return any(isinstance(node, ast.FunctionDef) and node.name == "run" for node in tree.body) if tree else False
+    return re.search(r"^def run\(", _source(module), re.MULTILINE) is not None
 
 
 def parse_params(name: str, texts: Sequence[str]) -> dict[str, Any]:
