@@ -178,6 +178,18 @@ def test_a_fallback_stays_out_of_a_series_whose_own_table_begins_later_and_ends_
     assert not found.found.any()
 
 
+def test_of_a_fallback_too_every_day_of_a_span_is_read() -> None:
+    storage = connect(f"memory://{uuid.uuid4().hex}", settings=Settings())
+    days = np.datetime64("2024-01-01", "us") + np.arange(400) * np.timedelta64(1, "D")
+    rows = pa.table({"Date": days, "Asset": ["a"] * 400, "Last_Price": np.arange(1.0, 401.0)})
+    metadata = {PARTITION_COLUMN: b"Date", ENCODING: b"typed"}
+    data = parquet.to_bytes(rows.replace_schema_metadata(metadata), sorted_by=("Date", "Asset"))
+    storage.write(f"{DIRECTORY}/hist_ecb_px_last.parquet", data)
+    start, end = date(2024, 1, 1), date(2025, 2, 3)
+    found = market(storage).observations(["a"], [start, end], span=(start, end))
+    assert found.price.tolist() == list(range(1, 401))
+
+
 # --- the amount of work ------------------------------------------------------------------------
 
 

@@ -172,8 +172,10 @@ class MarketData(PriceTables):
         before, after = at == 0, (at == len(clean) - 1) & (spot[at_spot] > clean[at])
         if not (before | after).any() or (len(clean) == 1 and not self.known(obs.only(chain[:1])).any()):
             return obs
-        # As of its first and last day too there must be a spot rate, which may be older by as much as rates may be.
-        first = min([*days[before], *(clean[-1:] if after.any() else ())]) - self.limits.days("traded")
+        # On none of the days before is there a clean value: the first one comes after all of them. As of its first and
+        # last day too there must be a spot rate, which may be older by as much as rates may be.
+        near = [*np.sort(days[before])[-1:], *(clean[-1:] if after.any() else ())]
+        first = min(near) - self.limits.days("traded")
         last = clean[1].item() if len(clean) > 1 and not after.any() else date.max
         keys = self.rate_keys(wanted, usdbrl_ticker)
         return self.between(obs, keys, first.item() if first > _DAY_ONE else date.min, last)

@@ -269,7 +269,8 @@ class PriceTables:
         rows = [(source, wanted[over], known.last[over], known.price[over])]
         unanswered = unanswered.copy()
         unanswered[wanted] &= (asked >= known.first[:, np.newaxis]) | doubtful[:, np.newaxis]
-        return rows + self._backwards(source, names, wanted[(begun & ~over) | doubtful], unanswered, asked, near=_NEAR)
+        near = 0 if source.fallback else _NEAR  # of what no window has been read of, all between two dates is wanted too
+        return rows + self._backwards(source, names, wanted[(begun & ~over) | doubtful], unanswered, asked, near=near)
 
     def _backwards(
         self, source: Source, names: Names, wanted: IntArray, unanswered: BoolArray, asked: DateArray, near: int = 0
