@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from luxor_pipelines.lake import parquet
@@ -110,6 +110,14 @@ def brute_force(lake: Storage, key: str, day: date, limits: StalenessLimits) -> 
     days=st.sampled_from([20, 90, 400, 1000]),
     limits=st.sampled_from([{}, {"traded": 10, "fund": 3}, {"traded": 0, "fund": 10_000_000}]),
 )
+@example(seed=0, tables=["hist_ecb_px_last"], days=400, limits={})  # a fallback over a span
+@example(
+    seed=735,
+    tables=["custom_prices", "all_funds_quotas", "custom_funds_quotas", "hist_non_bbg_px_last"],
+    days=20,
+    limits={"traded": 10, "fund": 3},
+)  # funds that hide traded prices
+@example(seed=209102, tables=EVERY_SOURCE, days=90, limits={})  # a mark of 0 among rates
 def test_windows_give_what_the_whole_history_gives(
     seed: int, tables: list[str], days: int, limits: dict[str, int]
 ) -> None:

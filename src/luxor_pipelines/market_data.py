@@ -166,19 +166,25 @@ class MarketData(PriceTables):
         chain = fx.rate_series("brl", usdbrl_ticker)
         if "brl" not in wanted or len(chain) == 1:
             return obs
+        keys = self.rate_keys(wanted, usdbrl_ticker)
+        known = [obs.series(key) for key in chain]
+        if any((price == 0).any() for _, price in known):  # a mark of 0, which is no rate but hides what is before it
+            return self.between(obs, keys, [(date.min, date.max)])
         days = as_days(dates)
-        clean, spot = (np.append(np.datetime64("NaT", "D"), obs.series(key)[0]) for key in chain)
-        at, at_spot = (np.searchsorted(known[1:], days, side="right") for known in (clean, spot))
+        clean, spot = (np.append(np.datetime64("NaT", "D"), day) for day, _ in known)
+        at, at_spot = (np.searchsorted(each[1:], days, side="right") for each in (clean, spot))
         before, after = at == 0, (at == len(clean) - 1) & (spot[at_spot] > clean[at])
         if not (before | after).any() or (len(clean) == 1 and not self.known(obs.only(chain[:1])).any()):
             return obs
         # On none of the days before is there a clean value: the first one comes after all of them. As of its first and
         # last day too there must be a spot rate, which may be older by as much as rates may be.
-        near = [*np.sort(days[before])[-1:], *(clean[-1:] if after.any() else ())]
-        first = min(near) - self.limits.days("traded")
-        last = clean[1].item() if len(clean) > 1 and not after.any() else date.max
-        keys = self.rate_keys(wanted, usdbrl_ticker)
-        return self.between(obs, keys, first.item() if first > _DAY_ONE else date.min, last)
+        spans = []
+        if before.any():
+            spans.append((days[before].max(), clean[1].item() if len(clean) > 1 else date.max))
+        if after.any():
+            spans.append((clean[-1], date.max))
+        limit = self.limits.days("traded")
+        return self.between(obs, keys, [(max(_DAY_ONE, first - limit).item(), last) for first, last in spans])
 
     # --- the latest price -------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ from luxor_pipelines.market.prices import (
     StalenessLimits,
     adjust_quotas,
     asof,
+    last_rows,
     merge_observations,
     quota_basis,
 )
@@ -132,8 +133,8 @@ class PriceTables:
         names = np.array(sorted(set(keys)), dtype=object)
         return self._merge(names, [self._rows(s, names, [self._among(s, names)]) for s in self._sources()])
 
-    def between(self, obs: Observations, keys: Iterable[str], first: date, last: date) -> Observations:
-        """Of a few series, what ``obs`` has, and all observations from ``first`` to ``last``, both included.
+    def between(self, obs: Observations, keys: Iterable[str], spans: Iterable[tuple[date, date]]) -> Observations:
+        """Of a few series, what ``obs`` has, and all observations of each span, its two dates included.
 
         ``obs`` is what `observations` found.
         """
@@ -142,7 +143,7 @@ class PriceTables:
         own = [source for source in sources if not source.fallback]
         if len(own) < len(sources) and any(self._ends(source, names) is None for source in own):
             return self.history(names)  # only from all of its own tables it is known that a fallback serves a series
-        days = Where("Date", (_days(first, last),))
+        days = Where("Date", tuple(_joined(spans)))
         rows = [self._rows(source, names, [days, self._among(source, names)]) for source in own]
         alone = names[~self._in_tables(names, rows, own)]
         if len(alone):
@@ -196,7 +197,21 @@ class PriceTables:
         where = [Where("Date", tuple(spans))]
         if span or len(names) <= _FEW:
             where.append(self._among(source, names))
-        return self._rows(source, names, where, keep=len(spans) <= _MANY)
+        rows = self._rows(source, names, where, keep=len(spans) <= _MANY)
+        return rows if span else self._last(rows, dates, len(names))
+
+    def _last(self, rows: Rows, dates: Sequence[date], n_keys: int) -> Rows:
+        """Of a window's rows only those that can be an answer, where that is the last one of a series."""
+        source, code, day, price = rows
+        # A row hides those of its date in tables of lower rank. If these grow stale later than it does, an earlier row
+        # can be the answer, and which ones are hidden matters. (Where a mark is hidden is read from the whole history.)
+        limit, rank = self.limits.days(source.kind), SOURCES.index(source)
+        sooner = any(self.limits.days(each.kind) < limit for each in SOURCES[:rank])
+        later = any(self.limits.days(each.kind) > limit for each in SOURCES[rank + 1 :] if each.kind != "mark")
+        if source.kind == "mark" or sooner or later:
+            return rows
+        last = last_rows(code, day, price, dates, n_keys)
+        return rows if last is None else (source, code[last], day[last], price[last])
 
     def _reach(self, sources: Iterable[Source]) -> int:
         """The greatest age limit of these sources, in days, that is one."""
@@ -261,16 +276,19 @@ class PriceTables:
         known = self._ends(source, names[wanted])
         if known is None:
             return self._backwards(source, names, wanted, unanswered, asked)
-        open_dates = np.where(unanswered[wanted], asked, np.datetime64("NaT", "D"))
+        is_open = unanswered[wanted]
+        open_dates = np.where(is_open, asked, _NAT)
         earliest, latest = np.fmin.reduce(open_dates, axis=1), np.fmax.reduce(open_dates, axis=1)
-        begun = known.observed & (known.first <= latest)
-        over = begun & (known.last <= earliest)
+        told = known.observed & (known.last <= latest)
         doubtful = ~np.isnat(known.last) & ~known.observed  # there may be an observation before the last row
-        rows = [(source, wanted[over], known.last[over], known.price[over])]
+        inside = (known.first[:, np.newaxis] <= asked) & (asked < known.last[:, np.newaxis])
+        near = _NEAR
+        if source.fallback:  # of which no window has been read: all that lies between two dates is wanted too
+            inside, near = ((known.first <= latest) & (earliest < known.last))[:, np.newaxis], 0
         unanswered = unanswered.copy()
-        unanswered[wanted] &= (asked >= known.first[:, np.newaxis]) | doubtful[:, np.newaxis]
-        near = 0 if source.fallback else _NEAR  # of what no window has been read of, all between two dates is wanted too
-        return rows + self._backwards(source, names, wanted[(begun & ~over) | doubtful], unanswered, asked, near=near)
+        unanswered[wanted] = is_open & (inside | doubtful[:, np.newaxis])
+        rows = [(source, wanted[told], known.last[told], known.price[told])]
+        return rows + self._backwards(source, names, wanted[unanswered[wanted].any(axis=1)], unanswered, asked, near)
 
     def _backwards(
         self, source: Source, names: Names, wanted: IntArray, unanswered: BoolArray, asked: DateArray, near: int = 0

@@ -29,6 +29,7 @@ __all__ = [
     "Observations",
     "Source",
     "StalenessLimits",
+    "last_rows",
     "merge_observations",
     "sort_key",
 ]
@@ -344,6 +345,35 @@ def merge_observations(
         _joined([np.full(len(code), limits.days(source.kind), dtype=np.int32) for source, code, _, _ in kept]),
         _joined([np.full(len(code), source.kind == "mark") for source, code, _, _ in kept]),
     )
+
+
+def last_rows(
+    code: NDArray[np.integer[Any]], date: DateArray, price: FloatArray, dates: DatesLike, n_keys: int
+) -> IntArray | None:
+    """Find, in rows of a table of positive prices, the last observation of each series up to each of some dates.
+
+    Those from one date asked for to the next are looked at by themselves, so that all as-of prices on these
+    dates are among what is found: positions, in ascending order. None where the rows are not in order of date.
+
+    Parameters
+    ----------
+    code
+        Positions of the series among ``n_keys``, negative for a row to ignore.
+    """
+    asked = np.sort(as_days(dates))
+    day = date.view(np.int64)  # in which a null is before all
+    if not len(day) or np.isnat(date[0]) or not (day[1:] >= day[:-1]).all():
+        return None
+    ends = np.searchsorted(date, asked, side="right")
+    found = []
+    last = np.empty(n_keys, dtype=np.int64)
+    for start, stop in zip([0, *ends[:-1]], ends, strict=True):  # in pieces that a processor's cache holds
+        part = price[start:stop]
+        rows = np.flatnonzero((part > 0) & (part < np.inf) & (code[start:stop] >= 0)) + start
+        last.fill(-1)
+        last[code[rows]] = rows  # of several rows of a series the last one stays
+        found.append(np.sort(last[last >= 0]))
+    return np.concatenate(found)
 
 
 def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -25,6 +25,7 @@ from luxor_pipelines.market.observations import (
     Observations,
     Source,
     StalenessLimits,
+    last_rows,
     merge_observations,
     sort_key,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "apply_overrides",
     "asof",
     "extend",
+    "last_rows",
     "merge_observations",
     "quota_basis",
 ]
