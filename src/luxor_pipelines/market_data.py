@@ -98,7 +98,8 @@ class MarketData(PriceTables):
             logger.warning("assets: %d rows have no Key and are left out", int(nameless.sum()))
         if repeated.any():
             logger.warning("assets: repeated keys, the first row counts: %s", sample(keys[repeated]))
-        table = table.filter(pa.array(~(nameless | repeated)))
+        if (nameless | repeated).any():
+            table = table.filter(pa.array(~(nameless | repeated)))
         if not len(table):
             raise DataError("Table assets has no rows with a Key.", hint="Export the asset master again.")
         return arrow_to_frame(table)

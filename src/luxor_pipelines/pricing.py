@@ -168,7 +168,8 @@ def returns_over(
     """
     names = list(dict.fromkeys(keys))
     dests = [as_currency(currency) for currency in currencies]
-    wanted = {*dests, *market.currencies(names)} if set(dests) != {"local"} else set()
+    own = market.currencies(sorted(names))
+    wanted = {*dests, *own} if set(dests) != {"local"} else set()
     dates = sorted({day for span in spans for day in span})
     ends = {end for _, end in spans}
     obs = market.observations([*names, *market.rate_keys(wanted, usdbrl_ticker)], dates)
@@ -186,7 +187,7 @@ def returns_over(
     per_usd = rates_asof(rates, wanted, dates, usdbrl_ticker=usdbrl_ticker, limit=market.limits.days("traded"))
     column = {day: position for position, day in enumerate(dates)}
     base, end = ([column[day] for day in days] for days in zip(*spans, strict=True))
-    own, rows = market.currencies(obs.keys), obs.codes(names)
+    rows = obs.codes(names)
     in_order = len(rows) == len(obs.keys) and bool((np.diff(rows) == 1).all())
     for dest in dests:
         found = returns(prices, end, base, currencies=own, dest=dest, rates=per_usd, basis=basis)

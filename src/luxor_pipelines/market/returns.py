@@ -158,7 +158,8 @@ def returns_frame(
             "End_Date": column("end_date").astype("datetime64[us]"),
             "Base_Price": column("base_price"),
             "End_Price": column("end_price"),
-        }
+        },
+        copy=False,
     )
 
 

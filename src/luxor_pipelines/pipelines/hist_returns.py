@@ -157,7 +157,8 @@ def get_returns(lq: LuxorQuery, ref_date: DateLike, *, usdbrl_ticker: str = "bmf
     of_assets = {currency: of_series.take(series) for currency, of_series in found}
     table = returns_frame(of_assets, [key if key != NO_SERIES else None for key in price_key], PERIODS)
     asset = np.tile(np.repeat(np.arange(len(assets)), len(PERIODS)), len(CURRENCIES))
-    table["Date"] = pd.Timestamp(ref).as_unit("us")
-    table["Key"] = text_column(assets["Key"].to_numpy(dtype=object), asset)
-    table["Local_Currency"] = text_column(market.currencies(price_key), asset)
-    return table[[column.name for column in SCHEMA.columns]]
+    columns = {name: column.array for name, column in table.items()}
+    columns["Date"] = np.full(len(table), np.datetime64(ref, "us"))
+    columns["Key"] = text_column(assets["Key"].to_numpy(dtype=object), asset)
+    columns["Local_Currency"] = text_column(market.currencies(keys)[series], asset)
+    return pd.DataFrame({column.name: columns[column.name] for column in SCHEMA.columns}, copy=False)
