@@ -308,19 +308,19 @@ def test_slices_of_the_same_truth_end_alike_in_any_order_and_overlap(by_day, ord
 
 def test_rows_are_written_by_increment_then_key():
     table = rows((2, "a", 1.0), (1, "b", 1.0), (1, None, 0.0), (None, "a", 1.0), (1, "a", 9.0))
-    assert sort_indices(table, "Date", ("Date", "Asset")).to_pylist() == [4, 1, 2, 0, 3]
-    assert sort_indices(table, None, ("Asset", "Date")).to_pylist() == [4, 0, 3, 1, 2]
+    assert sort_indices(table, "Date", ("Date", "Asset")).tolist() == [4, 1, 2, 0, 3]
+    assert sort_indices(table, None, ("Asset", "Date")).tolist() == [4, 0, 3, 1, 2]
 
 
 def test_without_a_key_every_column_orders():
     table = rows((1, "a", 2.0, True), (1, "a", None, True), (1, "a", 2.0, False), (1, "a", -1.0, None), stamp=1)
-    assert sort_indices(table, "Date", None).to_pylist() == [3, 2, 0, 1]
-    assert sort_indices(table.slice(0, 0), "Date", None).to_pylist() == []
+    assert sort_indices(table, "Date", None).tolist() == [3, 2, 0, 1]
+    assert sort_indices(table.slice(0, 0), "Date", None).tolist() == []
 
 
 def test_rows_that_are_equal_keep_their_order():
     table = rows((1, "a", 2.0), (1, "a", 1.0), (1, "a", 3.0))
-    assert sort_indices(table, "Date", ("Asset",)).to_pylist() == [0, 1, 2]
+    assert sort_indices(table, "Date", ("Asset",)).tolist() == [0, 1, 2]
 
 
 @given(_any_rows)
@@ -336,4 +336,4 @@ def test_order_survives_many_columns_of_many_values():
     table = pa.table({f"c{i}": rng.permutation(3000).astype(float) for i in range(8)} | {"c0": np.zeros(3000)})
     keys = [(name, "ascending") for name in table.column_names]
     expected = pa.compute.sort_indices(table, keys).to_pylist()
-    assert sort_indices(table, None, None).to_pylist() == expected
+    assert sort_indices(table, None, None).tolist() == expected

@@ -31,7 +31,7 @@ from luxor_pipelines.lake.layout import near as near_labels
 from luxor_pipelines.lake.load_result import LoadResult
 from luxor_pipelines.lake.lock import check_fence
 from luxor_pipelines.lake.logical import as_stored, data_columns, logical_schema, to_physical
-from luxor_pipelines.lake.merge import Merge, merge, sort_columns, sort_indices
+from luxor_pipelines.lake.merge import Merge, merge, sort_columns, sort_indices, taken
 from luxor_pipelines.lake.schema import ENCODING, KEY, LAST_UPDATED, STAMP, TableSchema, check_key, stored_key
 from luxor_pipelines.lake.storage import BlobInfo, VersionChangedError
 from luxor_pipelines.lake.table import StoredPart, Table
@@ -336,7 +336,7 @@ class Load:
 
     def _build(self, stored: StoredPart | None, batch: pa.Table, change: Merge, plan: _Plan) -> pa.Table:
         """The partition's new rows, in the types and the encoding that the stored ones have."""
-        new = batch.take(pa.array(change.take))
+        new = taken(batch, change.take)
         stamp = pa.scalar(self._now(), STAMP)
         stamped = new.append_column(LAST_UPDATED, pa.repeat(stamp, len(new)))
         if stored is not None:
@@ -346,10 +346,10 @@ class Load:
             else:
                 encoded = stamped
             encoded = to_physical(encoded, physical.schema, self.table.name)
-            keep = pa.array(change.keep)
-            rows = pa.concat_tables([logical.take(keep).select(new.column_names), new], promote_options="permissive")
-            data = pa.concat_tables([physical.take(keep), encoded])
-            return data.take(sort_indices(rows, plan.increment, plan.key))
+            kept = taken(logical, change.keep).select(new.column_names)
+            rows = pa.concat_tables([kept, new], promote_options="permissive")
+            data = pa.concat_tables([taken(physical, change.keep), encoded])
+            return taken(data, sort_indices(rows, plan.increment, plan.key))
         if self._text:
             data = legacy.encode(stamped, like=None)
         elif self._stored is not None and not self._whole:
@@ -357,7 +357,7 @@ class Load:
         else:
             data = stamped
         kept = None if self._whole or self._stored is None else self._stored.metadata
-        data = data.take(sort_indices(new, plan.increment, plan.key))
+        data = taken(data, sort_indices(new, plan.increment, plan.key))
         return data.replace_schema_metadata(kept or (None if self._text else self._metadata(plan.key)))
 
     def _metadata(self, key: tuple[str, ...] | None) -> dict[bytes, bytes]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from luxor_pipelines.errors import SchemaError, UsageError, sample
 from luxor_pipelines.lake.schema import LAST_UPDATED, is_text_type
 
-__all__ = ["Merge", "merge", "sort_columns", "sort_indices"]
+__all__ = ["Merge", "merge", "sort_columns", "sort_indices", "taken"]
 
 Rows = NDArray[np.int64]
 
@@ -79,7 +79,7 @@ def merge(
     if stored is not None:
         by = key if mode == "upsert" else (increment,) if increment else ()
         touched = _meeting(stored, batch, by or ())
-    old = batch.select(names).slice(0, 0) if stored is None else stored.select(names).take(pa.array(touched))
+    old = batch.select(names).slice(0, 0) if stored is None else taken(stored.select(names), touched)
     new = batch.select(names)
 
     ids = _row_ids(old, new, key or names)
@@ -95,13 +95,13 @@ def merge(
     found = match >= 0
     if mode == "upsert":  # so far each key column met the batch by itself
         touched, match = touched[found], match[found]
-        old = old.filter(pa.array(found))
+        old = taken(old, np.flatnonzero(found))
         found = np.ones(len(match), dtype=bool)
 
     same = np.zeros(len(match), dtype=bool)
     same[found] = True
     if key:
-        same[found] = _equal(old.filter(pa.array(found)), new.take(pa.array(match[found])), names, key)
+        same[found] = _equal(taken(old, np.flatnonzero(found)), taken(new, match[found]), names, key)
     # Of several stored rows with one key the first that equals the batch's stays.
     kept = np.flatnonzero(same)
     kept = kept[np.sort(np.unique(match[kept], return_index=True)[1])]
@@ -130,7 +130,7 @@ def sort_columns(table: pa.Table, increment: str | None, key: Sequence[str] | No
     return list(dict.fromkeys([*([increment] if increment else []), *rest]))
 
 
-def sort_indices(table: pa.Table, increment: str | None, key: Sequence[str] | None) -> pa.Array:
+def sort_indices(table: pa.Table, increment: str | None, key: Sequence[str] | None) -> Rows:
     """The canonical order of rows, by `sort_columns`: stable, missing last, text by code point."""
     order = np.zeros(len(table), dtype=np.int64)
     for name in sort_columns(table, increment, key):
@@ -138,7 +138,14 @@ def sort_indices(table: pa.Table, increment: str | None, key: Sequence[str] | No
         if size > 1:
             order = _combine(order, ranks, size)
     # Stored rows come sorted already, and a stable sort of sorted runs is quick.
-    return pa.array(np.argsort(order, kind="stable"))
+    return np.argsort(order, kind="stable")
+
+
+def taken(table: pa.Table, rows: Rows) -> pa.Table:
+    """The rows at these positions; where they follow each other nothing is copied."""
+    if not len(rows) or (rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all()):
+        return table.slice(rows[0] if len(rows) else 0, len(rows))
+    return table.take(pa.array(rows))
 
 
 def _check(

@@ -220,7 +220,7 @@ def _made(table: str, path: str, stored: bytes, plan: _Plan) -> dict[str, bytes]
     """The new files by label; one, without a label, where the layout stays."""
     with _opened(path, stored) as file:
         rows = _logical(file.read(), table, plan.types)
-        order = np.arange(len(rows)) if not plan.by else sort_indices(rows, None, plan.by).to_numpy()
+        order = np.arange(len(rows)) if not plan.by else sort_indices(rows, None, plan.by)
         keeps_layout, in_order = plan.layout == plan.stored_layout, bool((np.diff(order) == 1).all())
         if keeps_layout and in_order and _in_shape(file, rows, plan.by):
             return {"": stored}
