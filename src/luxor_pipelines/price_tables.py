@@ -358,7 +358,8 @@ def _combined(table: pa.Table, key: str, price: str) -> tuple[pa.Array, _Ends]:
         np.full(len(encoded.dictionary), _NAT),
         np.zeros(len(encoded.dictionary)),
     )
-    later, earlier = np.argsort(last, kind="stable"), np.argsort(first)[::-1]
+    # Of several rows of a name the last one assigned stays.
+    later, earlier = np.argsort(last, kind="stable"), np.argsort(-first.view(np.int64), kind="stable")
     known.last[code[later]], known.price[code[later]] = last[later], table[price].to_numpy()[later]
     known.first[code[earlier]] = first[earlier]
     return encoded.dictionary, known

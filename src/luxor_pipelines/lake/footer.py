@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from luxor_pipelines.errors import CorruptFileError, LuxorError
 from luxor_pipelines.lake import ends
 from luxor_pipelines.lake.conditions import Where
+from luxor_pipelines.lake.schema import DATE
 from luxor_pipelines.lake.storage import Reader
 
 __all__ = ["Footer", "Group", "corrupt", "read_footer"]
@@ -62,12 +63,19 @@ class _Extremes(NamedTuple):
 class Footer:
     """What a file's footer says; of one version it never changes.
 
-    ``ends`` are those of its series, where the file has them; see `lake.ends`.
+    ``ends`` are those of its series, where the file has them (see `lake.ends`), ``size`` the file's bytes.
     """
 
     metadata: Any
     ends: pa.Table | None
+    size: int
     _extremes: dict[str, list[_Extremes | None]] = field(default_factory=dict)
+
+    @cached_property
+    def _row_groups(self) -> list[Any]:
+        """What is said of each row group, looked over by Arrow first: see `_check_chunks`."""
+        _check_chunks(self.metadata, self.size)
+        return [self.metadata.row_group(number) for number in range(self.metadata.num_row_groups)]
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -77,7 +85,7 @@ class Footer:
     @cached_property
     def rows(self) -> list[int]:
         """The rows of each row group."""
-        return [self.metadata.row_group(number).num_rows for number in range(self.metadata.num_row_groups)]
+        return [group.num_rows for group in self._row_groups]
 
     @cached_property
     def _leaves(self) -> dict[str, list[int]]:
@@ -99,6 +107,16 @@ class Footer:
             if left is not None:
                 groups.append(Group(number, rows, left))
         return groups
+
+    def rules_out(self, where: Sequence[Where]) -> bool:
+        """Whether it is plain from a column of dates that no row meets ``where``."""
+        for condition in where:
+            at = self.schema.get_field_index(condition.column)
+            if at >= 0 and self.schema.field(at).type == DATE:
+                known = self._known(condition.column)
+                if not any(each is None or condition.may_hold(each.low, each.high) for each in known):
+                    return True
+        return False
 
     def ranges(self, groups: Sequence[Group], columns: Sequence[str]) -> list[tuple[int, int]]:
         """Where in the file columns of some row groups lie: from which byte to which."""
@@ -122,17 +140,14 @@ class Footer:
 
     def _chunks(self, groups: Sequence[Group], columns: Sequence[str]) -> Iterator[Any]:
         for group in groups:
-            found = self.metadata.row_group(group.number)
+            found = self._row_groups[group.number]
             yield from (found.column(leaf) for name in columns for leaf in self._leaves[name])
 
     def _known(self, column: str) -> list[_Extremes | None]:
         if column not in self._extremes:
             leaf = self._leaves[column][0]
             kind = self.metadata.schema.column(leaf).physical_type
-            self._extremes[column] = [
-                _extremes(self.metadata.row_group(number).column(leaf), kind, column)
-                for number in range(len(self.rows))
-            ]
+            self._extremes[column] = [_extremes(group.column(leaf), kind, column) for group in self._row_groups]
         return self._extremes[column]
 
 
@@ -177,8 +192,7 @@ def read_footer(reader: Reader, source: Any, size: int) -> Footer:
     """Read the footer of a file of ``size`` bytes, and the ends beside it."""
     reader.prefetch([(max(0, size - _TAIL), size)])
     metadata = pq.read_metadata(source)
-    _check_chunks(metadata, size)
-    return Footer(metadata, ends.read(source, size - metadata.serialized_size - 8, reader.prefetch))
+    return Footer(metadata, ends.read(source, size - metadata.serialized_size - 8, reader.prefetch), size)
 
 
 class _NothingToReadError(Exception):

@@ -229,16 +229,22 @@ def _raise_unless_missing(error: OSError) -> None:
         raise error
 
 
-@tenacity.retry(
-    retry=tenacity.retry_if_exception_type(PermissionError),
-    stop=tenacity.stop_after_delay(5 if sys.platform == "win32" else 0),
-    wait=tenacity.wait_random_exponential(0.01, max=0.2),
-    reraise=True,
-)
 def _patiently(operation: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     # Windows refuses to replace or delete a file that somebody has open, and to open one that is
     # just being replaced; both are over soon.
+    return (_again if sys.platform == "win32" else _once)(operation, *arguments, **options)
+
+
+def _once(operation: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     return operation(*arguments, **options)
+
+
+_again = tenacity.retry(
+    retry=tenacity.retry_if_exception_type(PermissionError),
+    stop=tenacity.stop_after_delay(5),
+    wait=tenacity.wait_random_exponential(0.01, max=0.2),
+    reraise=True,
+)(_once)
 
 
 def _clear_up(target: Path) -> None:

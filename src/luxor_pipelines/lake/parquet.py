@@ -53,6 +53,11 @@ class ParquetFile:
         """How many rows it has."""
         return int(self.footer.metadata.num_rows)
 
+    def rules_out(self, where: Sequence[Where]) -> bool:
+        """As `Footer.rules_out`."""
+        with corrupt(self.info.path):
+            return self.footer.rules_out(where)
+
     @cached_property
     def _source(self) -> Any:
         return _source_of(self._open())

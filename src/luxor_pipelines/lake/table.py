@@ -294,8 +294,11 @@ class Table:
 
     def _scan(self, snapshot: Snapshot, wanted: _Wanted) -> Scan:
         parts = self._prune(snapshot, wanted.where)
-        pieces = self.each(parts, lambda part: self._read_current(part, wanted))
-        actual = {part.label: part for part, _ in pieces}
+        found = self.each(parts, lambda part: self._read_current(part, wanted, passing_over=len(parts) > 1))
+        pieces = [(part, data) for part, data in found if data is not None]
+        if not pieces:  # one of them all the same, for its columns
+            pieces = [self._read_current(parts[-1], wanted)]
+        actual = {part.label: part for part, _ in (*found, *pieces)}
         after = replace(snapshot, parts=tuple(actual.get(part.label, part) for part in snapshot.parts))
         return Scan(self._concat(pieces), after)
 
@@ -312,10 +315,13 @@ class Table:
                     kept = [part for part in kept if condition.may_hold(*bounds(snapshot.layout, part.label))]
         return kept or [snapshot.parts[-1]]
 
-    def _read_current(self, part: Part, wanted: _Wanted) -> tuple[Part, pa.Table]:
+    def _read_current(self, part: Part, wanted: _Wanted, *, passing_over: bool = False) -> tuple[Part, pa.Table]:
+        """The rows wanted of one partition as it is now; None, ``passing_over`` those where there plainly are none."""
         for _ in range(_ATTEMPTS):
             try:
-                return part, self._read(part.info, wanted)
+                with self._open(part.info) as file:
+                    skipped = passing_over and file.rules_out(wanted.where)
+                    return part, None if skipped else self._read(file, wanted)
             except VersionChangedError:
                 info = self.storage.stat(part.info.path)
                 if info is None:
@@ -323,35 +329,34 @@ class Table:
                 part = Part(part.label, info)
         raise self.storage.changed(part.info.path)
 
-    def _read(self, info: BlobInfo, wanted: _Wanted) -> pa.Table:
-        with self._open(info) as file:
-            stored = file.schema
-            text = legacy.is_text(stored)
-            typed = logical_schema(stored, self.name, wanted.overrides)
-            columns = wanted.columns
-            if columns is None:
-                columns = [name for name in typed.names if name not in wanted.drop]
+    def _read(self, file: parquet.ParquetFile, wanted: _Wanted) -> pa.Table:
+        stored = file.schema
+        text = legacy.is_text(stored)
+        typed = logical_schema(stored, self.name, wanted.overrides)
+        columns = wanted.columns
+        if columns is None:
+            columns = [name for name in typed.names if name not in wanted.drop]
 
-            def meant(part: pa.Table, dictionary: Sequence[str] = ()) -> pa.Table:
-                return to_logical(part, self.name, wanted.overrides, dictionary, text=text)
+        def meant(part: pa.Table, dictionary: Sequence[str] = ()) -> pa.Table:
+            return to_logical(part, self.name, wanted.overrides, dictionary, text=text)
 
-            # A condition can only be pushed into the file where it is stored as what it means, or as its text.
-            pushed, rest = [], []
-            for condition in wanted.where:
-                if condition.column not in typed.names or _same(stored, typed, condition.column):
-                    pushed.append(condition)
-                elif is_text_type(stored.field(condition.column).type):
-                    pushed.append(_spelt(condition, meant))
-                else:
-                    rest.append(condition)
-            needed = list(dict.fromkeys([*columns, *(c.column for c in rest)]))
-            try:
-                data = file.read(needed, pushed, dictionary=wanted.dictionary)
-            except SchemaError:
-                for condition in pushed:
-                    if isinstance(condition, Spelt):  # of a bad word, say how many cells have it
-                        meant(file.read([condition.column]))
-                raise
+        # A condition can only be pushed into the file where it is stored as what it means, or as its text.
+        pushed, rest = [], []
+        for condition in wanted.where:
+            if condition.column not in typed.names or _same(stored, typed, condition.column):
+                pushed.append(condition)
+            elif is_text_type(stored.field(condition.column).type):
+                pushed.append(_spelt(condition, meant))
+            else:
+                rest.append(condition)
+        needed = list(dict.fromkeys([*columns, *(c.column for c in rest)]))
+        try:
+            data = file.read(needed, pushed, dictionary=wanted.dictionary)
+        except SchemaError:
+            for condition in pushed:
+                if isinstance(condition, Spelt):  # of a bad word, say how many cells have it
+                    meant(file.read([condition.column]))
+            raise
         if not wanted.raw:
             data = meant(data, wanted.dictionary)
         if rest:
@@ -410,9 +415,10 @@ def find_all(storage: Storage, names: Sequence[str], directory: str = DIRECTORY)
 
 def at_once(storage: Storage, things: Sequence[S], work: Callable[[S], T]) -> list[T]:
     """``work`` of each, several at once where that is quicker."""
-    if not storage.concurrent or len(things) < 2:
+    workers = _THREADS if storage.concurrent else 1
+    if min(workers, len(things)) < 2:
         return [work(thing) for thing in things]
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(work, things))
 
 
