@@ -97,7 +97,7 @@ class PriceRows:
         if with_status:
             columns["Price_Date"] = self.price_date.astype("datetime64[us]")
             columns["Status"] = text_column(PRICE_STATUSES, self.status)
-        return pd.DataFrame(columns)
+        return pd.DataFrame(columns, copy=False)
 
 
 def daily_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRows:

@@ -185,11 +185,16 @@ class Observations:
         if wanted.all():
             return self
         code = (np.cumsum(wanted) - 1).astype(np.int32)
-        rows = wanted[self.code]
-        if rows.all():  # the others have no observation
+        # Series follow each other, so that those between two that are left out are one piece.
+        edges = np.flatnonzero(np.diff(wanted, prepend=False, append=False)).astype(self.code.dtype)
+        pieces = [slice(*ends) for ends in np.searchsorted(self.code, edges).reshape(-1, 2)]
+        if sum(piece.stop - piece.start for piece in pieces) == len(self):  # the others have no observation
             return replace(self, keys=self.keys[wanted], code=code[self.code])
-        kept = (self.date, self.price, self.limit, self.mark)
-        return Observations(self.keys[wanted], code[self.code[rows]], *(values[rows] for values in kept))
+        kept = (
+            code[_piece(self.code, pieces)],
+            *(_piece(values, pieces) for values in (self.date, self.price, self.limit, self.mark)),
+        )
+        return Observations(self.keys[wanted], *kept)
 
     def joined(self, other: Observations) -> Observations:
         """Return these observations and those of ``other``, whose series these have; on a date of both, these."""
@@ -234,9 +239,11 @@ class Observations:
 
     def settle(self, last: IntArray, code: NDArray[np.integer[Any]], day: IntArray) -> tuple[IntArray, BoolArray]:
         """Do what `locate` does, given the last observation of any age, -1 for none."""
-        stale = (last >= 0) & (day - self.day[last] > self.limit[last])
+        one_limit = bool(len(self)) and self.limit.min() == self.limit.max()
+        stale = day - self.day[last] > (self.limit[0] if one_limit else self.limit[last])
+        stale &= last >= 0
         again = np.flatnonzero(stale)
-        if not len(again) or self.limit.min() == self.limit.max():
+        if not len(again) or one_limit:
             return last, stale
         # Where the last observation is too old, an earlier one with a longer limit may still stand.
         # Per limit only its last can; positions grow with the date, so the greatest wins.
@@ -262,6 +269,10 @@ class Observations:
         limits = [int(limit) for limit in pd.unique(self.limit)]
         positions = [np.flatnonzero(self.limit == limit) for limit in limits]
         return [(limit, at, self.order[at]) for limit, at in zip(limits, positions, strict=True)]
+
+
+def _piece(values: NDArray[Any], pieces: Sequence[slice]) -> NDArray[Any]:
+    return np.concatenate([values[:0], *(values[piece] for piece in pieces)])
 
 
 def _taken(values: NDArray[Any], rows: IntArray) -> NDArray[Any]:
