@@ -346,10 +346,12 @@ class Load:
             else:
                 encoded = stamped
             encoded = to_physical(encoded, physical.schema, self.table.name)
-            kept = taken(logical, change.keep).select(new.column_names)
-            rows = pa.concat_tables([kept, new], promote_options="permissive")
-            data = pa.concat_tables([taken(physical, change.keep), encoded])
-            return taken(data, sort_indices(rows, plan.increment, plan.key))
+            # Only what rows are sorted by is copied twice: once to find their order, once with all the rest.
+            by = sort_columns(new, plan.increment, plan.key)
+            sorted_by = pa.concat_tables([logical.select(by), new.select(by)], promote_options="permissive")
+            chosen = np.concatenate([change.keep, np.arange(len(physical), len(physical) + len(new))])
+            order = sort_indices(taken(sorted_by, chosen), plan.increment, plan.key)
+            return taken(pa.concat_tables([physical, encoded]), chosen[order])
         if self._text:
             data = legacy.encode(stamped, like=None)
         elif self._stored is not None and not self._whole:
