@@ -17,6 +17,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from luxor_pipelines.errors import SchemaError
 from luxor_pipelines.lake import parquet
 from luxor_pipelines.lake.cache import TableCache
 from luxor_pipelines.lake.layout import PARTITION_COLUMN, Layout, pieces
@@ -196,6 +197,44 @@ def test_of_a_fallback_too_every_day_of_a_span_is_read() -> None:
     start, end = date(2024, 1, 1), date(2025, 2, 3)
     found = market(storage).observations(["a"], [start, end], span=(start, end))
     assert found.price.tolist() == list(range(1, 401))
+
+
+def test_a_fallback_gives_no_rates_of_a_series_whose_own_last_row_is_no_price() -> None:
+    storage = connect(f"memory://{uuid.uuid4().hex}", settings=Settings())
+    clean, spot = "bmfxclco curncy", "usdbrl curncy"
+    own = [("2010-01-01", spot, 2.0), ("2024-03-01", clean, 5.0), ("2024-05-01", spot, 0.0)]
+    others = [("2024-01-08", spot, 4.4), ("2024-02-28", spot, 4.0)]
+    for name, rows in (("hist_px_last", own), ("hist_ecb_px_last", others)):
+        days, keys, prices = zip(*rows, strict=True)
+        table = pa.table({"Date": np.array(days, "datetime64[us]"), "Asset": keys, "Last_Price": prices})
+        metadata = {PARTITION_COLUMN: b"Date", ENCODING: b"typed"}
+        data = parquet.to_bytes(table.replace_schema_metadata(metadata), sorted_by=("Date", "Asset"))
+        storage.write(f"{DIRECTORY}/{name}.parquet", data)
+    data, day = market(storage), [date(2024, 1, 10)]
+    found = data.rate_observations(data.observations([clean, spot], day), {"brl"}, day, clean)
+    assert np.isnan(rates_asof(found, {"brl"}, day, limit=10)["brl"]).all()
+
+
+def test_a_last_price_beside_an_empty_cell_counts() -> None:
+    storage = connect(f"memory://{uuid.uuid4().hex}", settings=Settings())
+    days = np.array(["2019-01-02", "2020-01-02"], dtype="datetime64[us]")
+    rows = pa.table({"Date": days, "Asset": ["a", "a"], "Last_Price": [1.0, 2.0], "Volume": [5.0, None]})
+    metadata = {PARTITION_COLUMN: b"Date", ENCODING: b"typed"}
+    data = parquet.to_bytes(rows.replace_schema_metadata(metadata), sorted_by=("Date", "Asset"))
+    storage.write(f"{DIRECTORY}/hist_px_last.parquet", data)
+    found = asof(market(storage).observations(["a"], [date(2023, 6, 1)]), ["2023-06-01"])
+    assert found.price.tolist() == [[2.0]]
+
+
+def test_a_table_laid_out_in_two_ways_is_named_when_it_is_asked_for_and_not_before() -> None:
+    storage = connect(f"memory://{uuid.uuid4().hex}", settings=Settings())
+    write(storage, "assets", pa.table({"Key": ["k"], "Ticker": ["a"]}))
+    for place in ("month=2024-01", "year=2024"):
+        storage.write(f"{DIRECTORY}/hist_px_last/{place}/data.parquet", b"")
+    data = market(storage)
+    assert data.assets()["Key"].tolist() == ["k"]
+    with pytest.raises(SchemaError, match="both month= and year="):
+        data.observations(["a"], [date(2024, 1, 31)])
 
 
 # --- the amount of work ------------------------------------------------------------------------

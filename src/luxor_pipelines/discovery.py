@@ -137,18 +137,19 @@ def _source(module: str) -> str:
 def _docstring(source: str) -> str:
     """A module's docstring. Of the source only that much is looked at: to parse all of it takes a while."""
     try:
-        for token in tokenize.generate_tokens(io.StringIO(source).readline):
-            if token.type == tokenize.STRING:
-                return inspect.cleandoc(str(ast.literal_eval(token.string)))
-            if token.type not in {tokenize.COMMENT, tokenize.NL}:
-                break
+        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+        first = next(token for token in tokens if token.type not in {tokenize.COMMENT, tokenize.NL})
+        if first.type == tokenize.STRING and next(tokens).type in {tokenize.NEWLINE, tokenize.COMMENT}:
+            value = ast.literal_eval(first.string)
+            return inspect.cleandoc(value) if isinstance(value, str) else ""
+        return ast.get_docstring(ast.parse(source)) or ""
     except (tokenize.TokenError, SyntaxError, ValueError) as error:
         logger.debug("No docstring: %s", error)
     return ""
 
 
 def _defines_run(module: str) -> bool:
-    return re.search(r"^def run\(", _source(module), re.MULTILINE) is not None
+    return re.search(r"^def\s+run\s*[\[(]", _source(module), re.MULTILINE) is not None
 
 
 def parse_params(name: str, texts: Sequence[str]) -> dict[str, Any]:

@@ -67,6 +67,11 @@ class _Ends(NamedTuple):
         """Whether the last row is an observation, in any kind of table."""
         return (self.price > 0) & np.isfinite(self.price)
 
+    @property
+    def doubtful(self) -> BoolArray:
+        """Whether there is a last row which is none, so that there may be one before it."""
+        return ~np.isnat(self.last) & ~self.observed
+
 
 class PriceTables:
     """The price tables of one lake, through its `TableCache`."""
@@ -141,8 +146,11 @@ class PriceTables:
         names = np.array(sorted(set(keys)), dtype=object)
         sources = self._sources()
         own = [source for source in sources if not source.fallback]
-        if len(own) < len(sources) and any(self._ends(source, names) is None for source in own):
-            return self.history(names)  # only from all of its own tables it is known that a fallback serves a series
+        if len(own) < len(sources):
+            known = [self._ends(source, names) for source in own]
+            # Only from all of its own tables it is known that a fallback serves a series.
+            if any(each is None or each.doubtful.any() for each in known):
+                return self.history(names)
         days = Where("Date", tuple(_joined(spans)))
         rows = [self._rows(source, names, [days, self._among(source, names)]) for source in own]
         alone = names[~self._in_tables(names, rows, own)]
@@ -280,13 +288,12 @@ class PriceTables:
         open_dates = np.where(is_open, asked, _NAT)
         earliest, latest = np.fmin.reduce(open_dates, axis=1), np.fmax.reduce(open_dates, axis=1)
         told = known.observed & (known.last <= latest)
-        doubtful = ~np.isnat(known.last) & ~known.observed  # there may be an observation before the last row
         inside = (known.first[:, np.newaxis] <= asked) & (asked < known.last[:, np.newaxis])
         near = _NEAR
         if source.fallback:  # of which no window has been read: all that lies between two dates is wanted too
             inside, near = ((known.first <= latest) & (earliest < known.last))[:, np.newaxis], 0
         unanswered = unanswered.copy()
-        unanswered[wanted] = is_open & (inside | doubtful[:, np.newaxis])
+        unanswered[wanted] = is_open & (inside | known.doubtful[:, np.newaxis])
         rows = [(source, wanted[told], known.last[told], known.price[told])]
         return rows + self._backwards(source, names, wanted[unanswered[wanted].any(axis=1)], unanswered, asked, near)
 
@@ -339,7 +346,7 @@ class PriceTables:
         """The ends of these series in a table; None where it does not keep them."""
         key, price = self._columns(source)
         table = self._cache.ends(source.table, self._directory, key)
-        if table is None or not {"Date", price} <= set(table.column_names):
+        if table is None or set(table.column_names) != {"Date", key, price, ends.FIRST}:
             return None
         known, values = self._derive(source.table, f"ends of {key}", lambda: _combined(table, key, price))
         at = pc.fill_null(pc.index_in(pa.array(names, pa.string()), value_set=known), -1).to_numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
@@ -219,7 +220,7 @@ def returns_on(
 
     def along(values: NDArray[_Cell], axis: int) -> NDArray[_Cell]:
         """``values`` for each row, by its place on one of the axes."""
-        return np.broadcast_to(values.reshape([-1 if n == axis else 1 for n in range(4)]), shape).ravel()
+        return np.tile(np.repeat(values, math.prod(shape[axis + 1 :])), math.prod(shape[:axis]))
 
     def words(labels: Sequence[str], axis: int) -> Any:
         codes = np.arange(len(labels)).astype(np.min_scalar_type(-len(labels)))

@@ -116,3 +116,8 @@ def test_chance_bytes_before_the_footer_are_no_ends() -> None:
         damaged = bytearray(file)
         damaged[at] ^= 0xFF
         assert stored(bytes(damaged)) is None
+
+
+def test_a_table_of_several_numbers_has_none() -> None:
+    data = series().append_column("Volume", pa.array(range(280), pa.float64()))
+    assert stored(parquet.to_bytes(data, sorted_by=BY)) is None

@@ -382,3 +382,13 @@ def test_a_condition_takes_the_columns_type(column: str, value: Any, expected: W
 def test_a_condition_of_another_type_is_a_usage_error(column: str, value: Any) -> None:
     with pytest.raises(UsageError, match=f"'{column}'"):
         conditions(SCHEMA, "t", {column: value})
+
+
+def test_each_source_of_a_remote_file_has_a_position_of_its_own_and_what_is_fetched_in_common() -> None:
+    remote = stored(history(3, 2))
+    file = remote.file()
+    one, two = file.source, file.source
+    assert one.read(4) == b"PAR1"
+    assert (one.tell(), two.tell(), file.tell()) == (4, 0, 0)
+    assert two.read(4) == b"PAR1"
+    assert len(remote.fetched) == 1

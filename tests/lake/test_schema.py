@@ -19,6 +19,7 @@ from luxor_pipelines.lake.schema import (
     Column,
     TableSchema,
     check_key,
+    repeated_keys,
 )
 
 US = pa.timestamp("us")
@@ -526,3 +527,10 @@ def test_there_and_back(cells):
     assert to_arrow(frame, table.schema, normalize=False).equals(table)
     pd.testing.assert_frame_equal(frame, before)
     pd.testing.assert_frame_equal(arrow_to_frame(to_arrow(frame, table.schema, normalize=False)), before)
+
+
+def test_keys_are_compared_across_the_dictionaries_of_row_groups() -> None:
+    groups = [pa.array(["a", "b"]).dictionary_encode(), pa.array(["b", "c"]).dictionary_encode()]
+    table = pa.table({"Asset": pa.chunked_array(groups), "Day": [1, 2, 2, 3]})
+    assert repeated_keys(table, ("Asset", "Day")).to_pylist() == [{"Asset": "b", "Day": 2, "count_all": 2}]
+    assert not len(repeated_keys(table.slice(0, 2), ("Asset", "Day")))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -28,6 +30,7 @@ from luxor_pipelines.errors import (
 from luxor_pipelines.lake import footer, parquet, pinned
 from luxor_pipelines.lake.conditions import Where
 from luxor_pipelines.lake.layout import PARTITION_COLUMN, Layout, bounds, near, pieces, recognise
+from luxor_pipelines.lake.storage import connect
 from luxor_pipelines.lake.table import Table, find_all, list_tables, table_name
 
 FOLDER = "enriched/parquet"
@@ -587,11 +590,23 @@ def test_near_an_instant_only_its_partition_and_the_one_before_are_looked_for(ri
     found, everything = table.find_near(datetime(2026, 3, 5)), table.find()
     assert found is not None
     assert everything is not None
-    assert [part.label for part in found.parts] == ["2026-02", "2026-03"]
-    assert found.parts == everything.parts[1:3]
+    assert [part.label for part in found.parts] == ["2026-03"]
+    assert found.parts == everything.parts[2:3]
     assert (found.whole, everything.whole) == (False, True)
+    found = table.find_near(datetime(2026, 6, 5))
+    assert found is not None
+    assert found.parts == everything.parts[4:5]
     assert table.find_near(datetime(2030, 1, 1)) == everything  # neither is there: then all are
     storage.write(table.path("file"), parquet.to_bytes(numbered(1, 0)), expected=None)
     found = table.find_near(datetime(2026, 3, 5))
     assert found is not None
     assert (found.layout, found.whole) == ("file", True)  # the file wins
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_a_link_to_nowhere_is_no_missing_table(tmp_path: Path) -> None:
+    folder = tmp_path / FOLDER
+    folder.mkdir(parents=True)
+    (folder / "a.parquet").symlink_to("/nowhere/at/all")
+    with pytest.raises(InvalidNameError, match="link"):
+        find_all(connect(str(tmp_path)), ["a"])

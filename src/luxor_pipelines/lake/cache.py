@@ -53,7 +53,7 @@ class TableCache:
         new = [place for name in names if (place := _place(name, directory)) not in self._snapshots]
         if new:
             found = find_all(self._storage, [name for _, name in new], new[0][0])
-            self._snapshots |= {place: found[place[1]] for place in new}
+            self._snapshots |= {place: found[place[1]] for place in new if place[1] in found}
 
     def schema(self, name: str, directory: str) -> pa.Schema:
         """The columns as the table's files store them.

@@ -1,6 +1,6 @@
 """The ends of each series in a file: its first date and its last row, kept in the file itself.
 
-A table of series (one date, one name, some numbers) is mostly asked what was last known on a date. Rows
+A table of series (a date, a name, a number) is mostly asked what was last known on a date. Rows
 sorted by date answer that for whatever is alive; of a series that ended long ago, has not begun or does
 not exist at all they would have to be searched from end to end. The ends answer it without a row read.
 
@@ -42,7 +42,7 @@ def of(table: pa.Table, sorted_by: Sequence[str]) -> pa.Table | None:
     """
     data = table.drop_columns([LAST_UPDATED]) if LAST_UPDATED in table.column_names else table
     kinds = [field.type for field in data.schema]
-    if len(sorted_by) < 2 or kinds.count(DATE) != 1 or kinds.count(TEXT) != 1 or not set(kinds) <= {DATE, TEXT, NUMBER}:
+    if len(sorted_by) < 2 or sorted(map(str, kinds)) != sorted(map(str, (DATE, TEXT, NUMBER))):
         return None
     date, name = sorted_by[:2]
     if data.schema.field(date).type != DATE or data.schema.field(name).type != TEXT:

@@ -116,7 +116,10 @@ class Load:
             self.layout = (schema.partition if schema else None) or "file"
             self.partition_column = schema.increment if schema else "Date"
         self._text = self._stored is not None and legacy.is_text(self._stored)
-        self._looked = set(near_labels(self.layout, near)) if near else set()
+        labels = near_labels(self.layout, near) if near else []
+        # For the partition before it is only looked where there is none of the batch's own.
+        there = self.snapshot is not None and any(part.label in labels[:1] for part in self.snapshot.parts)
+        self._looked = set(labels[:1] if there else labels)
         self._before: dict[str, Part | None] = {}
         self._after: dict[str, Part | None] = {}
         self._done: list[LoadResult] = []

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -57,10 +56,6 @@ class ParquetFile:
         """As `Footer.rules_out`."""
         with corrupt(self.info.path):
             return self.footer.rules_out(where)
-
-    @cached_property
-    def _source(self) -> Any:
-        return _source_of(self._open())
 
     def read(
         self, columns: Sequence[str] | None = None, where: Sequence[Where] = (), *, dictionary: Sequence[str] = ()
@@ -163,15 +158,19 @@ class ParquetFile:
         with (
             corrupt(self.info.path),
             pq.ParquetFile(
-                self._source, metadata=self.footer.metadata, pre_buffer=False, read_dictionary=list(dictionary)
+                _source_of(self._open()),
+                metadata=self.footer.metadata,
+                pre_buffer=False,
+                read_dictionary=list(dictionary),
             ) as file,
         ):
             yield file
 
 
 def _source_of(reader: Reader) -> Any:
-    # One object for all threads: it locks between finding a place and reading there.
-    return reader.source if isinstance(reader.source, pa.NativeFile) else pa.PythonFile(reader.source, mode="r")
+    """A file for pyarrow: for each thread one of its own, since it seeks, and then reads."""
+    source = reader.source
+    return source if isinstance(source, pa.NativeFile) else pa.PythonFile(source, mode="r")
 
 
 @contextmanager

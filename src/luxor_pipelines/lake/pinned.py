@@ -28,11 +28,17 @@ class PinnedFile(io.RawIOBase):
 
     def __init__(self, size: int, fetch: Callable[[Sequence[Range]], list[bytes]]) -> None:
         super().__init__()
-        self.source = self
         self._size = size
         self._fetch = fetch
         self._position = 0
         self._parts: list[tuple[int, bytes]] = []
+
+    @property
+    def source(self) -> PinnedFile:
+        """The same file with a position of its own, for another thread; what either fetches both have."""
+        other = PinnedFile(self._size, self._fetch)
+        other._parts = self._parts
+        return other
 
     def prefetch(self, ranges: Sequence[Range]) -> None:
         """Fetch these ranges (start, end), where they are inside the file and not held already."""

@@ -138,7 +138,9 @@ def check_key(table: pa.Table, key: Sequence[str], name: str) -> None:
 def repeated_keys(table: pa.Table, key: Sequence[str]) -> pa.Table:
     """The keys that occur more than once, each with how often in ``count_all``."""
     columns = pa.table([_without_minus_zero(table[column]) for column in key], names=list(key))
-    if columns.group_by(list(key)).aggregate([]).num_rows == len(columns):
+    # Arrow cannot group by words of several dictionaries, nor by lists.
+    simple = not any(pa.types.is_dictionary(kind) or pa.types.is_nested(kind) for kind in columns.schema.types)
+    if simple and columns.group_by(list(key)).aggregate([]).num_rows == len(columns):
         return columns.slice(0, 0).append_column("count_all", pa.array([], pa.int64()))
     repeated = _coded(columns).duplicated(keep=False).to_numpy()
     rows = columns.filter(pa.array(repeated))

@@ -81,8 +81,9 @@ class VersionChangedError(ConflictError):
 class Reader(Protocol):
     """One version of one file, open for random access."""
 
-    source: Any
-    """A file object that pyarrow can read."""
+    @property
+    def source(self) -> Any:
+        """A file object that pyarrow can read; unless it is pyarrow's own, for one thread."""
 
     def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Say which byte ranges (start, end) will be read next, so that they can be fetched at once."""

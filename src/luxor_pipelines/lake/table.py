@@ -140,21 +140,25 @@ class Table:
         return None
 
     def find_near(self, instant: datetime) -> Snapshot | None:
-        """The table's one file, or its partition of an instant and the one before: what a load of it needs to see.
+        """The table's one file, or its partition of an instant, or else the one before: what a load of it needs to see.
 
-        Of a long history that is much quicker than `find`, which is asked where there is neither.
+        Of a long history that is much quicker than `find`, which is asked where there is none of them.
         """
-        labels: list[tuple[Layout, str]] = [("file", "")]
-        labels += [(layout, label) for layout in _SPLIT for label in near(layout, instant)]
-        infos = self.storage.stats([self.path(layout, label) for layout, label in labels])
-        found = {place: info for place, info in zip(labels, infos, strict=True) if info is not None}
-        if ("file", "") in found:
-            return Snapshot("file", (Part("", found["file", ""]),))
-        layouts = {layout for layout, _ in found}
-        if len(layouts) != 1:
-            return self.find()
-        parts = sorted((Part(label, info) for (_, label), info in found.items()), key=lambda part: part.label)
-        return Snapshot(layouts.pop(), tuple(parts), whole=False)
+        by_layout = {layout: near(layout, instant) for layout in _SPLIT}
+        for places in (
+            [("file", ""), *((layout, labels[0]) for layout, labels in by_layout.items())],
+            [(layout, label) for layout, labels in by_layout.items() for label in labels[1:]],
+        ):
+            infos = self.storage.stats([self.path(layout, label) for layout, label in places])
+            found = {place: info for place, info in zip(places, infos, strict=True) if info is not None}
+            if ("file", "") in found:
+                return Snapshot("file", (Part("", found["file", ""]),))
+            if len(found) == 1:
+                ((layout, label), info) = next(iter(found.items()))
+                return Snapshot(layout, (Part(label, info),), whole=False)
+            if found:
+                break
+        return self.find()
 
     def snapshot(self) -> Snapshot:
         """The table's partitions as they are now.
@@ -399,17 +403,30 @@ def _same(stored: pa.Schema, typed: pa.Schema, column: str) -> bool:
 
 
 def find_all(storage: Storage, names: Sequence[str], directory: str = DIRECTORY) -> dict[str, Snapshot | None]:
-    """`Table.find` of several tables, with one look at the directory for all that lie in one file."""
+    """`Table.find` of several tables, with one look at the directory for all that lie in one file.
+
+    One that is laid out in a way that cannot be read is left out, to be named when it is asked for itself.
+    """
     found = storage.folder(directory)
     files = {info.path.rpartition("/")[2]: info for info in found.files}
-    snapshots: dict[str, Snapshot | None] = dict.fromkeys(names)
-    split = []
+    snapshots: dict[str, Snapshot | None] = {}
+    others = []
     for name in names:
         if f"{name}.parquet" in files:
             snapshots[name] = Snapshot("file", (Part("", files[f"{name}.parquet"]),))
-        elif name in found.folders:
-            split.append(Table(storage, name, directory))
-    snapshots |= zip((table.name for table in split), at_once(storage, split, Table.find_partitions), strict=True)
+        elif name in found.folders or not storage.concurrent:  # where it is cheap, what is not seen is asked about
+            others.append(Table(storage, name, directory))
+        else:
+            snapshots[name] = None
+
+    def one(table: Table) -> dict[str, Snapshot | None]:
+        try:
+            return {table.name: table.find_partitions() if table.name in found.folders else table.find()}
+        except SchemaError:
+            return {}
+
+    for each in at_once(storage, others, one):
+        snapshots |= each
     return snapshots
 
 
