@@ -228,7 +228,10 @@ def _check_chunks(metadata: Any, size: int) -> None:
     looks at the same chunks, all of them before the first is read, and raises. It is sent that way, to no data.
     """
     if metadata.num_row_groups and metadata.num_columns:
-        file = pq.ParquetFile(_OnlySize(size), metadata=metadata, pre_buffer=True)
-        leaves = range(metadata.num_columns)
+        groups, leaves = range(metadata.num_row_groups), range(metadata.num_columns)
         with suppress(_NothingToReadError):
-            file.reader.read_row_groups(range(metadata.num_row_groups), column_indices=leaves, use_threads=False)
+            # Arrow's reader keeps the error, and the error this frame and its callers' with all they hold: were the
+            # reader a variable here, neither would ever be let go.
+            pq.ParquetFile(_OnlySize(size), metadata=metadata, pre_buffer=True).reader.read_row_groups(
+                groups, column_indices=leaves, use_threads=False
+            )
