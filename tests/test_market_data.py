@@ -253,8 +253,10 @@ class CountingStorage(LocalStorage):
 
 class _CountingReader:
     def __init__(self, reader: Reader, path: str, asked: list[tuple[str, int, int]]) -> None:
-        self.source = _CountingFile(reader.source, path, asked)
-        self._reader = reader
+        self._reader, self._path, self._asked = reader, path, asked
+
+    def source(self) -> Any:
+        return _CountingFile(self._reader.source(), self._path, self._asked)
 
     def prefetch(self, ranges: Any) -> None:
         self._reader.prefetch(ranges)

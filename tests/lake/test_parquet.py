@@ -399,7 +399,7 @@ def test_a_condition_of_another_type_is_a_usage_error(column: str, value: Any) -
 def test_each_source_of_a_remote_file_has_a_position_of_its_own_and_what_is_fetched_in_common() -> None:
     remote = stored(history(3, 2))
     file = remote.file()
-    one, two = file.source, file.source
+    one, two = file.source(), file.source()
     assert one.read(4) == b"PAR1"
     assert (one.tell(), two.tell(), file.tell()) == (4, 0, 0)
     assert two.read(4) == b"PAR1"

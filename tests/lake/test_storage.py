@@ -56,7 +56,7 @@ def test_unusual_names_are_names(rig: Any, path: str) -> None:
     assert (info.path, info.version) == (path, version)
     assert storage.read(path) == (b"1", version)
     with storage.open(info) as reader:
-        assert reader.source.read() == b"1"
+        assert reader.source().read() == b"1"
     storage.write(path, b"2", expected=version)
     storage.delete(path)
     assert storage.stat(path) is None
@@ -117,13 +117,13 @@ def test_a_pinned_read_is_of_that_version_or_an_error(rig: Any) -> None:
     storage.write("t", b"old content")
     info = storage.stat("t")
     with storage.open(info) as reader:
-        assert reader.source.read(3) == b"old"
+        assert reader.source().read(3) == b"old"
     storage.write("t", b"NEW CONTENT")
     with pytest.raises(VersionChangedError), storage.open(info) as reader:
-        reader.source.read(3)
+        reader.source().read(3)
     storage.delete("t")
     with pytest.raises(VersionChangedError), storage.open(info) as reader:
-        reader.source.read(3)
+        reader.source().read(3)
 
 
 def test_of_many_creations_one_wins(rig: Any) -> None:

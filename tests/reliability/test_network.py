@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -125,9 +124,10 @@ def parts(storage: Storage) -> tuple[bytes, bytes]:
     assert info is not None
     with storage.open(info) as reader:
         reader.prefetch([(0, PIECE), (info.size - 3, info.size)])
-        start = reader.source.read(PIECE)
-        reader.source.seek(-3, 2)
-        return start, reader.source.read()
+        source = reader.source()
+        start = source.read(PIECE)
+        source.seek(-3, 2)
+        return start, source.read()
 
 
 def listed(storage: Storage) -> list[tuple[str, int]]:
@@ -155,7 +155,7 @@ OPERATIONS: dict[str, Operation] = {
 
 
 @pytest.fixture
-def folder(lake: Any, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
+def folder(lake: Any, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, collected: None) -> Callable[[], str]:
     """Fills the folder anew, while nothing is spoiled; returns the version of ``folder/t``."""
     monkeypatch.setattr(azure, "CHUNK", PIECE)  # long files take several requests
     monkeypatch.setattr(azure, "SINGLE_PUT", PIECE)
@@ -169,10 +169,7 @@ def folder(lake: Any, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator
                 direct.delete(info.path)
         return [direct.write(path, data) for path, data in sorted(BEFORE.items())][-1]
 
-    yield fill
-    # Of blocks that fail together the SDK looks at one, and asyncio logs the others when they are
-    # collected. Formatting that parses code, and Python 3.11 cannot while it is parsing some.
-    gc.collect()
+    return fill
 
 
 @pytest.fixture

@@ -201,7 +201,11 @@ class LocalStorage(Storage):
 
 class _LocalReader:
     def __init__(self, source: Any) -> None:
-        self.source = source
+        self._source = source
+
+    def source(self) -> Any:
+        """The file of pyarrow's."""
+        return self._source
 
     def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Nothing to gain: the operating system reads ahead."""

@@ -168,8 +168,8 @@ class ParquetFile:
 
 
 def _source_of(reader: Reader) -> Any:
-    """A file for pyarrow: for each thread one of its own, since it seeks, and then reads."""
-    source = reader.source
+    """A file for pyarrow, and for this thread: what pyarrow is handed, it seeks in and then reads."""
+    source = reader.source()
     return source if isinstance(source, pa.NativeFile) else pa.PythonFile(source, mode="r")
 
 

@@ -33,9 +33,8 @@ class PinnedFile(io.RawIOBase):
         self._position = 0
         self._parts: list[tuple[int, bytes]] = []
 
-    @property
     def source(self) -> PinnedFile:
-        """The same file with a position of its own, for another thread; what either fetches both have."""
+        """The same file at its start, for another thread; what either fetches both have."""
         other = PinnedFile(self._size, self._fetch)
         other._parts = self._parts
         return other

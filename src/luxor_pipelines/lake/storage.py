@@ -81,9 +81,8 @@ class VersionChangedError(ConflictError):
 class Reader(Protocol):
     """One version of one file, open for random access."""
 
-    @property
     def source(self) -> Any:
-        """A file object that pyarrow can read; unless it is pyarrow's own, for one thread."""
+        """A file object that pyarrow can read: its own, which threads share, or each time a new one, for one thread."""
 
     def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Say which byte ranges (start, end) will be read next, so that they can be fetched at once."""
@@ -95,7 +94,11 @@ class WholeFile:
     def __init__(self, data: bytes) -> None:
         import pyarrow as pa
 
-        self.source = pa.BufferReader(data)
+        self._source = pa.BufferReader(data)
+
+    def source(self) -> Any:
+        """The bytes as a file of pyarrow's."""
+        return self._source
 
     def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Nothing to fetch."""
