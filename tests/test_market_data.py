@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from luxor_pipelines.errors import SchemaError
-from luxor_pipelines.lake import parquet
+from luxor_pipelines.lake import legacy, parquet
 from luxor_pipelines.lake.cache import TableCache
 from luxor_pipelines.lake.layout import PARTITION_COLUMN, Layout, pieces
 from luxor_pipelines.lake.local import LocalStorage
@@ -152,6 +152,37 @@ def test_windows_give_what_the_whole_history_gives(
             )
             for iso in ("brl", "eur"):
                 np.testing.assert_array_equal(found[iso], expected[iso])
+
+
+def as_text(lake: Storage) -> Storage:
+    """A copy of the lake, the tables of one file as the old system left them."""
+    copy = connect(f"memory://{uuid.uuid4().hex}", settings=Settings())
+    for info in lake.list(DIRECTORY):
+        data = lake.read(info.path).data
+        if info.path.count("/") == 2:
+            rows = pq.ParquetFile(pa.BufferReader(data)).read()
+            data = parquet.to_bytes(legacy.encode(rows).replace_schema_metadata(None))
+        copy.write(info.path, data)
+    return copy
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    tables=st.lists(st.sampled_from(EVERY_SOURCE), min_size=1, unique=True),
+    room=st.sampled_from([0, 10**9]),
+)
+def test_legacy_tables_answer_as_typed_ones_do_kept_whole_or_not(seed: int, tables: list[str], room: int) -> None:
+    rng = np.random.default_rng(seed)
+    typed = random_lake(rng, tables, 400)
+    asked = [FIRST + timedelta(days=int(day)) for day in rng.integers(-5, 430, 3)]
+    expected = market(typed).history(KEYS)
+    text = MarketData(TableCache(as_text(typed), room), DIRECTORY, StalenessLimits())
+    assert_same_asof(text.observations(KEYS, asked), expected, asked)
+    start, end = min(asked), max(asked)
+    every = [start + timedelta(days=n) for n in range((end - start).days + 1)]
+    assert_same_asof(text.observations(KEYS[:3], [start, end], span=(start, end)), expected.only(KEYS[:3]), every)
+    assert_same_asof(text.history(KEYS), expected, asked)
 
 
 def assert_same_asof(found: Observations, whole: Observations, dates: list[date]) -> None:
@@ -328,6 +359,31 @@ def test_a_month_of_twenty_years_is_read_from_one_or_two_row_groups(twenty_years
     market_again = MarketData(data._cache, DIRECTORY, StalenessLimits())
     market_again.observations(keys, [date(2012, 5, 31), date(2012, 4, 30)])
     assert twenty_years.asked == []
+
+
+def test_a_legacy_file_is_decoded_once_where_there_is_room(tmp_path: Path) -> None:
+    storage = CountingStorage(tmp_path, Settings())
+    storage.asked = []
+    days = np.tile(np.datetime64("2016-01-01", "us") + np.arange(3000) * np.timedelta64(1, "D"), 20)
+    keys = np.repeat(np.array([f"k{n:02d}" for n in range(20)], dtype=object), 3000)
+    prices = np.random.default_rng(0).random(60_000)
+    rows = pa.table({"Date": days, "Asset": pa.array(keys, pa.string()), "Last_Price": prices})
+    path = f"{DIRECTORY}/hist_px_last.parquet"
+    storage.write(path, parquet.to_bytes(legacy.encode(rows)))
+    size = (tmp_path / path).stat().st_size
+
+    def read(room: int) -> float:
+        """How often over the file is read for what it takes three questions to answer."""
+        storage.asked.clear()
+        data = MarketData(TableCache(storage, room), DIRECTORY, StalenessLimits())
+        names = ["k00", "k19", "nowhere"]
+        found = data.observations(names, [date(2020, 5, 31)])
+        assert asof(found, ["2020-05-31"]).found.ravel().tolist() == [True, True, False]
+        assert len(data.history(["k07"])) == 3000
+        return sum(high - low for _, low, high in storage.asked) / size
+
+    assert read(3 * size + 1) < 1.1
+    assert read(3 * size) > 1.5
 
 
 def test_a_dead_series_costs_its_key_column_not_all_of_history(twenty_years: CountingStorage) -> None:

@@ -252,7 +252,7 @@ class PriceTables:
         key, price = self._columns(source)
         table = self._cache.scan(
             source.table, self._directory, ("Date", key, price), tuple(where),
-            dictionary=(key,), overrides={"date": ["Date"], "float": [price]}, keep=keep,
+            dictionary=(key, "Date"), overrides={"date": ["Date"], "float": [price]}, keep=keep, more=True,
         )  # fmt: skip
         days = table["Date"].to_numpy().astype("datetime64[D]")
         rows = source, _codes(table[key], names), days, table[price].to_numpy()
@@ -303,7 +303,8 @@ class PriceTables:
         """The rows of some series up to the dates asked for: of the year before, and where that has none, of ever more.
 
         First of all only those of ``near`` days before each date that is unanswered. What comes last is all the
-        rest, after the dates as well: that a series is there at all keeps the fallback tables out.
+        rest, after the dates as well: that a series is there at all keeps the fallback tables out. Where no rows are
+        passed over for their dates, all are looked at in one go.
         """
         if not len(wanted):
             return []
@@ -314,6 +315,8 @@ class PriceTables:
         spans: list[Sequence[tuple[Any, Any]]] = [close] if near else []
         spans += [_between(close, edges[0], end), *([_days(old, _before(new, 1))] for new, old in pairwise(edges))]
         spans += [[(None, _last_instant(_before(edges[-1], 1))), (_first_instant(end) + timedelta(days=1), None)]]
+        if self._cache.without_order(source.table, self._directory):
+            spans = [[(None, None)]]
         since = asked - np.timedelta64(near, "D")
         rows: list[Rows] = []
         seen = np.zeros_like(unanswered)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 import pyarrow as pa
 
 from luxor_pipelines.lake.conditions import Where
+from luxor_pipelines.lake.legacy import is_text
 from luxor_pipelines.lake.parquet import Footers
 from luxor_pipelines.lake.storage import Storage, check_path
 from luxor_pipelines.lake.table import Snapshot, Table, find_all, table_name
@@ -19,6 +20,8 @@ __all__ = ["TableCache"]
 T = TypeVar("T")
 _Place = tuple[str, str]
 """Directory and name of a table."""
+_DECODED = 3
+"""How much more room a legacy file takes in memory than in the lake, at most."""
 
 
 class TableCache:
@@ -82,9 +85,12 @@ class TableCache:
         where: Sequence[Where] = (),
         *,
         keep: bool = True,
+        more: bool = False,
         **options: Any,
     ) -> pa.Table:
         """As `Table.scan`, from memory where the same was asked before; not to ``keep`` spares the memory.
+
+        Where ``more`` is going to be asked of the same columns, and the table is `without_order`, they are kept whole.
 
         Raises
         ------
@@ -99,17 +105,33 @@ class TableCache:
         if snapshot is None:
             # Looked for before and not there; it may have been made since.
             self._snapshots[place] = snapshot = table.snapshot()
-        answer = table.scan(columns, where, snapshot=snapshot, **options)
-        if answer.snapshot != snapshot:
-            self.forget(name, directory)
-            self._snapshots[place] = answer.snapshot
+        if more and columns is not None and where and self.without_order(name, directory):
+            tested = {condition.column for condition in where}
+            words = tuple(sorted({*tested, *options.get("dictionary", ())}))
+            rows = self.scan(name, directory, tuple(sorted({*columns, *tested})), dictionary=words, raw=True)
+            data = table.narrow(rows, columns, where, **options)
+        else:
+            data, found = table.scan(columns, where, snapshot=snapshot, **options)
+            if found != snapshot:
+                self.forget(name, directory)
+                self._snapshots[place] = found
         if not keep:
-            return answer.data
-        self._answers[question] = answer.data
-        self._bytes += answer.data.nbytes
+            return data
+        self._answers[question] = data
+        self._bytes += data.nbytes
         while len(self._answers) > 1 and self._bytes > self._max_bytes:
             self._bytes -= self._answers.popitem(last=False)[1].nbytes
-        return answer.data
+        return data
+
+    def without_order(self, name: str, directory: str) -> bool:
+        """Whether for any answer the whole table is decoded, as one legacy file is, and there is room to keep it."""
+        snapshot = self.snapshot(name, directory)
+        return (
+            snapshot is not None
+            and snapshot.layout == "file"
+            and is_text(self.schema(name, directory))
+            and _DECODED * snapshot.parts[0].info.size < self._max_bytes
+        )
 
     def derive(self, name: str, directory: str, what: str, make: Callable[[], T]) -> T:
         """``make()``, kept as long as the table's version: what is worked out of the whole table.

@@ -253,7 +253,9 @@ def _careful_numbers(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
 
 
 def _dates(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
-    return parse_dates(pc.replace_substring_regex(texts, r"(:\d{2}\.\d{6})\d{1,3}(\s*)$", r"\1\2"))
+    if (pc.max(pc.binary_length(texts)).as_py() or 0) > len("2026-10-31 18:30:00.000000"):
+        texts = pc.replace_substring_regex(texts, r"(:\d{2}\.\d{6})\d{1,3}(\s*)$", r"\1\2")
+    return parse_dates(texts)
 
 
 def _flags(texts: pa.Array) -> tuple[pa.Array, pa.Array]:

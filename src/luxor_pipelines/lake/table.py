@@ -78,15 +78,36 @@ class StoredPart(NamedTuple):
 
 
 @dataclass(frozen=True)
+class _InMemory:
+    """Rows as their file stores them, to be read as it is."""
+
+    rows: pa.Table
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self.rows.schema
+
+    def read(self, columns: Sequence[str], where: Sequence[Where] = (), *, dictionary: Sequence[str] = ()) -> pa.Table:  # noqa: ARG002
+        rows = self.rows.select(list(dict.fromkeys([*columns, *(condition.column for condition in where)])))
+        for condition in sorted(where, key=_is_span):  # single values first, which few rows have
+            rows = parquet.apply(rows, [condition])
+        return rows.select(list(columns))
+
+
+def _is_span(condition: Where) -> bool:
+    return condition.spans is not None
+
+
+@dataclass(frozen=True)
 class _Wanted:
     """What a scan asks of each file."""
 
     columns: Sequence[str] | None
-    where: tuple[Where, ...]
+    where: Sequence[Where]
     overrides: Mapping[str, Any] | None
-    dictionary: tuple[str, ...]
-    drop: frozenset[str]
-    raw: bool
+    dictionary: Sequence[str]
+    drop: Sequence[str] = ()
+    raw: bool = False
 
 
 class _TableMovedError(Exception):
@@ -258,7 +279,7 @@ class Table:
             A column the table does not have, or a cell of a text file that is not of its type.
         CorruptFileError
         """
-        wanted = _Wanted(columns, tuple(where), overrides, tuple(dictionary), frozenset(drop), raw)
+        wanted = _Wanted(columns, where, overrides, dictionary, drop, raw)
         for _ in range(_ATTEMPTS):
             current = snapshot or self.snapshot()
             try:
@@ -266,6 +287,18 @@ class Table:
             except _TableMovedError:
                 snapshot = None
         raise self.storage.changed(self.name)
+
+    def narrow(
+        self,
+        rows: pa.Table,
+        columns: Sequence[str],
+        where: Sequence[Where],
+        *,
+        overrides: Mapping[str, Any] | None = None,
+        dictionary: Sequence[str] = (),
+    ) -> pa.Table:
+        """What `scan` gives, from ``rows`` that it has read ``raw``: all there are, in the columns needed."""
+        return self._read(_InMemory(rows), _Wanted(columns, where, overrides, dictionary))
 
     def read_part(self, part: Part) -> StoredPart:
         """Read one partition whole, pinned to its version.
@@ -333,7 +366,7 @@ class Table:
                 part = Part(part.label, info)
         raise self.storage.changed(part.info.path)
 
-    def _read(self, file: parquet.ParquetFile, wanted: _Wanted) -> pa.Table:
+    def _read(self, file: parquet.ParquetFile | _InMemory, wanted: _Wanted) -> pa.Table:
         stored = file.schema
         text = legacy.is_text(stored)
         typed = logical_schema(stored, self.name, wanted.overrides)
