@@ -92,6 +92,22 @@ def test_a_reader_during_swaps_never_mixes_versions(lake: Any) -> None:
     assert set(data) == {39}
 
 
+def test_of_a_peeked_file_the_start_is_there_and_the_rest_is_pinned(lake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(azure, "_START", MIB)
+    storage = lake.storage()
+    storage.write("t", b"old " * MIB)
+    (info,) = storage.peek(["t"])
+    with storage.open(info) as reader:
+        assert reader.source().read() == b"old " * MIB
+    (info,) = storage.peek(["t"])
+    storage.write("t", b"new " * MIB)
+    with storage.open(info) as reader:
+        source = reader.source()
+        assert source.read(MIB) == b"old " * (MIB // 4)
+        with pytest.raises(VersionChangedError):
+            source.read(1)
+
+
 @pytest.mark.usefixtures("collected")
 def test_a_whole_read_during_swaps_never_mixes_versions(make_rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(azure, "CHUNK", MIB // 4)  # so that the file takes a dozen requests

@@ -337,3 +337,21 @@ def test_a_connection_string_in_the_place_of_an_address_is_not_repeated() -> Non
     with pytest.raises(ConfigurationError) as caught:
         connect(text, settings=Settings())
     assert "c2VjcmV0" not in str(caught.value)
+
+
+def test_a_peek_sees_what_is_there_and_that_version_is_read(rig: Any) -> None:
+    storage = rig.storage()
+    for path, data in (("t", b"old content"), ("empty", b"")):
+        storage.write(path, data)
+    assert list(storage.peek(["t", "nowhere", "empty"])) == [storage.stat("t"), None, storage.stat("empty")]
+    for path, data in (("t", b"old content"), ("empty", b"")):
+        (info,) = storage.peek([path])
+        with storage.open(info) as reader:
+            assert reader.source().read() == data
+    (info,) = storage.peek(["t"])
+    storage.write("t", b"NEW CONTENT")
+    try:
+        with storage.open(info) as reader:
+            assert reader.source().read() == b"old content"
+    except VersionChangedError:
+        assert rig.kind != "azurite", "the start came along"

@@ -60,6 +60,8 @@ _REFUSALS = _ABSENT | {"ConditionNotMet", "BlobAlreadyExists", "InvalidBlockList
 """Its words for a write that met another: the last when that one discarded this one's staged blocks."""
 SINGLE_PUT = 32 * 2**20
 """Bytes up to which a write is one request; a longer one goes in blocks, several at once, that a last one commits."""
+_START = 2**20
+"""Bytes of a file that come along with the look at it: all of what one month takes."""
 _PARALLEL = 8
 _PROBE_S = 15
 """How long the first request of all may take, retries included."""
@@ -77,6 +79,7 @@ class AzureStorage(Storage):
         self._container = container
         self._root = f"{root}/" if root else ""
         self._probed = False
+        self._starts: dict[BlobInfo, bytes] = {}
         self.url = f"abfss://{container}@{urlsplit(client.url).netloc}/{root}".rstrip("/")
 
     @classmethod
@@ -143,18 +146,28 @@ class AzureStorage(Storage):
         return self._run(run(), folder)
 
     def _stat(self, path: str) -> BlobInfo | None:
-        return self._stats([path])[0]
-
-    def _stats(self, paths: Sequence[str]) -> Sequence[BlobInfo | None]:
-        async def one(path: str) -> BlobInfo | None:
+        async def run() -> BlobInfo | None:
             async with self._blob(path) as blob:
                 properties = await _properties(blob)
             return None if properties is None or _is_folder(properties) else self._info(properties)
 
-        async def run() -> Sequence[BlobInfo | None]:
+        return self._call(run(), path)
+
+    def _peek(self, paths: Sequence[str]) -> Sequence[BlobInfo | None]:
+        async def one(path: str) -> tuple[BlobInfo, bytes] | None:
+            async with self._blob(path) as blob:
+                found = await _start(blob)
+            if found is None or _is_folder(found[0]):
+                return None
+            properties, data = found
+            return self._info(properties), data
+
+        async def run() -> Sequence[tuple[BlobInfo, bytes] | None]:
             return await asyncio.gather(*(one(path) for path in paths))
 
-        return self._call(run(), paths[0])
+        peeked = self._call(run(), paths[0])
+        self._starts = dict(each for each in peeked if each is not None)
+        return [None if each is None else each[0] for each in peeked]
 
     def _read(self, path: str) -> Blob:
         async def run() -> Blob:
@@ -172,7 +185,7 @@ class AzureStorage(Storage):
 
     @contextmanager
     def _open(self, info: BlobInfo) -> Iterator[Reader]:
-        with PinnedFile(info.size, lambda wanted: self.ranges(info, wanted)) as file:
+        with PinnedFile(info.size, lambda wanted: self.ranges(info, wanted), self._starts.get(info, b"")) as file:
             yield file
 
     def ranges(self, info: BlobInfo, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
@@ -420,6 +433,25 @@ async def _properties(blob: Any) -> Any:
         if _code(error) not in _ABSENT:
             raise
         return None
+
+
+async def _start(blob: Any) -> tuple[Any, bytes] | None:
+    """The blob's properties and first bytes; None when it is definitely absent."""
+    try:
+        stream = await blob.download_blob(0, _START)
+        data = bytes(await stream.readall())
+    except ResourceNotFoundError as error:
+        if _code(error) not in _ABSENT:
+            raise
+        return None
+    except HttpResponseError as error:
+        if _code(error) != "InvalidRange":  # of a blob without a byte there is no range
+            raise
+        properties = await _properties(blob)
+        return None if properties is None else (properties, b"")
+    properties = stream.properties
+    properties.size = int(properties.content_range.rpartition("/")[2])
+    return properties, data
 
 
 def _only_if(version: str) -> dict[str, Any]:

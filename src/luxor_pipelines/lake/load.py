@@ -281,7 +281,7 @@ class Load:
             ) from error
 
     def _current(self, label: str) -> Part | None:
-        as_file, info = self.table.storage.stats([self.table.path("file"), self.table.path(self.layout, label)])
+        as_file, info = self.table.storage.peek([self.table.path("file"), self.table.path(self.layout, label)])
         layout: Layout = "file" if as_file is not None else self.layout
         if self.layout == "file" and info is None:
             found = self.table.find()

@@ -24,14 +24,16 @@ class PinnedFile(io.RawIOBase):
         Its length in bytes.
     fetch
         The bytes of each range (start, end), all of one version of the file.
+    start
+        The first bytes of that version, where they have been fetched already.
     """
 
-    def __init__(self, size: int, fetch: Callable[[Sequence[Range]], list[bytes]]) -> None:
+    def __init__(self, size: int, fetch: Callable[[Sequence[Range]], list[bytes]], start: bytes = b"") -> None:
         super().__init__()
         self._size = size
         self._fetch = fetch
         self._position = 0
-        self._parts: list[tuple[int, bytes]] = []
+        self._parts: list[tuple[int, bytes]] = [(0, start)]
 
     def source(self) -> PinnedFile:
         """The same file at its start, for another thread; what either fetches both have."""

@@ -134,9 +134,9 @@ class Storage(ABC):
         """The file's version and size, freshly asked; None only when it is definitely absent."""
         return self._stat(check_path(path))
 
-    def stats(self, paths: Sequence[str]) -> Sequence[BlobInfo | None]:
-        """`stat` of several files, asked at once where that is quicker."""
-        return self._stats([check_path(path) for path in paths])
+    def peek(self, paths: Sequence[str]) -> Sequence[BlobInfo | None]:
+        """`stat` of several files that are then opened: far away all at once, and their starts come along."""
+        return self._peek([check_path(path) for path in paths])
 
     def read(self, path: str) -> Blob:
         """The file's bytes, all of one version.
@@ -183,7 +183,7 @@ class Storage(ABC):
         """
         self._delete(check_path(path), expected)
 
-    def _stats(self, paths: Sequence[str]) -> Sequence[BlobInfo | None]:
+    def _peek(self, paths: Sequence[str]) -> Sequence[BlobInfo | None]:
         return [self._stat(path) for path in paths]
 
     @abstractmethod

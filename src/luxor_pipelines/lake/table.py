@@ -170,7 +170,7 @@ class Table:
             [("file", ""), *((layout, labels[0]) for layout, labels in by_layout.items())],
             [(layout, label) for layout, labels in by_layout.items() for label in labels[1:]],
         ):
-            infos = self.storage.stats([self.path(layout, label) for layout, label in places])
+            infos = self.storage.peek([self.path(layout, label) for layout, label in places])
             found = {place: info for place, info in zip(places, infos, strict=True) if info is not None}
             if ("file", "") in found:
                 return Snapshot("file", (Part("", found["file", ""]),))
