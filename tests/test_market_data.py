@@ -154,6 +154,32 @@ def test_windows_give_what_the_whole_history_gives(
                 np.testing.assert_array_equal(found[iso], expected[iso])
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    tables=st.lists(st.sampled_from(EVERY_SOURCE), min_size=1, unique=True),
+    days=st.sampled_from([90, 400, 4000]),
+    step=st.sampled_from([1, 9, 30]),
+    limits=st.sampled_from([{}, {"traded": 10, "fund": 3}, {"traded": 0, "fund": 10_000_000}]),
+)
+def test_many_dates_at_once_give_what_the_whole_history_gives(
+    seed: int, tables: list[str], days: int, step: int, limits: dict[str, int]
+) -> None:
+    rng = np.random.default_rng(seed)
+    data = market(random_lake(rng, tables, days), **limits)
+    asked = [FIRST + timedelta(days=int(rng.integers(-5, days)) + step * n) for n in range(60)]
+    whole = data.history(KEYS)
+    found = data.observations(KEYS, asked)
+    assert_same_asof(found, whole, asked)
+    rates = data.rate_observations(found, {"brl", "eur"}, asked, KEYS[4])
+    left, right = (
+        rates_asof(each, {"brl", "eur"}, asked, usdbrl_ticker=KEYS[4], limit=data.limits.days("traded"))
+        for each in (rates, whole)
+    )
+    for iso in ("brl", "eur"):
+        np.testing.assert_array_equal(left[iso], right[iso])
+
+
 def as_text(lake: Storage) -> Storage:
     """A copy of the lake, the tables of one file as the old system left them."""
     copy = connect(f"memory://{uuid.uuid4().hex}", settings=Settings())

@@ -27,7 +27,7 @@ from luxor_pipelines.lake.frames import arrow_to_frame
 from luxor_pipelines.lake.logical import logical_schema
 from luxor_pipelines.lake.schema import DATE, NUMBER, TEXT
 from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray
-from luxor_pipelines.market.periods import DateArray
+from luxor_pipelines.market.periods import DateArray, as_days
 from luxor_pipelines.market.prices import (
     NO_LIMIT,
     SOURCES,
@@ -114,7 +114,9 @@ class PriceTables:
         own = [source for source in self._sources() if not source.fallback]
         asked = np.array(dates if span is None else [*dates, span[0]], dtype="datetime64[D]")
 
-        rows = [self._windows(source, names, dates, span) for source in own]
+        # With many windows all between them is read: it would else be looked through for what they do not answer.
+        known = span or self._around(own, dates)
+        rows = [self._windows(source, names, dates, span, known) for source in own]
         found = self._merge(names, rows)
         marked, funds = np.zeros(len(names), dtype=bool), [source for source in own if source.kind == "fund"]
         marked[found.code[found.mark]] = True
@@ -124,8 +126,8 @@ class PriceTables:
             found = self._merge(names, rows)
         priced = asof(found, asked)
         unanswered = (~priced.found | priced.stale) & (names != NO_SERIES)[:, np.newaxis]
-        if span is not None:  # in which all is known: what is stale there, is
-            first, last = np.array(span, dtype="datetime64[D]")
+        if known is not None:  # in which nothing is left out: what is stale there, is
+            first, last = np.array(known, dtype="datetime64[D]")
             unanswered &= ~((first <= priced.date) & (asked <= last))
         if unanswered.any():
             del rows, priced  # of many dates they are large
@@ -192,34 +194,48 @@ class PriceTables:
 
     # --- windows ----------------------------------------------------------------------------
 
-    def _windows(self, source: Source, names: Names, dates: Sequence[date], span: tuple[date, date] | None) -> Rows:
+    def _windows(
+        self,
+        source: Source,
+        names: Names,
+        dates: Sequence[date],
+        span: tuple[date, date] | None,
+        known: tuple[date, date] | None,
+    ) -> Rows:
         if self.limits.days(source.kind) == NO_LIMIT:
             spans: list[tuple[Any, Any]] = [(None, _last_instant(max([*dates, *(span or ())])))]
         else:
             # Where a source's price is too old, so are the ones of the same date that it takes precedence over.
             reach = self._reach(SOURCES[SOURCES.index(source) :])
             wanted = [(_before(day, reach), day) for day in dates]
-            if span:  # on whose days a price may be stale: the last before it is as near as any limit reaches
-                wanted.append((_before(span[0], self._reach(SOURCES)), span[1]))
+            if known:  # on whose days a price may be stale: the last before it is as near as any limit reaches
+                wanted.append((_before(known[0], self._reach(SOURCES)), known[1]))
             spans = _joined(wanted)
         where = [Where("Date", tuple(spans))]
         if span or len(names) <= _FEW:
             where.append(self._among(source, names))
-        rows = self._rows(source, names, where, keep=len(spans) <= _MANY)
-        return rows if span else self._last(rows, dates, len(names))
+        upto = dates if span is None and self._only_last(source) else ()
+        return self._rows(source, names, where, keep=len(dates) <= _MANY, upto=upto)
 
-    def _last(self, rows: Rows, dates: Sequence[date], n_keys: int) -> Rows:
-        """Of a window's rows only those that can be an answer, where that is the last one of a series."""
-        source, code, day, price = rows
-        # A row hides those of its date in tables of lower rank. If these grow stale later than it does, an earlier row
-        # can be the answer, and which ones are hidden matters. (Where a mark is hidden is read from the whole history.)
+    def _around(self, sources: Iterable[Source], dates: Sequence[date]) -> tuple[date, date] | None:
+        """From the first to the last of many dates, where of each piece of a table little is kept."""
+        many = len(dates) > _MANY and all(
+            (source.kind == "mark" or self._only_last(source))
+            and not self._cache.without_order(source.table, self._directory)
+            for source in sources
+        )
+        return (min(dates), max(dates)) if many else None
+
+    def _only_last(self, source: Source) -> bool:
+        """Whether of a series' rows up to a date only the last one can be an answer.
+
+        A row hides those of its date in tables of lower rank. If these grow stale later than it does, an earlier row
+        can be the answer, and which ones are hidden matters. (Where a mark is hidden is read from the whole history.)
+        """
         limit, rank = self.limits.days(source.kind), SOURCES.index(source)
         sooner = any(self.limits.days(each.kind) < limit for each in SOURCES[:rank])
         later = any(self.limits.days(each.kind) > limit for each in SOURCES[rank + 1 :] if each.kind != "mark")
-        if source.kind == "mark" or sooner or later:
-            return rows
-        last = last_rows(code, day, price, dates, n_keys)
-        return rows if last is None else (source, code[last], day[last], price[last])
+        return not (source.kind == "mark" or sooner or later)
 
     def _reach(self, sources: Iterable[Source]) -> int:
         """The greatest age limit of these sources, in days, that is one."""
@@ -248,18 +264,37 @@ class PriceTables:
                     hint="Write the table again with dates, text and numbers, or move it aside.",
                 )
 
-    def _rows(self, source: Source, names: Names, where: Sequence[Where], *, keep: bool = True) -> Rows:
+    def _rows(
+        self,
+        source: Source,
+        names: Names,
+        where: Sequence[Where],
+        *,
+        keep: bool = True,
+        upto: Sequence[date] = (),
+    ) -> Rows:
+        """A table's rows; given ``upto`` only the last of each series up to each of these dates, where that is told."""
         key, price = self._columns(source)
+        arrays = _Reader(key, price, names)
+        asked = as_days(upto)
+
+        def last(table: pa.Table) -> pa.Table:
+            found = last_rows(*arrays(table), asked, len(names))
+            return table if found is None else table.take(pa.array(found))
+
+        options: dict[str, Any] = {} if keep or not upto else {"each": last}
         table = self._cache.scan(
-            source.table, self._directory, ("Date", key, price), tuple(where),
-            dictionary=(key, "Date"), overrides={"date": ["Date"], "float": [price]}, keep=keep, more=True,
+            source.table, self._directory, ("Date", key, price), tuple(where), dictionary=(key, "Date"),
+            overrides={"date": ["Date"], "float": [price]}, keep=keep, more=keep, **options,
         )  # fmt: skip
-        days = table["Date"].to_numpy().astype("datetime64[D]")
-        rows = source, _codes(table[key], names), days, table[price].to_numpy()
+        code, day, number = arrays(table)
+        found = last_rows(code, day, number, asked, len(names)) if upto else None
+        if found is not None:
+            code, day, number = code[found], day[found], number[found]
         if not keep:
             del table
             pa.default_memory_pool().release_unused()  # else Arrow holds it back, and numpy asks for more
-        return rows
+        return source, code, day, number
 
     # --- before the windows -----------------------------------------------------------------
 
@@ -394,20 +429,32 @@ _FEW = 500
 """Up to so many series a read of short windows is narrowed to them; beyond, sorting them out afterwards is quicker."""
 
 
-def _codes(column: pa.ChunkedArray, names: Names) -> NDArray[np.int32]:
-    """The position in ``names`` of each key, -1 for others; through the dictionary, not the rows."""
-    targets = pa.array(names, pa.string())
-    pieces = []
-    words, position = None, np.empty(0, dtype=np.int32)
-    for chunk in column.chunks:
-        encoded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
-        if words is None or not words.equals(encoded.dictionary):  # most row groups have the same
-            words = encoded.dictionary
-            found = pc.fill_null(pc.index_in(words.cast(pa.string()), value_set=targets), np.int32(-1))
-            position = np.append(found.to_numpy(), np.int32(-1))  # the last stands for a null key, whose index is -1
-        indices = encoded.indices if not encoded.null_count else pc.fill_null(encoded.indices, -1)
-        pieces.append(position[indices.to_numpy()])
-    return np.concatenate(pieces) if pieces else position
+class _Reader:
+    """Reads rows as arrays: of each its position in ``names``, its day and its price."""
+
+    def __init__(self, key: str, price: str, names: Names) -> None:
+        self._columns = key, price
+        self._names = pa.array(names, pa.string())
+        self._known: tuple[pa.Array | None, NDArray[np.int32]] = None, np.empty(0, dtype=np.int32)
+
+    def __call__(self, table: pa.Table) -> tuple[NDArray[np.int32], DateArray, FloatArray]:
+        key, price = (table[name] for name in self._columns)
+        return self._positions(key), table["Date"].to_numpy().astype("datetime64[D]"), price.to_numpy()
+
+    def _positions(self, column: pa.ChunkedArray) -> NDArray[np.int32]:
+        """The position in the names of each key, -1 for others; through the dictionary, not the rows."""
+        pieces = [np.empty(0, dtype=np.int32)]
+        for chunk in column.chunks:
+            encoded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
+            words, position = self._known
+            if words is None or not words.equals(encoded.dictionary):  # most row groups have the same
+                words = encoded.dictionary
+                found = pc.fill_null(pc.index_in(words.cast(pa.string()), value_set=self._names), np.int32(-1))
+                position = np.append(found.to_numpy(), np.int32(-1))  # the last is for a null key, whose index is -1
+                self._known = words, position
+            indices = encoded.indices if not encoded.null_count else pc.fill_null(encoded.indices, -1)
+            pieces.append(position[indices.to_numpy()])
+        return np.concatenate(pieces)
 
 
 def _joined(spans: Iterable[tuple[date, date]]) -> list[tuple[datetime, datetime]]:

@@ -29,6 +29,8 @@ ROW_GROUP = 64 * 1024
 _BATCH = 256 * 1024
 """Rows that are decoded at once: those that meet no condition are let go before the next."""
 
+Each = Callable[[pa.Table], pa.Table]
+
 Footers = MutableMapping[BlobInfo, Footer]
 """Footers that have been read: a version's never change."""
 
@@ -58,7 +60,12 @@ class ParquetFile:
             return self.footer.rules_out(where)
 
     def read(
-        self, columns: Sequence[str] | None = None, where: Sequence[Where] = (), *, dictionary: Sequence[str] = ()
+        self,
+        columns: Sequence[str] | None = None,
+        where: Sequence[Where] = (),
+        *,
+        dictionary: Sequence[str] = (),
+        each: Each | None = None,
     ) -> pa.Table:
         """Read the asked-for columns of the rows that meet ``where``.
 
@@ -69,6 +76,8 @@ class ParquetFile:
         ----------
         dictionary
             Text columns to return dictionary-encoded.
+        each
+            What is done to the rows of each batch, before they are put together.
 
         Raises
         ------
@@ -92,23 +101,30 @@ class ParquetFile:
         with corrupt(self.info.path):
             groups = self.footer.groups(where)
             if not groups:
-                kept = [name for name in texts if name in dictionary]
-                return self.footer.empty(kept).select(columns)
+                return self._no_rows(columns, dictionary, each)
             self._open().prefetch(self.footer.ranges(groups, needed))
             words.update(name for name in texts if self.footer.repeats(groups, name))
         encoded = [name for name in texts if name in words or name in dictionary]
         plain = [self.schema.field(name) for name in encoded if name in columns and name not in dictionary]
-        pieces = self._pieces(groups, columns, encoded, plain)
-        if not pieces:
-            return self.footer.empty([name for name in texts if name in dictionary]).select(columns)
-        return pa.concat_tables(pieces)
+
+        def finished(part: pa.Table) -> pa.Table:
+            part = _decoded(part, plain)
+            return part if each is None else each(part)
+
+        pieces = self._pieces(groups, columns, encoded, finished)
+        return pa.concat_tables(pieces) if pieces else self._no_rows(columns, dictionary, each)
+
+    def _no_rows(self, columns: Sequence[str], dictionary: Sequence[str], each: Each | None) -> pa.Table:
+        words = [field.name for field in self.schema if field.name in dictionary and is_text_type(field.type)]
+        empty = self.footer.empty(words).select(columns)
+        return empty if each is None else each(empty)
 
     def _pieces(
-        self, groups: Sequence[Group], columns: Sequence[str], encoded: Sequence[str], plain: Sequence[pa.Field]
+        self, groups: Sequence[Group], columns: Sequence[str], encoded: Sequence[str], finished: Each
     ) -> list[pa.Table]:
         """The rows wanted, batch by batch; several batches at once, where there are several.
 
-        The columns in ``encoded`` are read through their dictionary, and those of ``plain`` are text again afterwards.
+        The columns in ``encoded`` are read through their dictionary.
         """
         batches = list(_batches(groups))
 
@@ -116,7 +132,8 @@ class ParquetFile:
             # pyarrow's files are not to be shared between threads; the footer is.
             # Among what is damaged are columns of one group that are not of one length.
             with corrupt(self.info.path), self._file(encoded) as file:
-                return [_decoded(piece, plain) for piece in self._read_batch(file, batch, columns)]
+                pieces = list(self._read_batch(file, batch, columns))
+            return [finished(piece) for piece in pieces]
 
         if len(batches) < 2 or pa.cpu_count() < 2:
             return [piece for batch in batches for piece in work(batch)]

@@ -87,11 +87,19 @@ class _InMemory:
     def schema(self) -> pa.Schema:
         return self.rows.schema
 
-    def read(self, columns: Sequence[str], where: Sequence[Where] = (), *, dictionary: Sequence[str] = ()) -> pa.Table:  # noqa: ARG002
+    def read(
+        self,
+        columns: Sequence[str],
+        where: Sequence[Where] = (),
+        *,
+        dictionary: Sequence[str] = (),  # noqa: ARG002
+        each: parquet.Each | None = None,
+    ) -> pa.Table:
         rows = self.rows.select(list(dict.fromkeys([*columns, *(condition.column for condition in where)])))
         for condition in sorted(where, key=_is_span):  # single values first, which few rows have
             rows = parquet.apply(rows, [condition])
-        return rows.select(list(columns))
+        rows = rows.select(list(columns))
+        return rows if each is None else each(rows)
 
 
 def _is_span(condition: Where) -> bool:
@@ -108,6 +116,7 @@ class _Wanted:
     dictionary: Sequence[str]
     drop: Sequence[str] = ()
     raw: bool = False
+    each: parquet.Each | None = None
 
 
 class _TableMovedError(Exception):
@@ -251,6 +260,7 @@ class Table:
         dictionary: Sequence[str] = (),
         drop: Sequence[str] = (),
         raw: bool = False,
+        each: parquet.Each | None = None,
     ) -> Scan:
         """Read typed columns, from as few partitions, row groups and columns as will do.
 
@@ -271,6 +281,9 @@ class Table:
             Columns to leave out when all are wanted, such as ``Last_Updated``.
         raw
             Return the columns as the file stores them, legacy text as text.
+        each
+            What is done to the rows of each piece that is read, which may be by several threads at once: to keep only
+            what is needed of a long history, before all of it is there.
 
         Raises
         ------
@@ -279,7 +292,7 @@ class Table:
             A column the table does not have, or a cell of a text file that is not of its type.
         CorruptFileError
         """
-        wanted = _Wanted(columns, where, overrides, dictionary, drop, raw)
+        wanted = _Wanted(columns, where, overrides, dictionary, drop, raw, each)
         for _ in range(_ATTEMPTS):
             current = snapshot or self.snapshot()
             try:
@@ -387,19 +400,25 @@ class Table:
             else:
                 rest.append(condition)
         needed = list(dict.fromkeys([*columns, *(c.column for c in rest)]))
+
+        def finished(part: pa.Table) -> pa.Table:
+            if not wanted.raw:
+                part = meant(part, wanted.dictionary)
+            if rest:
+                tested = part.select(list(dict.fromkeys(c.column for c in rest)))
+                part = part.filter(pa.array(mask(meant(tested) if wanted.raw else tested, rest)))
+            part = part.select(list(columns))
+            return part if wanted.each is None else wanted.each(part)
+
         try:
-            data = file.read(needed, pushed, dictionary=wanted.dictionary)
+            return file.read(needed, pushed, dictionary=wanted.dictionary, each=finished)
         except SchemaError:
+            # Of bad cells, say how many there are, not only in the first piece that has some.
             for condition in pushed:
-                if isinstance(condition, Spelt):  # of a bad word, say how many cells have it
+                if isinstance(condition, Spelt):
                     meant(file.read([condition.column]))
+            meant(file.read(needed, pushed, dictionary=wanted.dictionary))
             raise
-        if not wanted.raw:
-            data = meant(data, wanted.dictionary)
-        if rest:
-            tested = data.select(list(dict.fromkeys(c.column for c in rest)))
-            data = data.filter(pa.array(mask(meant(tested) if wanted.raw else tested, rest)))
-        return data.select(list(columns))
 
     def _concat(self, pieces: Sequence[tuple[Part, pa.Table]]) -> pa.Table:
         first = pieces[0][1]

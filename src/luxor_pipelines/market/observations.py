@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -378,13 +379,14 @@ def last_rows(
     ends = np.searchsorted(date, asked, side="right")
     found = []
     last = np.empty(n_keys, dtype=np.int64)
-    for start, stop in zip([0, *ends[:-1]], ends, strict=True):  # in pieces that a processor's cache holds
+    edges = np.unique([0, *ends])
+    for start, stop in pairwise(edges):  # in pieces that a processor's cache holds
         part = price[start:stop]
         rows = np.flatnonzero((part > 0) & (part < np.inf) & (code[start:stop] >= 0)) + start
         last.fill(-1)
         last[code[rows]] = rows  # of several rows of a series the last one stays
         found.append(np.sort(last[last >= 0]))
-    return np.concatenate(found)
+    return np.concatenate([np.empty(0, dtype=np.int64), *found])
 
 
 def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -219,12 +219,14 @@ def returns(
 
     converted = replace(prices, price=prices.price * factor)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        growth = converted.price[:, ends]
-        growth /= converted.price[:, bases]
-    code = np.minimum(of_end[:, ends], of_base[:, bases])
-    late = prices.date[:, ends] <= prices.asked[bases]
-    np.minimum(code, _RANK["stale_end"], out=code, where=late)
-    np.minimum(code, _RANK["no_base"], out=code, where=np.isinf(growth))
+        growth = converted.price.take(ends, axis=1)
+        growth /= converted.price.take(bases, axis=1)
+    code = np.minimum(of_end.take(ends, axis=1), of_base.take(bases, axis=1))
+    late = prices.date.take(ends, axis=1) <= prices.asked[bases]
+    np.minimum(code, np.where(late, _RANK["stale_end"], _RANK["ok"]), out=code)
+    infinite = np.isinf(growth)
+    if infinite.any():
+        np.minimum(code, _RANK["no_base"], out=code, where=infinite)
     growth -= 1
     growth[code < _RANK["carried"]] = np.nan
     return Returns(growth, code, converted, ends, bases, basis)
