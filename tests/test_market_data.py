@@ -180,6 +180,18 @@ def test_many_dates_at_once_give_what_the_whole_history_gives(
         np.testing.assert_array_equal(left[iso], right[iso])
 
 
+@pytest.mark.azurite
+@pytest.mark.parametrize("seed", range(3))
+def test_tables_that_are_read_at_once_give_what_they_give_one_by_one(make_rig: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    here, far = random_lake(rng, EVERY_SOURCE, 400), make_rig("azurite").storage()
+    for info in here.list(DIRECTORY):
+        far.write(info.path, here.read(info.path).data)
+    asked = [FIRST + timedelta(days=int(day)) for day in rng.integers(-5, 430, 60)]
+    for dates in (asked[:3], asked):
+        assert_same_asof(market(far).observations(KEYS, dates), market(here).observations(KEYS, dates), dates)
+
+
 def as_text(lake: Storage) -> Storage:
     """A copy of the lake, the tables of one file as the old system left them."""
     copy = connect(f"memory://{uuid.uuid4().hex}", settings=Settings())

@@ -116,7 +116,7 @@ class PriceTables:
 
         # With many windows all between them is read: it would else be looked through for what they do not answer.
         known = span or self._around(own, dates)
-        rows = [self._windows(source, names, dates, span, known) for source in own]
+        rows = self._cache.each(own, lambda source: self._windows(source, names, dates, span, known))
         found = self._merge(names, rows)
         marked, funds = np.zeros(len(names), dtype=bool), [source for source in own if source.kind == "fund"]
         marked[found.code[found.mark]] = True

@@ -108,6 +108,26 @@ def test_of_a_peeked_file_the_start_is_there_and_the_rest_is_pinned(lake: Any, m
             source.read(1)
 
 
+def test_ends_that_are_fetched_ahead_are_of_their_version(lake: Any) -> None:
+    storage = lake.storage()
+    for path in ("kept", "swapped", "gone", "empty"):
+        storage.write(path, b"" if path == "empty" else b"old content")
+    infos = [storage.stat(path) for path in ("kept", "swapped", "gone", "empty")]
+    storage.write("swapped", b"NEW CONTENT")
+    storage.delete("gone")
+    storage.fetch_ends(infos, 7)
+    storage.delete("kept")
+    with storage.open(infos[0]) as reader:
+        source = reader.source()
+        source.seek(-7, 2)
+        assert source.read() == b"content"
+    for info in infos[1:3]:
+        with storage.open(info) as reader, pytest.raises(VersionChangedError):
+            reader.source().read()
+    with storage.open(infos[3]) as reader:
+        assert reader.source().read() == b""
+
+
 @pytest.mark.usefixtures("collected")
 def test_a_whole_read_during_swaps_never_mixes_versions(make_rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(azure, "CHUNK", MIB // 4)  # so that the file takes a dozen requests

@@ -225,7 +225,7 @@ def test_only_what_is_asked_for_is_fetched(make_rig: Any, monkeypatch: pytest.Mo
                 groups += 1
                 columns += sum(group.column(n).total_compressed_size for n in range(3))
     assert groups <= 2
-    footers = 2 * footer._TAIL  # of the newest partition, which says how to prune, and of the one read
+    footers = 2 * footer.TAIL  # of the newest partition, which says how to prune, and of the one read
     assert sum(fetched) <= 1.2 * columns + footers
     assert len(fetched) <= 4
 
@@ -282,7 +282,7 @@ def while_running(work: Callable[[], None], check: Callable[[], None]) -> int:
 
 def test_a_scan_during_swaps_never_mixes_versions_of_a_partition(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "ROW_GROUP", 200)
-    monkeypatch.setattr(footer, "_TAIL", 8)  # footer and pages come by several requests
+    monkeypatch.setattr(footer, "TAIL", 8)  # footer and pages come by several requests
     monkeypatch.setattr(pinned, "_NEIGHBOURS", 0)
     writer, reader = Table(rig.storage(), "t"), Table(rig.storage(), "t")
     for month in (1, 2, 3):

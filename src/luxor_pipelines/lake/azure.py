@@ -79,7 +79,7 @@ class AzureStorage(Storage):
         self._container = container
         self._root = f"{root}/" if root else ""
         self._probed = False
-        self._starts: dict[BlobInfo, bytes] = {}
+        self._held: dict[BlobInfo, tuple[int, bytes]] = {}
         self.url = f"abfss://{container}@{urlsplit(client.url).netloc}/{root}".rstrip("/")
 
     @classmethod
@@ -166,7 +166,7 @@ class AzureStorage(Storage):
             return await asyncio.gather(*(one(path) for path in paths))
 
         peeked = self._call(run(), paths[0])
-        self._starts = dict(each for each in peeked if each is not None)
+        self._held = {info: (0, data) for info, data in filter(None, peeked)}
         return [None if each is None else each[0] for each in peeked]
 
     def _read(self, path: str) -> Blob:
@@ -185,7 +185,7 @@ class AzureStorage(Storage):
 
     @contextmanager
     def _open(self, info: BlobInfo) -> Iterator[Reader]:
-        with PinnedFile(info.size, lambda wanted: self.ranges(info, wanted), self._starts.get(info, b"")) as file:
+        with PinnedFile(info.size, lambda wanted: self.ranges(info, wanted), self._held.get(info, (0, b""))) as file:
             yield file
 
     def ranges(self, info: BlobInfo, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
@@ -193,18 +193,30 @@ class AzureStorage(Storage):
 
         async def run() -> list[bytes]:
             turn = asyncio.Semaphore(_PARALLEL)
-
-            async def fetch(start: int, end: int) -> bytes:
-                async with turn, self._blob(info.path) as blob:
-                    stream = await blob.download_blob(start, end - start, **_only_if(info.version))
-                    data = bytes(await stream.readall())
-                    if len(data) != end - start:
-                        raise ServiceResponseError(f"{len(data)} bytes came where {end - start} were asked for")
-                    return data
-
-            return await asyncio.gather(*(fetch(start, end) for start, end in ranges))
+            return await asyncio.gather(*(self._range(info, start, end, turn) for start, end in ranges))
 
         return self._call(run(), info.path, pinned=True)
+
+    async def _range(self, info: BlobInfo, start: int, end: int, turn: asyncio.Semaphore) -> bytes:
+        async with turn, self._blob(info.path) as blob:
+            stream = await blob.download_blob(start, end - start, **_only_if(info.version))
+            data = bytes(await stream.readall())
+            if len(data) != end - start:
+                raise ServiceResponseError(f"{len(data)} bytes came where {end - start} were asked for")
+            return data
+
+    def fetch_ends(self, infos: Sequence[BlobInfo], size: int) -> None:
+        """Of files that are then opened, fetch the last ``size`` bytes, all at once; what fails is fetched then."""
+        wanted = [(info, max(0, info.size - size)) for info in infos if info.size]
+
+        async def run() -> list[bytes | BaseException]:
+            turn = asyncio.Semaphore(_PARALLEL)
+            each = (self._range(info, start, info.size, turn) for info, start in wanted)
+            return await asyncio.gather(*each, return_exceptions=True)
+
+        if wanted:
+            fetched = zip(wanted, self._call(run(), wanted[0][0].path), strict=True)
+            self._held = {info: (start, data) for (info, start), data in fetched if isinstance(data, bytes)}
 
     def _write(self, path: str, data: bytes, expected: Any) -> str:
         write_id = uuid.uuid4().hex

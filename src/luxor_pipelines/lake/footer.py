@@ -19,9 +19,9 @@ from luxor_pipelines.lake.conditions import Where
 from luxor_pipelines.lake.schema import DATE
 from luxor_pipelines.lake.storage import Reader
 
-__all__ = ["Footer", "Group", "corrupt", "read_footer"]
+__all__ = ["TAIL", "Footer", "Group", "corrupt", "read_footer"]
 
-_TAIL = 128 * 1024
+TAIL = 128 * 1024
 """Bytes fetched at the end of a file, of which most footers are a part."""
 
 _SHORT = 4
@@ -190,7 +190,7 @@ def _undecided(where: Sequence[Where], known: Sequence[_Extremes | None]) -> lis
 
 def read_footer(reader: Reader, source: Any, size: int) -> Footer:
     """Read the footer of a file of ``size`` bytes, and the ends beside it."""
-    reader.prefetch([(max(0, size - _TAIL), size)])
+    reader.prefetch([(max(0, size - TAIL), size)])
     metadata = pq.read_metadata(source)
     return Footer(metadata, ends.read(source, size - metadata.serialized_size - 8, reader.prefetch), size)
 

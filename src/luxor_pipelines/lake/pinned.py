@@ -24,16 +24,18 @@ class PinnedFile(io.RawIOBase):
         Its length in bytes.
     fetch
         The bytes of each range (start, end), all of one version of the file.
-    start
-        The first bytes of that version, where they have been fetched already.
+    held
+        What has been fetched already: bytes of that version, and where they begin.
     """
 
-    def __init__(self, size: int, fetch: Callable[[Sequence[Range]], list[bytes]], start: bytes = b"") -> None:
+    def __init__(
+        self, size: int, fetch: Callable[[Sequence[Range]], list[bytes]], held: tuple[int, bytes] = (0, b"")
+    ) -> None:
         super().__init__()
         self._size = size
         self._fetch = fetch
         self._position = 0
-        self._parts: list[tuple[int, bytes]] = [(0, start)]
+        self._parts: list[tuple[int, bytes]] = [held]
 
     def source(self) -> PinnedFile:
         """The same file at its start, for another thread; what either fetches both have."""

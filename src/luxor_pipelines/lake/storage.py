@@ -138,6 +138,9 @@ class Storage(ABC):
         """`stat` of several files that are then opened: far away all at once, and their starts come along."""
         return self._peek([check_path(path) for path in paths])
 
+    def fetch_ends(self, infos: Sequence[BlobInfo], size: int) -> None:  # noqa: B027 (near by, nothing is gained)
+        """Of files far away that are then opened, fetch the last ``size`` bytes, all at once."""
+
     def read(self, path: str) -> Blob:
         """The file's bytes, all of one version.
 

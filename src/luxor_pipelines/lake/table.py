@@ -41,6 +41,7 @@ __all__ = [
     "Snapshot",
     "StoredPart",
     "Table",
+    "at_once",
     "conditions",
     "find_all",
     "list_tables",
