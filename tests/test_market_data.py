@@ -408,20 +408,22 @@ def test_a_legacy_file_is_decoded_once_where_there_is_room(tmp_path: Path) -> No
     rows = pa.table({"Date": days, "Asset": pa.array(keys, pa.string()), "Last_Price": prices})
     path = f"{DIRECTORY}/hist_px_last.parquet"
     storage.write(path, parquet.to_bytes(legacy.encode(rows)))
-    size = (tmp_path / path).stat().st_size
+    size, room = (tmp_path / path).stat().st_size, 32 * 60_000
 
-    def read(room: int) -> float:
+    def read(cache_bytes: int) -> float:
         """How often over the file is read for what it takes three questions to answer."""
         storage.asked.clear()
-        data = MarketData(TableCache(storage, room), DIRECTORY, StalenessLimits())
+        data = MarketData(TableCache(storage, cache_bytes), DIRECTORY, StalenessLimits())
         names = ["k00", "k19", "nowhere"]
         found = data.observations(names, [date(2020, 5, 31)])
         assert asof(found, ["2020-05-31"]).found.ravel().tolist() == [True, True, False]
         assert len(data.history(["k07"])) == 3000
+        many = [date(2020, 1, 31) + timedelta(days=7 * n) for n in range(60)]
+        assert asof(data.observations(["k03"], many), many).found.all()
         return sum(high - low for _, low, high in storage.asked) / size
 
-    assert read(3 * size + 1) < 1.1
-    assert read(3 * size) > 1.5
+    assert read(room + 1) < 1.1
+    assert read(room) > 1.5
 
 
 def test_a_dead_series_costs_its_key_column_not_all_of_history(twenty_years: CountingStorage) -> None:

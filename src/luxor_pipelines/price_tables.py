@@ -285,7 +285,7 @@ class PriceTables:
         options: dict[str, Any] = {} if keep or not upto else {"each": last}
         table = self._cache.scan(
             source.table, self._directory, ("Date", key, price), tuple(where), dictionary=(key, "Date"),
-            overrides={"date": ["Date"], "float": [price]}, keep=keep, more=keep, **options,
+            overrides={"date": ["Date"], "float": [price]}, keep=keep, more=True, **options,
         )  # fmt: skip
         code, day, number = arrays(table)
         found = last_rows(code, day, number, asked, len(names)) if upto else None

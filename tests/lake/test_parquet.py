@@ -309,6 +309,22 @@ def test_damaged_pages_are_corrupt_and_never_another_error() -> None:
     assert corrupt > 10
 
 
+def test_a_number_without_a_word_is_corrupt_however_the_column_is_read() -> None:
+    whole = stored(history(60, 10).select(["Date", "Asset"]), compression="none", row_group_size=200)
+    chunk = pq.ParquetFile(BytesIO(whole.data)).metadata.row_group(0).column(1)
+    words, end = chunk.data_page_offset, chunk.dictionary_page_offset + chunk.total_compressed_size
+    corrupt = 0
+    for at in range(words, end):
+        data = bytearray(whole.data)
+        data[at] ^= 0x80  # among ten words, numbered by four bits: some become the fifteenth
+        for where, dictionary in (([], ()), ([Where("Asset", values=("asset 3",))], ()), ([], ("Asset",))):
+            try:
+                Remote(bytes(data)).read(["Asset"], where, dictionary)
+            except CorruptFileError:
+                corrupt += 1
+    assert corrupt > 10
+
+
 def test_a_failure_to_fetch_is_not_taken_for_damage() -> None:
     remote = stored(history(30, 10))
 

@@ -206,17 +206,23 @@ class AzureStorage(Storage):
             return data
 
     def fetch_ends(self, infos: Sequence[BlobInfo], size: int) -> None:
-        """Of files that are then opened, fetch the last ``size`` bytes, all at once; what fails is fetched then."""
+        """Of files that are then opened, fetch the last ``size`` bytes, all at once; what is refused is told then."""
         wanted = [(info, max(0, info.size - size)) for info in infos if info.size]
 
-        async def run() -> list[bytes | BaseException]:
+        async def run() -> list[bytes | None]:
             turn = asyncio.Semaphore(_PARALLEL)
-            each = (self._range(info, start, info.size, turn) for info, start in wanted)
-            return await asyncio.gather(*each, return_exceptions=True)
+
+            async def one(info: BlobInfo, start: int) -> bytes | None:
+                try:
+                    return await self._range(info, start, info.size, turn)
+                except HttpResponseError:
+                    return None
+
+            return await asyncio.gather(*(one(info, start) for info, start in wanted))
 
         if wanted:
             fetched = zip(wanted, self._call(run(), wanted[0][0].path), strict=True)
-            self._held = {info: (start, data) for (info, start), data in fetched if isinstance(data, bytes)}
+            self._held = {info: (start, data) for (info, start), data in fetched if data is not None}
 
     def _write(self, path: str, data: bytes, expected: Any) -> str:
         write_id = uuid.uuid4().hex

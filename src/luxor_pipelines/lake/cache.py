@@ -14,7 +14,7 @@ from luxor_pipelines.lake.conditions import Where
 from luxor_pipelines.lake.footer import TAIL
 from luxor_pipelines.lake.legacy import is_text
 from luxor_pipelines.lake.parquet import Footers
-from luxor_pipelines.lake.storage import Storage, check_path
+from luxor_pipelines.lake.storage import Storage, VersionChangedError, check_path
 from luxor_pipelines.lake.table import Snapshot, Table, at_once, find_all, table_name
 
 __all__ = ["TableCache"]
@@ -23,8 +23,8 @@ S = TypeVar("S")
 T = TypeVar("T")
 _Place = tuple[str, str]
 """Directory and name of a table."""
-_DECODED = 3
-"""How much more room a legacy file takes in memory than in the lake, at most."""
+_DECODED = 32
+"""Bytes of memory that a row of a legacy price file takes: two numbers of words, and a number as it is written."""
 
 
 class TableCache:
@@ -138,12 +138,14 @@ class TableCache:
     def without_order(self, name: str, directory: str) -> bool:
         """Whether for any answer the whole table is decoded, as one legacy file is, and there is room to keep it."""
         snapshot = self.snapshot(name, directory)
-        return (
-            snapshot is not None
-            and snapshot.layout == "file"
-            and is_text(self.schema(name, directory))
-            and _DECODED * snapshot.parts[0].info.size < self._max_bytes
-        )
+        if snapshot is None or snapshot.layout != "file" or not is_text(self.schema(name, directory)):
+            return False
+        part = snapshot.parts[0]
+        try:
+            rows = self.derive(name, directory, "rows", lambda: self._table(name, directory)[0].stored(part).rows)
+        except VersionChangedError:  # as what reads it next will find
+            return False
+        return _DECODED * rows < self._max_bytes
 
     def derive(self, name: str, directory: str, what: str, make: Callable[[], T]) -> T:
         """``make()``, kept as long as the table's version: what is worked out of the whole table.

@@ -281,7 +281,10 @@ class Load:
             ) from error
 
     def _current(self, label: str) -> Part | None:
-        as_file, info = self.table.storage.peek([self.table.path("file"), self.table.path(self.layout, label)])
+        places = self.table.path("file"), self.table.path(self.layout, label)
+        once = list(dict.fromkeys(places))
+        seen = dict(zip(once, self.table.storage.peek(once), strict=True))
+        as_file, info = (seen[place] for place in places)
         layout: Layout = "file" if as_file is not None else self.layout
         if self.layout == "file" and info is None:
             found = self.table.find()

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from luxor_pipelines.errors import SchemaError
@@ -107,11 +108,7 @@ class ParquetFile:
         encoded = [name for name in texts if name in words or name in dictionary]
         plain = [self.schema.field(name) for name in encoded if name in columns and name not in dictionary]
 
-        def finished(part: pa.Table) -> pa.Table:
-            part = _decoded(part, plain)
-            return part if each is None else each(part)
-
-        pieces = self._pieces(groups, columns, encoded, finished)
+        pieces = self._pieces(groups, columns, encoded, plain, each)
         return pa.concat_tables(pieces) if pieces else self._no_rows(columns, dictionary, each)
 
     def _no_rows(self, columns: Sequence[str], dictionary: Sequence[str], each: Each | None) -> pa.Table:
@@ -120,11 +117,16 @@ class ParquetFile:
         return empty if each is None else each(empty)
 
     def _pieces(
-        self, groups: Sequence[Group], columns: Sequence[str], encoded: Sequence[str], finished: Each
+        self,
+        groups: Sequence[Group],
+        columns: Sequence[str],
+        encoded: Sequence[str],
+        plain: Sequence[pa.Field],
+        each: Each | None,
     ) -> list[pa.Table]:
         """The rows wanted, batch by batch; several batches at once, where there are several.
 
-        The columns in ``encoded`` are read through their dictionary.
+        The columns in ``encoded`` are read through their dictionary, and those of ``plain`` are text again afterwards.
         """
         batches = list(_batches(groups))
 
@@ -132,8 +134,8 @@ class ParquetFile:
             # pyarrow's files are not to be shared between threads; the footer is.
             # Among what is damaged are columns of one group that are not of one length.
             with corrupt(self.info.path), self._file(encoded) as file:
-                pieces = list(self._read_batch(file, batch, columns))
-            return [finished(piece) for piece in pieces]
+                pieces = [_decoded(piece, plain) for piece in self._read_batch(file, batch, columns)]
+            return pieces if each is None else [each(piece) for piece in pieces]
 
         if len(batches) < 2 or pa.cpu_count() < 2:
             return [piece for batch in batches for piece in work(batch)]
@@ -141,15 +143,19 @@ class ParquetFile:
             return [piece for pieces in pool.map(work, batches) for piece in pieces]
 
     def _read_batch(self, file: Any, batch: Sequence[Group], columns: Sequence[str]) -> Iterator[pa.Table]:
-        def fetch(groups: Sequence[Group], names: Sequence[str]) -> Iterator[pa.Table]:
+        def read(groups: Sequence[Group], names: Sequence[str]) -> pa.Table:
             with corrupt(self.info.path):
                 table = file.read_row_groups([group.number for group in groups], columns=list(dict.fromkeys(names)))
+                _check_words(table)
+            return table
+
+        def fetch(groups: Sequence[Group], names: Sequence[str]) -> Iterator[pa.Table]:
+            table = read(groups, names)
             starts = itertools.accumulate((group.rows for group in groups), initial=0)
             return (table.slice(start, group.rows) for start, group in zip(starts, groups, strict=False))
 
         if not any(group.open for group in batch):
-            with corrupt(self.info.path):
-                yield file.read_row_groups([group.number for group in batch], columns=list(columns)).select(columns)
+            yield read(batch, columns).select(columns)
             return
         tested = list(dict.fromkeys(condition.column for group in batch for condition in group.open))
         # Where single values are looked for most groups have none, and the other columns are not decoded.
@@ -267,6 +273,16 @@ def _meeting(part: pa.Table, where: Sequence[Where]) -> _Kept | None:
 
 def _kept(part: pa.Table, kept: _Kept) -> pa.Table:
     return part.slice(kept.start, kept.stop - kept.start) if isinstance(kept, slice) else part.take(kept)
+
+
+def _check_words(table: pa.Table) -> None:
+    """Raise where the number of a word is beyond the dictionary: Arrow takes it as the file has it."""
+    for column in table.columns:
+        if pa.types.is_dictionary(column.type):
+            for chunk in column.chunks:
+                highest = pc.max(chunk.indices).as_py()
+                if highest is not None and highest >= len(chunk.dictionary):
+                    raise ValueError(f"Index {highest} out of bounds")
 
 
 def _decoded(part: pa.Table, fields: Sequence[pa.Field]) -> pa.Table:

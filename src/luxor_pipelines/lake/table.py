@@ -310,9 +310,10 @@ class Table:
         *,
         overrides: Mapping[str, Any] | None = None,
         dictionary: Sequence[str] = (),
+        each: parquet.Each | None = None,
     ) -> pa.Table:
         """What `scan` gives, from ``rows`` that it has read ``raw``: all there are, in the columns needed."""
-        return self._read(_InMemory(rows), _Wanted(columns, where, overrides, dictionary))
+        return self._read(_InMemory(rows), _Wanted(columns, where, overrides, dictionary, each=each))
 
     def read_part(self, part: Part) -> StoredPart:
         """Read one partition whole, pinned to its version.
