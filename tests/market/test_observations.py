@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from luxor_pipelines.market.prices import (
     Observations,
     Source,
     StalenessLimits,
+    last_rows,
     merge_observations,
 )
 
@@ -180,3 +181,30 @@ def test_columns_in() -> None:
     assert BY_TABLE["all_funds_quotas"].columns_in(["Fund", "Quota", "#", "Date"]) == ("Fund", "Quota")
     with pytest.raises(SchemaError, match="hist_vc_px_last: no columns Ticker, Price"):
         marks.columns_in(["Date", "Ticker"])
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.integers(0, 30), st.integers(-1, 3), st.sampled_from([1.0, 2.0, 0.0, -1.0, np.nan, np.inf])),
+        max_size=60,
+    ),
+    asked=st.lists(st.integers(-1, 32), max_size=4),
+)
+def test_last_rows_are_those_of_a_loop(rows: list[tuple[int, int, float]], asked: list[int]) -> None:
+    rows = sorted(rows, key=lambda row: row[0])
+    day, code, price = (np.array([row[n] for row in rows]) for n in range(3))
+    date = np.datetime64("2026-01-01", "D") + day.astype(int)
+    dates = [np.datetime64("2026-01-01", "D") + n for n in asked]
+    found = last_rows(code.astype(np.int32), date, price.astype(float), np.array(dates, "datetime64[D]"), 4)
+    if not rows:
+        assert found is None
+        return
+    expected = set()
+    for start, end in pairwise([-1, *sorted(set(asked) - {-1})]):
+        last: dict[int, int] = {}
+        for position, (when, series, value) in enumerate(rows):
+            if start < when <= end and series >= 0 and 0 < value < np.inf:
+                last[series] = position
+        expected |= set(last.values())
+    assert found is not None
+    assert found.tolist() == sorted(expected)

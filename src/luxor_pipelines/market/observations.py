@@ -377,14 +377,20 @@ def last_rows(
     if not len(day) or np.isnat(date[0]) or not (day[1:] >= day[:-1]).all():
         return None
     ends = np.searchsorted(date, asked, side="right")
-    found = []
     last = np.empty(n_keys, dtype=np.int64)
-    edges = np.unique([0, *ends])
-    for start, stop in pairwise(edges):  # in pieces that a processor's cache holds
-        part = price[start:stop]
-        rows = np.flatnonzero((part > 0) & (part < np.inf) & (code[start:stop] >= 0)) + start
-        last.fill(-1)
+
+    def note(rows: IntArray) -> None:
+        part = price[rows]
+        rows = rows[(part > 0) & (part < np.inf) & (code[rows] >= 0)]
         last[code[rows]] = rows  # of several rows of a series the last one stays
+
+    found = []
+    for start, stop in pairwise(np.unique([0, *ends])):  # in pieces that a processor's cache holds
+        last.fill(-1)
+        recent = max(start, stop - 2 * n_keys)  # in which most series have a row
+        note(np.arange(recent, stop))
+        unseen = np.append(last < 0, False)  # the last is for rows to ignore
+        note(start + np.flatnonzero(unseen[code[start:recent]]))
         found.append(np.sort(last[last >= 0]))
     return np.concatenate([np.empty(0, dtype=np.int64), *found])
 
