@@ -35,7 +35,7 @@ def corrupt(path: str) -> Iterator[None]:
         yield
     except LuxorError:
         raise
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, IndexError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CorruptFileError(
             f"{path} is not a readable Parquet file ({reason}).",
