@@ -9,9 +9,9 @@ The prices are those that the whole history gives.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import date, timedelta
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from luxor_pipelines.date_spans import before, between, first_instant, joined, last_instant, whole_days
 from luxor_pipelines.errors import SchemaError
 from luxor_pipelines.lake import ends
 from luxor_pipelines.lake.cache import TableCache
@@ -41,6 +42,7 @@ from luxor_pipelines.market.prices import (
     merge_observations,
     quota_basis,
 )
+from luxor_pipelines.series_ends import NAT, SeriesEnds, combined
 
 __all__ = ["NO_SERIES", "PriceTables"]
 
@@ -53,24 +55,6 @@ _TABLES = ("assets", "quota_adjustments", *(source.table for source in SOURCES))
 T = TypeVar("T")
 Names = NDArray[np.object_]
 Rows = tuple[Source, NDArray[np.integer[Any]], DateArray, FloatArray]
-
-
-class _Ends(NamedTuple):
-    """Of each of some names its first and last date in a table, NaT where it has none, and the last price."""
-
-    first: DateArray
-    last: DateArray
-    price: FloatArray
-
-    @property
-    def observed(self) -> BoolArray:
-        """Whether the last row is an observation, in any kind of table."""
-        return (self.price > 0) & np.isfinite(self.price)
-
-    @property
-    def doubtful(self) -> BoolArray:
-        """Whether there is a last row which is none, so that there may be one before it."""
-        return ~np.isnat(self.last) & ~self.observed
 
 
 class PriceTables:
@@ -153,7 +137,7 @@ class PriceTables:
             # Only from all of its own tables it is known that a fallback serves a series.
             if any(each is None or each.doubtful.any() for each in known):
                 return self.history(names)
-        days = Where("Date", tuple(_joined(spans)))
+        days = Where("Date", tuple(joined(spans)))
         rows = [self._rows(source, names, [days, self._among(source, names)]) for source in own]
         alone = names[~self._in_tables(names, rows, own)]
         if len(alone):
@@ -203,14 +187,14 @@ class PriceTables:
         known: tuple[date, date] | None,
     ) -> Rows:
         if self.limits.days(source.kind) == NO_LIMIT:
-            spans: list[tuple[Any, Any]] = [(None, _last_instant(max([*dates, *(span or ())])))]
+            spans: list[tuple[Any, Any]] = [(None, last_instant(max([*dates, *(span or ())])))]
         else:
             # Where a source's price is too old, so are the ones of the same date that it takes precedence over.
             reach = self._reach(SOURCES[SOURCES.index(source) :])
-            wanted = [(_before(day, reach), day) for day in dates]
+            wanted = [(before(day, reach), day) for day in dates]
             if known:  # on whose days a price may be stale: the last before it is as near as any limit reaches
-                wanted.append((_before(known[0], self._reach(SOURCES)), known[1]))
-            spans = _joined(wanted)
+                wanted.append((before(known[0], self._reach(SOURCES)), known[1]))
+            spans = joined(wanted)
         where = [Where("Date", tuple(spans))]
         if span or len(names) <= _FEW:
             where.append(self._among(source, names))
@@ -320,7 +304,7 @@ class PriceTables:
         if known is None:
             return self._backwards(source, names, wanted, unanswered, asked)
         is_open = unanswered[wanted]
-        open_dates = np.where(is_open, asked, _NAT)
+        open_dates = np.where(is_open, asked, NAT)
         earliest, latest = np.fmin.reduce(open_dates, axis=1), np.fmax.reduce(open_dates, axis=1)
         told = known.observed & (known.last <= latest)
         inside = (known.first[:, np.newaxis] <= asked) & (asked < known.last[:, np.newaxis])
@@ -344,12 +328,12 @@ class PriceTables:
         if not len(wanted):
             return []
         open_dates = [day.item() for day in asked[unanswered[wanted].any(axis=0)]]
-        close = _joined((_before(day, near), day) for day in open_dates) if near else []
-        edges = [_before(asked.min().item(), days) for days in _BACK]
+        close = joined((before(day, near), day) for day in open_dates) if near else []
+        edges = [before(asked.min().item(), days) for days in _BACK]
         end = asked.max().item()
         spans: list[Sequence[tuple[Any, Any]]] = [close] if near else []
-        spans += [_between(close, edges[0], end), *([_days(old, _before(new, 1))] for new, old in pairwise(edges))]
-        spans += [[(None, _last_instant(_before(edges[-1], 1))), (_first_instant(end) + timedelta(days=1), None)]]
+        spans += [between(close, edges[0], end), *([whole_days(old, before(new, 1))] for new, old in pairwise(edges))]
+        spans += [[(None, last_instant(before(edges[-1], 1))), (first_instant(end) + timedelta(days=1), None)]]
         if self._cache.without_order(source.table, self._directory):
             spans = [[(None, None)]]
         since = asked - np.timedelta64(near, "D")
@@ -380,34 +364,17 @@ class PriceTables:
                 there |= known.observed
         return there
 
-    def _ends(self, source: Source, names: Names) -> _Ends | None:
+    def _ends(self, source: Source, names: Names) -> SeriesEnds | None:
         """The ends of these series in a table; None where it does not keep them."""
         key, price = self._columns(source)
         table = self._cache.ends(source.table, self._directory, key)
         if table is None or set(table.column_names) != {"Date", key, price, ends.FIRST}:
             return None
-        known, values = self._derive(source.table, f"ends of {key}", lambda: _combined(table, key, price))
+        known, values = self._derive(source.table, f"ends of {key}", lambda: combined(table, key, price))
         at = pc.fill_null(pc.index_in(pa.array(names, pa.string()), value_set=known), -1).to_numpy()
-        return _Ends(
-            *(np.append(each, [missing])[at] for each, missing in zip(values, (_NAT, _NAT, np.nan), strict=True))
+        return SeriesEnds(
+            *(np.append(each, [missing])[at] for each, missing in zip(values, (NAT, NAT, np.nan), strict=True))
         )
-
-
-def _combined(table: pa.Table, key: str, price: str) -> tuple[pa.Array, _Ends]:
-    """The names, and the ends of each: those of all partitions together."""
-    encoded = table[key].combine_chunks().dictionary_encode()
-    code = encoded.indices.to_numpy()
-    first, last = (table[name].to_numpy().astype("datetime64[D]") for name in (ends.FIRST, "Date"))
-    known = _Ends(
-        np.full(len(encoded.dictionary), _NAT),
-        np.full(len(encoded.dictionary), _NAT),
-        np.zeros(len(encoded.dictionary)),
-    )
-    # Of several rows of a name the last one assigned stays.
-    later, earlier = np.argsort(last, kind="stable"), np.argsort(-first.view(np.int64), kind="stable")
-    known.last[code[later]], known.price[code[later]] = last[later], table[price].to_numpy()[later]
-    known.first[code[earlier]] = first[earlier]
-    return encoded.dictionary, known
 
 
 def _telling(obs: Observations, found: AsOf) -> Iterator[tuple[NDArray[np.integer[Any]], DateArray, FloatArray]]:
@@ -418,13 +385,12 @@ def _telling(obs: Observations, found: AsOf) -> Iterator[tuple[NDArray[np.intege
     yield obs.code[last], obs.date[last], obs.price[last]
 
 
-_NAT = np.datetime64("NaT", "D")
 _BACK = (366, 3 * 366, 7 * 366, 15 * 366)
 """Days before the dates asked for, up to which a series is looked for first, and then, and then."""
 _NEAR = 60
 """Days before each date, in which a series that was quoted before and after is looked for first of all."""
 _MANY = 50
-"""Windows beyond which what was read is worked with and let go, since it is most of a history."""
+"""Dates beyond which what was read is worked with and let go, since it is most of a history."""
 _FEW = 500
 """Up to so many series a read of short windows is narrowed to them; beyond, sorting them out afterwards is quicker."""
 
@@ -455,36 +421,3 @@ class _Reader:
             indices = encoded.indices if not encoded.null_count else pc.fill_null(encoded.indices, -1)
             pieces.append(position[indices.to_numpy()])
         return np.concatenate(pieces)
-
-
-def _joined(spans: Iterable[tuple[date, date]]) -> list[tuple[datetime, datetime]]:
-    """Overlapping spans as one, with their last instant."""
-    joined: list[list[date]] = []
-    for start, end in sorted(spans):
-        if joined and start <= joined[-1][1]:
-            joined[-1][1] = max(joined[-1][1], end)
-        else:
-            joined.append([start, end])
-    return [_days(start, end) for start, end in joined]
-
-
-def _between(spans: Sequence[tuple[datetime, datetime]], first: date, last: date) -> list[tuple[datetime, datetime]]:
-    """What of the days from ``first`` to ``last`` is in none of ``spans``, which are in order and lie between."""
-    edges = [_first_instant(first), *(edge for span in spans for edge in span), _last_instant(last)]
-    return [(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True) if start < stop]
-
-
-def _before(day: date, days: int) -> date:
-    return date.fromordinal(max(1, day.toordinal() - days))
-
-
-def _days(first: date, last: date) -> tuple[datetime, datetime]:
-    return _first_instant(first), _last_instant(last)
-
-
-def _first_instant(day: date) -> datetime:
-    return datetime.combine(day, time.min)
-
-
-def _last_instant(day: date) -> datetime:
-    return datetime.combine(day, time.max)

@@ -8,14 +8,13 @@ connection string beats an account named in the URL) and offers no setting for t
 from __future__ import annotations
 
 import asyncio
-import base64
 import binascii
 import re
 import uuid
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from adlfs import AzureBlobFileSystem
 from azure.core import MatchConditions
@@ -41,9 +40,10 @@ from luxor_pipelines.errors import (
     UnreachableError,
     shown,
 )
+from luxor_pipelines.lake.azure_account import client_of, default_credential, parse_url
 from luxor_pipelines.lake.pinned import CHUNK, PinnedFile
 from luxor_pipelines.lake.retry import Retry
-from luxor_pipelines.lake.storage import ANY, Blob, BlobInfo, Folder, Reader, Storage, check_path
+from luxor_pipelines.lake.storage import ANY, Blob, BlobInfo, Folder, Reader, Storage
 from luxor_pipelines.settings import Settings
 
 __all__ = ["AzureStorage"]
@@ -52,8 +52,6 @@ _T = TypeVar("_T")
 
 WRITE_ID = "luxor_write_id"
 _CONTAINER = re.compile(r"[a-z0-9](-?[a-z0-9]){2,62}|\$(root|web|logs)")
-_ACCOUNT = re.compile(r"[a-z0-9-]+")
-_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:.]+")
 _ABSENT = frozenset({"BlobNotFound", "ResourceNotFound"})
 """The service's words for "no such file"; any other 404, such as a proxy's, says nothing of the lake."""
 _REFUSALS = _ABSENT | {"ConditionNotMet", "BlobAlreadyExists", "InvalidBlockList"}
@@ -99,9 +97,9 @@ class AzureStorage(Storage):
         root = ""
         secret = Secret("")
         if lake is not None:
-            container, endpoint, root, secret = _parse_url(lake)
+            container, endpoint, root, secret = parse_url(lake)
         if connection_string is not None:
-            client = _from_connection_string(connection_string, options)
+            client = client_of(connection_string, options)
             credential = client.credential or AzureSasCredential(urlsplit(client.url).query)
             if lake is not None and urlsplit(client.url).netloc != urlsplit(endpoint).netloc:
                 raise ConfigurationError(
@@ -109,7 +107,7 @@ class AzureStorage(Storage):
                     hint="Give the two for the same account, or only one of them.",
                 )
         else:
-            credential = AzureSasCredential(secret) if secret else _default_credential()
+            credential = AzureSasCredential(secret) if secret else default_credential()
             client = BlobServiceClient(endpoint, credential=credential, **options)
         if not _CONTAINER.fullmatch(str(container)):
             raise ConfigurationError(
@@ -363,74 +361,6 @@ class _FileSystem(AzureBlobFileSystem):  # type: ignore[misc]
         self.connection_string = self.account_key = self.sas_token = None
         self.account_url = self._own_client.url
         self.service_client = self._own_client
-
-
-def _parse_url(lake: str) -> tuple[str, str, str, Secret]:
-    """``(container, endpoint, folder, SAS or "")`` of an ``abfss`` URL."""
-    parts = urlsplit(lake)
-    scheme, container, host, path, query = parts.scheme, parts.username, parts.hostname or "", parts.path, parts.query
-    odd = parts.password is not None or bool(parts.fragment) or bool(query and "sig=" not in query)
-    query = Secret(query)
-    try:
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        port = None
-    del parts  # whose repr, in a traceback with variables, is all of the address
-    if port is None:
-        raise ConfigurationError("The port in the lake's URL is no number.", hint="Leave it out.")
-    if not container or "." not in host:
-        raise ConfigurationError(
-            f"The lake's URL names no account ({scheme}://{container or host or '…'}).",
-            hint="Write it as abfss://container@account.dfs.core.windows.net, optionally with /folder.",
-        )
-    if odd:
-        raise ConfigurationError(
-            "The lake's URL holds more than container, account, folder and shared access signature.",
-            hint="Write it as abfss://container@account.dfs.core.windows.net[/folder][?sv=…&sig=…].",
-        )
-    path = unquote(path)  # the portal shows a space as %20
-    root = check_path(path) if path.strip("/") else ""
-    endpoint = f"https://{host.replace('.dfs.', '.blob.', 1)}{port}"
-    return container, endpoint, root, query
-
-
-def _from_connection_string(text: str, options: dict[str, Any]) -> BlobServiceClient:
-    client = _client(text, options)
-    if client is None:
-        # Not chained: the text itself is a secret, and the frames it was taken apart in hold its pieces.
-        raise ConfigurationError(
-            "The Azure storage connection string is malformed.",
-            hint="Copy it again from the storage account's access keys in the Azure portal "
-            "(DefaultEndpointsProtocol=…;AccountName=…;AccountKey=…;EndpointSuffix=…).",
-        )
-    if client.credential is None and "sig=" not in client.url:
-        raise ConfigurationError(
-            "The Azure storage connection string holds neither an AccountKey nor a SharedAccessSignature.",
-            hint="Use the full connection string, or an abfss:// URL with `az login` or a managed identity.",
-        )
-    return client
-
-
-def _client(text: str, options: dict[str, Any]) -> BlobServiceClient | None:
-    """The client of a connection string; None where it is malformed."""
-    try:
-        client = BlobServiceClient.from_connection_string(text, **options)
-        key = getattr(client.credential, "account_key", None)
-        if client.credential is not None and not base64.b64decode(key or "", validate=True):
-            return None
-        parts = urlsplit(client.url)
-        known = parts.scheme in {"http", "https"} and _HOST.fullmatch(parts.hostname or "")
-        sound = known and parts.port != 0 and "@" not in parts.netloc and not parts.netloc.endswith(":")
-    except (ValueError, KeyError, binascii.Error):
-        return None
-    account = re.search(r"(?i)(?:^|;)\s*AccountName\s*=([^;]*)", text)
-    return client if sound and (account is None or _ACCOUNT.fullmatch(account[1])) else None
-
-
-def _default_credential() -> Any:
-    from azure.identity.aio import DefaultAzureCredential
-
-    return DefaultAzureCredential()
 
 
 def _code(error: Exception) -> str:

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 
 from luxor_pipelines.errors import SchemaError, TableNotFoundError
-from luxor_pipelines.lake import legacy, parquet
-from luxor_pipelines.lake.conditions import Spelt, Where, conditions, mask
+from luxor_pipelines.lake import parquet
+from luxor_pipelines.lake.conditions import Where, conditions
 from luxor_pipelines.lake.layout import (
     DIRECTORY,
     PARTITION_COLUMN,
@@ -30,7 +30,8 @@ from luxor_pipelines.lake.layout import (
     table_name,
 )
 from luxor_pipelines.lake.logical import data_columns, logical_schema, to_logical
-from luxor_pipelines.lake.schema import DATE, is_text_type
+from luxor_pipelines.lake.reading import InMemory, Wanted, read
+from luxor_pipelines.lake.schema import DATE
 from luxor_pipelines.lake.storage import BlobInfo, Storage, VersionChangedError, check_path
 
 __all__ = [
@@ -76,48 +77,6 @@ class StoredPart(NamedTuple):
 
     physical: pa.Table
     logical: pa.Table
-
-
-@dataclass(frozen=True)
-class _InMemory:
-    """Rows as their file stores them, to be read as it is."""
-
-    rows: pa.Table
-
-    @property
-    def schema(self) -> pa.Schema:
-        return self.rows.schema
-
-    def read(
-        self,
-        columns: Sequence[str],
-        where: Sequence[Where] = (),
-        *,
-        dictionary: Sequence[str] = (),  # noqa: ARG002
-        each: parquet.Each | None = None,
-    ) -> pa.Table:
-        rows = self.rows.select(list(dict.fromkeys([*columns, *(condition.column for condition in where)])))
-        for condition in sorted(where, key=_is_span):  # single values first, which few rows have
-            rows = parquet.apply(rows, [condition])
-        rows = rows.select(list(columns))
-        return rows if each is None else each(rows)
-
-
-def _is_span(condition: Where) -> bool:
-    return condition.spans is not None
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """What a scan asks of each file."""
-
-    columns: Sequence[str] | None
-    where: Sequence[Where]
-    overrides: Mapping[str, Any] | None
-    dictionary: Sequence[str]
-    drop: Sequence[str] = ()
-    raw: bool = False
-    each: parquet.Each | None = None
 
 
 class _TableMovedError(Exception):
@@ -293,7 +252,7 @@ class Table:
             A column the table does not have, or a cell of a text file that is not of its type.
         CorruptFileError
         """
-        wanted = _Wanted(columns, where, overrides, dictionary, drop, raw, each)
+        wanted = Wanted(columns, where, overrides, dictionary, drop, raw, each)
         for _ in range(_ATTEMPTS):
             current = snapshot or self.snapshot()
             try:
@@ -313,7 +272,7 @@ class Table:
         each: parquet.Each | None = None,
     ) -> pa.Table:
         """What `scan` gives, from ``rows`` that it has read ``raw``: all there are, in the columns needed."""
-        return self._read(_InMemory(rows), _Wanted(columns, where, overrides, dictionary, each=each))
+        return read(InMemory(rows), self.name, Wanted(columns, where, overrides, dictionary, each=each))
 
     def read_part(self, part: Part) -> StoredPart:
         """Read one partition whole, pinned to its version.
@@ -344,7 +303,7 @@ class Table:
         with parquet.opened(lambda: self.storage.open(info), info, self._footers) as file:
             yield file
 
-    def _scan(self, snapshot: Snapshot, wanted: _Wanted) -> Scan:
+    def _scan(self, snapshot: Snapshot, wanted: Wanted) -> Scan:
         parts = self._prune(snapshot, wanted.where)
         found = self.each(parts, lambda part: self._read_current(part, wanted, passing_over=len(parts) > 1))
         pieces = [(part, data) for part, data in found if data is not None]
@@ -367,60 +326,19 @@ class Table:
                     kept = [part for part in kept if condition.may_hold(*bounds(snapshot.layout, part.label))]
         return kept or [snapshot.parts[-1]]
 
-    def _read_current(self, part: Part, wanted: _Wanted, *, passing_over: bool = False) -> tuple[Part, pa.Table]:
+    def _read_current(self, part: Part, wanted: Wanted, *, passing_over: bool = False) -> tuple[Part, pa.Table]:
         """The rows wanted of one partition as it is now; None, ``passing_over`` those where there plainly are none."""
         for _ in range(_ATTEMPTS):
             try:
                 with self._open(part.info) as file:
                     skipped = passing_over and file.rules_out(wanted.where)
-                    return part, None if skipped else self._read(file, wanted)
+                    return part, None if skipped else read(file, self.name, wanted)
             except VersionChangedError:
                 info = self.storage.stat(part.info.path)
                 if info is None:
                     raise _TableMovedError from None
                 part = Part(part.label, info)
         raise self.storage.changed(part.info.path)
-
-    def _read(self, file: parquet.ParquetFile | _InMemory, wanted: _Wanted) -> pa.Table:
-        stored = file.schema
-        text = legacy.is_text(stored)
-        typed = logical_schema(stored, self.name, wanted.overrides)
-        columns = wanted.columns
-        if columns is None:
-            columns = [name for name in typed.names if name not in wanted.drop]
-
-        def meant(part: pa.Table, dictionary: Sequence[str] = ()) -> pa.Table:
-            return to_logical(part, self.name, wanted.overrides, dictionary, text=text)
-
-        # A condition can only be pushed into the file where it is stored as what it means, or as its text.
-        pushed, rest = [], []
-        for condition in wanted.where:
-            if condition.column not in typed.names or _same(stored, typed, condition.column):
-                pushed.append(condition)
-            elif is_text_type(stored.field(condition.column).type):
-                pushed.append(_spelt(condition, meant))
-            else:
-                rest.append(condition)
-        needed = list(dict.fromkeys([*columns, *(c.column for c in rest)]))
-
-        def finished(part: pa.Table) -> pa.Table:
-            if not wanted.raw:
-                part = meant(part, wanted.dictionary)
-            if rest:
-                tested = part.select(list(dict.fromkeys(c.column for c in rest)))
-                part = part.filter(pa.array(mask(meant(tested) if wanted.raw else tested, rest)))
-            part = part.select(list(columns))
-            return part if wanted.each is None else wanted.each(part)
-
-        try:
-            return file.read(needed, pushed, dictionary=wanted.dictionary, each=finished)
-        except SchemaError:
-            # Of bad cells, say how many there are, not only in the first piece that has some.
-            for condition in pushed:
-                if isinstance(condition, Spelt):
-                    meant(file.read([condition.column]))
-            meant(file.read(needed, pushed, dictionary=wanted.dictionary))
-            raise
 
     def _concat(self, pieces: Sequence[tuple[Part, pa.Table]]) -> pa.Table:
         first = pieces[0][1]
@@ -440,20 +358,6 @@ class Table:
                 f"Table {self.name}: its partitions disagree on a column's type ({error}).",
                 hint="Rewrite the odd partition with the table's types.",
             ) from error
-
-
-def _spelt(condition: Where, meant: Callable[[pa.Table], pa.Table]) -> Spelt:
-    def meaning(words: pa.Array) -> pa.Array:
-        return meant(pa.table({condition.column: words})).column(0).combine_chunks()
-
-    return Spelt(condition.column, condition.spans, condition.values, meaning)
-
-
-def _same(stored: pa.Schema, typed: pa.Schema, column: str) -> bool:
-    kind = stored.field(column).type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(kind == typed.field(column).type)
 
 
 def find_all(storage: Storage, names: Sequence[str], directory: str = DIRECTORY) -> dict[str, Snapshot | None]:
