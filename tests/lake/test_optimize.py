@@ -170,6 +170,7 @@ def test_what_is_refused_changes_nothing(disk: Any) -> None:
         (plain, {"layout": "year"}, UsageError, "no column of dates to split by"),
         (plain, {"layout": "year", "date_column": "Name"}, UsageError, "'Name' is none"),
         (plain, {"sort_by": ["Nmae"]}, UsageError, r"no column 'Nmae'; it has 'Name', 'N'"),
+        (plain, {"types": {"float": ["Nmae"]}}, UsageError, r"no column 'Nmae'; it has 'Name', 'N'"),
         (split, {"layout": "year"}, UsageError, "is split by month, and is not turned into year"),
         (Table(storage, "nowhere"), {}, TableNotFoundError, "There is no table nowhere"),
     ]:

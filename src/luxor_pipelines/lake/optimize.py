@@ -183,7 +183,8 @@ def _plan(
     first = date_column or partition or next((name for name in [*key, *dates] if name in dates), None)
     # Rows that agree in these keep their order: of two prices of a date the last one counts.
     by = sort_by or tuple(dict.fromkeys([*([first] if first else []), *(key or texts[:1] if first else key)]))
-    absent = [name for name in (*by, *([date_column] if date_column else [])) if name not in logical.names]
+    typed = [name for of in (types or {}).values() for name in ([of] if isinstance(of, str) else of)]
+    absent = [name for name in (*by, *([date_column] if date_column else []), *typed) if name not in logical.names]
     if absent:
         raise UsageError(
             f"Table {table.name} has no column {', '.join(map(repr, absent))}; it has "
