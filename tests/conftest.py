@@ -40,6 +40,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=1, help="what its random choices grow from")
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Names a case after its argument where that is the bytes of a file.
+
+    Such bytes may hold the time they were made at, as gzip's do; processes that test side by
+    side must find the same names.
+    """
+    return argname if isinstance(val, bytes) else None
+
+
 @dataclass
 class Clock:
     """A clock that stands where it was put."""
