@@ -35,14 +35,14 @@ logger = logging.getLogger(__name__)
 _DAY_ONE = np.datetime64(date.min, "D")
 TICKER_GROUPS = ("vc", "luxor")
 """Groups whose price key is the house ticker even where there is a Bloomberg one."""
+_ASSET_TEXTS = ("Key", "Asset", "Ticker", "Ticker_BBG", "Group", "Location", "Type")
 
 
-def price_keys(assets: pa.Table) -> pa.ChunkedArray:
-    """The price key of each row of ``assets``: null where the row names no series.
+def price_keys(ticker: pa.ChunkedArray, bloomberg: pa.ChunkedArray, group: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The price key of each asset of these ``Ticker``, ``Ticker_BBG`` and ``Group``: null where it names no series.
 
     ``Ticker`` for the groups ``vc`` and ``luxor``; else ``Ticker_BBG``, else ``Ticker``.
     """
-    ticker, bloomberg, group = (_text(assets, name) for name in ("Ticker", "Ticker_BBG", "Group"))
     housed = pc.is_in(group, value_set=pa.array(TICKER_GROUPS))
     return pc.if_else(housed, ticker, pc.coalesce(bloomberg, ticker))
 
@@ -52,7 +52,8 @@ def _text(table: pa.Table, name: str) -> pa.ChunkedArray:
     if name not in table.column_names:
         return pa.chunked_array([pa.nulls(len(table), pa.string())])
     text = normalize_text(table[name].cast(pa.string()))
-    return pc.if_else(pc.equal(text, ""), None, text)
+    blank = pc.equal(text, "")
+    return pc.if_else(blank, None, text) if pc.any(blank).as_py() else text
 
 
 class MarketData(PriceTables):
@@ -63,8 +64,8 @@ class MarketData(PriceTables):
 
     # --- reference data ---------------------------------------------------------------------
 
-    def assets(self) -> pd.DataFrame:
-        """The asset master with its ``Price_Key``: one row a ``Key``, text trimmed and lower case.
+    def assets(self, columns: tuple[str, ...] | None = None) -> pd.DataFrame:
+        """The asset master with its ``Price_Key``, or some columns of it: one row a ``Key``, text trimmed, lower case.
 
         A row without a ``Key`` gets ``<Asset>_<Ticker>``; one that has none of it cannot be named
         and is left out, as are later rows of a repeated key; both are logged.
@@ -75,9 +76,14 @@ class MarketData(PriceTables):
         DataError
             The table is empty.
         """
-        return self._derive("assets", "assets", self._read_assets).copy()
 
-    def _read_assets(self) -> pd.DataFrame:
+        def frame() -> pd.DataFrame:
+            table = self._derive("assets", "rows", self._read_assets)
+            return arrow_to_frame(table if columns is None else table.select(columns))
+
+        return self._derive("assets", f"frame of {columns}", frame).copy()
+
+    def _read_assets(self) -> pa.Table:
         self._has("assets")  # and the others with it
         table = self._cache.scan("assets", self._directory, drop=("Last_Updated",))
         if "Key" not in table.column_names:
@@ -86,23 +92,31 @@ class MarketData(PriceTables):
                 hint="Export the asset master again, with its Key column.",
             )
         self._check_types("assets", {"Key": TEXT}, {})
-        named = pc.binary_join_element_wise(_text(table, "Asset"), _text(table, "Ticker"), "_")
-        texts = {"Key": pc.coalesce(_text(table, "Key"), named), "Price_Key": price_keys(table)}
-        texts |= {name: _text(table, name) for name in ("Location", "Type")}
+        texts = {name: _text(table, name) for name in _ASSET_TEXTS}
+        named = pc.binary_join_element_wise(texts["Asset"], texts["Ticker"], "_")
+        texts = {
+            "Key": pc.coalesce(texts["Key"], named),
+            "Price_Key": price_keys(*(texts[name] for name in ("Ticker", "Ticker_BBG", "Group"))),
+            "Location": texts["Location"],
+            "Type": texts["Type"],
+        }
         for name, text in texts.items():
             at = table.schema.get_field_index(name)
             table = table.append_column(name, text) if at < 0 else table.set_column(at, name, text)
-        keys = pd.Series(texts["Key"].to_numpy(zero_copy_only=False), dtype=object)
-        nameless, repeated = keys.isna(), keys.notna() & keys.duplicated()
+        encoded = texts["Key"].combine_chunks().dictionary_encode()
+        code = pd.Series(pc.fill_null(encoded.indices, -1).to_numpy())
+        nameless = code == -1
+        repeated = code.duplicated() & ~nameless
         if nameless.any():
             logger.warning("assets: %d rows have no Key and are left out", int(nameless.sum()))
         if repeated.any():
-            logger.warning("assets: repeated keys, the first row counts: %s", sample(keys[repeated]))
+            again = texts["Key"].filter(pa.array(repeated)).to_pylist()
+            logger.warning("assets: repeated keys, the first row counts: %s", sample(again))
         if (nameless | repeated).any():
             table = table.filter(pa.array(~(nameless | repeated)))
         if not len(table):
             raise DataError("Table assets has no rows with a Key.", hint="Export the asset master again.")
-        return arrow_to_frame(table)
+        return table
 
     def series_currency(self) -> Mapping[str, str]:
         """The currency of each price series that has one; see `market.currency.series_currency`."""
@@ -111,7 +125,7 @@ class MarketData(PriceTables):
         return self._derive("assets", "currencies", self._read_currencies)
 
     def _read_currencies(self) -> Mapping[str, str]:
-        currencies, conflicts = fx.series_currency(self.assets())
+        currencies, conflicts = fx.series_currency(self.assets(("Price_Key", "Location", "Type")))
         if conflicts:
             logger.warning("assets: locations disagree on the currency of %s", sample(conflicts))
         return MappingProxyType(currencies)

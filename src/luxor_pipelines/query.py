@@ -66,7 +66,7 @@ class LuxorQuery(CalendarQuery):
         UnknownAssetError
             No such ``Key`` in ``assets``, or the asset names no series.
         """
-        assets = self.market.assets()
+        assets = self.market.assets(("Key", "Price_Key"))
         key = _plain(asset_key)
         found = assets.loc[assets["Key"] == key, "Price_Key"]
         if found.empty:
@@ -386,13 +386,15 @@ class LuxorQuery(CalendarQuery):
 
     def _keys(self, tickers: str | Iterable[str] | None) -> list[str]:
         if tickers is None:
-            return sorted(self.market.assets()["Price_Key"].dropna().unique())
+            return sorted(self.market.assets(("Price_Key",))["Price_Key"].dropna().unique())
         if isinstance(tickers, str):
             tickers = [tickers]
         return list(dict.fromkeys(_plain(ticker) for ticker in tickers))
 
     def _unknown_series(self, key: str) -> UnknownAssetError:
-        known: Iterable[str] = self.market.assets()["Price_Key"].dropna() if self.table_exists("assets") else []
+        known: Iterable[str] = (
+            self.market.assets(("Price_Key",))["Price_Key"].dropna() if self.table_exists("assets") else []
+        )
         return self._unknown(f"No price table of {self.storage.url} has a series {key!r}", key, known)
 
     @staticmethod

@@ -98,7 +98,7 @@ def series_currency(assets: pd.DataFrame) -> tuple[dict[str, str], dict[str, tup
     Parameters
     ----------
     assets
-        ``Price_Key``, ``Location``, ``Type``.
+        ``Price_Key`` (trimmed and in lower case), ``Location``, ``Type``.
 
     Returns
     -------
@@ -119,12 +119,13 @@ def series_currency(assets: pd.DataFrame) -> tuple[dict[str, str], dict[str, tup
             f"assets: missing {sample(missing)}; it has {sample(assets.columns, 10)}",
             hint="Derive Price_Key and keep Location and Type.",
         )
-    key, keys = _encoded(assets["Price_Key"])
+    key, index = pd.factorize(assets["Price_Key"])
+    keys = index.to_numpy(dtype=object)
     place, places = _encoded(assets["Location"])
     kind, kinds = _encoded(assets["Type"])
     bdr = np.array([word == _BDR for word in kinds], dtype=bool)
     says = (key >= 0) & ~bdr[kind]
-    used = {keys[code] for code in np.unique(key[says])}
+    used = set(keys[np.unique(key[says])])
     # A location we cannot place still contradicts one we can, so it stands for itself.
     stands, names = pd.factorize(np.array([LOCATION_CURRENCY.get(word, word) for word in places[:-1]], dtype=object))
     says &= place >= 0
@@ -134,8 +135,10 @@ def series_currency(assets: pd.DataFrame) -> tuple[dict[str, str], dict[str, tup
 
     currencies = {series: currency for series, currency in KNOWN_SERIES.items() if series not in used}
     known = np.array([*np.isin(names, list(LOCATION_CURRENCY.values())), False])
-    clear = np.flatnonzero((low == high) & known[high])
-    currencies |= {keys[code]: names[high[code]] for code in clear if keys[code] not in UNCONVERTIBLE}
+    clear = (low == high) & known[high]
+    currencies |= dict(zip(keys[clear], names[high[clear]], strict=True))
+    for series in UNCONVERTIBLE:
+        currencies.pop(series, None)
     torn = [code for code in np.flatnonzero(low < high) if keys[code] not in UNCONVERTIBLE]
     return currencies, {keys[code]: tuple(sorted({places[n] for n in place[says & (key == code)]})) for code in torn}
 

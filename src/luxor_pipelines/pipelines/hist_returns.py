@@ -144,7 +144,7 @@ def get_returns(lq: LuxorQuery, ref_date: DateLike, *, usdbrl_ticker: str = "bmf
     """
     ref: date = month_end(as_date(ref_date))
     market = lq.market
-    assets = market.assets()
+    assets = market.assets(("Key", "Price_Key"))
     # An asset that names no series is one without observations.
     price_key = assets["Price_Key"].fillna(NO_SERIES).to_numpy(dtype=object)
     keys = sorted(set(price_key))

@@ -125,7 +125,7 @@ def run(
             "or Date and a column per asset.",
         )
     declared = declared_formats(lq.storage.read(FORMATS).data, FORMATS) if lq.storage.stat(FORMATS) else {}
-    known = set(lq.market.assets()["Price_Key"].dropna()) if known_assets_only else None
+    known = set(lq.market.assets(("Price_Key",))["Price_Key"].dropna()) if known_assets_only else None
 
     read: dict[str, FileRows] = {}
     unread: dict[str, str] = {}
