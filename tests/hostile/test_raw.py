@@ -17,7 +17,7 @@ import pytest
 from luxor_pipelines import runs
 from luxor_pipelines.demo_data import ecb_zip
 from luxor_pipelines.errors import CorruptFileError, DataError
-from luxor_pipelines.pipelines import _price_files, _raw, fx_rates
+from luxor_pipelines.pipelines import _price_files, _raw, fx_rates, market_prices
 
 HEADER = b"Date,Asset,Last_Price\n"
 ROW = b"2026-10-30,a,1\n"
@@ -197,8 +197,13 @@ UNREADABLE: dict[str, tuple[str, bytes, str]] = {
 
 @pytest.fixture
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_price_files, "FILE_MAX", LIMIT)
+    limit_files(monkeypatch, LIMIT)
     monkeypatch.setattr(_raw, "CELLS_MAX", 100_000)
+
+
+def limit_files(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    for module in (_price_files, market_prices):
+        monkeypatch.setattr(module, "FILE_MAX", size)
 
 
 def without_good_file(lake: Any) -> Any:
@@ -212,7 +217,7 @@ def test_a_file_that_cannot_be_read_is_named_and_loads_nothing(
 ) -> None:
     extension, data, words = UNREADABLE[case]
     if case in {"csv-10-to-6-columns", "parquet-many-columns"}:
-        monkeypatch.setattr(_price_files, "FILE_MAX", 10**8)
+        limit_files(monkeypatch, 10**8)
     name = f"raw/prices/b{'.' if extension else ''}{extension}"
     without_good_file(lake).storage().write(name, data)
     with refused(lake, DataError, name, words, "good copies"):
@@ -330,7 +335,7 @@ def test_names_within_an_archive_lead_nowhere(name: str, lake: Any, digest: Any)
 
 
 def test_two_gigabytes_are_not_even_fetched(lake: Any, refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("luxor_pipelines.pipelines.market_prices.FILE_MAX", 10)
+    monkeypatch.setattr(market_prices, "FILE_MAX", 10)
     without_good_file(lake).storage().write("raw/prices/b.csv", HEADER + ROW)
     lq = lake.query()
     read: list[str] = []
