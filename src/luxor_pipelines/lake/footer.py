@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -195,15 +195,12 @@ def read_footer(reader: Reader, source: Any, size: int) -> Footer:
     return Footer(metadata, ends.read(source, size - metadata.serialized_size - 8, reader.prefetch), size)
 
 
-class _NothingToReadError(Exception):
-    """The check of a footer has come as far as the data."""
-
-
 class _OnlySize(io.RawIOBase):
-    """A file of which nothing is known but its size."""
+    """A file of which nothing is known but its size, and whether its data was asked for."""
 
     def __init__(self, size: int) -> None:
         self._size = size
+        self.asked = False
 
     def readable(self) -> bool:
         return True
@@ -218,7 +215,8 @@ class _OnlySize(io.RawIOBase):
         return self._size
 
     def read(self, size: int = -1) -> bytes:  # noqa: ARG002
-        raise _NothingToReadError
+        self.asked = True
+        return b""
 
 
 def _check_chunks(metadata: Any, size: int) -> None:
@@ -228,10 +226,11 @@ def _check_chunks(metadata: Any, size: int) -> None:
     looks at the same chunks, all of them before the first is read, and raises. It is sent that way, to no data.
     """
     if metadata.num_row_groups and metadata.num_columns:
+        file = _OnlySize(size)
         groups, leaves = range(metadata.num_row_groups), range(metadata.num_columns)
-        with suppress(_NothingToReadError):
-            # Arrow's reader keeps the error, and the error this frame and its callers' with all they hold: were the
-            # reader a variable here, neither would ever be let go.
-            pq.ParquetFile(_OnlySize(size), metadata=metadata, pre_buffer=True).reader.read_row_groups(
-                groups, column_indices=leaves, use_threads=False
-            )
+        reader = pq.ParquetFile(file, metadata=metadata, pre_buffer=True).reader
+        try:
+            reader.read_row_groups(groups, column_indices=leaves, use_threads=False)
+        except (pa.ArrowException, OSError):
+            if not file.asked:
+                raise
