@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import re
 import shutil
@@ -47,6 +48,18 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     side must find the same names.
     """
     return argname if isinstance(val, bytes) else None
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """Undoes what a command has set up of logging, which the next test would have to live with."""
+    names = ("luxor_pipelines", "luxor_pipelines.runs", "luxor_pipelines.pipelines")
+    loggers = [logging.getLogger(name) for name in names]
+    levels, handlers = [each.level for each in loggers], list(loggers[0].handlers)
+    yield
+    loggers[0].handlers[:] = handlers
+    for each, level in zip(loggers, levels, strict=True):
+        each.setLevel(level)
 
 
 @dataclass

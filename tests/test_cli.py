@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import logging
 import os
 import shutil
 import signal
@@ -51,24 +50,17 @@ def endless(ref_date=None, *, lq=None, now=None):
 '''
 
 
-@pytest.fixture(autouse=True)
-def _log_as_before() -> Iterator[None]:
-    names = ("luxor_pipelines", "luxor_pipelines.runs", "luxor_pipelines.pipelines")
-    loggers = [logging.getLogger(name) for name in names]
-    levels, handlers = [each.level for each in loggers], list(loggers[0].handlers)
-    yield
-    loggers[0].handlers[:] = handlers
-    for each, level in zip(loggers, levels, strict=True):
-        each.setLevel(level)
-
-
 @pytest.fixture(scope="session")
-def demo_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's lake, made by the command itself; not to be written to."""
+def demo_lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The demo's lake, made by the command itself; not to be written to, neither data nor a run's record."""
     folder = tmp_path_factory.mktemp("demo") / "lake"
     done = luxor("demo", folder)
     assert done.returncode == 0, done.stderr
-    return folder
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    yield folder
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before, (
+        "a test wrote to demo_lake, not lake"
+    )
 
 
 @pytest.fixture
@@ -194,13 +186,13 @@ def test_the_demo_completes_what_was_interrupted(lake: Path) -> None:
     assert {path for path in whole if again[path] != whole[path]} == {p for p in whole if "/hist_returns/" in p}
 
 
-def test_the_demo_says_what_next_and_that_works(demo_lake: Path, here: Here) -> None:
-    out, err = here("demo", demo_lake)
+def test_the_demo_says_what_next_and_that_works(lake: Path, here: Here) -> None:
+    out, err = here("demo", lake)
     commands = [line.split(" --lake ")[0].split(maxsplit=1)[1] for line in out.splitlines() if " --lake " in line]
     assert len(commands) == 5
     for command in commands:
         words = next(csv.reader([command], delimiter=" ", quotechar='"'))
-        here(*words, "--lake", demo_lake)
+        here(*words, "--lake", lake)
     assert err == ""
     code = "\n".join(line.strip() for line in out.split("In a notebook:\n")[1].splitlines())
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -649,8 +641,8 @@ def test_optimize_converts_nothing_without_a_yes(lake: Path) -> None:
         ("tables --lake=", 3, "--lake is empty"),
     ],
 )
-def test_wrong_inputs(demo_lake: Path, here: Here, arguments: str, code: int, words: str) -> None:
-    out, err = here(*[part.format(lake=demo_lake) for part in arguments.split()], code=code)
+def test_wrong_inputs(lake: Path, here: Here, arguments: str, code: int, words: str) -> None:
+    out, err = here(*[part.format(lake=lake) for part in arguments.split()], code=code)
     assert words in err
     assert "Error: " in err
     assert out == ""
