@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from luxor_pipelines import LuxorQuery, __version__, save_table
@@ -473,8 +475,8 @@ def test_returns_are_percentages_and_fractions_in_json_and_csv(demo_lake: Path, 
     (shown,) = [line for line in lines if line[0] == "eur_eurusd"]
     assert shown[3:5] == [f"{100 * euro['mtd']:.2f}%", f"{100 * euro['qtr']:.2f}%"]
     out, _ = here("returns", "--currency", "usd", "--csv", "--lake", demo_lake)
-    table = pd.read_csv(io.StringIO(out)).set_index("Key")
-    assert table.loc["eur_eurusd curncy", "36m"] == euro["36m"], "to the last digit"
+    (row,) = (row for row in csv.DictReader(io.StringIO(out)) if row["Key"] == "eur_eurusd curncy")
+    assert float(row["36m"]) == euro["36m"], "to the last digit"
 
 
 def test_a_return_that_cannot_be_stated_is_a_dash_with_its_reason(lake: Path, here: Here) -> None:
@@ -598,8 +600,19 @@ def test_optimize_converts_nothing_without_a_yes(lake: Path) -> None:
     before = path.read_bytes()
     done = luxor("optimize", "custom_prices", "--lake", lake)
     assert done.returncode == 2
-    assert "Converting custom_prices needs a yes" in done.stderr
+    assert "Converting custom_prices (all text becomes dates, numbers and flags) needs a yes" in done.stderr
     assert path.read_bytes() == before
+
+
+def test_optimize_asks_before_a_column_gets_another_type(lake: Path, here: Here) -> None:
+    path = lake / "enriched/parquet/custom_prices.parquet"
+    pq.write_table(pa.table({"Date": [date(2026, 10, 30)], "Asset": ["x"], "Last_Price": [2]}), path)
+    before = path.read_bytes()
+    done = luxor("optimize", "custom_prices", "--lake", lake)
+    assert (done.returncode, path.read_bytes() == before) == (2, True)
+    assert "Date turns from date32[day] into timestamp[us]" in done.stderr
+    here("optimize", "custom_prices", "--yes", "--lake", lake)
+    assert here("optimize", "custom_prices", "--lake", lake)[1].endswith("Nothing to do.\n")
 
 
 # --- going wrong ------------------------------------------------------------------------------

@@ -829,3 +829,34 @@ def run_machine(rig: Any, schema: TableSchema, *, text: bool) -> None:
             database=None,
         ),
     )
+
+
+def test_a_table_replaced_under_another_schema_says_so(disk: Any) -> None:
+    lq = disk.query()
+    frame = prices(("2026-01-28", "a", 1.0), ("2026-01-29", "a", 2.0))
+    by_date = TableSchema("t", 1, BY_MONTH.columns, ("Date",))
+    save_table("t", frame, lq=lq, schema=by_date)
+    assert save_table("t", frame, lq=lq, schema=by_date, mode="replace").changed is False
+    by_both = TableSchema("t", 2, BY_MONTH.columns, ("Date", "Asset"))
+    result = save_table("t", frame, lq=lq, schema=by_both, mode="replace")
+    assert (result.changed, result.unchanged) == (True, 2)
+    metadata = read_parquet(lq).schema.metadata
+    assert (metadata[b"luxor.schema_version"], metadata[b"luxor.key"]) == (b"2", b"Date\nAsset")
+    assert save_table("t", frame, lq=lq, schema=by_both, mode="replace").changed is False
+    more = prices(("2026-01-28", "b", 1.0), ("2026-01-28", "a", 1.0))
+    assert incremental_load(lq, "t", more).inserted == 1, "two rows of a date are no longer one too many"
+
+
+def test_slices_that_could_break_the_key_are_refused(disk: Any) -> None:
+    lq = disk.query()
+    by_asset = TableSchema("t", 1, BY_MONTH.columns, ("Asset",))
+    with pytest.raises(UsageError, match=r"does not hold 'Date'.*\n.*unique_columns=\['Asset'\]"):
+        incremental_load(lq, "t", month(1), schema=by_asset)
+    assert not stored_files(lq)
+    assert incremental_load(lq, "t", month(1), schema=by_asset, unique_columns=["Asset", "Asset"]).inserted == 2
+    assert incremental_load(lq, "t", month(2), schema=by_asset, unique_columns="Asset").updated == 2
+
+
+def test_what_is_no_lake_is_refused(disk: Any) -> None:
+    with pytest.raises(UsageError, match="The lake to write to is a str, not a LuxorQuery"):
+        incremental_load("t", disk.query(), month(1))  # type: ignore[arg-type]

@@ -262,7 +262,7 @@ def test_get_table_options(disk: Any, schema: TableSchema | None) -> None:
     assert found(where={"Date": ("2026-01-31", "2026-02-01")}) == [2, 3]
     assert found(where={"Date": (None, "2026-01-31")}) == [1, 2]
     assert found(where={"Date": ("2026-01-31", None), "x": (2.5, None)}) == [3]
-    assert found(where={"x": [1, 3]}) == [1, 3]
+    assert found(where={"x": [1, 3]}) == found(where={"x": pd.Series([3, 1])}) == [1, 3]
     assert found(where={"Date": "1999-01-01"}) == []
     assert lq.get_table("by_month", columns=["x", "Date"]).columns.tolist() == ["x", "Date"]
     assert lq.get_table("by_month", columns="x").columns.tolist() == ["x"]
@@ -964,3 +964,75 @@ def test_the_firms_own_holidays_come_first_when_there_are_some(disk: Any) -> Non
     assert lq.is_holiday("2026-11-23", "bz")
     with pytest.raises(UsageError, match="'us'"):
         lq.is_holiday("2026-11-23", "us")
+
+
+def test_a_condition_is_on_what_a_column_is_read_as(disk: Any) -> None:
+    lq = disk.query()
+    text = {"Date": ["2025-01-01", "2025-01-02"], "Pct_Change": ["0.1", "0.2"], "Asset": ["a", "b"]}
+    put(lq, "old", pa.table(text))
+    number, words = {"float": ["Pct_Change"]}, {"str_nan_format": ["Date"]}
+    for where in ({"Pct_Change": (0.15, None)}, {"Pct_Change": 0.2}, {"Pct_Change": [0.2]}):
+        assert lq.get_table("old", dtypes_override=number, where=where)["Asset"].tolist() == ["b"]
+    found = lq.get_table("old", dtypes_override=words, where={"Date": "2025-01-01"})
+    assert found["Date"].tolist() == ["2025-01-01"]
+    assert lq.get_table("old", where={"Pct_Change": "0.1"})["Asset"].tolist() == ["a"]
+    with pytest.raises(UsageError, match="'high' is not a value of column 'Pct_Change', which holds double"):
+        lq.get_table("old", dtypes_override=number, where={"Pct_Change": "high"})
+
+
+def test_a_date_is_a_day_and_text_is_found_as_it_is_stored(disk: Any) -> None:
+    lq = disk.query()
+    times = ["2025-01-31", "2025-01-31 17:30", "2025-02-01", "2025-02-03"]
+    frame = pd.DataFrame({"Date": pd.to_datetime(times, format="mixed"), "Location": ["US", "bz", " us", "bz"]})
+    save_table("t", frame.assign(Name=["Petrobras", "petrobras", "x", "y"]), lq=lq)
+
+    def found(where: Any) -> list[int]:
+        return [int(row) for row in lq.get_table("t", where=where)["Date"].dt.strftime("%m%d%H")]
+
+    assert found({"Date": "2025-01-31"}) == found({"Date": date(2025, 1, 31)}) == [13100, 13117]
+    assert found({"Date": ("2025-01-31", "2025-01-31")}) == [13100, 13117]
+    assert found({"Date": datetime(2025, 1, 31, 17, 30)}) == [13117]
+    # More days than are looked for one by one, in no order, one of them twice.
+    days = [f"2025-02-{day:02d}" for day in range(28, 1, -1)]
+    assert found({"Date": ["2025-01-31", *days, "2025-01-31"]}) == [13100, 13117, 20300]
+    assert found({"Location": " US"}) == found({"Location": ["US", "eur"]}) == [13100, 20100]
+    assert found({"Name": "Petrobras"}) == [13100, 13117], "as stored, and in lower case"
+    assert found({"Name": "petrobras"}) == [13117]
+
+
+def test_a_column_named_twice_is_read_once(disk: Any) -> None:
+    lq = fill(disk.query(), hist_px_last={"x": {"2026-10-30": 1.0}})
+    assert lq.get_table("hist_px_last", columns=["Asset", "Date", "Asset"]).columns.tolist() == ["Asset", "Date"]
+
+
+def test_series_that_are_nowhere_are_named(disk: Any, caplog: Any) -> None:
+    lq = fill(disk.query(), hist_px_last={"x": {"2026-09-30": 1.0, "2026-10-30": 2.0}}, px_last={"new": {TODAY: 1.0}})
+    lq.get_pct_changes(["x", "typo"], "2026-10-31", "2026-09-30")
+    assert "No price table has 1 of the series: 'typo'" in caplog.text
+    caplog.clear()
+    lq.get_returns("2026-10-31", tickers=["x", "new"], currency="local")
+    assert "No price table has" not in caplog.text
+
+
+def test_a_rate_series_that_is_nowhere_is_not_replaced_by_spot(disk: Any) -> None:
+    price = {"2026-09-30": 4.0, "2026-10-30": 5.0}
+    lq = assets(fill(disk.query(), hist_px_last={"x": price, "usdbrl curncy": price}), x="us")
+    assert lq.get_prices(["x"], "2026-10-30", "2026-10-30", currency="brl")["Last_Price"].tolist() == [25.0]
+    for ask in (
+        lambda: lq.get_prices(["x"], "2026-10-30", "2026-10-30", currency="brl", usdbrl_ticker="bmfxclc0 curncy"),
+        lambda: lq.get_returns("2026-10-31", tickers=["x"], currency="brl", usdbrl_ticker="bmfxclc0 curncy"),
+    ):
+        with pytest.raises(UnknownAssetError, match="No price table has a series 'bmfxclc0 curncy'"):
+            ask()
+    with pytest.raises(UsageError, match="None is not the name of a series"):
+        lq.get_prices(["x"], "2026-10-30", "2026-10-30", currency="brl", usdbrl_ticker=None)
+
+
+def test_half_a_business_day_is_none(disk: Any) -> None:
+    lq = disk.query()
+    save_table(
+        "holidays", pd.DataFrame({"Date": pd.to_datetime(["2025-12-25", "2026-12-25"]), "Location": "us"}), lq=lq
+    )
+    assert lq.get_bday_offset("2026-10-30", np.int64(1), "us") == date(2026, 11, 2)
+    with pytest.raises(UsageError, match="is no number of business days"):
+        lq.get_bday_offset("2026-10-30", 1.5, "us")

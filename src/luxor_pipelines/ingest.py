@@ -86,11 +86,17 @@ def incremental_load(
     check_frame(df, load.table.name)
     if not len(df):
         return load.result()
-    unique = [unique_columns] if isinstance(unique_columns, str) else list(unique_columns or ())
+    unique = [unique_columns] if isinstance(unique_columns, str) else list(dict.fromkeys(unique_columns or ()))
     partitioned = load.layout != "file"
     if unique and partitioned and load.partition_column not in unique:
         unique = [load.partition_column, *unique]
     key = tuple(unique) or load.key
+    if not unique and load.key and increment_column in df.columns and increment_column not in load.key:
+        raise UsageError(
+            f"The key of table {load.table.name} ({', '.join(load.key)}) does not hold {increment_column!r}: of two "
+            "slices each could bring a row of one key.",
+            hint=f"Upsert by the key: unique_columns={list(load.key)}.",
+        )
     batch = load.batch(
         df,
         index=index,
@@ -185,6 +191,11 @@ def _load(
     only_new: bool = False,
     near: datetime | None = None,
 ) -> Load:
+    if not hasattr(lq, "storage"):
+        raise UsageError(
+            f"The lake to write to is a {type(lq).__name__}, not a LuxorQuery.",
+            hint="Call incremental_load(lq, table_name, df), with lq = LuxorQuery().",
+        )
     return Load(
         Table(lq.storage, name, directory),
         schema,

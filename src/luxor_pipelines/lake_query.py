@@ -12,6 +12,7 @@ import pandas as pd
 from luxor_pipelines.errors import SchemaError, Secret, sample
 from luxor_pipelines.lake.cache import TableCache
 from luxor_pipelines.lake.conditions import Where, conditions
+from luxor_pipelines.lake.footer import corrupt
 from luxor_pipelines.lake.frames import arrow_to_frame
 from luxor_pipelines.lake.schema import LAST_UPDATED
 from luxor_pipelines.lake.storage import Storage, connect
@@ -104,8 +105,9 @@ class LakeQuery:
         columns
             Only these columns (or this one), in this order; no others are read.
         where
-            Only rows that meet all conditions: column → a value, a list of values, or a tuple
-            ``(first, last)``, both included, None for an open end. Dates may be ISO text.
+            Only rows that meet all conditions: column → a value, a list (or Series …) of values, or a tuple
+            ``(first, last)``, both included, None for an open end. Dates may be ISO text; one without a
+            time is the whole day. Text also finds what is stored trimmed and in lower case.
 
         Raises
         ------
@@ -120,12 +122,13 @@ class LakeQuery:
             table_name,
             self.blob_directory,
             [columns] if isinstance(columns, str) else columns,
-            self._conditions(table_name, where or {}),
+            self._conditions(table_name, where or {}, dtypes_override),
             overrides=dtypes_override,
             drop=(LAST_UPDATED,) if drop_last_updated_columns else (),
             raw=not auto_convert_mapped_types,
         )
-        frame = arrow_to_frame(data)
+        with corrupt(f"{self.blob_directory}/{table_name}"):  # old versions of pandas look at the text
+            frame = arrow_to_frame(data)
         if index:
             if index_name not in frame.columns:
                 raise SchemaError(
@@ -153,7 +156,9 @@ class LakeQuery:
         """The version of each table that has been read through this object."""
         return self._cache.versions()
 
-    def _conditions(self, table_name: str, where: Mapping[str, Any]) -> list[Where]:
+    def _conditions(
+        self, table_name: str, where: Mapping[str, Any], overrides: Mapping[str, Any] | None
+    ) -> list[Where]:
         if not where:
             return []
-        return conditions(self._cache.schema(table_name, self.blob_directory), table_name, where)
+        return conditions(self._cache.schema(table_name, self.blob_directory), table_name, where, overrides)

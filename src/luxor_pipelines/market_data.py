@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from luxor_pipelines.errors import DataError, SchemaError, sample
+from luxor_pipelines.errors import DataError, SchemaError, UnknownAssetError, sample
 from luxor_pipelines.lake.conditions import Where
 from luxor_pipelines.lake.frames import arrow_to_frame, normalize_text
 from luxor_pipelines.lake.layout import bounds
@@ -176,6 +176,11 @@ class MarketData(PriceTables):
         Whether the clean series begins after a date, or has ended before it, is open where there is no clean
         value before it, or spot has a newer one and no later clean value has been read. Then the rates are read
         up to the first clean value, or from the last one on.
+
+        Raises
+        ------
+        UnknownAssetError
+            There is no such series as ``usdbrl_ticker``, and it is not the default, for which spot stands in.
         """
         wanted = set(currencies)
         chain = fx.rate_series("brl", usdbrl_ticker)
@@ -189,7 +194,14 @@ class MarketData(PriceTables):
         clean, spot = (np.append(np.datetime64("NaT", "D"), day) for day, _ in known)
         at, at_spot = (np.searchsorted(each[1:], days, side="right") for each in (clean, spot))
         before, after = at == 0, (at == len(clean) - 1) & (spot[at_spot] > clean[at])
-        if not (before | after).any() or (len(clean) == 1 and not self.known(obs.only(chain[:1])).any()):
+        if len(clean) == 1 and not self.known(obs.only(chain[:1])).any():
+            if chain[0] != fx.USDBRL:
+                raise UnknownAssetError(
+                    f"No price table has a series {chain[0]!r}, whose rates were asked for.",
+                    hint=f"Check the spelling of usdbrl_ticker; the default is {fx.USDBRL!r}.",
+                )
+            return obs
+        if not (before | after).any():
             return obs
         # On none of the days before is there a clean value: the first one comes after all of them. As of its first and
         # last day too there must be a spot rate, which may be older by as much as rates may be.

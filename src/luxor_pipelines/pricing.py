@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -31,6 +32,8 @@ from luxor_pipelines.market.returns import STATUSES, Returns, returns, returns_f
 if TYPE_CHECKING:
     from luxor_pipelines.market_data import MarketData
     from luxor_pipelines.query import LuxorQuery
+
+logger = logging.getLogger(__name__)
 
 _Cell = TypeVar("_Cell", bound=np.generic)
 
@@ -160,12 +163,13 @@ def returns_over(
     *,
     adjust: bool = True,
     today: date | None = None,
+    name_unknown: bool = False,
 ) -> Iterator[tuple[str, Returns]]:
     """Returns of ``keys`` over each span, from a base to a reference date, in one of ``currencies`` after another.
 
     Prices and rates are read once, and looked up once a date, for all spans and currencies. Rows are
     in the order of ``keys``. With ``today`` among the reference dates, newer prices of ``px_last``
-    extend the history.
+    extend the history. To ``name_unknown`` logs which series no table has.
     """
     names = list(dict.fromkeys(keys))
     dests = [as_currency(currency) for currency in currencies]
@@ -176,6 +180,11 @@ def returns_over(
     obs = market.observations([*names, *market.rate_keys(wanted, usdbrl_ticker)], dates)
     rates = market.rate_observations(obs, wanted, dates, usdbrl_ticker)
     obs = obs.only(names)
+    if name_unknown:
+        known = market.known(obs)
+        known[market.latest(obs.keys)[0]] = True
+        if not known.all():
+            logger.warning("No price table has %d of the series: %s", (~known).sum(), sample(obs.keys[~known]))
     if today in ends:
         obs, _ = market.with_latest(obs, today)
         rates, _ = market.with_latest(rates, today)
@@ -214,7 +223,7 @@ def returns_on(
     spans = [(base_date(day, label), day) for day in dates for label in labels]
     shape = (len(dests), len(names), len(dates), len(labels))
     values, codes = np.empty(shape), np.empty(shape, dtype=np.int8)
-    each = returns_over(market, names, spans, dests, usdbrl_ticker, adjust=adjust, today=today)
+    each = returns_over(market, names, spans, dests, usdbrl_ticker, adjust=adjust, today=today, name_unknown=True)
     for place, (_, found) in enumerate(each):
         values[place], codes[place] = found.value.reshape(shape[1:]), found.code.reshape(shape[1:])
 
@@ -253,7 +262,8 @@ def changes(
 ) -> pd.DataFrame:
     """The returns of ``keys`` over one period: one row each, index ``Asset``."""
     dest, names = as_currency(currency), list(dict.fromkeys(keys))
-    found = returns_over(market, names, [(start, end)], [dest], usdbrl_ticker, adjust=adjust, today=today)
+    span = [(start, end)]
+    found = returns_over(market, names, span, [dest], usdbrl_ticker, adjust=adjust, today=today, name_unknown=True)
     frame = returns_frame(dict(found), names, ["period"]).rename(columns={"Price_Key": "Asset", "Return": "Pct_Change"})
     return frame.set_index("Asset")[["Pct_Change", "Status", "Base_Date", "End_Date", "Base_Price", "End_Price"]]
 
@@ -270,8 +280,10 @@ def stored_returns(
     day = month_end(last)
     rows = lq.get_table(name, where={"Date": (day, day)})  # as a range it selects partitions
     if rows.empty:
+        ended = day < lq.today()
         raise DataError(
-            f"Table {name} has no rows for {day}.", hint=f"Run the pipeline: luxor run {name} --ref-date {day}"
+            f"Table {name} has no rows for {day}.",
+            hint=f"Run the pipeline: luxor run {name} --ref-date {day}" if ended else "That month has not ended yet.",
         )
     if chosen is not None:
         stored = rows["Currency"].unique()

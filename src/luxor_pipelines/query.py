@@ -321,7 +321,7 @@ class LuxorQuery(CalendarQuery):
         ------
         InvalidPeriodError
         UsageError
-            No date, or something that is none; no or an unknown currency.
+            No date, or something that is none; no currency, or what is none.
         """
         dates = [ref_dates] if isinstance(ref_dates, DateLike) else list(ref_dates)
         return returns_on(

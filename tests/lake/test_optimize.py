@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from io import BytesIO
 from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 
@@ -24,7 +27,8 @@ from luxor_pipelines.errors import (
 )
 from luxor_pipelines.lake import parquet
 from luxor_pipelines.lake.load import Load
-from luxor_pipelines.lake.optimize import optimize
+from luxor_pipelines.lake.optimize import optimize, retyped
+from luxor_pipelines.lake.schema import DATE, NUMBER
 from luxor_pipelines.lake.storage import Storage
 from luxor_pipelines.lake.table import DIRECTORY, Table
 
@@ -154,6 +158,53 @@ def test_types_of_text_columns_beyond_those_known_by_name(disk: Any) -> None:
 
 
 # --- what is refused -----------------------------------------------------------------------------
+
+
+def test_a_value_of_another_program_s_type_stays_what_it_is(disk: Any) -> None:
+    odd = pa.table(
+        {
+            "Date": pa.array([date(2025, 1, 2), date(2025, 1, 1)]),
+            "Asset": pa.array(["b", "a"]).dictionary_encode(),
+            "Amount": pa.array([Decimal("12345678901234567.89"), None], pa.decimal128(25, 2)),
+            "Count": pa.array([2**53 - 1, 3]),
+            "Small": pa.array([1, None], pa.int8()).dictionary_encode(),
+            "At": pa.array([datetime(2025, 1, 2, 3, 4, 5, 6), None], pa.timestamp("ns")),
+            "Weight": pa.array([0.1, None], pa.float32()),
+        }
+    )
+    table = put(disk.storage(), "odd", odd)
+    dates = {"Date": (pa.date32(), DATE), "At": (pa.timestamp("ns"), DATE), "Weight": (pa.float32(), NUMBER)}
+    assert retyped(odd.schema, "odd") == dates
+    assert optimize(table).sorted_by == ("Date", "Asset")
+    stored = pq.read_table(BytesIO(disk.storage().read(f"{DIRECTORY}/odd.parquet").data))
+    assert {field.name: field.type for field in stored.schema} == {
+        **{field.name: field.type for field in odd.schema},
+        **{name: new for name, (_, new) in dates.items()},
+        "Asset": pa.string(),
+        "Small": pa.int8(),
+    }
+    first, second = stored.to_pylist()
+    assert second == {
+        "Date": datetime(2025, 1, 2),
+        "Asset": "b",
+        "Amount": Decimal("12345678901234567.89"),
+        "Count": 2**53 - 1,
+        "Small": 1,
+        "At": datetime(2025, 1, 2, 3, 4, 5, 6),
+        "Weight": float(np.float32(0.1)),
+    }
+    assert (first["Asset"], first["Amount"], first["Small"], first["At"]) == ("a", None, None, None)
+    assert not retyped(stored.schema, "odd")
+    assert not optimize(table).changed
+
+
+def test_what_a_microsecond_does_not_hold_is_refused(disk: Any) -> None:
+    fine = pa.table({"Date": pa.array([1_735_689_600_000_000_000, 1_735_689_600_000_000_001], pa.timestamp("ns"))})
+    table = put(disk.storage(), "fine", fine)
+    before = disk.storage().read(f"{DIRECTORY}/fine.parquet").data
+    with pytest.raises(SchemaError, match=r"column 'Date': 1 of 2 .* finer than a microsecond"):
+        optimize(table)
+    assert disk.storage().read(f"{DIRECTORY}/fine.parquet").data == before
 
 
 def test_what_is_refused_changes_nothing(disk: Any) -> None:

@@ -11,6 +11,8 @@ from io import BytesIO
 from typing import Any
 
 import hypothesis.strategies as st
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -364,7 +366,12 @@ def test_a_written_file_says_how_it_is_sorted() -> None:
 @pytest.mark.parametrize(
     ("column", "value", "expected"),
     [
-        ("Date", "2026-01-31", Where("Date", values=(datetime(2026, 1, 31),))),
+        (
+            "Date",
+            "2026-01-31",
+            Where("Date", spans=((datetime(2026, 1, 31), datetime(2026, 1, 31, 23, 59, 59, 999999)),)),
+        ),
+        ("Date", datetime(2026, 1, 31, 12), Where("Date", spans=((datetime(2026, 1, 31, 12),) * 2,))),
         (
             "Date",
             ("2026-01-30", "2026-01-31"),
@@ -386,6 +393,10 @@ def test_a_written_file_says_how_it_is_sorted() -> None:
         ("Last_Price", 5, Where("Last_Price", values=(5.0,))),
         ("Flag", True, Where("Flag", values=(True,))),
         ("Asset", [], Where("Asset", values=())),
+        ("Asset", pd.Series(["a", "b"]), Where("Asset", values=("a", "b"))),
+        ("Asset", np.array(["a"]), Where("Asset", values=("a",))),
+        ("Asset", " Ab ", Where("Asset", values=(" Ab ", "ab"))),
+        ("Date", pd.Index([]), Where("Date", spans=())),
     ],
 )
 def test_a_condition_takes_the_columns_type(column: str, value: Any, expected: Where) -> None:

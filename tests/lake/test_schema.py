@@ -276,7 +276,7 @@ def prices(**columns):
 
 
 def test_columns_come_in_the_order_of_the_target():
-    got = to_arrow(prices(), PRICES.arrow(), key=PRICES.key)
+    got = to_arrow(prices(), PRICES.arrow())
     assert got.schema == pa.schema(list(PRICES.arrow())[:3])
     assert got.to_pylist() == [{"Date": dt.datetime(2026, 1, 2), "Asset": "aapl us", "Last_Price": 1.0}]
 
@@ -326,10 +326,6 @@ def test_cells_that_must_be_there():
     frame = prices(Asset=[None])
     with pytest.raises(SchemaError, match=r"'Asset': 1 of 1 cells are missing, in a column that must"):
         to_arrow(frame, PRICES.arrow())
-    with pytest.raises(SchemaError, match=r"'Asset': 1 of 1 cells are missing, in a column of the key"):
-        to_arrow(frame, key=("Date", "Asset"))
-    with pytest.raises(SchemaError, match=r"no column 'Key' for its key; there are 'Asset'"):
-        to_arrow(frame, key=("Key",))
 
 
 def test_the_index_is_stored_on_request_only():

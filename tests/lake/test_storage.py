@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.spec import AbstractFileSystem
 
+from luxor_pipelines import LuxorQuery
 from luxor_pipelines.errors import (
     AccessError,
     ConfigurationError,
@@ -16,6 +23,7 @@ from luxor_pipelines.errors import (
     InvalidNameError,
     LakeError,
     NotFoundError,
+    UnreachableError,
 )
 from luxor_pipelines.lake.storage import ANY, VersionChangedError, connect
 from luxor_pipelines.settings import Settings
@@ -355,3 +363,78 @@ def test_a_peek_sees_what_is_there_and_that_version_is_read(rig: Any) -> None:
             assert reader.source().read() == b"old content"
     except VersionChangedError:
         assert rig.kind != "azurite", "the start came along"
+
+
+# --- other filesystems of fsspec's, which are read ---------------------------------------------
+
+
+class Foreign(AbstractFileSystem):
+    """A local folder, as a filesystem that the library knows nothing of; ``fails`` is what it raises instead."""
+
+    protocol = "foreign"
+    cachable = False
+    fails: Exception | None = None
+
+    def _asked(self, path: str) -> Any:
+        if self.fails is not None:
+            raise self.fails
+        return LocalFileSystem()
+
+    def ls(self, path: str, detail: bool = True, **_: Any) -> Any:
+        return self._asked(path).ls(path, detail=detail)
+
+    def info(self, path: str, **_: Any) -> Any:
+        return self._asked(path).info(path)
+
+    def cat_file(self, path: str, start: Any = None, end: Any = None, **_: Any) -> Any:
+        return self._asked(path).cat_file(path, start, end)
+
+
+@pytest.fixture
+def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LuxorQuery:
+    fsspec.register_implementation("foreign", Foreign, clobber=True)
+    monkeypatch.setattr(Foreign, "fails", None)
+    return LuxorQuery(lake=f"foreign://{tmp_path}/lake", settings=Settings())
+
+
+def test_any_other_filesystem_is_read(foreign: LuxorQuery, tmp_path: Path) -> None:
+    folder = tmp_path / "lake/enriched/parquet"
+    (folder / "deep").mkdir(parents=True)
+    for name in ("t.parquet", "deep/x.parquet", ".hidden.parquet"):
+        pq.write_table(pa.table({"a": [1]}), folder / name)
+    assert foreign.list_tables() == ["t"]
+    assert foreign.get_table("t")["a"].tolist() == [1]
+    assert not foreign.table_exists("u")
+    found = sorted(info.path for info in foreign.storage.list("enriched"))
+    assert found == ["enriched/parquet/deep/x.parquet", "enriched/parquet/t.parquet"]
+    assert foreign.storage.list("nowhere") == []
+    with pytest.raises(ConfigurationError, match="can be read but not written"):
+        foreign.storage.write("t", b"1")
+
+
+ASKS: dict[str, Callable[[LuxorQuery], Any]] = {
+    "list_tables": lambda lq: lq.list_tables(),
+    "table_exists": lambda lq: lq.table_exists("t"),
+    "get_table": lambda lq: lq.get_table("t"),
+    "list": lambda lq: lq.storage.list("enriched"),
+}
+
+
+@pytest.mark.parametrize("ask", ASKS)
+def test_what_cannot_be_looked_at_is_not_empty(foreign: LuxorQuery, ask: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="There is no lake at foreign:"):
+        ASKS[ask](foreign)
+    for fails, kind in (
+        (PermissionError(13, "denied"), AccessError),
+        (ConnectionRefusedError(111, "refused"), UnreachableError),
+        (RuntimeError("what its library raises, sig=s3cret"), UnreachableError),
+    ):
+        monkeypatch.setattr(Foreign, "fails", fails)
+        with pytest.raises(kind, match="lake") as caught:
+            ASKS[ask](foreign)
+        assert "s3cret" not in str(caught.value)
+
+
+def test_a_web_server_is_no_lake() -> None:
+    with pytest.raises(ConfigurationError, match="neither the sizes nor the versions"):
+        connect("https://example.invalid/lake", settings=Settings())

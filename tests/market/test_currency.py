@@ -15,7 +15,6 @@ from luxor_pipelines.market.currency import (
     as_currency,
     brl_per_usd,
     factors,
-    location_currency,
     rate_series,
     rates_asof,
     series_currency,
@@ -39,16 +38,6 @@ def test_as_currency(text: str, expected: str) -> None:
 def test_as_currency_refuses(text: object) -> None:
     with pytest.raises(UsageError, match="is not a currency"):
         as_currency(text)
-
-
-def test_location_currency() -> None:
-    given_locations = ["bz", "br", "us", "cn", "eur", " BZ ", "jp", "", None, nan, pd.NA]
-    expected = ["brl", "brl", "usd", "cad", "eur", "brl", None, None, None, None, None]
-    found = location_currency(np.array(given_locations, dtype=object))
-    assert found.tolist() == expected
-    assert location_currency(pd.Series(["us", None], dtype="string")).tolist() == ["usd", None]
-    assert location_currency([]).tolist() == []
-    assert location_currency([None]).tolist() == [None]
 
 
 def test_series_currency() -> None:

@@ -113,26 +113,31 @@ def optimize(
 ) -> None:
     """Rewrite a table sorted, and in the shape that reads best.
 
-    An all-text table becomes a typed one, which its other readers must be ready for: asked about first, as is
-    splitting. Rows and values stay as they are. Loads and readers may be at work meanwhile; done again, it
-    changes nothing.
+    Columns of other types than the lake's get these, an all-text table above all; its other readers must be
+    ready for that: asked about first, as is splitting. Rows and values stay as they are. Loads and readers may be
+    at work meanwhile; done again, it changes nothing.
     """
     from dataclasses import asdict
 
     from luxor_pipelines.lake import legacy
     from luxor_pipelines.lake.optimize import optimize as rewrite
+    from luxor_pipelines.lake.optimize import retyped
     from luxor_pipelines.lake.table import Table
 
     lq = open_lake(lake)
     place = Table(lq.storage, table, lq.blob_directory)
     snapshot = place.snapshot()
     changes = []
-    if legacy.is_text(place.schema(snapshot)):
+    stored = place.schema(snapshot)
+    if legacy.is_text(stored):
         changes.append("all text becomes dates, numbers and flags")
+    else:
+        changes += [f"{name} turns from {old} into {new}" for name, (old, new) in retyped(stored, table).items()]
     if layout is not None and snapshot.layout == "file":
         changes.append(f"its one file is split by {layout.value}")
-    question = f"{place.name} in {lq.storage.url}: {' and '.join(changes)}. Are its other readers ready for that?"
-    if changes and not dry_run and not confirmed(question, yes=yes, what=f"Converting {place.name}"):
+    question = f"{place.name} in {lq.storage.url}: {', and '.join(changes)}. Are its other readers ready for that?"
+    what = f"Converting {place.name} ({', and '.join(changes)})"
+    if changes and not dry_run and not confirmed(question, yes=yes, what=what):
         note("Nothing was changed.")
         raise typer.Exit(1)
     with working(f"Optimizing {place.name}"):

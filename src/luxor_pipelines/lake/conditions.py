@@ -10,16 +10,20 @@ from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from luxor_pipelines.errors import SchemaError, UsageError
 from luxor_pipelines.lake.logical import logical_schema
+from luxor_pipelines.lake.schema import is_text_type
 
 __all__ = ["Spelt", "Where", "apply", "conditions", "mask"]
 
 _DAY = len("2026-10-31")
+_FEW = 4
+"""Spans up to which each is compared with by itself."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,11 @@ class Where:
             if pa.types.is_floating(column.type):  # where 0.0 and -0.0 are two values to is_in
                 column, wanted = pc.add(column, 0.0), pc.add(wanted, 0.0)
             return pc.is_in(column, value_set=wanted)
+        if len(self.spans or ()) > _FEW and self._in_order and pa.types.is_temporal(column.type):
+            starts, stops = (pa.array(of, column.type).to_numpy() for of in zip(*self.spans or (), strict=True))
+            cells = column.to_numpy()
+            at = np.searchsorted(starts, cells, side="right") - 1
+            return pa.chunked_array([pa.array((at >= 0) & (cells <= stops[at]))])  # a null, NaT, is below nothing
         masks = []
         for low, high in self.spans or ():  # a NaN is in no span with an end
             ends = []
@@ -155,11 +164,14 @@ def apply(table: pa.Table, where: Iterable[Where]) -> pa.Table:
     return table if meets is None else table.filter(pa.array(meets))
 
 
-def conditions(stored: pa.Schema, name: str, where: Mapping[str, Any]) -> list[Where]:
+def conditions(
+    stored: pa.Schema, name: str, where: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> list[Where]:
     """Conditions as callers write them: column → a value, a list of values, or ``(first, last)``.
 
-    Dates may be given as dates or ISO text; the last of a pair is included, as a whole day. In a
-    column of stamps an instant without a zone is UTC.
+    Dates may be given as dates or ISO text, and are whole days unless they have a time. In a column of
+    stamps an instant without a zone is UTC. Text is looked for as given and trimmed in lower case, as
+    the lake stores it. ``overrides`` are the types that the columns are read with.
 
     Raises
     ------
@@ -168,7 +180,7 @@ def conditions(stored: pa.Schema, name: str, where: Mapping[str, Any]) -> list[W
     UsageError
         A value that is missing, or not of the column's type.
     """
-    typed = logical_schema(stored, name)
+    typed = logical_schema(stored, name, overrides)
     absent = [column for column in where if column not in typed.names]
     if absent:
         raise SchemaError(
@@ -188,13 +200,18 @@ def _condition(column: str, value: Any, kind: pa.DataType) -> Where:
         low = None if first is None else _cell(column, first, kind)
         high = None if last is None else _cell(column, last, kind, last=True)
         return Where(column, spans=((low, high),))
-    if isinstance(value, list | set | frozenset):
-        return Where(column, values=tuple(_cell(column, each, kind) for each in value))
-    return Where(column, values=(_cell(column, value, kind),))
+    values = [value] if isinstance(value, str | bytes) or not isinstance(value, Iterable) else list(value)
+    if pa.types.is_timestamp(kind):
+        # A day is a span; and so then are instants, each by itself.
+        days = ((_cell(column, each, kind), _cell(column, each, kind, last=True)) for each in values)
+        return Where(column, spans=tuple(sorted(set(days))))
+    if is_text_type(kind):
+        values += [each.strip().lower() for each in values if isinstance(each, str)]
+    return Where(column, values=tuple(dict.fromkeys(_cell(column, each, kind) for each in values)))
 
 
 def _cell(column: str, given: Any, kind: pa.DataType, *, last: bool = False) -> Any:
-    if given is None or given != given:  # NaN and NaT do
+    if given is None or (pd.api.types.is_scalar(given) and pd.isna(given)):
         raise UsageError(
             f"The condition on {column!r} asks for a missing value, which meets no condition.",
             hint="Read the table and use isna().",

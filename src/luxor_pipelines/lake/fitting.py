@@ -29,7 +29,7 @@ def check_filled(batch: pa.Table, needed: Iterable[str], table: str) -> None:
         raise SchemaError(
             f"The batch for {table} has no column {', '.join(map(repr, absent))}; it has "
             f"{', '.join(map(repr, batch.column_names))}.",
-            hint="Add the column, or name another increment_column or other unique_columns.",
+            hint="Add the column, or name another increment_column (None with unique_columns) or other unique_columns.",
         )
     for column in sorted(needed):
         nulls = batch[column].null_count

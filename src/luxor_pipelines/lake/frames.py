@@ -43,7 +43,6 @@ def frame_to_arrow(
     normalize: bool = True,
     index: bool = False,
     index_name: str = "index",
-    key: Sequence[str] = (),
 ) -> pa.Table:
     """Turn a frame into typed columns; the frame itself is never changed.
 
@@ -59,14 +58,12 @@ def frame_to_arrow(
         Trim and lower-case text, except in the columns of `KEEP_CASE`.
     index, index_name
         Whether the frame's index becomes a column, and what it is called.
-    key
-        Columns in which no cell may be missing.
 
     Raises
     ------
     SchemaError
         Columns that are unknown, missing, named twice or not by text; cells that the type does not
-        hold exactly; a missing cell in a key column.
+        hold exactly.
     """
     check_frame(df, table)
     names = _column_names(df, table)
@@ -85,18 +82,6 @@ def frame_to_arrow(
         for position, field in enumerate(data.schema):
             if field.type == TEXT and field.name not in KEEP_CASE:
                 data = data.set_column(position, field, normalize_text(data.column(position)))
-    for name in key:
-        if name not in data.column_names:
-            raise SchemaError(
-                f"Table {table} has no column {name!r} for its key; there are {_listed(data.column_names)}.",
-                hint="Add the column or name another key.",
-            )
-        if data[name].null_count:
-            raise SchemaError(
-                f"Table {table}, column {name!r}: {data[name].null_count} of {len(data)} cells are missing, "
-                "in a column of the key.",
-                hint="Fill or drop those rows.",
-            )
     return data
 
 

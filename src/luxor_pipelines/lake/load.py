@@ -309,7 +309,8 @@ class Load:
                 stored.logical if stored else None, batch, mode=plan.mode, key=plan.key, increment=plan.increment
             )
         result = LoadResult(self.table.name, change.inserted, change.updated, change.unchanged, change.deleted)
-        if not change.changed and not (self._whole and stored is None):
+        as_before = stored is not None and self._declared_anew(stored.physical.schema, plan) is None
+        if not change.changed and (as_before or not self._whole):
             return _Change(result, None)
         data = self._build(stored, batch, change, plan)
         # Text is not in the order of what it means.
@@ -357,7 +358,9 @@ class Load:
             sorted_by = pa.concat_tables([logical.select(by), new.select(by)], promote_options="permissive")
             chosen = np.concatenate([change.keep, np.arange(len(physical), len(physical) + len(new))])
             order = sort_indices(taken(sorted_by, chosen), plan.increment, plan.key)
-            return taken(pa.concat_tables([physical, encoded]), chosen[order])
+            data = taken(pa.concat_tables([physical, encoded]), chosen[order])
+            anew = self._declared_anew(physical.schema, plan)
+            return data if anew is None else data.replace_schema_metadata(anew)
         if self._text:
             data = legacy.encode(stamped, like=None)
         elif self._stored is not None and not self._whole:
@@ -367,6 +370,14 @@ class Load:
         kept = None if self._whole or self._stored is None else self._stored.metadata
         data = taken(data, sort_indices(new, plan.increment, plan.key))
         return data.replace_schema_metadata(kept or (None if self._text else self._metadata(plan.key)))
+
+    def _declared_anew(self, stored: pa.Schema, plan: _Plan) -> dict[bytes, bytes] | None:
+        """What a replaced table says of itself where its declared schema is another than before; else None."""
+        if not self._whole or self._schema is None or legacy.is_text(stored):
+            return None
+        before = stored.metadata or {}
+        anew = before | self._metadata(plan.key)
+        return None if anew == before else anew
 
     def _metadata(self, key: tuple[str, ...] | None) -> dict[bytes, bytes]:
         metadata: dict[bytes, bytes] = {ENCODING: b"typed"}

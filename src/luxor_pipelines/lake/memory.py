@@ -14,7 +14,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from luxor_pipelines.errors import ConfigurationError, LakeError, LuxorError, UnreachableError
+from luxor_pipelines.errors import AccessError, ConfigurationError, LuxorError, UnreachableError, redact
 from luxor_pipelines.lake.storage import ANY, Blob, BlobInfo, Folder, Reader, Storage, WholeFile
 
 __all__ = ["FsspecStorage"]
@@ -46,6 +46,7 @@ class FsspecStorage(Storage):
         self.fs = filesystem
         self.root = root.rstrip("/")
         self.url = url
+        self._seen = False
 
     @classmethod
     def connect(cls, lake: str) -> FsspecStorage:
@@ -68,6 +69,11 @@ class FsspecStorage(Storage):
                 f"{shown} cannot be opened ({error.strerror or type(error).__name__}).",
                 hint="Check the address and the network, then try again.",
             ) from error
+        if urlsplit(lake).scheme in ("http", "https"):
+            raise ConfigurationError(
+                f"{shown} is a web server, which tells neither the sizes nor the versions of its files.",
+                hint="Use abfss://container@account.dfs.core.windows.net, or copy the lake to a folder (file:///).",
+            )
         if isinstance(filesystem, LocalFileSystem):  # what fsspec takes any text for that has no //
             raise ConfigurationError(
                 f"{shown!r} is not a lake's address.",
@@ -78,20 +84,42 @@ class FsspecStorage(Storage):
     def _list(self, folder: str) -> list[BlobInfo]:
         with self._guarded(folder):
             self.fs.invalidate_cache()
-            found = self.fs.find(f"{self.root}/{folder}", detail=True)
-            return [
-                self._info(info)
-                for name, info in found.items()
-                if not any(part.startswith(".") for part in name[len(self.root) :].split("/"))
-            ]
+            return [self._info(info) for info in self._below(f"{self.root}/{folder}".rstrip("/"))]
+
+    def _below(self, folder: str) -> Iterator[dict[str, Any]]:
+        """The files in a folder and those below it; fsspec's own ``find`` passes over what it may not list."""
+        for info in self._entries(folder):
+            if not _name(info).startswith("."):
+                if info["type"] == "directory":
+                    yield from self._below(info["name"].rstrip("/"))
+                elif info["name"].startswith(f"{folder}/"):  # asked for a file, fsspec lists that file
+                    yield info
+
+    def _entries(self, folder: str) -> list[dict[str, Any]]:
+        """What lies in a folder; nothing where there is none."""
+        try:
+            found: list[dict[str, Any]] = self.fs.ls(folder, detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            self._check_root()
+            return []
+        self._seen = True
+        return found
+
+    def _check_root(self) -> None:
+        """Refuse to say that something is not there where nothing is: the lake itself may be what is missing."""
+        if not self._seen and not isinstance(self.fs, MemoryFileSystem):
+            try:
+                self.fs.ls(self.root, detail=False)
+            except FileNotFoundError as error:
+                raise ConfigurationError(
+                    f"There is no lake at {self.url}.", hint="Check the address; `luxor demo` makes a lake to try."
+                ) from error
+            self._seen = True
 
     def _folder(self, folder: str) -> Folder:
         with self._guarded(folder):
             self.fs.invalidate_cache()
-            try:
-                found = self.fs.ls(f"{self.root}/{folder}".rstrip("/"), detail=True)
-            except (FileNotFoundError, NotADirectoryError):
-                return Folder([], [])
+            found = self._entries(f"{self.root}/{folder}".rstrip("/"))
             below = f"{self.root}/{folder}"  # asked for a file, fsspec lists that file
             shown = [info for info in found if info["name"].startswith(below) and not _name(info).startswith(".")]
             folders = [_name(info) for info in shown if info["type"] == "directory"]
@@ -103,6 +131,7 @@ class FsspecStorage(Storage):
             try:
                 info = self.fs.info(f"{self.root}/{path}")
             except (FileNotFoundError, NotADirectoryError):
+                self._check_root()
                 return None
             return self._info(info) if info["type"] == "file" else None
 
@@ -174,8 +203,19 @@ class FsspecStorage(Storage):
                 raise
             except FileNotFoundError as error:
                 raise self.not_found(path) from error
-            except OSError as error:
-                raise LakeError(f"{path} in {self.url}: {error}.", hint="Check the address, then try again.") from error
+            except PermissionError as error:
+                raise AccessError(
+                    f"{path} in {self.url} may not be read ({redact(str(error))}).",
+                    hint="Ask for access, or check the credentials that its library finds.",
+                ) from error
+            except Exception as error:
+                if isinstance(self.fs, MemoryFileSystem) and not isinstance(error, OSError):
+                    raise
+                # Each kind of storage raises what its own library does.
+                raise UnreachableError(
+                    f"{path} in {self.url}: {redact(str(error)) or type(error).__name__}.",
+                    hint="Check the address and the network, then try again.",
+                ) from error
 
 
 def _name(info: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import tenacity
 
 from luxor_pipelines.errors import ConflictError, LoadConflictError, SchemaError, UsageError
@@ -25,11 +26,11 @@ from luxor_pipelines.lake.frames import parse_dates
 from luxor_pipelines.lake.layout import PARTITION_COLUMN, Layout, Part, Snapshot, pieces, recognise
 from luxor_pipelines.lake.logical import data_columns, to_logical
 from luxor_pipelines.lake.merge import sort_indices
-from luxor_pipelines.lake.schema import DATE, ENCODING, LAST_UPDATED, STAMP, TEXT, is_text_type, stored_key
+from luxor_pipelines.lake.schema import DATE, ENCODING, LAST_UPDATED, STAMP, TEXT, bad_cells, is_text_type, stored_key
 from luxor_pipelines.lake.storage import BlobInfo, WholeFile
 from luxor_pipelines.lake.table import Table
 
-__all__ = ["Optimized", "Shape", "optimize"]
+__all__ = ["Optimized", "Shape", "optimize", "retyped"]
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +91,9 @@ def optimize(
 ) -> Optimized:
     """Rewrite a table typed and sorted, and split it by month or year where that is asked for.
 
+    Columns get the types that our own files have wherever these hold every value: `retyped` says which. Whole
+    numbers and decimals stay as they are.
+
     Parameters
     ----------
     layout
@@ -110,7 +114,8 @@ def optimize(
     ------
     TableNotFoundError, CorruptFileError
     SchemaError
-        A cell of a text table that is not of its type; a row without a date to split by. Nothing was written.
+        A cell of a text table that is not of its type; an instant finer than a microsecond; a row without a
+        date to split by. Nothing was written.
     UsageError
         A column that is not there, or a change of layout that is not offered.
     LoadConflictError
@@ -205,16 +210,46 @@ def _plan(
     return _Plan(snapshot.layout, target, first, by, types)
 
 
+def retyped(stored: pa.Schema, name: str) -> dict[str, tuple[pa.DataType, pa.DataType]]:
+    """The columns that another program has written as a type that ours do not have: which, and which they get."""
+    stored = data_columns(stored)
+    new = _logical(stored.empty_table(), name, None).schema
+    found = {field.name: (_without_dictionary(field.type), new.field(field.name).type) for field in stored}
+    return {column: (old, its) for column, (old, its) in found.items() if old != its and not is_text_type(its)}
+
+
+def _without_dictionary(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
 def _logical(data: pa.Table, name: str, types: Mapping[str, Any] | None) -> pa.Table:
-    """The rows as typed columns; of a legacy table ``Last_Updated`` too, its clock taken for UTC's."""
+    """The rows as typed columns; of a legacy table ``Last_Updated`` too, its clock taken for UTC's.
+
+    Whole numbers and decimals, which mean numbers, stay what they are: not every one is a float64.
+    """
     text = legacy.is_text(data.schema)
     typed = to_logical(data, name, types)
+    for at, field in enumerate(typed.schema):
+        column = data[field.name]
+        kind = _without_dictionary(column.type)
+        if pa.types.is_integer(kind) or pa.types.is_decimal(kind):
+            typed = typed.set_column(at, pa.field(field.name, kind), column.cast(kind))
+        elif pa.types.is_timestamp(kind) and kind.unit == "ns":
+            _check_exact(column, typed[field.name], name, field.name)
     at = typed.schema.get_field_index(LAST_UPDATED)
     if text and at >= 0:
         stamps = typed[LAST_UPDATED].combine_chunks().cast(TEXT)
         parsed, _ = parse_dates(stamps)
         typed = typed.set_column(at, LAST_UPDATED, pa.chunked_array([parsed.cast(STAMP)]))
     return typed
+
+
+def _check_exact(given: pa.ChunkedArray, kept: pa.ChunkedArray, table: str, name: str) -> None:
+    lost = pc.not_equal(kept.cast(given.type), given)
+    count = pc.sum(lost, min_count=0).as_py()
+    if count:
+        what, example = "are finer than a microsecond, the finest there is", str(given.filter(lost)[0])
+        raise bad_cells(table, name, count, len(given), what, example, "Leave the table as it is, or round the column.")
 
 
 def _made(table: str, path: str, stored: bytes, plan: _Plan) -> dict[str, bytes]:

@@ -74,8 +74,8 @@ def read(file: ParquetFile | InMemory, table: str, wanted: Wanted) -> pa.Table:
     stored = file.schema
     text = legacy.is_text(stored)
     typed = logical_schema(stored, table, wanted.overrides)
-    columns = wanted.columns
-    if columns is None:
+    columns = list(dict.fromkeys(wanted.columns or ()))
+    if wanted.columns is None:
         columns = [name for name in typed.names if name not in wanted.drop]
 
     def meant(part: pa.Table, dictionary: Sequence[str] = ()) -> pa.Table:

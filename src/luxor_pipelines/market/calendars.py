@@ -102,6 +102,8 @@ class HolidayCalendar:
 
         For ``k`` of 0: ``d`` itself if it is a business day, else the previous one.
         """
+        if not isinstance(k, int | np.integer):
+            raise UsageError(f"{k!r} is no number of business days", hint="Give a whole one.")
         day, name = as_date(d), self._name(location)
         found = self._offset(day, k, name)
         self._warn_outside(name, min(day, found), max(day, found))

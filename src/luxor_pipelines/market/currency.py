@@ -25,7 +25,6 @@ __all__ = [
     "as_currency",
     "brl_per_usd",
     "factors",
-    "location_currency",
     "rate_series",
     "rates_asof",
     "series_currency",
@@ -81,12 +80,6 @@ def as_currency(text: object) -> str:
     if name == "local" or (len(name) == 3 and name.isascii() and name.isalpha() and name != "all"):
         return name
     raise UsageError(f"{text!r} is not a currency", hint="Give one: local, or three letters such as usd or brl.")
-
-
-def location_currency(locations: ArrayLike | pd.Series) -> NDArray[np.object_]:
-    """Return the currency of each ``Location``: lower-case ISO code, None where it has none we know."""
-    codes, words = _encoded(locations)
-    return np.array([LOCATION_CURRENCY.get(word) for word in words], dtype=object)[codes]
 
 
 def series_currency(assets: pd.DataFrame) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
@@ -159,6 +152,8 @@ def rate_series(currency: str, usdbrl_ticker: str = USDBRL) -> tuple[str, ...]:
     if iso == "usd":
         return ()
     if iso == "brl":
+        if not isinstance(usdbrl_ticker, str):
+            raise UsageError(f"{usdbrl_ticker!r} is not the name of a series", hint=f"Give one, such as {USDBRL}.")
         return tuple(dict.fromkeys((usdbrl_ticker.strip().lower(), BRL_SPOT)))
     return ("cad curncy",) if iso == "cad" else (f"usd{iso} curncy",)
 

@@ -41,7 +41,7 @@ PERIODS = ("mtd", "qtr", "ytd", "12m", "24m", "36m")
 """The periods `hist_returns` reports, in its order."""
 
 _MONTHS = re.compile(r"([1-9][0-9]*)m")
-_DATE_HINT = "Give a date, a datetime or Timestamp without a time zone, or text like 2026-10-31."
+_DATE_HINT = "Give a date like 2026-10-31: as text, a date, or a datetime or Timestamp without a time zone."
 _PERIOD_HINT = "Accepted: mtd, qtr, ytd, or <N>m with N of 1 or more, such as 1m, 12m or 36m."
 
 

@@ -18,6 +18,7 @@ import pandas as pd
 from luxor_pipelines.errors import CorruptFileError, DataError, InvalidNameError, NotFoundError
 from luxor_pipelines.ingest import LoadResult, incremental_load
 from luxor_pipelines.lake.schema import Column, TableSchema
+from luxor_pipelines.lake_query import SAO_PAULO
 from luxor_pipelines.pipelines import JSON, PipelineResult
 from luxor_pipelines.pipelines._price_files import (
     FILE_MAX,
@@ -231,7 +232,8 @@ def _warnings(
 ) -> tuple[str, ...]:
     notes = [note for rows in read.values() for note in rows.warnings]
     notes += [f"{name}: {len(read[name].bad)} rows are in quarantine, see {path}." for name, path in quarantine.items()]
-    early = int((frame["Date"] > pd.Timestamp(now.date())).sum())
+    today = now.astimezone(SAO_PAULO).date()
+    early = int((frame["Date"] > pd.Timestamp(today)).sum())
     if early:
-        notes.append(f"{early} rows are dated after {now.date()}, the last {frame['Date'].max():%Y-%m-%d}.")
+        notes.append(f"{early} rows are dated after {today}, the last {frame['Date'].max():%Y-%m-%d}.")
     return tuple(notes)
