@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the one place where all errors end, with their exit code
+        if isinstance(error, ValueError) and "null byte" in str(error):  # older parsers ask the disk for such a file
+            error = UsageError("An argument holds a null byte.", hint="No file's name may; leave it out.")
         return _fail(error, as_json="--json" in args, debug="--debug" in args)
     if code == _INTERRUPTED:  # older versions of typer raise, newer ones return it
         note("Interrupted.")

@@ -94,7 +94,7 @@ class Where:
             if pa.types.is_floating(column.type):  # where 0.0 and -0.0 are two values to is_in
                 column, wanted = pc.add(column, 0.0), pc.add(wanted, 0.0)
             return pc.is_in(column, value_set=wanted)
-        if len(self.spans or ()) > _FEW and self._in_order and pa.types.is_temporal(column.type):
+        if len(self.spans or ()) > _FEW and self._in_order and pa.types.is_timestamp(column.type):
             starts, stops = (pa.array(of, column.type).to_numpy() for of in zip(*self.spans or (), strict=True))
             cells = column.to_numpy()
             at = np.searchsorted(starts, cells, side="right") - 1
