@@ -17,10 +17,10 @@ import pandas as pd
 import pyarrow as pa
 
 from luxor_pipelines import LuxorQuery
-from luxor_pipelines.audit import audit
-from luxor_pipelines.lake import parquet
-from luxor_pipelines.lake.layout import PARTITION_COLUMN
-from luxor_pipelines.lake.schema import ENCODING
+from luxor_pipelines.lake.parquet import file as parquet
+from luxor_pipelines.lake.table.layout import PARTITION_COLUMN
+from luxor_pipelines.lake.types.schema import ENCODING
+from luxor_pipelines.quality.audit import audit
 
 SERIES = 2000
 

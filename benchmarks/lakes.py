@@ -138,9 +138,9 @@ def _months(tables: Path, data: Market) -> None:
 
 def _optimized(tables: Path, data: Market) -> None:
     """The file as others write it, then as `luxor optimize` leaves it."""
-    from luxor_pipelines.lake.optimize import optimize
-    from luxor_pipelines.lake.storage import connect
-    from luxor_pipelines.lake.table import Table
+    from luxor_pipelines.lake.storage.base import connect
+    from luxor_pipelines.lake.table.optimize import optimize
+    from luxor_pipelines.lake.table.table import Table
 
     _typed(tables, data)
     for name in (PRICES, "assets"):

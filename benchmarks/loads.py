@@ -146,7 +146,7 @@ def _delta(**arguments: Any) -> DeltaTable:
 def _months_case(name: str, title: str, lakes: Lakes, make: Callable[[str], dict[str, str]]) -> Case:
     """Each contender's table is made here, with the same numbers; ``make`` gives a place of its own."""
     from luxor_pipelines import save_table
-    from luxor_pipelines.lake.schema import Column, TableSchema
+    from luxor_pipelines.lake.types.schema import Column, TableSchema
 
     assets, months, remote = lakes.assets, lakes.months, name.endswith("azurite")
     full = measurements(0, assets, months)
@@ -243,7 +243,7 @@ def _upsert_cases(lakes: Lakes) -> Iterable[Case]:
     from deltalake import write_deltalake
 
     from luxor_pipelines import save_table
-    from luxor_pipelines.lake.schema import Column, TableSchema
+    from luxor_pipelines.lake.types.schema import Column, TableSchema
 
     size: dict[str, Any] = {"assets": lakes.assets, "years": lakes.years}
     rows = market("quoted", **size).prices

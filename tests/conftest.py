@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from luxor_pipelines.lake.storage import Storage, connect
+from luxor_pipelines.lake.storage.base import Storage, connect
 from luxor_pipelines.settings import Settings
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 @pytest.fixture(autouse=True)
 def _log_as_before() -> Iterator[None]:
     """Undoes what a command has set up of logging, which the next test would have to live with."""
-    names = ("luxor_pipelines", "luxor_pipelines.runs", "luxor_pipelines.pipelines")
+    names = ("luxor_pipelines", "luxor_pipelines.operations.runs", "luxor_pipelines.pipelines")
     loggers = [logging.getLogger(name) for name in names]
     levels, handlers = [each.level for each in loggers], list(loggers[0].handlers)
     yield

@@ -23,11 +23,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from luxor_pipelines import LoadResult, incremental_load, save_table
 from luxor_pipelines.errors import CorruptFileError, LoadConflictError, SchemaError, UsageError
-from luxor_pipelines.lake import parquet
-from luxor_pipelines.lake.layout import pieces
-from luxor_pipelines.lake.schema import Column, TableSchema
-from luxor_pipelines.lake.storage import ANY
-from luxor_pipelines.lake.table import Table
+from luxor_pipelines.lake.parquet import file as parquet
+from luxor_pipelines.lake.storage.base import ANY
+from luxor_pipelines.lake.table.layout import pieces
+from luxor_pipelines.lake.table.table import Table
+from luxor_pipelines.lake.types.schema import Column, TableSchema
 from luxor_pipelines.settings import Settings
 
 BY_MONTH = TableSchema(

@@ -18,18 +18,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from luxor_pipelines.errors import SchemaError
-from luxor_pipelines.lake import legacy, parquet
-from luxor_pipelines.lake.cache import TableCache
-from luxor_pipelines.lake.layout import PARTITION_COLUMN, Layout, pieces
-from luxor_pipelines.lake.local import LocalStorage
-from luxor_pipelines.lake.schema import ENCODING
-from luxor_pipelines.lake.storage import BlobInfo, Reader, Storage, connect
-from luxor_pipelines.lake.table import DIRECTORY, Table
+from luxor_pipelines.lake.parquet import file as parquet
+from luxor_pipelines.lake.storage.base import BlobInfo, Reader, Storage, connect
+from luxor_pipelines.lake.storage.local import LocalStorage
+from luxor_pipelines.lake.table.cache import TableCache
+from luxor_pipelines.lake.table.layout import PARTITION_COLUMN, Layout, pieces
+from luxor_pipelines.lake.table.table import DIRECTORY, Table
+from luxor_pipelines.lake.types import legacy
+from luxor_pipelines.lake.types.schema import ENCODING
 from luxor_pipelines.market.currency import rates_asof
 from luxor_pipelines.market.daily import daily_prices
 from luxor_pipelines.market.observations import SOURCES
 from luxor_pipelines.market.prices import Observations, StalenessLimits, asof
-from luxor_pipelines.market_data import MarketData
+from luxor_pipelines.query.market_data import MarketData
 from luxor_pipelines.settings import Settings
 
 FIRST = date(2024, 1, 1)

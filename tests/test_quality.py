@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from luxor_pipelines.errors import DataError, QualityError
-from luxor_pipelines.quality import Finding, gate, half_gone
+from luxor_pipelines.quality.gate import Finding, gate, half_gone
 
 ERROR = Finding("error", "t", "2026-10", "of 4 assets are missing", 2, "'a', 'b'")
 WARNING = Finding("warning", "t", "2026-10", "of 9 have none", 5)

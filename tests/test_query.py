@@ -25,10 +25,10 @@ from luxor_pipelines.errors import (
     UnknownAssetError,
     UsageError,
 )
-from luxor_pipelines.lake.schema import Column, TableSchema
+from luxor_pipelines.lake.types.schema import Column, TableSchema
 from luxor_pipelines.market.calendars import CalendarRangeWarning
 from luxor_pipelines.pipelines.hist_returns import SCHEMA as HIST_RETURNS
-from luxor_pipelines.pricing import returns_over
+from luxor_pipelines.query.pricing import returns_over
 from luxor_pipelines.settings import Settings
 
 TODAY = "2026-11-23"  # of the clock in conftest.py: a Monday

@@ -12,12 +12,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from luxor_pipelines import runs
 from luxor_pipelines.errors import AccessError, ConflictError, DataError, LockLostError, RunInProgressError
 from luxor_pipelines.ingest import save_table
-from luxor_pipelines.lake.lock import LakeLock
+from luxor_pipelines.lake.storage.lease import LakeLock
+from luxor_pipelines.operations import runs
+from luxor_pipelines.operations.runs import last_runs, run
 from luxor_pipelines.pipelines import hist_returns
-from luxor_pipelines.runs import last_runs, run
 
 MONTH = "2026-10-31"
 LOCKS = "system/locks/runs"

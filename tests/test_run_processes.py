@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from luxor_pipelines.errors import RunInProgressError
 from luxor_pipelines.ingest import incremental_load, save_table
-from luxor_pipelines.runs import RunReport, last_runs, run
+from luxor_pipelines.operations.runs import RunReport, last_runs, run
 
 MONTH = "2026-10-31"
 TTL_S = 1.5
@@ -33,7 +33,7 @@ from datetime import datetime, timedelta
 from luxor_pipelines import LuxorQuery
 from luxor_pipelines.errors import LuxorError
 from luxor_pipelines.pipelines import hist_returns
-from luxor_pipelines.runs import run
+from luxor_pipelines.operations.runs import run
 
 compute, now = hist_returns.get_returns, datetime.fromisoformat(sys.argv[1])
 

@@ -18,7 +18,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luxor_pipelines.discovery import find_pipelines, get_pipeline, parse_params
 from luxor_pipelines.errors import (
     ConfigurationError,
     ConflictError,
@@ -27,7 +26,8 @@ from luxor_pipelines.errors import (
     UnknownPipelineError,
     UsageError,
 )
-from luxor_pipelines.runs import RunReport, last_runs, run
+from luxor_pipelines.operations.discovery import find_pipelines, get_pipeline, parse_params
+from luxor_pipelines.operations.runs import RunReport, last_runs, run
 
 NOW = datetime(2026, 11, 23, 18, 30, tzinfo=UTC)
 
@@ -134,7 +134,7 @@ def test_a_description_is_the_first_paragraph_of_the_docstring() -> None:
 
 def test_listing_imports_nothing_heavy() -> None:
     code = (
-        "import sys, luxor_pipelines.runs, luxor_pipelines.cli\n"
+        "import sys, luxor_pipelines.operations.runs, luxor_pipelines.cli\n"
         "assert luxor_pipelines.cli.main(['list']) == 0\n"
         "print(sorted({'pandas', 'pyarrow', 'numpy', 'fsspec', 'azure', 'pydantic'} & set(sys.modules)))\n"
         "print([name for name in sys.modules if name.startswith('luxor_pipelines.pipelines.')])"
@@ -422,7 +422,8 @@ def test_parameters_that_are_wrong_are_refused(plugin: Path, texts: list[str], m
 
 
 def test_runs_of_two_processes_keep_a_record_each(disk: Any, plugin: Path) -> None:
-    code = f"from luxor_pipelines.runs import run; run('other', lake={disk.arguments['lake']!r}, if_running='skip')"
+    lake = disk.arguments["lake"]
+    code = f"from luxor_pipelines import run; run('other', lake={lake!r}, if_running='skip')"
     environment = {**os.environ, "PYTHONPATH": str(plugin)}
     start: Callable[[], subprocess.Popen[bytes]] = lambda: subprocess.Popen(  # noqa: E731
         [sys.executable, "-c", code], env=environment
@@ -436,7 +437,7 @@ def test_runs_of_two_processes_keep_a_record_each(disk: Any, plugin: Path) -> No
 def test_steps_are_logged_and_secrets_are_not(lq: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "luxor_pipelines")
     report = run("curves", lq=lq, ref_date="2026-10-31", api_key="pa55phrase")
-    messages = [entry.getMessage() for entry in caplog.records if entry.name == "luxor_pipelines.runs"]
+    messages = [entry.getMessage() for entry in caplog.records if entry.name == "luxor_pipelines.operations.runs"]
     assert messages[0] == "curves: reference date 2026-10-31"
     assert report.path in messages[-1]
     assert "pa55phrase" not in caplog.text

@@ -2,7 +2,7 @@
 
     python tools/make_demo_data.py eurofxref-hist.zip
 
-writes src/luxor_pipelines/demo_data/eurofxref-hist.zip; the same file gives the same bytes. After
+writes src/luxor_pipelines/demo/data/eurofxref-hist.zip; the same file gives the same bytes. After
 taking a newer file, put its last day into SOURCE.md beside it.
 """
 
@@ -20,7 +20,7 @@ CURRENCIES = (
     *("CAD", "CNY", "INR", "KRW", "MXN", "NZD", "ZAR"),
 )
 MEMBER = "eurofxref-hist.csv"
-TARGET = Path(__file__).parents[1] / "src" / "luxor_pipelines" / "demo_data" / "eurofxref-hist.zip"
+TARGET = Path(__file__).parents[1] / "src" / "luxor_pipelines" / "demo" / "data" / "eurofxref-hist.zip"
 
 
 def cut(text: str) -> str:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from luxor_pipelines import errors
     from luxor_pipelines.ingest import LoadResult, incremental_load, save_table
-    from luxor_pipelines.query import LuxorQuery
-    from luxor_pipelines.runs import RunReport, run
+    from luxor_pipelines.operations.runs import RunReport, run
+    from luxor_pipelines.query.luxor_query import LuxorQuery
 
 __version__ = "0.1.0"
 
@@ -35,9 +35,9 @@ __all__ = [
 _HOMES = {
     "LoadResult": "ingest",
     "LuxorQuery": "query",
-    "RunReport": "runs",
+    "RunReport": "operations.runs",
     "incremental_load": "ingest",
-    "run": "runs",
+    "run": "operations.runs",
     "save_table": "ingest",
 }
 

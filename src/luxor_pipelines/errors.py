@@ -206,7 +206,7 @@ class DataError(LuxorError, ValueError):
 class QualityError(DataError):
     """Data that did not pass the checks made before it is written; nothing was written.
 
-    The message lists what was found; see `luxor_pipelines.quality`.
+    The message lists what was found; see `luxor_pipelines.quality.gate`.
     """
 
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import azure.functions as func
 
 from luxor_pipelines import __version__
-from luxor_pipelines.discovery import find_pipelines
 from luxor_pipelines.errors import (
     ConflictError,
     LuxorError,
@@ -27,11 +26,12 @@ from luxor_pipelines.errors import (
     UsageError,
     redact,
 )
-from luxor_pipelines.runs import RunReport, last_runs
+from luxor_pipelines.operations.discovery import find_pipelines
+from luxor_pipelines.operations.runs import RunReport, last_runs
 from luxor_pipelines.settings import Settings
 
 if TYPE_CHECKING:
-    from luxor_pipelines.query import LuxorQuery
+    from luxor_pipelines.query.luxor_query import LuxorQuery
 
 __all__ = ["get_health", "get_pipelines", "on_timer", "post_run"]
 
@@ -181,7 +181,7 @@ def _told(error: Exception) -> str:
 @functools.lru_cache(maxsize=1)
 def _lake(settings: Settings) -> LuxorQuery:
     """The lake of these settings, opened once a process: connections are worth keeping."""
-    from luxor_pipelines.query import LuxorQuery
+    from luxor_pipelines.query.luxor_query import LuxorQuery
 
     return LuxorQuery(settings=settings)
 

@@ -12,17 +12,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from luxor_pipelines.errors import UsageError
-from luxor_pipelines.lake.frames import check_frame
-from luxor_pipelines.lake.layout import DIRECTORY
-from luxor_pipelines.lake.load import Load, TableExistsError, exists
-from luxor_pipelines.lake.load_result import LoadResult
-from luxor_pipelines.lake.table import Table
+from luxor_pipelines.lake.table.layout import DIRECTORY
+from luxor_pipelines.lake.table.load import Load, TableExistsError, exists
+from luxor_pipelines.lake.table.load_result import LoadResult
+from luxor_pipelines.lake.table.table import Table
+from luxor_pipelines.lake.types.frames import check_frame
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from luxor_pipelines.lake.schema import TableSchema
-    from luxor_pipelines.query import LuxorQuery
+    from luxor_pipelines.lake.types.schema import TableSchema
+    from luxor_pipelines.query.luxor_query import LuxorQuery
 
 __all__ = ["LoadResult", "incremental_load", "save_table"]
 
@@ -162,7 +162,7 @@ def save_table(
             f"Tables are Parquet; {format!r} is not written to the lake.", hint="Export with df.to_excel or df.to_csv."
         )
     if lq is None:
-        from luxor_pipelines.query import LuxorQuery
+        from luxor_pipelines.query.luxor_query import LuxorQuery
 
         lq = LuxorQuery()
     load = _load(lq, table_name, directory, schema, whole=True, only_new=mode != "replace")

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from luxor_pipelines import hosting
-from luxor_pipelines.demo_data import ecb_zip
+from luxor_pipelines.demo.data import ecb_zip
 from luxor_pipelines.ingest import save_table
 from luxor_pipelines.pipelines.hist_returns import reference_date
 

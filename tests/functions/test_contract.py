@@ -17,7 +17,7 @@ from typing import Any
 import azure.functions as func
 import pytest
 
-from luxor_pipelines.discovery import find_pipelines
+from luxor_pipelines.operations.discovery import find_pipelines
 from luxor_pipelines.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -21,8 +21,8 @@ from luxor_pipelines.errors import (
     RunInProgressError,
     UnreachableError,
 )
-from luxor_pipelines.lake.lock import LakeLock
-from luxor_pipelines.runs import RunReport, last_runs
+from luxor_pipelines.lake.storage.lease import LakeLock
+from luxor_pipelines.operations.runs import RunReport, last_runs
 from luxor_pipelines.settings import Settings
 
 KEY = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from luxor_pipelines import __version__
+from luxor_pipelines.operations.runs import last_runs
 from luxor_pipelines.pipelines.hist_returns import reference_date
-from luxor_pipelines.runs import last_runs
 
 ROOT = Path(__file__).parents[2]
 SITE = ".python_packages/lib/site-packages/"

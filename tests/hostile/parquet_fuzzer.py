@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 
 from luxor_pipelines import LuxorQuery
 from luxor_pipelines.errors import LuxorError
-from luxor_pipelines.lake.storage import connect
-from luxor_pipelines.pipelines._raw import read_parquet
+from luxor_pipelines.lake.storage.base import connect
+from luxor_pipelines.sources.raw import read_parquet
 
 SECONDS = 30
 """After which reading one small file counts as never ending."""

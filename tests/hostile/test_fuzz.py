@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from luxor_pipelines import hosting
-from luxor_pipelines.demo_data import ecb_zip
+from luxor_pipelines.demo.data import ecb_zip
 from luxor_pipelines.errors import LuxorError
-from luxor_pipelines.pipelines._price_files import Format, declared_formats, read_price_file, read_rows
-from luxor_pipelines.pipelines._raw import unzip_csv
 from luxor_pipelines.pipelines.fx_rates import parse_ecb, to_series
+from luxor_pipelines.sources.price_files import Format, declared_formats, read_price_file, read_rows
+from luxor_pipelines.sources.raw import unzip_csv
 
 LIMIT = 1_000_000
 EXAMPLES = int(os.environ.get("FUZZ", "0"))

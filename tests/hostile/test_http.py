@@ -8,7 +8,8 @@ from typing import Any
 import azure.functions as func
 import pytest
 
-from luxor_pipelines import hosting, runs
+from luxor_pipelines import hosting
+from luxor_pipelines.operations import runs
 
 BODIES = {
     "no-json": b"ref_date=2026-10-31",

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from luxor_pipelines import runs
 from luxor_pipelines.errors import InvalidNameError, InvalidPeriodError, TableNotFoundError, UsageError
 from luxor_pipelines.ingest import incremental_load, save_table
-from luxor_pipelines.lake.storage import ANY
+from luxor_pipelines.lake.storage.base import ANY
+from luxor_pipelines.operations import runs
 
 OUTSIDE = {
     "parent": "../x",

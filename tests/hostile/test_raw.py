@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from luxor_pipelines import runs
-from luxor_pipelines.demo_data import ecb_zip
+from luxor_pipelines.demo.data import ecb_zip
 from luxor_pipelines.errors import CorruptFileError, DataError
-from luxor_pipelines.pipelines import _price_files, _raw, fx_rates, market_prices
+from luxor_pipelines.operations import runs
+from luxor_pipelines.pipelines import fx_rates, market_prices
+from luxor_pipelines.sources import price_files, raw
 
 HEADER = b"Date,Asset,Last_Price\n"
 ROW = b"2026-10-30,a,1\n"
@@ -200,11 +201,11 @@ UNREADABLE: dict[str, tuple[str, bytes, str]] = {
 @pytest.fixture
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     limit_files(monkeypatch, LIMIT)
-    monkeypatch.setattr(_raw, "CELLS_MAX", 100_000)
+    monkeypatch.setattr(raw, "CELLS_MAX", 100_000)
 
 
 def limit_files(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    for module in (_price_files, market_prices):
+    for module in (price_files, market_prices):
         monkeypatch.setattr(module, "FILE_MAX", size)
 
 
@@ -234,7 +235,7 @@ import sys
 from pathlib import Path
 
 from luxor_pipelines.errors import CorruptFileError
-from luxor_pipelines.pipelines import _price_files
+from luxor_pipelines.sources import price_files
 
 
 def peak():
@@ -242,12 +243,12 @@ def peak():
 
 
 limit, good, bomb = sys.argv[1:]
-_price_files.FILE_MAX = int(limit)
-_price_files.read_price_file(Path(good).read_bytes(), good, _price_files.Format())  # and all that is imported for it
+price_files.FILE_MAX = int(limit)
+price_files.read_price_file(Path(good).read_bytes(), good, price_files.Format())  # and all that is imported for it
 data = Path(bomb).read_bytes()
 before = peak()
 try:
-    _price_files.read_price_file(data, bomb, _price_files.Format())
+    price_files.read_price_file(data, bomb, price_files.Format())
 except CorruptFileError:
     print(peak() - before)
 """

@@ -29,10 +29,11 @@ import pandas as pd
 import pytest
 from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
-from luxor_pipelines import LuxorQuery, hosting, runs
+from luxor_pipelines import LuxorQuery, hosting
 from luxor_pipelines.cli import main
 from luxor_pipelines.errors import LuxorError, conceal, redact
 from luxor_pipelines.ingest import incremental_load, save_table
+from luxor_pipelines.operations import runs
 from luxor_pipelines.settings import Settings
 
 pytestmark = pytest.mark.azurite

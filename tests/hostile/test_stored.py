@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from luxor_pipelines import runs
 from luxor_pipelines.cli import main
 from luxor_pipelines.errors import CorruptFileError, LuxorError, SchemaError
 from luxor_pipelines.ingest import incremental_load
+from luxor_pipelines.operations import runs
 
 FUZZER = Path(__file__).with_name("parquet_fuzzer.py")
 

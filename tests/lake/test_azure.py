@@ -20,8 +20,8 @@ from luxor_pipelines.errors import (
     LakeError,
     UnreachableError,
 )
-from luxor_pipelines.lake import azure
-from luxor_pipelines.lake.storage import ANY, VersionChangedError, connect
+from luxor_pipelines.lake.storage import azure
+from luxor_pipelines.lake.storage.base import ANY, VersionChangedError, connect
 from luxor_pipelines.settings import Settings
 
 pytestmark = pytest.mark.azurite

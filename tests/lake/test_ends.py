@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 
-from luxor_pipelines.lake import ends, parquet
-from luxor_pipelines.lake.schema import STAMP
-from luxor_pipelines.lake.storage import BlobInfo, WholeFile
+from luxor_pipelines.lake.parquet import file as parquet
+from luxor_pipelines.lake.parquet import series_index as ends
+from luxor_pipelines.lake.storage.base import BlobInfo, WholeFile
+from luxor_pipelines.lake.types.schema import STAMP
 
 BY = ("Date", "Asset")
 FIRST = datetime(2024, 1, 1)

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luxor_pipelines.errors import SchemaError, UsageError
-from luxor_pipelines.lake.frames import arrow_to_frame, frame_to_arrow
-from luxor_pipelines.lake.legacy import (
+from luxor_pipelines.lake.table.merge import merge
+from luxor_pipelines.lake.types.frames import arrow_to_frame, frame_to_arrow
+from luxor_pipelines.lake.types.legacy import (
     NULL_WORDS,
     as_read,
     decode,
@@ -19,8 +20,7 @@ from luxor_pipelines.lake.legacy import (
     is_text,
     meanings,
 )
-from luxor_pipelines.lake.merge import merge
-from luxor_pipelines.lake.schema import LAST_UPDATED
+from luxor_pipelines.lake.types.schema import LAST_UPDATED
 
 US = pa.timestamp("us")
 UTC = pa.timestamp("us", "UTC")

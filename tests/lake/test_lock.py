@@ -13,8 +13,8 @@ import pytest
 
 from luxor_pipelines import incremental_load, save_table
 from luxor_pipelines.errors import LockLostError, UnreachableError
-from luxor_pipelines.lake.lock import CLOCK, LakeLock, check_fence, fenced, holder_of
-from luxor_pipelines.lake.storage import Storage
+from luxor_pipelines.lake.storage.base import Storage
+from luxor_pipelines.lake.storage.lease import CLOCK, LakeLock, check_fence, fenced, holder_of
 
 PATH = "system/locks/runs/hist_returns/2026-10-31.json"
 LONG = 3600.0

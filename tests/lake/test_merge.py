@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luxor_pipelines.errors import SchemaError, UsageError
-from luxor_pipelines.lake.merge import Merge, merge, sort_indices
-from luxor_pipelines.lake.schema import LAST_UPDATED
+from luxor_pipelines.lake.table.merge import Merge, merge, sort_indices
+from luxor_pipelines.lake.types.schema import LAST_UPDATED
 
 TYPES = {"Date": pa.timestamp("us"), "Asset": pa.string(), "Price": pa.float64(), "Flag": pa.bool_()}
 STAMP = pa.timestamp("us", "UTC")

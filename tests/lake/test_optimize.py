@@ -25,12 +25,12 @@ from luxor_pipelines.errors import (
     TableNotFoundError,
     UsageError,
 )
-from luxor_pipelines.lake import parquet
-from luxor_pipelines.lake.load import Load
-from luxor_pipelines.lake.optimize import optimize, retyped
-from luxor_pipelines.lake.schema import DATE, NUMBER
-from luxor_pipelines.lake.storage import Storage
-from luxor_pipelines.lake.table import DIRECTORY, Table
+from luxor_pipelines.lake.parquet import file as parquet
+from luxor_pipelines.lake.storage.base import Storage
+from luxor_pipelines.lake.table.load import Load
+from luxor_pipelines.lake.table.optimize import optimize, retyped
+from luxor_pipelines.lake.table.table import DIRECTORY, Table
+from luxor_pipelines.lake.types.schema import DATE, NUMBER
 
 FIRST = datetime(2024, 1, 1)
 
@@ -103,7 +103,7 @@ def test_the_rows_stay_and_the_shape_changes(rig: Any, layout: Any, text: bool) 
 def test_no_row_is_lost_made_or_changed(given_rows: list[Any], layout: Any) -> None:
     import uuid
 
-    from luxor_pipelines.lake.storage import connect
+    from luxor_pipelines.lake.storage.base import connect
     from luxor_pipelines.settings import Settings
 
     date, asset, price = zip(*given_rows, strict=True)

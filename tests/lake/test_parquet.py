@@ -19,10 +19,11 @@ import pytest
 from hypothesis import given, settings
 
 from luxor_pipelines.errors import CorruptFileError, SchemaError, UsageError
-from luxor_pipelines.lake import parquet, pinned
-from luxor_pipelines.lake.conditions import Where, conditions
-from luxor_pipelines.lake.pinned import PinnedFile
-from luxor_pipelines.lake.storage import BlobInfo
+from luxor_pipelines.lake.parquet import file as parquet
+from luxor_pipelines.lake.parquet.predicates import Where, conditions
+from luxor_pipelines.lake.storage import pinned
+from luxor_pipelines.lake.storage.base import BlobInfo
+from luxor_pipelines.lake.storage.pinned import PinnedFile
 
 Range = tuple[int, int]
 

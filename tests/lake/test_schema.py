@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luxor_pipelines.errors import SchemaError, UsageError
-from luxor_pipelines.lake.frames import arrow_to_frame, frame_to_arrow, normalize_text
-from luxor_pipelines.lake.schema import (
+from luxor_pipelines.lake.types.frames import arrow_to_frame, frame_to_arrow, normalize_text
+from luxor_pipelines.lake.types.schema import (
     LAST_UPDATED,
     Column,
     TableSchema,

@@ -27,11 +27,13 @@ from luxor_pipelines.errors import (
     TableNotFoundError,
     UnreachableError,
 )
-from luxor_pipelines.lake import footer, parquet, pinned
-from luxor_pipelines.lake.conditions import Where
-from luxor_pipelines.lake.layout import PARTITION_COLUMN, Layout, bounds, near, pieces, recognise
-from luxor_pipelines.lake.storage import connect
-from luxor_pipelines.lake.table import Table, find_all, list_tables, table_name
+from luxor_pipelines.lake.parquet import file as parquet
+from luxor_pipelines.lake.parquet import footer
+from luxor_pipelines.lake.parquet.predicates import Where
+from luxor_pipelines.lake.storage import pinned
+from luxor_pipelines.lake.storage.base import connect
+from luxor_pipelines.lake.table.layout import PARTITION_COLUMN, Layout, bounds, near, pieces, recognise
+from luxor_pipelines.lake.table.table import Table, find_all, list_tables, table_name
 
 FOLDER = "enriched/parquet"
 LAYOUTS: tuple[Layout, ...] = ("file", "month", "year")

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luxor_pipelines import demo_data
+from luxor_pipelines.demo import data as demo_data
 from luxor_pipelines.errors import (
     ConfigurationError,
     CorruptFileError,
@@ -25,7 +25,7 @@ from luxor_pipelines.errors import (
     UnreachableError,
 )
 from luxor_pipelines.pipelines import fx_rates
-from luxor_pipelines.query import LuxorQuery
+from luxor_pipelines.query.luxor_query import LuxorQuery
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "eurofxref-hist.zip"
 

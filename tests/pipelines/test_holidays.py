@@ -7,7 +7,7 @@ import pytest
 
 from luxor_pipelines.errors import DataError, UsageError
 from luxor_pipelines.pipelines import holidays
-from luxor_pipelines.query import LuxorQuery
+from luxor_pipelines.query.luxor_query import LuxorQuery
 
 NOW = datetime(2026, 11, 3, 18, 30, tzinfo=UTC)
 

@@ -26,8 +26,10 @@ from luxor_pipelines.errors import (
     UsageError,
 )
 from luxor_pipelines.ingest import incremental_load, save_table
-from luxor_pipelines.pipelines import _raw, market_prices
-from luxor_pipelines.pipelines._price_files import (
+from luxor_pipelines.pipelines import market_prices
+from luxor_pipelines.query.luxor_query import LuxorQuery
+from luxor_pipelines.sources import raw
+from luxor_pipelines.sources.price_files import (
     REASONS,
     FileRows,
     Format,
@@ -36,7 +38,6 @@ from luxor_pipelines.pipelines._price_files import (
     read_price_file,
     read_rows,
 )
-from luxor_pipelines.query import LuxorQuery
 
 STOCKS = Path(__file__).parents[3] / "shared" / "data" / "sp500_20_stocks_daily.csv.gz"
 NOW = datetime(2026, 11, 3, 18, 30, tzinfo=UTC)
@@ -392,7 +393,7 @@ def test_a_file_that_is_not_what_its_name_says_is_refused(file, data):
 
 
 def test_bombs_are_refused(monkeypatch):
-    monkeypatch.setattr("luxor_pipelines.pipelines._price_files.FILE_MAX", 1_000_000)
+    monkeypatch.setattr("luxor_pipelines.sources.price_files.FILE_MAX", 1_000_000)
     packed = gzip.compress(b"0" * 2_000_000)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -407,7 +408,7 @@ def test_bombs_are_refused(monkeypatch):
 
 
 def test_a_sheet_of_too_many_cells_is_refused(monkeypatch):
-    monkeypatch.setattr(_raw, "CELLS_MAX", 5)
+    monkeypatch.setattr(raw, "CELLS_MAX", 5)
     with pytest.raises(CorruptFileError, match="more than 5 cells"):
         read(workbook(("s", [["Date", "A"], *[["2026-10-30", 1]] * 3])), "x.xlsx")
 

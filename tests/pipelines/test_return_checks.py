@@ -14,9 +14,9 @@ import pytest
 from luxor_pipelines import save_table
 from luxor_pipelines.errors import QualityError, SchemaError
 from luxor_pipelines.market.periods import PERIODS
+from luxor_pipelines.operations.runs import last_runs, run
 from luxor_pipelines.pipelines import hist_returns
 from luxor_pipelines.pipelines._return_checks import PLAUSIBLE, check_returns
-from luxor_pipelines.runs import last_runs, run
 
 SEPTEMBER, OCTOBER = "2026-09-30", "2026-10-31"
 TABLE = "hist_returns"

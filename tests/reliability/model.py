@@ -13,9 +13,9 @@ import pandas as pd
 
 from luxor_pipelines import LuxorQuery, incremental_load
 from luxor_pipelines.ingest import LoadResult
-from luxor_pipelines.lake.schema import Column, TableSchema
-from luxor_pipelines.lake.storage import Storage
-from luxor_pipelines.lake.table import Table
+from luxor_pipelines.lake.storage.base import Storage
+from luxor_pipelines.lake.table.table import Table
+from luxor_pipelines.lake.types.schema import Column, TableSchema
 
 TABLE = "prices"
 Layout = Literal["file", "month"]

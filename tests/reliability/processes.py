@@ -17,7 +17,7 @@ from typing import Any
 
 from luxor_pipelines import LuxorQuery
 from luxor_pipelines.errors import LakeError, TableNotFoundError
-from luxor_pipelines.lake.table import Table
+from luxor_pipelines.lake.table.table import Table
 from luxor_pipelines.settings import Settings
 from reliability.model import TABLE, Layout, random_batch, state_of
 from reliability.races import Outcome, Race, check_whole, racing_batch

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from luxor_pipelines.lake.table import Table
+from luxor_pipelines.lake.table.table import Table
 from reliability.conftest import Scale
 from reliability.model import LAYOUTS, TABLE, Layout, partitions, stored
 from reliability.processes import CONTEXT, Child, compete, read_meanwhile

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from luxor_pipelines.lake.local import LocalStorage
-from luxor_pipelines.lake.storage import Storage
-from luxor_pipelines.lake.table import Table, list_tables
+from luxor_pipelines.lake.storage.base import Storage
+from luxor_pipelines.lake.storage.local import LocalStorage
+from luxor_pipelines.lake.table.table import Table, list_tables
 from reliability.conftest import Scale
 from reliability.model import LAYOUTS, TABLE, Layout, State, committed, partitions, random_batch, stored
 from reliability.processes import Child, load_for_ever

@@ -12,8 +12,8 @@ import pytest
 
 from luxor_pipelines import LuxorQuery
 from luxor_pipelines.errors import ConflictError, LakeError, UnreachableError
-from luxor_pipelines.lake import azure, retry
-from luxor_pipelines.lake.storage import Storage, connect
+from luxor_pipelines.lake.storage import azure, retry
+from luxor_pipelines.lake.storage.base import Storage, connect
 from luxor_pipelines.settings import Settings
 from reliability.conftest import Scale
 from reliability.model import LAYOUTS, Layout, State, committed, random_batch, stored

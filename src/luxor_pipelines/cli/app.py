@@ -12,7 +12,7 @@ from luxor_pipelines.cli.output import configure_logging, emit
 from luxor_pipelines.errors import ConfigurationError, UsageError
 
 if TYPE_CHECKING:
-    from luxor_pipelines.query import LuxorQuery
+    from luxor_pipelines.query.luxor_query import LuxorQuery
 
 __all__ = ["Csv", "Json", "Lake", "Yes", "app", "checked_lake", "confirmed", "files", "one_of", "open_lake"]
 
@@ -68,7 +68,7 @@ def options(
 
 def open_lake(lake: str | None) -> LuxorQuery:
     """The lake that ``--lake`` names, else the environment."""
-    from luxor_pipelines.query import LuxorQuery
+    from luxor_pipelines.query.luxor_query import LuxorQuery
 
     return LuxorQuery(lake=checked_lake(lake))
 

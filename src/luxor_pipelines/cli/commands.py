@@ -15,7 +15,7 @@ from luxor_pipelines.errors import SchemaError, UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from luxor_pipelines.runs import RunReport
+    from luxor_pipelines.operations.runs import RunReport
 
 __all__ = ["Currency", "demo", "list_", "returns", "run_", "runs", "show", "tables"]
 
@@ -66,8 +66,8 @@ def run_(
 
     Every run leaves a record in the lake, under system/runs/; `luxor runs` lists them.
     """
-    from luxor_pipelines.discovery import parse_params
-    from luxor_pipelines.runs import run
+    from luxor_pipelines.operations.discovery import parse_params
+    from luxor_pipelines.operations.runs import run
 
     log_steps()
     texts = [*(param or []), *([f"table={table}"] if table is not None else []), *(["force=true"] if force else [])]
@@ -83,7 +83,7 @@ def run_(
 @app.command("list")
 def list_(json: Json = False) -> None:
     """The pipelines there are."""
-    from luxor_pipelines.discovery import find_pipelines
+    from luxor_pipelines.operations.discovery import find_pipelines
 
     found = [(each.name, each.description, each.package) for each in find_pipelines().values()]
     if json:
@@ -103,7 +103,7 @@ def runs(
     json: Json = False,
 ) -> None:
     """The most recent runs, newest first."""
-    from luxor_pipelines.runs import last_runs
+    from luxor_pipelines.operations.runs import last_runs
 
     reports = last_runs(open_lake(lake), name, limit or None)
     if json:
@@ -148,7 +148,7 @@ def print_report(report: RunReport) -> None:
 @app.command()
 def tables(lake: Lake = None, json: Json = False) -> None:
     """The tables of the lake."""
-    from luxor_pipelines.lake.table import Table
+    from luxor_pipelines.lake.table.table import Table
 
     lq = open_lake(lake)
     found: list[dict[str, Any]] = []

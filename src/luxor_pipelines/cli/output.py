@@ -41,7 +41,7 @@ SCHEMA_VERSION = 1
 MISSING = "–"
 _FOLDED = 20
 """Characters of text that a drawn column has at least, before it is folded."""
-_STEPS = ("luxor_pipelines.runs", "luxor_pipelines.pipelines")
+_STEPS = ("luxor_pipelines.operations.runs", "luxor_pipelines.pipelines")
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def check(
     """
     from dataclasses import asdict
 
-    from luxor_pipelines.audit import audit
+    from luxor_pipelines.quality.audit import audit
 
     with working("Checking"):
         found = audit(open_lake(lake), table)
@@ -119,10 +119,10 @@ def optimize(
     """
     from dataclasses import asdict
 
-    from luxor_pipelines.lake import legacy
-    from luxor_pipelines.lake.optimize import optimize as rewrite
-    from luxor_pipelines.lake.optimize import retyped
-    from luxor_pipelines.lake.table import Table
+    from luxor_pipelines.lake.table.optimize import optimize as rewrite
+    from luxor_pipelines.lake.table.optimize import retyped
+    from luxor_pipelines.lake.table.table import Table
+    from luxor_pipelines.lake.types import legacy
 
     lq = open_lake(lake)
     place = Table(lq.storage, table, lq.blob_directory)

@@ -11,10 +11,10 @@ import pandas as pd
 from luxor_pipelines.errors import CorruptFileError, SchemaError, TableNotFoundError, UsageError, sample
 from luxor_pipelines.market.observations import SOURCES, BoolArray
 from luxor_pipelines.market.periods import PERIODS, add_months
-from luxor_pipelines.quality import Finding, half_gone
+from luxor_pipelines.quality.gate import Finding, half_gone
 
 if TYPE_CHECKING:
-    from luxor_pipelines.query import LuxorQuery
+    from luxor_pipelines.query.luxor_query import LuxorQuery
 
 __all__ = ["CURRENCIES", "PLAUSIBLE", "check_returns"]
 

@@ -31,15 +31,15 @@ from numpy.typing import NDArray
 
 from luxor_pipelines.errors import ConfigurationError, DataError, NotFoundError, UnreachableError, sample, shown
 from luxor_pipelines.ingest import incremental_load
-from luxor_pipelines.lake.schema import Column, TableSchema
+from luxor_pipelines.lake.types.schema import Column, TableSchema
 from luxor_pipelines.pipelines import JSON, PipelineResult
-from luxor_pipelines.pipelines._cells import cell_text, parse_dates, parse_numbers
-from luxor_pipelines.pipelines._raw import read_csv, too_large, unzip_csv
-from luxor_pipelines.quality import Finding, gate, half_gone
+from luxor_pipelines.quality.gate import Finding, gate, half_gone
+from luxor_pipelines.sources.cells import cell_text, parse_dates, parse_numbers
+from luxor_pipelines.sources.raw import read_csv, too_large, unzip_csv
 
 if TYPE_CHECKING:
-    from luxor_pipelines.lake.storage import BlobInfo, Storage
-    from luxor_pipelines.query import LuxorQuery
+    from luxor_pipelines.lake.storage.base import BlobInfo, Storage
+    from luxor_pipelines.query.luxor_query import LuxorQuery
 
 __all__ = ["SCHEMA", "EcbRates", "check_rates", "fetch_ecb", "parse_ecb", "run", "to_series"]
 
@@ -123,7 +123,7 @@ def run(
         The bank did not answer.
     """
     if lq is None:
-        from luxor_pipelines.query import LuxorQuery
+        from luxor_pipelines.query.luxor_query import LuxorQuery
 
         lq = LuxorQuery()
     if fetch or lq.settings.ecb_fetch:

@@ -11,19 +11,19 @@ import pandas as pd
 
 from luxor_pipelines.errors import UsageError
 from luxor_pipelines.ingest import incremental_load
-from luxor_pipelines.lake.schema import Column, TableSchema
-from luxor_pipelines.lake_query import SAO_PAULO
+from luxor_pipelines.lake.types.schema import Column, TableSchema
 from luxor_pipelines.market.periods import PERIODS, DateLike, as_date, base_date, month_end
 from luxor_pipelines.market.returns import returns_frame
 from luxor_pipelines.market.text import text_column
 from luxor_pipelines.pipelines import PipelineResult
 from luxor_pipelines.pipelines._return_checks import CURRENCIES, check_returns
-from luxor_pipelines.price_tables import NO_SERIES
-from luxor_pipelines.pricing import returns_over
-from luxor_pipelines.quality import gate
+from luxor_pipelines.quality.gate import gate
+from luxor_pipelines.query.lake_query import SAO_PAULO
+from luxor_pipelines.query.price_tables import NO_SERIES
+from luxor_pipelines.query.pricing import returns_over
 
 if TYPE_CHECKING:
-    from luxor_pipelines.query import LuxorQuery
+    from luxor_pipelines.query.luxor_query import LuxorQuery
 
 __all__ = ["CURRENCIES", "SCHEMA", "get_returns", "reference_date", "run"]
 
@@ -93,7 +93,7 @@ def run(
         A stored ``hist_returns`` has other columns; it is not touched.
     """
     if lq is None:
-        from luxor_pipelines.query import LuxorQuery
+        from luxor_pipelines.query.luxor_query import LuxorQuery
 
         lq = LuxorQuery()
     now = now or lq.now()

@@ -18,11 +18,11 @@ import pandas as pd
 
 from luxor_pipelines.errors import DataError, UsageError
 from luxor_pipelines.ingest import incremental_load
-from luxor_pipelines.lake.schema import Column, TableSchema
+from luxor_pipelines.lake.types.schema import Column, TableSchema
 from luxor_pipelines.pipelines import JSON, PipelineResult
 
 if TYPE_CHECKING:
-    from luxor_pipelines.query import LuxorQuery
+    from luxor_pipelines.query.luxor_query import LuxorQuery
 
 __all__ = ["EXCHANGES", "SCHEMA", "exchange_holidays", "last_day", "parse_exchanges", "run"]
 
@@ -74,7 +74,7 @@ def run(
         A calendar that cannot be computed for those days; nothing has been written.
     """
     if lq is None:
-        from luxor_pipelines.query import LuxorQuery
+        from luxor_pipelines.query.luxor_query import LuxorQuery
 
         lq = LuxorQuery()
     chosen = parse_exchanges(exchanges if exchanges is not None else EXCHANGES)

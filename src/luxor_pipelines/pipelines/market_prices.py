@@ -17,10 +17,11 @@ import pandas as pd
 
 from luxor_pipelines.errors import CorruptFileError, DataError, InvalidNameError, NotFoundError
 from luxor_pipelines.ingest import LoadResult, incremental_load
-from luxor_pipelines.lake.schema import Column, TableSchema
-from luxor_pipelines.lake_query import SAO_PAULO
+from luxor_pipelines.lake.types.schema import Column, TableSchema
 from luxor_pipelines.pipelines import JSON, PipelineResult
-from luxor_pipelines.pipelines._price_files import (
+from luxor_pipelines.quality.gate import Finding, gate
+from luxor_pipelines.query.lake_query import SAO_PAULO
+from luxor_pipelines.sources.price_files import (
     FILE_MAX,
     FileRows,
     Format,
@@ -29,12 +30,11 @@ from luxor_pipelines.pipelines._price_files import (
     read_price_file,
     read_rows,
 )
-from luxor_pipelines.pipelines._raw import too_large
-from luxor_pipelines.quality import Finding, gate
+from luxor_pipelines.sources.raw import too_large
 
 if TYPE_CHECKING:
-    from luxor_pipelines.lake.storage import Storage
-    from luxor_pipelines.query import LuxorQuery
+    from luxor_pipelines.lake.storage.base import Storage
+    from luxor_pipelines.query.luxor_query import LuxorQuery
 
 __all__ = ["SCHEMA", "merge_files", "misread", "price_files", "run"]
 
@@ -114,7 +114,7 @@ def run(
         The target table has other columns; nothing has been loaded.
     """
     if lq is None:
-        from luxor_pipelines.query import LuxorQuery
+        from luxor_pipelines.query.luxor_query import LuxorQuery
 
         lq = LuxorQuery()
     default = Format(date_format, decimal, separator)

@@ -1,0 +1,1 @@
+"""One Parquet file: its reader, footer, predicates and series index."""

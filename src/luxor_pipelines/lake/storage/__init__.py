@@ -1,0 +1,1 @@
+"""Files of a lake: list, read and conditionally swap them, on Azure, on disk and in memory."""

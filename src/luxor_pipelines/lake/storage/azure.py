@@ -1,0 +1,427 @@
+"""A lake in an Azure container: reads pinned to an ETag, writes on condition of one.
+
+adlfs gives the filesystem, its event loop and its place among fsspec's; account, credential,
+retries and timeouts are set here, because adlfs would take them from the environment (where a
+connection string beats an account named in the URL) and offers no setting for the last two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import re
+import uuid
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from adlfs import AzureBlobFileSystem
+from azure.core import MatchConditions
+from azure.core.credentials import AzureSasCredential
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    HttpResponseError,
+    ResourceNotFoundError,
+    ServiceRequestError,
+    ServiceResponseError,
+)
+from azure.storage.blob.aio import BlobPrefix, BlobServiceClient
+from fsspec.asyn import sync
+
+from luxor_pipelines.errors import (
+    AccessError,
+    ConfigurationError,
+    ConflictError,
+    LakeError,
+    LuxorError,
+    Secret,
+    UnreachableError,
+    shown,
+)
+from luxor_pipelines.lake.storage.azure_account import client_of, default_credential, parse_url
+from luxor_pipelines.lake.storage.base import ANY, Blob, BlobInfo, Folder, Reader, Storage
+from luxor_pipelines.lake.storage.pinned import CHUNK, PinnedFile
+from luxor_pipelines.lake.storage.retry import Retry
+from luxor_pipelines.settings import Settings
+
+__all__ = ["AzureStorage"]
+
+_T = TypeVar("_T")
+
+WRITE_ID = "luxor_write_id"
+_CONTAINER = re.compile(r"[a-z0-9](-?[a-z0-9]){2,62}|\$(root|web|logs)")
+_ABSENT = frozenset({"BlobNotFound", "ResourceNotFound"})
+"""The service's words for "no such file"; any other 404, such as a proxy's, says nothing of the lake."""
+_REFUSALS = _ABSENT | {"ConditionNotMet", "BlobAlreadyExists", "InvalidBlockList"}
+"""Its words for a write that met another: the last when that one discarded this one's staged blocks."""
+SINGLE_PUT = 32 * 2**20
+"""Bytes up to which a write is one request; a longer one goes in blocks, several at once, that a last one commits."""
+_START = 2**20
+"""Bytes of a file that come along with the look at it: all of what one month takes."""
+_PARALLEL = 8
+_PROBE_S = 15
+"""How long the first request of all may take, retries included."""
+_REREADS = 10
+
+
+class AzureStorage(Storage):
+    """A lake in a container, at its root or in a folder of it."""
+
+    concurrent = True
+
+    def __init__(self, client: BlobServiceClient, credential: Any, container: str, root: str) -> None:
+        self.fs = _FileSystem(client, credential)
+        self._client = client
+        self._container = container
+        self._root = f"{root}/" if root else ""
+        self._probed = False
+        self._held: dict[BlobInfo, tuple[int, bytes]] = {}
+        self.url = f"abfss://{container}@{urlsplit(client.url).netloc}/{root}".rstrip("/")
+
+    @classmethod
+    def connect(
+        cls, lake: str | None, connection_string: str | None, container: str, settings: Settings
+    ) -> AzureStorage:
+        """Connect by URL, by connection string, or by a URL with a connection string for its account."""
+        options: dict[str, Any] = {
+            "connection_timeout": settings.connect_timeout,
+            "read_timeout": settings.read_timeout,
+            "retry_policy": Retry(settings.retries, settings.request_timeout),
+            "max_single_put_size": SINGLE_PUT,
+            "max_block_size": CHUNK,
+            "max_single_get_size": CHUNK,
+            "max_chunk_get_size": CHUNK,
+        }
+        root = ""
+        secret = Secret("")
+        if lake is not None:
+            container, endpoint, root, secret = parse_url(lake)
+        if connection_string is not None:
+            client = client_of(connection_string, options)
+            credential = client.credential or AzureSasCredential(urlsplit(client.url).query)
+            if lake is not None and urlsplit(client.url).netloc != urlsplit(endpoint).netloc:
+                raise ConfigurationError(
+                    "The connection string is for another account than the lake's URL.",
+                    hint="Give the two for the same account, or only one of them.",
+                )
+        else:
+            credential = AzureSasCredential(secret) if secret else default_credential()
+            client = BlobServiceClient(endpoint, credential=credential, **options)
+        if not _CONTAINER.fullmatch(str(container)):
+            raise ConfigurationError(
+                f"{shown(container)} is not the name of a container.",
+                hint="Correct LUXOR_CONTAINER or the lake's URL: lower-case letters, digits and single hyphens, "
+                "3 to 63 of them.",
+            )
+        return cls(client, credential, container, root)
+
+    # --- the four verbs ---------------------------------------------------------------------
+
+    def _list(self, folder: str) -> list[BlobInfo]:
+        async def run() -> list[BlobInfo]:
+            async with self._container_client() as container:
+                found = container.list_blobs(name_starts_with=self._root + folder, include=["metadata"])
+                return [self._info(blob) async for blob in found if not _is_folder(blob)]
+
+        return [info for info in self._call(run(), folder) if "/." not in "/" + info.path]
+
+    def _folder(self, folder: str) -> Folder:
+        async def run() -> Folder:
+            files, folders = [], []
+            async with asyncio.timeout(None if self._probed else _PROBE_S), self._container_client() as container:
+                entries = container.walk_blobs(self._root + folder, include=["metadata"], delimiter="/")
+                async for entry in entries:
+                    if isinstance(entry, BlobPrefix):
+                        folders.append(str(entry.name).rstrip("/").rpartition("/")[2])
+                    elif not _is_folder(entry):
+                        files.append(self._info(entry))
+            self._probed = True
+            shown = [info for info in files if not info.path.rpartition("/")[2].startswith(".")]
+            return Folder(shown, [name for name in folders if not name.startswith(".")])
+
+        return self._run(run(), folder)
+
+    def _stat(self, path: str) -> BlobInfo | None:
+        async def run() -> BlobInfo | None:
+            async with self._blob(path) as blob:
+                properties = await _properties(blob)
+            return None if properties is None or _is_folder(properties) else self._info(properties)
+
+        return self._call(run(), path)
+
+    def _peek(self, paths: Sequence[str]) -> Sequence[BlobInfo | None]:
+        async def one(path: str) -> tuple[BlobInfo, bytes] | None:
+            async with self._blob(path) as blob:
+                found = await _start(blob)
+            if found is None or _is_folder(found[0]):
+                return None
+            properties, data = found
+            return self._info(properties), data
+
+        async def run() -> Sequence[tuple[BlobInfo, bytes] | None]:
+            return await asyncio.gather(*(one(path) for path in paths))
+
+        peeked = self._call(run(), paths[0])
+        self._held = {info: (0, data) for info, data in filter(None, peeked)}
+        return [None if each is None else each[0] for each in peeked]
+
+    def _read(self, path: str) -> Blob:
+        async def run() -> Blob:
+            async with self._blob(path) as blob:
+                # The SDK pins the chunks after the first to the first one's ETag.
+                stream = await blob.download_blob(max_concurrency=_PARALLEL)
+                return Blob(await stream.readall(), _etag(stream.properties))
+
+        for _ in range(_REREADS):
+            try:
+                return self._call(run(), path)
+            except ConflictError:  # swapped between two chunks
+                continue
+        raise self.changed(path)
+
+    @contextmanager
+    def _open(self, info: BlobInfo) -> Iterator[Reader]:
+        with PinnedFile(info.size, lambda wanted: self.ranges(info, wanted), self._held.get(info, (0, b""))) as file:
+            yield file
+
+    def ranges(self, info: BlobInfo, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """The bytes of ``ranges`` (start, end) of the version ``info`` names, fetched in parallel."""
+
+        async def run() -> list[bytes]:
+            turn = asyncio.Semaphore(_PARALLEL)
+            return await asyncio.gather(*(self._range(info, start, end, turn) for start, end in ranges))
+
+        return self._call(run(), info.path, pinned=True)
+
+    async def _range(self, info: BlobInfo, start: int, end: int, turn: asyncio.Semaphore) -> bytes:
+        async with turn, self._blob(info.path) as blob:
+            stream = await blob.download_blob(start, end - start, **_only_if(info.version))
+            data = bytes(await stream.readall())
+            if len(data) != end - start:
+                raise ServiceResponseError(f"{len(data)} bytes came where {end - start} were asked for")
+            return data
+
+    def fetch_ends(self, infos: Sequence[BlobInfo], size: int) -> None:
+        """Of files that are then opened, fetch the last ``size`` bytes, all at once; what is refused is told then."""
+        wanted = [(info, max(0, info.size - size)) for info in infos if info.size]
+
+        async def run() -> list[bytes | None]:
+            turn = asyncio.Semaphore(_PARALLEL)
+
+            async def one(info: BlobInfo, start: int) -> bytes | None:
+                try:
+                    return await self._range(info, start, info.size, turn)
+                except HttpResponseError:
+                    return None
+
+            return await asyncio.gather(*(one(info, start) for info, start in wanted))
+
+        if wanted:
+            fetched = zip(wanted, self._call(run(), wanted[0][0].path), strict=True)
+            self._held = {info: (start, data) for (info, start), data in fetched if data is not None}
+
+    def _write(self, path: str, data: bytes, expected: Any) -> str:
+        write_id = uuid.uuid4().hex
+        condition: dict[str, Any] = {"overwrite": expected is not None}
+        if expected is not None and expected is not ANY:
+            condition |= _only_if(expected)
+
+        async def run() -> str:
+            async with self._blob(path) as blob:
+                try:
+                    written = await blob.upload_blob(
+                        data,
+                        length=len(data),
+                        metadata={"is_directory": "false", WRITE_ID: write_id},
+                        max_concurrency=_PARALLEL,
+                        **condition,
+                    )
+                    return _quoted(written["etag"])
+                except HttpResponseError as refusal:
+                    if _code(refusal) not in _REFUSALS:
+                        raise
+                    # A write whose answer was lost is sent again by the SDK and then refused:
+                    # finding our own write there means that it succeeded.
+                    stored = await _properties(blob)
+                    if stored is not None and stored.metadata.get(WRITE_ID) == write_id:
+                        return _etag(stored)
+                    raise self.conflict(path) from refusal
+
+        return self._call(run(), path)
+
+    def _delete(self, path: str, expected: Any) -> None:
+        async def run() -> None:
+            async with self._blob(path) as blob:
+                try:
+                    await blob.delete_blob(**({} if expected is ANY else _only_if(expected)))
+                except HttpResponseError as refusal:
+                    if _code(refusal) not in _REFUSALS:
+                        raise
+                    # Gone is as good as deleted, and may be our own doing: see above.
+                    if await _properties(blob) is not None:
+                        raise self.conflict(path) from refusal
+
+        self._call(run(), path)
+
+    # --- helpers ----------------------------------------------------------------------------
+
+    def _container_client(self) -> Any:
+        return self._client.get_container_client(self._container)
+
+    def _blob(self, path: str) -> Any:
+        return self._client.get_blob_client(self._container, self._root + path)
+
+    def _info(self, properties: Any) -> BlobInfo:
+        path = str(properties.name)[len(self._root) :]
+        return BlobInfo(path, _etag(properties), int(properties.size), properties.last_modified)
+
+    def _call(self, work: Coroutine[Any, Any, _T], path: str, *, pinned: bool = False) -> _T:
+        """Run ``work`` on the filesystem's loop; the service's errors come out as ours."""
+        if not self._probed:
+            try:
+                self._run(self._probe(), self._container)
+            except BaseException:
+                work.close()
+                raise
+            self._probed = True
+        return self._run(work, path, pinned=pinned)
+
+    async def _probe(self) -> None:
+        # A missing container would look like a missing file to all but a listing: ask once, and not
+        # for long, so that an account that accepts connections but never answers is told soon.
+        async with self._container_client() as container:
+            pages = container.list_blobs(name_starts_with=self._root, results_per_page=1).by_page()
+            async with asyncio.timeout(_PROBE_S):
+                async for _ in pages:
+                    break
+
+    def _run(self, work: Coroutine[Any, Any, _T], path: str, *, pinned: bool = False) -> _T:
+        try:
+            return sync(self.fs.loop, _awaited, work)  # type: ignore[no-any-return]
+        except LuxorError:
+            raise
+        except (ClientAuthenticationError, binascii.Error) as error:
+            raise self._refused(error) from error
+        except HttpResponseError as error:
+            code = _code(error)
+            if code == "ConditionNotMet":
+                raise (self.changed(path) if pinned else self.conflict(path)) from error
+            if code in _ABSENT:
+                raise (self.changed(path) if pinned else self.not_found(path)) from error
+            if code in {"ContainerNotFound", "ContainerBeingDeleted"}:
+                raise ConfigurationError(
+                    f"There is no container {self._container!r} in {urlsplit(self._client.url).netloc}.",
+                    hint="Check LUXOR_CONTAINER or the lake's URL; containers are not made silently.",
+                ) from error
+            if error.status_code in {401, 403}:
+                raise self._refused(error) from error
+            if error.status_code is None:
+                raise self._silent(error) from error
+            raise LakeError(
+                f"{self.url} answered {error.status_code} ({_code(error) or error.reason}) for {path}.",
+                hint="Try again; if it stays, see the storage account's status in the Azure portal.",
+            ) from error
+        except (ServiceRequestError, ServiceResponseError, TimeoutError, OSError) as error:
+            raise self._silent(error) from error
+        except AzureError as error:
+            raise LakeError(f"{self.url}: {_first_line(error)} (at {path}).", hint="Try again.") from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # the SDK does not check what it is answered
+            raise LakeError(
+                f"{self.url} gave an answer for {path} that is not the blob service's ({_first_line(error)}).",
+                hint="Find out what answers in its place: a proxy, or a network that wants to be logged into.",
+            ) from error
+
+    def _silent(self, error: Exception) -> UnreachableError:
+        return UnreachableError(
+            f"{self.url} does not answer ({_first_line(error)}).",
+            hint="Check the account's name and the network (firewall, VPN), then try again.",
+        )
+
+    def _refused(self, error: Exception) -> AccessError:
+        reason = _code(error) or _first_line(error)
+        return AccessError(
+            f"{self.url} refuses these credentials ({reason}).",
+            hint="Check the connection string; without one, run `az login` or give the managed identity the "
+            "role Storage Blob Data Contributor.",
+        )
+
+
+class _FileSystem(AzureBlobFileSystem):  # type: ignore[misc]
+    """adlfs on our own client: nothing is taken from the environment, nothing is cached."""
+
+    cachable = False
+
+    def __init__(self, client: BlobServiceClient, credential: Any) -> None:
+        self._own_client = client
+        super().__init__(account_name=client.account_name, credential=credential, anon=False, use_listings_cache=False)
+
+    def do_connect(self) -> None:
+        self.connection_string = self.account_key = self.sas_token = None
+        self.account_url = self._own_client.url
+        self.service_client = self._own_client
+
+
+def _code(error: Exception) -> str:
+    """The service's own word for an error, such as ``ContainerNotFound``; blank without one."""
+    code = getattr(error, "error_code", None)
+    return str(getattr(code, "value", code) or "")
+
+
+async def _awaited(work: Coroutine[Any, Any, _T]) -> _T:
+    return await work
+
+
+async def _properties(blob: Any) -> Any:
+    """The blob's properties; None when it is definitely absent."""
+    try:
+        return await blob.get_blob_properties()
+    except ResourceNotFoundError as error:
+        if _code(error) not in _ABSENT:
+            raise
+        return None
+
+
+async def _start(blob: Any) -> tuple[Any, bytes] | None:
+    """The blob's properties and first bytes; None when it is definitely absent."""
+    try:
+        stream = await blob.download_blob(0, _START)
+        data = bytes(await stream.readall())
+    except ResourceNotFoundError as error:
+        if _code(error) not in _ABSENT:
+            raise
+        return None
+    except HttpResponseError as error:
+        if _code(error) != "InvalidRange":  # of a blob without a byte there is no range
+            raise
+        properties = await _properties(blob)
+        return None if properties is None else (properties, b"")
+    properties = stream.properties
+    properties.size = int(properties.content_range.rpartition("/")[2])
+    return properties, data
+
+
+def _only_if(version: str) -> dict[str, Any]:
+    return {"etag": version, "match_condition": MatchConditions.IfNotModified}
+
+
+def _etag(properties: Any) -> str:
+    if not properties.etag:
+        raise ValueError("it names no version")
+    return _quoted(str(properties.etag))
+
+
+def _quoted(etag: str) -> str:
+    # Listings leave the quotes out that every other answer has.
+    return f'"{etag.strip(chr(34))}"'
+
+
+def _is_folder(properties: Any) -> bool:
+    metadata = properties.metadata or {}
+    return "true" in {metadata.get("is_directory"), metadata.get("hdi_isfolder"), metadata.get("Hdi_isfolder")}
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__

@@ -1,0 +1,381 @@
+"""Storage: list, read and conditionally swap whole files, wherever the lake lies.
+
+A *version* is an opaque text that changes whenever a file's content is replaced (the ETag on
+Azure). Reads can be pinned to one, writes can be made on condition of one, and a write either
+swaps the whole file or leaves it untouched.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any, Final, NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+from luxor_pipelines.errors import (
+    ConfigurationError,
+    ConflictError,
+    InvalidNameError,
+    NotFoundError,
+    Secret,
+    conceal,
+    shown,
+)
+from luxor_pipelines.settings import Settings
+
+__all__ = [
+    "ANY",
+    "Blob",
+    "BlobInfo",
+    "Folder",
+    "Reader",
+    "Storage",
+    "VersionChangedError",
+    "WholeFile",
+    "check_path",
+    "connect",
+]
+
+
+class _Any:
+    def __repr__(self) -> str:
+        return "ANY"
+
+
+ANY: Final = _Any()
+"""No condition: write or delete whatever version is there."""
+
+
+class BlobInfo(NamedTuple):
+    """A file as listed: path below the lake's root, version, size in bytes, time of change (UTC)."""
+
+    path: str
+    version: str
+    size: int
+    modified: datetime
+
+
+class Folder(NamedTuple):
+    """What lies directly in a folder: its files, and the names of the folders in it; both sorted."""
+
+    files: Sequence[BlobInfo]
+    folders: Sequence[str]
+
+
+class Blob(NamedTuple):
+    """A file's bytes and the version they are of."""
+
+    data: bytes
+    version: str
+
+
+class VersionChangedError(ConflictError):
+    """The file was swapped while it was being read; read it again from the start."""
+
+
+class Reader(Protocol):
+    """One version of one file, open for random access."""
+
+    def source(self) -> Any:
+        """A file object that pyarrow can read: its own, which threads share, or each time a new one, for one thread."""
+
+    def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Say which byte ranges (start, end) will be read next, so that they can be fetched at once."""
+
+
+class WholeFile:
+    """A file that is in memory already."""
+
+    def __init__(self, data: bytes) -> None:
+        import pyarrow as pa
+
+        self._source = pa.BufferReader(data)
+
+    def source(self) -> Any:
+        """The bytes as a file of pyarrow's."""
+        return self._source
+
+    def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Nothing to fetch."""
+
+
+_Files = list[BlobInfo]  # in Storage, `list` is the method
+
+
+class Storage(ABC):
+    """A lake's files. Paths are relative to the lake's root and separated by ``/``.
+
+    Every method raises `AccessError` when credentials are refused, `UnreachableError` when the
+    lake does not answer, and `ConfigurationError` when the lake itself (container, folder) is
+    not there; none of these ever reads as "no such file".
+    """
+
+    url: str
+    """Where the lake lies, safe to show."""
+
+    concurrent: bool = False
+    """Whether several requests at once are quicker than one after another."""
+
+    def list(self, prefix: str) -> _Files:
+        """Every file below the folder ``prefix``, sorted by path; empty when there is none."""
+        return sorted(self._list(check_path(prefix) + "/"))
+
+    def folder(self, path: str) -> Folder:
+        """What lies directly in a folder; nothing where there is none. One request, however much lies below."""
+        found = self._folder(check_path(path) + "/")
+        return Folder(sorted(found.files), sorted(found.folders))
+
+    def stat(self, path: str) -> BlobInfo | None:
+        """The file's version and size, freshly asked; None only when it is definitely absent."""
+        return self._stat(check_path(path))
+
+    def peek(self, paths: Sequence[str]) -> Sequence[BlobInfo | None]:
+        """`stat` of several files that are then opened: far away all at once, and their starts come along."""
+        return self._peek([check_path(path) for path in paths])
+
+    def fetch_ends(self, infos: Sequence[BlobInfo], size: int) -> None:  # noqa: B027 (near by, nothing is gained)
+        """Of files far away that are then opened, fetch the last ``size`` bytes, all at once."""
+
+    def read(self, path: str) -> Blob:
+        """The file's bytes, all of one version.
+
+        Raises
+        ------
+        NotFoundError
+        """
+        return self._read(check_path(path))
+
+    def open(self, info: BlobInfo) -> AbstractContextManager[Reader]:
+        """Open the version that ``info`` names, for reading parts of it.
+
+        Raises
+        ------
+        VersionChangedError
+            On opening or on any later read, when that version is no longer there.
+        """
+        check_path(info.path)
+        return self._open(info)
+
+    def write(self, path: str, data: bytes, *, expected: str | _Any | None = ANY) -> str:
+        """Swap the file for ``data`` as a whole and return its new version.
+
+        Parameters
+        ----------
+        expected
+            The version the stored file must have; None when there must be none; `ANY` for no condition.
+
+        Raises
+        ------
+        ConflictError
+            The stored file is not as expected; nothing was written.
+        """
+        return self._write(check_path(path), data, expected)
+
+    def delete(self, path: str, *, expected: str | _Any = ANY) -> None:
+        """Delete exactly this file; one that is not there (any more) is left so.
+
+        Raises
+        ------
+        ConflictError
+            There is a file, of another version than the expected one; nothing was deleted.
+        """
+        self._delete(check_path(path), expected)
+
+    def _peek(self, paths: Sequence[str]) -> Sequence[BlobInfo | None]:
+        return [self._stat(path) for path in paths]
+
+    @abstractmethod
+    def _list(self, folder: str) -> _Files: ...
+    @abstractmethod
+    def _folder(self, folder: str) -> Folder: ...
+    @abstractmethod
+    def _stat(self, path: str) -> BlobInfo | None: ...
+    @abstractmethod
+    def _read(self, path: str) -> Blob: ...
+    @abstractmethod
+    def _open(self, info: BlobInfo) -> AbstractContextManager[Reader]: ...
+    @abstractmethod
+    def _write(self, path: str, data: bytes, expected: str | _Any | None) -> str: ...
+    @abstractmethod
+    def _delete(self, path: str, expected: str | _Any) -> None: ...
+
+    def not_found(self, path: str) -> NotFoundError:
+        """The error for a file that is definitely not there."""
+        return NotFoundError(f"There is no {path} in {self.url}.", hint="Check the name.")
+
+    def changed(self, path: str) -> VersionChangedError:
+        """The error for a pinned version that has been replaced."""
+        return VersionChangedError(f"{path} in {self.url} was replaced while it was being read.", hint="Read it again.")
+
+    def conflict(self, path: str) -> ConflictError:
+        """The error for a conditional write that was refused."""
+        return ConflictError(
+            f"{path} in {self.url} was changed by somebody else meanwhile.", hint="Nothing was written; try again."
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\:*?\"<>|#%]")
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode's classes of what is not seen, turns the text around it, or is no character at all."""
+_DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\..*)?", re.IGNORECASE | re.DOTALL)
+"""What names are devices on Windows, whatever their extension."""
+_LONGEST_PART, _LONGEST = 200, 900
+"""Bytes of a name, which file systems and temporary names set a limit to, and of a path, which Azure does."""
+
+
+def check_path(path: str) -> str:
+    """Return ``path`` without outer slashes, or refuse one that could leave the lake.
+
+    Raises
+    ------
+    InvalidNameError
+        Empty or overlong, or with a part that is empty, ``.``, ``..``, hidden, ends in a dot, is a device on
+        Windows or holds a character that cannot be seen or that some file system or URL gives a meaning of its own.
+    """
+    if not isinstance(path, str):
+        raise InvalidNameError(f"{shown(path)} is not a name inside the lake.", hint="Give its text.")
+    text = path.strip("/")
+    for part in text.split("/"):
+        # Windows drops a dot or space at the end: two names would be one file.
+        bad = not part or part[0] == "." or part[-1] == "." or part != part.strip() or _FORBIDDEN.search(part)
+        if bad or _DEVICES.fullmatch(part) or (not part.isascii() and _invisible(part)) or not _fits(part, text):
+            raise InvalidNameError(
+                f"{shown(path)} is not a name inside the lake (at {shown(part)}).",
+                hint="Use letters, digits, spaces, _ - . and = in names, / between folders, and no '..'; "
+                f"a name has {_LONGEST_PART} bytes at most and is none of Windows' devices, such as con or nul.",
+            )
+    return text
+
+
+def _invisible(part: str) -> bool:
+    return any(unicodedata.category(letter) in _INVISIBLE for letter in part)
+
+
+def _fits(part: str, path: str) -> bool:
+    return len(part.encode()) <= _LONGEST_PART and len(path.encode("utf-8", "replace")) <= _LONGEST
+
+
+def connect(
+    lake: str | os.PathLike[str] | None = None,
+    *,
+    connection_string: str | None = None,
+    container: str | None = None,
+    settings: Settings | None = None,
+) -> Storage:
+    """Open the lake that the arguments name, else the one the environment names.
+
+    An argument wins over ``LUXOR_LAKE_URL``, which wins over ``AZURE_STORAGE_CONNECTION_STRING``
+    with ``LUXOR_CONTAINER``. A connection string from the environment is never used for a lake
+    that was named by URL.
+
+    Parameters
+    ----------
+    lake
+        An fsspec URL: ``abfss://container@account.dfs.core.windows.net[/folder]``, ``file:///…``,
+        ``memory://name``, or a local path. An ``abfss`` URL without a secret uses
+        ``DefaultAzureCredential``; ``connection_string`` may stand beside it to give the key.
+    connection_string
+        An Azure storage connection string.
+    container
+        The container the connection string is for; default ``LUXOR_CONTAINER`` or ``luxorasap``.
+
+    Raises
+    ------
+    ConfigurationError
+        Nothing is configured, or what is configured cannot be a lake.
+    """
+    settings = settings or Settings.from_env()
+    if lake is None and connection_string is None:
+        lake = settings.lake_url
+        if lake is None:
+            connection_string = settings.connection_string
+    lake, connection_string = _address(lake), _secret(connection_string)
+    if lake is None and connection_string is None:
+        raise ConfigurationError(
+            "No lake is configured.",
+            hint="Set LUXOR_LAKE_URL (abfss://container@account.dfs.core.windows.net or file:///folder), or "
+            "AZURE_STORAGE_CONNECTION_STRING; on the command line give --lake. `luxor demo` makes one to try.",
+        )
+    try:
+        scheme = urlsplit(lake).scheme.lower() if lake else "abfss"
+    except ValueError as error:
+        raise ConfigurationError(
+            "The lake's address is no URL.",
+            hint="Use abfss://container@account.dfs.core.windows.net, file:///folder or memory://name.",
+        ) from error
+    if scheme in {"abfss", "abfs", "az"}:
+        from luxor_pipelines.lake.storage.azure import AzureStorage
+
+        container = settings.container if container is None else container
+        return AzureStorage.connect(lake, connection_string, container, settings)
+    assert lake is not None
+    if connection_string is not None:
+        raise ConfigurationError(
+            f"A connection string was given together with a lake that is not on Azure ({scheme or 'a folder'}).",
+            hint="Give one of the two.",
+        )
+    if scheme in {"", "file", "local"} or len(scheme) == 1:  # a single letter is a Windows drive
+        from luxor_pipelines.lake.storage.local import LocalStorage
+
+        return LocalStorage.connect(lake, settings)
+    from luxor_pipelines.lake.storage.memory import FsspecStorage
+
+    return FsspecStorage.connect(lake)
+
+
+def _address(lake: str | os.PathLike[str] | None) -> Secret | None:
+    """The lake's address as text; what in it may be secret is masked in every message from now on."""
+    if lake is None:
+        return None
+    text: object = os.fspath(lake) if isinstance(lake, os.PathLike) else lake
+    if not isinstance(text, str) or not text.strip():
+        raise ConfigurationError(
+            "The lake's address is blank or no text.",
+            hint="Give a URL such as abfss://container@account.dfs.core.windows.net, or a folder.",
+        )
+    if re.search("AccountKey|SharedAccessSignature", text, re.IGNORECASE):  # a connection string in the wrong place
+        _secret(text)
+    for setting in text.partition("?")[2].split("&"):
+        name, _, value = setting.partition("=")
+        if name.lower() not in _PUBLIC:
+            conceal(value)
+    password = re.match(r"[^/?#]*//[^/?#@]*?:([^/?#]*)@", text)
+    if password:
+        conceal(password[1])
+    return Secret(text)
+
+
+def _secret(connection_string: str | None) -> Secret | None:
+    """The same for a connection string, however malformed it is."""
+    if connection_string is None:
+        return None
+    if not isinstance(connection_string, str):
+        raise ConfigurationError(
+            f"The connection string is of the type {type(connection_string).__name__}.", hint="Give it as text."
+        )
+    for setting in re.split("[;?&]", connection_string):
+        name, equals, value = setting.partition("=")
+        if equals and name.strip().lower() not in _PUBLIC:
+            conceal(value)
+        elif not equals and len(name) >= _KEY_LENGTH:
+            conceal(name)
+    return Secret(connection_string)
+
+
+_KEY_LENGTH = 32
+"""Characters from which on a word may be a key that stands alone; an account's has 88."""
+_PUBLIC = frozenset(
+    {"defaultendpointsprotocol", "accountname", "endpointsuffix", "blobendpoint", "blobsecondaryendpoint"}
+    | {"queueendpoint", "tableendpoint", "fileendpoint", "usedevelopmentstorage", "developmentstorageproxyuri"}
+    | {"sv", "ss", "srt", "sr", "sp", "st", "se", "sip", "spr", "si", "sdd", "saoid", "suoid", "scid"}
+    | {"skoid", "sktid", "skt", "ske", "sks", "skv"}
+)
+"""What stands beside a secret in a connection string or a SAS, and is none."""

@@ -1,0 +1,294 @@
+"""A lake in a local folder: lock file, temporary file, fsync, replace."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import itertools
+import os
+import re
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import tenacity
+from filelock import FileLock, Timeout
+from fsspec.core import url_to_fs
+
+from luxor_pipelines.errors import AccessError, ConfigurationError, ConflictError, InvalidNameError, LakeError, shown
+from luxor_pipelines.lake.storage.base import ANY, Blob, BlobInfo, Folder, Reader, Storage
+from luxor_pipelines.settings import Settings
+
+__all__ = ["LocalStorage"]
+
+LOCKS = "system/locks"
+
+_IN_USE = ", and that no other program, such as Excel or Power BI, has the file open."
+_GRAIN_NS = 100
+"""What Windows rounds times of change to."""
+
+
+class LocalStorage(Storage):
+    """A lake in a folder of this machine or of a mounted drive.
+
+    A file's version is its time of change, size and inode; a write makes sure that the time of
+    change grows, so that no two contents ever share a version.
+    """
+
+    def __init__(self, root: Path, settings: Settings) -> None:
+        self.root = root
+        self.url = root.as_uri()
+        self._lock_timeout = settings.lock_timeout
+
+    @classmethod
+    def connect(cls, lake: str, settings: Settings) -> LocalStorage:
+        """Open the lake in a folder that exists."""
+        parts = urlsplit(lake)
+        elsewhere = sys.platform != "win32" and parts.netloc not in {"", "localhost"}  # on Windows a share
+        if len(parts.scheme) > 1 and (elsewhere or not parts.path):
+            raise ConfigurationError(
+                f"{shown(str(lake))} names no folder of this machine.",
+                hint="Write it as file:///folder, and mount what lies on another machine.",
+            )
+        root = Path(url_to_fs(lake)[1]).absolute()
+        if lake.startswith("file:") and not _is_dir(root):  # as_uri() and browsers write a space as %20
+            root = Path(unquote(str(root)))
+        if not _is_dir(root):
+            raise ConfigurationError(
+                f"The lake folder {shown(str(root), 300)} does not exist.",
+                hint="Create the folder if it is the right one; it is not made silently, since a lake in the "
+                "wrong place looks empty.",
+            )
+        return cls(root, settings)
+
+    def _at(self, path: str) -> Path:
+        """Where a file lies; not beyond a link that leads out of the lake."""
+        place = self.root / path
+        if self._has_link(path) and not place.resolve().is_relative_to(self.root.resolve()):
+            raise InvalidNameError(
+                f"{path} in {self.url} is, or lies below, a link that leads out of the lake.",
+                hint="Put the file itself there, or make the lake's own folder the link.",
+            )
+        return place
+
+    def _has_link(self, path: str) -> bool:
+        """Whether a part of ``path`` may be a link: on Windows there are more kinds of them than Python tells."""
+        below = itertools.accumulate(path.split("/"), os.path.join, initial=str(self.root))
+        return sys.platform == "win32" or any(map(os.path.islink, itertools.islice(below, 1, None)))
+
+    def _list(self, folder: str) -> list[BlobInfo]:
+        found = []
+        with _translated(self, folder):
+            for parent, folders, names in os.walk(self._at(folder), onerror=_raise_unless_missing):
+                folders[:] = [name for name in folders if not name.startswith(".")]
+                for name in names:
+                    if not name.startswith("."):  # a temporary file of a write under way, or of a crash
+                        path = Path(parent, name)
+                        with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
+                            found.append(self._info(path.relative_to(self.root).as_posix(), path.stat()))
+        return found
+
+    def _folder(self, folder: str) -> Folder:
+        files, folders = [], []
+        with _translated(self, folder):
+            try:
+                entries = list(os.scandir(self._at(folder)))
+            except (FileNotFoundError, NotADirectoryError):
+                return Folder([], [])
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.is_dir():
+                        folders.append(entry.name)
+                    else:
+                        files.append(self._info(folder + entry.name, os.stat(entry.path)))  # noqa: PTH116
+        return Folder(files, folders)
+
+    def _stat(self, path: str) -> BlobInfo | None:
+        with _translated(self, path):
+            try:
+                status = self._at(path).stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            return self._info(path, status) if not _is_folder(status) else None
+
+    def _read(self, path: str) -> Blob:
+        with _translated(self, path), _patiently(self._at(path).open, "rb") as file:
+            version = _version(os.fstat(file.fileno()))
+            return Blob(file.read(), version)
+
+    @contextmanager
+    def _open(self, info: BlobInfo) -> Iterator[Reader]:
+        import pyarrow as pa
+
+        # An open file keeps its content when the name is given to another one: that is the pin.
+        with _translated(self, info.path):
+            try:
+                file = _patiently(pa.OSFile, str(self._at(info.path)))
+            except FileNotFoundError:
+                raise self.changed(info.path) from None
+            with file:
+                # Versions never come back: what the name holds now, it held when the file was opened.
+                if self._stat(info.path) != info:
+                    raise self.changed(info.path)
+                yield _LocalReader(file)
+
+    def _write(self, path: str, data: bytes, expected: Any) -> str:
+        target = self._at(path)
+        with _translated(self, path), self._locked(path):
+            before = self._check(path, expected)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _clear_up(target)
+            temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+            try:
+                with temporary.open("xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                if before is not None and temporary.stat().st_mtime_ns <= before.st_mtime_ns:
+                    later = before.st_mtime_ns + _GRAIN_NS  # closed first: Windows sets the time on closing
+                    os.utime(temporary, ns=(later, later))
+                version = _version(temporary.stat())
+                _patiently(temporary.replace, target)
+            finally:
+                temporary.unlink(missing_ok=True)
+            _sync_folder(target.parent)
+            return version
+
+    def _delete(self, path: str, expected: Any) -> None:
+        with _translated(self, path), self._locked(path):
+            if self._check(path, ANY) is not None:
+                self._check(path, expected)
+                _patiently(self._at(path).unlink, missing_ok=True)
+
+    def _check(self, path: str, expected: Any) -> os.stat_result | None:
+        try:
+            status = self._at(path).stat()
+        except FileNotFoundError:
+            status = None
+        if status is not None and _is_folder(status):
+            raise LakeError(f"{path} in {self.url} is a folder.", hint="Move the folder aside.")
+        if expected is not ANY and (None if status is None else _version(status)) != expected:
+            raise self.conflict(path)
+        return status
+
+    @contextmanager
+    def _locked(self, path: str) -> Iterator[None]:
+        # One lock file a path, under a hash: a table's folder holds nothing but its data.
+        locks = self.root / LOCKS
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / f"{hashlib.sha256(path.encode()).hexdigest()[:32]}.lock", timeout=self._lock_timeout)
+        try:
+            with lock:
+                yield
+        except Timeout as error:
+            raise ConflictError(
+                f"{path} in {self.url} has been locked by another writer for {self._lock_timeout:g} s.",
+                hint="Try again when the other run is done.",
+            ) from error
+
+    def _info(self, path: str, status: os.stat_result) -> BlobInfo:
+        modified = datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC)
+        return BlobInfo(path, _version(status), status.st_size, modified)
+
+
+class _LocalReader:
+    def __init__(self, source: Any) -> None:
+        self._source = source
+
+    def source(self) -> Any:
+        """The file of pyarrow's."""
+        return self._source
+
+    def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Nothing to gain: the operating system reads ahead."""
+
+
+def _is_dir(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name that is too long, or none that this system could have
+        return False
+
+
+def _version(status: os.stat_result) -> str:
+    return f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"
+
+
+def _is_folder(status: os.stat_result) -> bool:
+    import stat
+
+    return stat.S_ISDIR(status.st_mode)
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
+def _patiently(operation: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    # Windows refuses to replace or delete a file that somebody has open, and to open one that is
+    # just being replaced; both are over soon.
+    return (_again if sys.platform == "win32" else _once)(operation, *arguments, **options)
+
+
+def _once(operation: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    return operation(*arguments, **options)
+
+
+_again = tenacity.retry(
+    retry=tenacity.retry_if_exception_type(PermissionError),
+    stop=tenacity.stop_after_delay(5),
+    wait=tenacity.wait_random_exponential(0.01, max=0.2),
+    reraise=True,
+)(_once)
+
+
+def _clear_up(target: Path) -> None:
+    """Remove what killed writers of this file have left; its lock is held, so nobody is writing it now."""
+    left = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{32}}\.tmp")
+    with os.scandir(target.parent) as entries:
+        names = [entry.name for entry in entries if left.fullmatch(entry.name)]
+    for name in names:
+        with contextlib.suppress(OSError):  # such as a scanner that has it open: it is never read, and can wait
+            target.with_name(name).unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    if sys.platform == "win32":  # a folder cannot be opened there, and NTFS journals the rename
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _translated(storage: LocalStorage, path: str) -> Iterator[None]:
+    """Turn the operating system's errors into ours; ours pass through."""
+    if not storage.root.is_dir():  # an unmounted drive is no empty lake, and must not be made one
+        raise ConfigurationError(
+            f"The lake folder {storage.root} is gone.", hint="Mount the drive, or put the folder back where it was."
+        )
+    try:
+        yield
+    except (LakeError, ConfigurationError):
+        raise
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise storage.not_found(path) from error
+    except PermissionError as error:
+        raise AccessError(
+            f"{storage.url} does not let this user at {path}.",
+            hint="Check the folder's permissions" + (_IN_USE if sys.platform == "win32" else "."),
+        ) from error
+    except OSError as error:
+        hint = "Free some disk space." if error.errno == errno.ENOSPC else "Check the drive, then try again."
+        raise LakeError(f"{path} in {storage.url}: {error.strerror or error}.", hint=hint) from error

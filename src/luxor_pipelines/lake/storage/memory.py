@@ -1,0 +1,223 @@
+"""A lake on any other fsspec filesystem: ``memory://`` in full, all others for reading only."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+
+from luxor_pipelines.errors import AccessError, ConfigurationError, LuxorError, UnreachableError, redact
+from luxor_pipelines.lake.storage.base import ANY, Blob, BlobInfo, Folder, Reader, Storage, WholeFile
+
+__all__ = ["FsspecStorage"]
+
+_LOCK = threading.RLock()
+_MARKS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "CRC")
+"""What filesystems call the things that change with a file's content."""
+
+
+def _public(lake: str) -> str:
+    """The address without what may be secret in it."""
+    parts = urlsplit(lake)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _has_secret(lake: str) -> bool:
+    parts = urlsplit(lake)
+    return ":" in parts.netloc.rpartition("@")[0] or "sig=" in parts.query
+
+
+class FsspecStorage(Storage):
+    """A lake on an fsspec filesystem without conditional writes of its own.
+
+    In ``memory://`` a process-wide lock gives the condition. Elsewhere nothing could, so writing
+    is refused instead of being done unsafely.
+    """
+
+    def __init__(self, filesystem: Any, root: str, url: str) -> None:
+        self.fs = filesystem
+        self.root = root.rstrip("/")
+        self.url = url
+        self._seen = False
+
+    @classmethod
+    def connect(cls, lake: str) -> FsspecStorage:
+        """Open the lake at an fsspec URL."""
+        shown = _public(lake)
+        if _has_secret(lake):
+            raise ConfigurationError(
+                f"The address of {shown} holds a password or a signature, which this kind of storage would log.",
+                hint="Give such credentials as its library finds them by itself, or use abfss:// for a lake on Azure.",
+            )
+        try:
+            filesystem, root = fsspec.core.url_to_fs(lake, skip_instance_cache=True)
+        except (ValueError, ImportError, TypeError) as error:
+            raise ConfigurationError(
+                f"{shown!r} is not a lake's address: {error}.",
+                hint="Use abfss://container@account.dfs.core.windows.net, file:///folder or memory://name.",
+            ) from error
+        except OSError as error:
+            raise UnreachableError(
+                f"{shown} cannot be opened ({error.strerror or type(error).__name__}).",
+                hint="Check the address and the network, then try again.",
+            ) from error
+        if urlsplit(lake).scheme in ("http", "https"):
+            raise ConfigurationError(
+                f"{shown} is a web server, which tells neither the sizes nor the versions of its files.",
+                hint="Use abfss://container@account.dfs.core.windows.net, or copy the lake to a folder (file:///).",
+            )
+        if isinstance(filesystem, LocalFileSystem):  # what fsspec takes any text for that has no //
+            raise ConfigurationError(
+                f"{shown!r} is not a lake's address.",
+                hint="Use abfss://container@account.dfs.core.windows.net, file:///folder or memory://name.",
+            )
+        return cls(filesystem, root, shown)
+
+    def _list(self, folder: str) -> list[BlobInfo]:
+        with self._guarded(folder):
+            self.fs.invalidate_cache()
+            return [self._info(info) for info in self._below(f"{self.root}/{folder}".rstrip("/"))]
+
+    def _below(self, folder: str) -> Iterator[dict[str, Any]]:
+        """The files in a folder and those below it; fsspec's own ``find`` passes over what it may not list."""
+        for info in self._entries(folder):
+            if not _name(info).startswith("."):
+                if info["type"] == "directory":
+                    yield from self._below(info["name"].rstrip("/"))
+                elif info["name"].startswith(f"{folder}/"):  # asked for a file, fsspec lists that file
+                    yield info
+
+    def _entries(self, folder: str) -> list[dict[str, Any]]:
+        """What lies in a folder; nothing where there is none."""
+        try:
+            found: list[dict[str, Any]] = self.fs.ls(folder, detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            self._check_root()
+            return []
+        self._seen = True
+        return found
+
+    def _check_root(self) -> None:
+        """Refuse to say that something is not there where nothing is: the lake itself may be what is missing."""
+        if not self._seen and not isinstance(self.fs, MemoryFileSystem):
+            try:
+                self.fs.ls(self.root, detail=False)
+            except FileNotFoundError as error:
+                raise ConfigurationError(
+                    f"There is no lake at {self.url}.", hint="Check the address; `luxor demo` makes a lake to try."
+                ) from error
+            self._seen = True
+
+    def _folder(self, folder: str) -> Folder:
+        with self._guarded(folder):
+            self.fs.invalidate_cache()
+            found = self._entries(f"{self.root}/{folder}".rstrip("/"))
+            below = f"{self.root}/{folder}"  # asked for a file, fsspec lists that file
+            shown = [info for info in found if info["name"].startswith(below) and not _name(info).startswith(".")]
+            folders = [_name(info) for info in shown if info["type"] == "directory"]
+            return Folder([self._info(info) for info in shown if info["type"] == "file"], folders)
+
+    def _stat(self, path: str) -> BlobInfo | None:
+        with self._guarded(path):
+            self.fs.invalidate_cache()
+            try:
+                info = self.fs.info(f"{self.root}/{path}")
+            except (FileNotFoundError, NotADirectoryError):
+                self._check_root()
+                return None
+            return self._info(info) if info["type"] == "file" else None
+
+    def _read(self, path: str) -> Blob:
+        with self._guarded(path):
+            before = self._stat(path)
+            if before is None:
+                raise self.not_found(path)
+            data = self.fs.cat_file(f"{self.root}/{path}")
+            if self._stat(path) != before:
+                raise self.changed(path)
+            return Blob(data, before.version)
+
+    @contextmanager
+    def _open(self, info: BlobInfo) -> Iterator[Reader]:
+        try:
+            data, version = self._read(info.path)
+        except FileNotFoundError:
+            raise self.changed(info.path) from None
+        if version != info.version:
+            raise self.changed(info.path)
+        yield WholeFile(data)
+
+    def _write(self, path: str, data: bytes, expected: Any) -> str:
+        with self._guarded(path):
+            before = self._check(path, expected)
+            self.fs.pipe_file(f"{self.root}/{path}", data)
+            file = self.fs.store[f"{self.root}/{path}"]
+            if before is not None:  # two writes within the clock's grain must not share a version
+                file.modified = max(file.modified, before.modified + timedelta(microseconds=1))
+            after = self._stat(path)
+            assert after is not None
+            return after.version
+
+    def _delete(self, path: str, expected: Any) -> None:
+        with self._guarded(path):
+            if self._check(path, ANY) is not None:
+                self._check(path, expected)
+                self.fs.rm_file(f"{self.root}/{path}")
+
+    def _check(self, path: str, expected: Any) -> BlobInfo | None:
+        if not isinstance(self.fs, MemoryFileSystem):
+            raise ConfigurationError(
+                f"{self.url} can be read but not written: its kind of storage has no safe conditional write here.",
+                hint="Write to a lake on Azure (abfss://) or in a folder (file:///).",
+            )
+        before = self._stat(path)
+        if expected is not ANY and (before and before.version) != expected:
+            raise self.conflict(path)
+        return before
+
+    def _info(self, info: dict[str, Any]) -> BlobInfo:
+        name = str(info["name"])
+        modified = info.get("created") if isinstance(self.fs, MemoryFileSystem) else info.get("mtime")
+        if isinstance(self.fs, MemoryFileSystem):
+            modified = self.fs.store[name].modified
+        if not isinstance(modified, datetime):
+            modified = datetime.fromtimestamp(float(modified or 0), UTC)
+        marks = [str(info.get(key)) for key in _MARKS] + [modified.isoformat(), str(info["size"])]
+        version = hashlib.sha256("\n".join(marks).encode()).hexdigest()[:32]
+        return BlobInfo(name[len(self.root) :].strip("/"), version, int(info["size"]), modified)
+
+    @contextmanager
+    def _guarded(self, path: str) -> Iterator[None]:
+        with _LOCK:
+            try:
+                yield
+            except LuxorError:
+                raise
+            except FileNotFoundError as error:
+                raise self.not_found(path) from error
+            except PermissionError as error:
+                raise AccessError(
+                    f"{path} in {self.url} may not be read ({redact(str(error))}).",
+                    hint="Ask for access, or check the credentials that its library finds.",
+                ) from error
+            except Exception as error:
+                if isinstance(self.fs, MemoryFileSystem) and not isinstance(error, OSError):
+                    raise
+                # Each kind of storage raises what its own library does.
+                raise UnreachableError(
+                    f"{path} in {self.url}: {redact(str(error)) or type(error).__name__}.",
+                    hint="Check the address and the network, then try again.",
+                ) from error
+
+
+def _name(info: dict[str, Any]) -> str:
+    """The last part of an entry's path."""
+    return str(info["name"]).rstrip("/").rpartition("/")[2]

@@ -1,0 +1,1 @@
+"""A table: its layout, scans, loads, and how it is rewritten."""

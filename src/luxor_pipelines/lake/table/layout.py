@@ -1,0 +1,157 @@
+"""Where a table's files lie, and what they are called.
+
+========  ==========================================  ================================
+layout    where                                       one partition
+========  ==========================================  ================================
+file      ``<directory>/<name>.parquet``              the whole table, label ``""``
+month     ``<directory>/<name>/month=2026-10/data.parquet``   one month, label ``2026-10``
+year      ``<directory>/<name>/year=2026/data.parquet``       one year, label ``2026``
+========  ==========================================  ================================
+"""
+
+from __future__ import annotations
+
+import calendar
+import hashlib
+import re
+import unicodedata
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from luxor_pipelines.errors import InvalidNameError, SchemaError, shown
+from luxor_pipelines.lake.storage.base import BlobInfo, check_path
+
+__all__ = [
+    "DIRECTORY",
+    "PARTITION_COLUMN",
+    "Layout",
+    "Part",
+    "Snapshot",
+    "bounds",
+    "near",
+    "pieces",
+    "recognise",
+    "table_name",
+]
+
+DIRECTORY = "enriched/parquet"
+PARTITION_COLUMN = b"luxor.partition_column"
+"""The files' metadata says by which column they are partitioned."""
+
+Layout = Literal["file", "month", "year"]
+
+_PARTITION = re.compile(
+    r"(month=(?P<month>(?!0000)\d{4}-(0[1-9]|1[0-2]))|year=(?P<year>(?!0000)\d{4}))/data\.parquet", re.ASCII
+)
+_LONGEST = 120
+_NAME = re.compile(r"\w[\w.\-]*")
+_UNITS = {"month": "M", "year": "Y"}
+_YEARS = np.array(["0001", "10000"], dtype="datetime64[Y]")
+"""From the first up to the second, a year has the four digits of a label."""
+
+
+def table_name(name: str) -> str:
+    """The name as the lake has it: lower case, spaces as underscores.
+
+    Raises
+    ------
+    InvalidNameError
+        Anything that is not a plain name, such as one with ``/`` or ``..``.
+    """
+    if isinstance(name, str):
+        plain = name.strip().lower().replace(" ", "_")
+        # Letters that only look like others (ａ, ﬁ) would make two tables that people cannot tell apart.
+        odd = ".." in plain or plain.endswith(".") or unicodedata.normalize("NFKC", plain) != plain
+        if _NAME.fullmatch(plain) and not odd and len(plain.encode()) <= _LONGEST:
+            return check_path(plain)
+    raise InvalidNameError(
+        f"{shown(name)} is not a table's name.",
+        hint=f"Use letters, digits, spaces, _ - and . only, as in hist_returns, and {_LONGEST} bytes at most.",
+    )
+
+
+@dataclass(frozen=True)
+class Part:
+    """One partition as listed: its label (``""`` for a table in one file) and its file."""
+
+    label: str
+    info: BlobInfo
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The partitions of a table, each of one version, in ascending order.
+
+    One that is not ``whole`` has those that were looked for, and says nothing of others.
+    """
+
+    layout: Layout
+    parts: tuple[Part, ...]
+    whole: bool = True
+
+    @property
+    def version(self) -> str:
+        """One text that changes when any partition does."""
+        if self.layout == "file":
+            return self.parts[0].info.version.strip('"')
+        marks = "\n".join(f"{part.label} {part.info.version}" for part in self.parts)
+        return hashlib.sha256(marks.encode()).hexdigest()[:32]
+
+    def part(self, label: str) -> Part | None:
+        """The partition of that label, if there is one."""
+        return next((part for part in self.parts if part.label == label), None)
+
+
+def recognise(path: str) -> tuple[Layout, str] | None:
+    """Layout and label of a file, from its path below the table's folder; None for any other file."""
+    match = _PARTITION.fullmatch(path)
+    if match is None:
+        return None
+    return ("month", match["month"]) if match["month"] else ("year", match["year"])
+
+
+def pieces(layout: Layout, rows: pa.Table, column: str, name: str) -> list[tuple[str, pa.Table]]:
+    """The rows of each partition, by label in ascending order.
+
+    Raises
+    ------
+    SchemaError
+        A date that no label can name.
+    """
+    if layout == "file":
+        return [("", rows)]
+    days: np.ndarray[Any, Any] = rows[column].to_numpy().astype("datetime64[us]")
+    if len(days) and not (days.min() >= _YEARS[0] and days.max() < _YEARS[1]):
+        example = days.max() if days.max() >= _YEARS[1] else days.min()
+        raise SchemaError(
+            f"Table {name}, column {column!r}: {example} is in no year from 1 to 9999, and so in no partition.",
+            hint="Correct the date.",
+        )
+    units, of_row, counts = np.unique(
+        days.astype(f"datetime64[{_UNITS[layout]}]"), return_inverse=True, return_counts=True
+    )
+    rows = rows.take(pa.array(np.argsort(of_row, kind="stable")))
+    starts = np.cumsum(counts) - counts
+    return [(str(unit), rows.slice(start, count)) for unit, start, count in zip(units, starts, counts, strict=True)]
+
+
+def near(layout: Layout, instant: datetime) -> list[str]:
+    """The label of the partition that an instant lies in, and of the one before, where there can be one."""
+    if layout == "file":
+        return [""]
+    first = instant.replace(day=1, month=1 if layout == "year" else instant.month, hour=0, minute=0, second=0)
+    instants = [instant] if first.replace(microsecond=0) <= datetime(1, 1, 1) else [instant, first - timedelta(days=1)]
+    return [f"{each.year:04d}" + (f"-{each.month:02d}" if layout == "month" else "") for each in instants]
+
+
+def bounds(layout: Layout, label: str) -> tuple[datetime, datetime]:
+    """The first and the last instant of the partition of that label."""
+    if layout == "year":
+        return datetime(int(label), 1, 1), datetime(int(label), 12, 31, 23, 59, 59, 999_999)
+    year, month = int(label[:4]), int(label[5:])
+    days = calendar.monthrange(year, month)[1]
+    return datetime(year, month, 1), datetime(year, month, days, 23, 59, 59, 999_999)

@@ -1,0 +1,440 @@
+"""Load: the way of a batch into a table, one partition after another, on condition of what was read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import tenacity
+
+from luxor_pipelines.errors import (
+    ConflictError,
+    CorruptFileError,
+    LoadConflictError,
+    LockLostError,
+    SchemaError,
+    UsageError,
+)
+from luxor_pipelines.lake.parquet import file as parquet
+from luxor_pipelines.lake.storage.base import BlobInfo, VersionChangedError
+from luxor_pipelines.lake.storage.lease import check_fence
+from luxor_pipelines.lake.table.ahead import ahead
+from luxor_pipelines.lake.table.fitting import check_declared, check_filled, types_of
+from luxor_pipelines.lake.table.layout import PARTITION_COLUMN, Layout, Part, Snapshot, pieces
+from luxor_pipelines.lake.table.layout import near as near_labels
+from luxor_pipelines.lake.table.load_result import LoadResult
+from luxor_pipelines.lake.table.merge import Merge, merge, sort_columns, sort_indices, taken
+from luxor_pipelines.lake.table.table import StoredPart, Table
+from luxor_pipelines.lake.types import legacy
+from luxor_pipelines.lake.types.frames import frame_to_arrow
+from luxor_pipelines.lake.types.logical import as_stored, data_columns, logical_schema, to_physical
+from luxor_pipelines.lake.types.schema import ENCODING, KEY, LAST_UPDATED, STAMP, TableSchema, check_key, stored_key
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Load", "TableExistsError", "exists"]
+
+logger = logging.getLogger(__name__)
+
+_AHEAD = 4
+"""Partitions read, merged and encoded before their turn to be written, where the lake is far away."""
+
+
+class TableExistsError(UsageError):
+    """There is such a table, and it was not to be replaced."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which stored rows a batch meets: see `merge`."""
+
+    mode: Literal["slices", "upsert"]
+    key: tuple[str, ...] | None
+    increment: str | None
+
+
+class _Change(NamedTuple):
+    """What a batch does to a partition: the counts, and the new file; None where there is nothing to write."""
+
+    result: LoadResult
+    file: bytes | None
+
+
+class Load:
+    """One load of one table: what is stored, what the batch must look like, what has been done.
+
+    Parameters
+    ----------
+    table
+        The table.
+    schema
+        Its declared schema, if it has one.
+    attempts
+        How often a partition is tried when other writers come first.
+    now
+        Says what time it is, for ``Last_Updated``.
+    whole
+        Whether the batch replaces the whole table, columns included.
+    only_new
+        Whether it must not replace anything: should a table appear meanwhile, it stays.
+    near
+        An instant of the batch. The load then looks only at the partitions there, not at all of a long history.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        schema: TableSchema | None,
+        *,
+        attempts: int,
+        now: Callable[[], datetime],
+        whole: bool = False,
+        only_new: bool = False,
+        near: datetime | None = None,
+    ) -> None:
+        self.table = table
+        self._schema = schema
+        self._attempts = attempts
+        self._now = now
+        self._whole = whole
+        self._only_new = only_new
+        self.snapshot = table.find() if near is None or whole else table.find_near(near)
+        self._stored = self._columns()
+        metadata = (self._stored.metadata or {}) if self._stored is not None else {}
+        self.key = schema.key if schema else (stored_key(self._stored) if self._stored is not None else ()) or None
+        if self.snapshot is not None:
+            self.layout: Layout = self.snapshot.layout
+            self.partition_column = metadata.get(PARTITION_COLUMN, b"Date").decode()
+        else:
+            self.layout = (schema.partition if schema else None) or "file"
+            self.partition_column = schema.increment if schema else "Date"
+        self._text = self._stored is not None and legacy.is_text(self._stored)
+        labels = near_labels(self.layout, near) if near else []
+        # For the partition before it is only looked where there is none of the batch's own.
+        there = self.snapshot is not None and any(part.label in labels[:1] for part in self.snapshot.parts)
+        self._looked = set(labels[:1] if there else labels)
+        self._before: dict[str, Part | None] = {}
+        self._after: dict[str, Part | None] = {}
+        self._done: list[LoadResult] = []
+
+    def _columns(self) -> pa.Schema | None:
+        """The columns as the table's files store them."""
+        if self.snapshot is None:
+            return None
+        try:
+            return data_columns(self.table.schema(self.snapshot))
+        except CorruptFileError:
+            if self.snapshot.whole:
+                raise
+        self.snapshot = self.table.find()  # that one month is damaged is no reason not to load another
+        return self._columns()
+
+    # --- the batch --------------------------------------------------------------------------
+
+    def batch(
+        self,
+        df: pd.DataFrame,
+        *,
+        index: bool,
+        index_name: str,
+        normalize: bool,
+        key: tuple[str, ...] | None,
+        required: Sequence[str] = (),
+    ) -> pa.Table:
+        """``df`` as typed columns, as they will read once stored in the table, or a `SchemaError`."""
+        name = self.table.name
+        target = self._schema.arrow() if self._schema else None
+        if self._stored is not None and not self._whole:
+            stored = logical_schema(self._stored, name)
+            if target is not None:
+                check_declared(target, stored, name)
+            target = target or stored
+        batch = frame_to_arrow(df, table=name, target=target, normalize=normalize, index=index, index_name=index_name)
+        if self._stored is not None and (self._text or not self._whole):
+            batch = as_stored(batch, self._stored, name)
+        needed = {*(key or ()), *required, *((self.partition_column,) if self.layout != "file" else ())}
+        check_filled(batch, needed, name)
+        if self.layout != "file" and not pa.types.is_timestamp(batch.schema.field(self.partition_column).type):
+            raise SchemaError(
+                f"Table {name} is partitioned by {self.partition_column!r}, which holds no dates in the batch.",
+                hint="Convert the column with pandas.to_datetime.",
+            )
+        if key:
+            check_key(batch, key, name)
+        return batch
+
+    # --- committing -------------------------------------------------------------------------
+
+    def merge(
+        self,
+        batch: pa.Table,
+        mode: Literal["slices", "upsert"],
+        key: tuple[str, ...] | None,
+        increment: str | None,
+    ) -> None:
+        """Merge the batch into the table, partition by partition in ascending order; see `merge.merge`.
+
+        Raises
+        ------
+        SchemaError
+            Nothing has been written.
+        LoadConflictError
+            The partitions not yet committed are untouched.
+        """
+        parts = pieces(self.layout, batch, self.partition_column, self.table.name)
+        labels = {label for label, _ in parts}
+        if self.snapshot is not None and not self.snapshot.whole and labels - self._looked:
+            self.snapshot = self.table.find()
+        if len(parts) > 1:
+            self._check_partitions(labels, batch.schema)
+        self._commit(parts, _Plan(mode, key, increment))
+
+    def replace(self, batch: pa.Table) -> None:
+        """Make the batch the table's whole content.
+
+        Raises
+        ------
+        TableExistsError
+            With ``only_new``, a table has appeared meanwhile.
+        UsageError
+            The batch is empty and the table partitioned, so that nothing would be left of it.
+        LoadConflictError
+        """
+        parts = pieces(self.layout, batch, self.partition_column, self.table.name)
+        if not parts:
+            raise UsageError(
+                f"Table {self.table.name} has a file for each {self.layout}, and so cannot be stored without rows.",
+                hint=f"To be rid of a table, `luxor archive {self.table.name}`.",
+            )
+        self._commit(parts, _Plan("slices", self.key, None))
+        gone = [part for part in (self.snapshot.parts if self.snapshot else ()) if part.label not in dict(parts)]
+        for part in gone:
+            self._retried(part.label, part, self._drop)
+
+    def _check_partitions(self, labels: set[str], batch: pa.Schema) -> None:
+        """Refuse columns in which a partition differs from the table, before the first is written."""
+        touched = [part for part in (self.snapshot.parts if self.snapshot else ()) if part.label in labels]
+
+        def schema(part: Part) -> pa.Schema | None:
+            try:
+                return self.table.stored(part).schema
+            except VersionChangedError:
+                return None  # it is looked at again when its turn comes
+
+        wanted = types_of(batch)
+        for part, found in zip(touched, self.table.each(touched, schema), strict=True):
+            stored = wanted if found is None else types_of(logical_schema(found, self.table.name))
+            if stored != wanted:
+                odd = sorted({name for name, _ in stored.items() ^ wanted.items()})
+                raise SchemaError(
+                    f"Table {self.table.name}, partition {part.label} differs from the batch in "
+                    f"{', '.join(map(repr, odd))}. Nothing was written.",
+                    hint="Rewrite the odd partition with the table's columns.",
+                )
+
+    def _commit(self, parts: Sequence[tuple[str, pa.Table]], plan: _Plan) -> None:
+        """Commit one partition after another; the next ones are read, merged and encoded meanwhile."""
+        check_fence()
+
+        def at_first(label: str) -> Part | None:
+            return self.snapshot.part(label) if self.snapshot else None
+
+        def ready(piece: tuple[str, pa.Table]) -> _Change:
+            label, rows = piece
+            return self._change(at_first(label), rows, plan)
+
+        workers = _AHEAD if self.table.storage.concurrent else pa.cpu_count()
+        with closing(ahead(ready, parts, workers)) as changes:
+            for (label, rows), first in zip(parts, changes, strict=True):
+                again = partial(self._change, batch=rows, plan=plan)
+                self._retried(label, at_first(label), partial(self._write, label, _then(first, again)))
+
+    def _retried(self, label: str, part: Part | None, work: Callable[[Part | None], None]) -> None:
+        """Do ``work`` on a partition; on conflict look at it afresh and do it again."""
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_is_conflict),
+            stop=tenacity.stop_after_attempt(self._attempts),
+            wait=tenacity.wait_random_exponential(0.02, max=1.0),
+            reraise=True,
+        )
+        try:
+            for attempt in attempts:
+                with attempt:
+                    if attempt.retry_state.attempt_number > 1:
+                        part = self._current(label)
+                        check_fence()
+                    work(part)
+        except (LoadConflictError, LockLostError):
+            raise
+        except ConflictError as error:
+            raise LoadConflictError(
+                f"Table {self.table.name}{f', partition {label}' if label else ''}: other writers came first "
+                f"{self._attempts} times.",
+                hint="The partition is as they left it; run the load again when they are done.",
+            ) from error
+
+    def _current(self, label: str) -> Part | None:
+        places = self.table.path("file"), self.table.path(self.layout, label)
+        once = list(dict.fromkeys(places))
+        seen = dict(zip(once, self.table.storage.peek(once), strict=True))
+        as_file, info = (seen[place] for place in places)
+        layout: Layout = "file" if as_file is not None else self.layout
+        if self.layout == "file" and info is None:
+            found = self.table.find()
+            layout = found.layout if found else layout
+        if layout != self.layout:
+            raise LoadConflictError(
+                f"Table {self.table.name} was converted from {self.layout} to {layout} during the load.",
+                hint="Run the load again.",
+            )
+        if self._only_new and info is not None:
+            raise exists(self.table)
+        return None if info is None else Part(label, info)
+
+    def _change(self, part: Part | None, batch: pa.Table, plan: _Plan) -> _Change:
+        """What the batch changes in a partition, and the new file if it does."""
+        stored = None
+        if part is not None and self._whole:
+            stored, change = self._against(part, batch, plan)
+        else:
+            stored = self.table.read_part(part) if part else None
+            change = merge(
+                stored.logical if stored else None, batch, mode=plan.mode, key=plan.key, increment=plan.increment
+            )
+        result = LoadResult(self.table.name, change.inserted, change.updated, change.unchanged, change.deleted)
+        as_before = stored is not None and self._declared_anew(stored.physical.schema, plan) is None
+        if not change.changed and (as_before or not self._whole):
+            return _Change(result, None)
+        data = self._build(stored, batch, change, plan)
+        # Text is not in the order of what it means.
+        by = () if self._text else sort_columns(data, plan.increment, plan.key)
+        return _Change(result, parquet.to_bytes(data, sorted_by=by))
+
+    def _write(self, label: str, tries: Iterator[Callable[[Part | None], _Change]], part: Part | None) -> None:
+        self._before[label] = self._after[label] = part
+        result, file = next(tries)(part)
+        if file is not None:
+            version = self.table.write_part(self.layout, label, file, expected=part.info.version if part else None)
+            path = self.table.path(self.layout, label)
+            self._after[label] = Part(label, BlobInfo(path, version, len(file), self._now()))
+            result = replace(result, partitions=(label,))
+            logger.info("%s%s written: %s", self.table.name, f" {label}" if label else "", result)
+        self._done.append(result)
+
+    def _against(self, part: Part, batch: pa.Table, plan: _Plan) -> tuple[StoredPart | None, Merge]:
+        """What replacing a partition changes; one with other columns, or bad cells, goes as a whole."""
+        rows = self.table.stored(part).rows
+        try:
+            stored = self.table.read_part(part)
+            there = stored.logical if legacy.is_text(stored.physical.schema) else stored.physical
+            if types_of(there.schema) == types_of(batch.schema):
+                return stored, merge(stored.logical, batch, mode=plan.mode, key=plan.key, increment=None)
+        except SchemaError as error:
+            logger.info("%s is replaced, not compared: %s", self.table.name, error.message)
+        new = np.arange(len(batch))
+        return None, Merge(new[:0], new, inserted=len(batch), updated=0, unchanged=0, deleted=rows)
+
+    def _build(self, stored: StoredPart | None, batch: pa.Table, change: Merge, plan: _Plan) -> pa.Table:
+        """The partition's new rows, in the types and the encoding that the stored ones have."""
+        new = taken(batch, change.take)
+        stamp = pa.scalar(self._now(), STAMP)
+        stamped = new.append_column(LAST_UPDATED, pa.repeat(stamp, len(new)))
+        if stored is not None:
+            physical, logical = stored
+            if legacy.is_text(physical.schema):
+                encoded = legacy.encode(stamped.select(physical.column_names), like=physical)
+            else:
+                encoded = stamped
+            encoded = to_physical(encoded, physical.schema, self.table.name)
+            # Only what rows are sorted by is copied twice: once to find their order, once with all the rest.
+            by = sort_columns(new, plan.increment, plan.key)
+            sorted_by = pa.concat_tables([logical.select(by), new.select(by)], promote_options="permissive")
+            chosen = np.concatenate([change.keep, np.arange(len(physical), len(physical) + len(new))])
+            order = sort_indices(taken(sorted_by, chosen), plan.increment, plan.key)
+            data = taken(pa.concat_tables([physical, encoded]), chosen[order])
+            anew = self._declared_anew(physical.schema, plan)
+            return data if anew is None else data.replace_schema_metadata(anew)
+        if self._text:
+            data = legacy.encode(stamped, like=None)
+        elif self._stored is not None and not self._whole:
+            data = to_physical(stamped, self._stored, self.table.name)
+        else:
+            data = stamped
+        kept = None if self._whole or self._stored is None else self._stored.metadata
+        data = taken(data, sort_indices(new, plan.increment, plan.key))
+        return data.replace_schema_metadata(kept or (None if self._text else self._metadata(plan.key)))
+
+    def _declared_anew(self, stored: pa.Schema, plan: _Plan) -> dict[bytes, bytes] | None:
+        """What a replaced table says of itself where its declared schema is another than before; else None."""
+        if not self._whole or self._schema is None or legacy.is_text(stored):
+            return None
+        before = stored.metadata or {}
+        anew = before | self._metadata(plan.key)
+        return None if anew == before else anew
+
+    def _metadata(self, key: tuple[str, ...] | None) -> dict[bytes, bytes]:
+        metadata: dict[bytes, bytes] = {ENCODING: b"typed"}
+        if self._schema is not None:
+            metadata |= self._schema.metadata()
+        if self._schema is not None or self._whole:
+            metadata[KEY] = "\n".join(key or self.key or ()).encode()
+        if self.layout != "file":
+            metadata[PARTITION_COLUMN] = self.partition_column.encode()
+        return metadata
+
+    def _drop(self, part: Part | None) -> None:
+        if part is None:
+            return
+        self._before[part.label], self._after[part.label] = part, None
+        rows = self.table.stored(part).rows
+        self.table.storage.delete(part.info.path, expected=part.info.version)
+        self._done.append(LoadResult(self.table.name, deleted=rows, partitions=(part.label,)))
+
+    # --- the outcome ------------------------------------------------------------------------
+
+    def result(self) -> LoadResult:
+        """The sum of what has been done."""
+        return LoadResult(
+            self.table.name,
+            sum(done.inserted for done in self._done),
+            sum(done.updated for done in self._done),
+            sum(done.unchanged for done in self._done),
+            sum(done.deleted for done in self._done),
+            tuple(label for done in self._done for label in done.partitions),
+            self._version(self._before),
+            self._version(self._after),
+        )
+
+    def _version(self, parts: Mapping[str, Part | None]) -> str | None:
+        if not parts:
+            return self.snapshot.version if self.snapshot else None
+        there = tuple(part for _, part in sorted(parts.items()) if part is not None)
+        return Snapshot(self.layout, there).version if there else None
+
+
+def _then(
+    first: Callable[[], _Change], again: Callable[[Part | None], _Change]
+) -> Iterator[Callable[[Part | None], _Change]]:
+    yield lambda _: first()
+    while True:
+        yield again
+
+
+def exists(table: Table) -> TableExistsError:
+    """The error for a table that was not to be replaced."""
+    return TableExistsError(
+        f"Table {table.name} exists already in {table.storage.url}/{table.directory}.",
+        hint="Use mode='replace' to replace it, mode='skip' to leave it, or incremental_load to add to it.",
+    )
+
+
+def _is_conflict(error: BaseException) -> bool:
+    return isinstance(error, ConflictError) and not isinstance(error, LoadConflictError | LockLostError)

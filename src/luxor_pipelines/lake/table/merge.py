@@ -1,0 +1,281 @@
+"""The heart of a load: which stored rows stay and which rows of the batch are new."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from luxor_pipelines.errors import SchemaError, UsageError, sample
+from luxor_pipelines.lake.types.schema import LAST_UPDATED, is_text_type
+
+__all__ = ["Merge", "merge", "sort_columns", "sort_indices", "taken"]
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What becomes of the rows: the result is ``stored[keep]`` and ``batch[take]``.
+
+    ``keep`` are the stored rows that stay as they are, with their stamp, and ``take`` the rows of
+    the batch that are new or changed, both in ascending order. The counts are of rows; of a
+    stored row that gives way to one of the same key ``updated`` counts it, of any other that goes
+    ``deleted``.
+    """
+
+    keep: Rows
+    take: Rows
+    inserted: int
+    updated: int
+    unchanged: int
+    deleted: int
+
+    @property
+    def changed(self) -> bool:
+        """Whether the content differs from what is stored."""
+        return bool(self.inserted or self.updated or self.deleted)
+
+
+def merge(
+    stored: pa.Table | None,
+    batch: pa.Table,
+    *,
+    mode: Literal["slices", "upsert"],
+    key: tuple[str, ...] | None,
+    increment: str | None,
+) -> Merge:
+    """Find what a load of ``batch`` changes; doing it again with the outcome changes nothing.
+
+    Parameters
+    ----------
+    stored
+        The rows there are; None where there is no table. Its ``Last_Updated`` is not compared.
+    mode
+        ``"slices"``: the stored rows whose ``increment`` value occurs in the batch (all of them,
+        if ``increment`` is None) give way to the batch's rows. ``"upsert"``: those whose key
+        occurs in it do.
+    key
+        The columns that say which rows are the same row. Without one, in ``"slices"``, rows are
+        the same if all their cells are, and each counts as often as it occurs.
+
+    Raises
+    ------
+    SchemaError
+        The columns or types of the two differ, or the batch repeats a key.
+    """
+    names = [name for name in batch.column_names if name != LAST_UPDATED]
+    _check(stored, batch, names, key, increment)
+    if mode == "upsert" and not key:
+        raise UsageError("An upsert needs a key.", hint="Name the columns that say which rows are the same row.")
+    total = 0 if stored is None else len(stored)
+    touched: Rows = np.empty(0, dtype=np.int64)
+    if stored is not None:
+        by = key if mode == "upsert" else (increment,) if increment else ()
+        touched = _meeting(stored, batch, by or ())
+    old = batch.select(names).slice(0, 0) if stored is None else taken(stored.select(names), touched)
+    new = batch.select(names)
+
+    ids = _row_ids(old, new, key or names)
+    if key:
+        before, after = ids[: len(old)], ids[len(old) :]
+        if len(np.unique(after)) < len(after):
+            raise SchemaError(
+                f"The batch repeats a key ({', '.join(key)}).", hint="Drop the duplicates, see drop_duplicates."
+            )
+    else:  # the n-th of equal rows stands for the n-th
+        before, after = _numbered(ids[: len(old)], ids[len(old) :])
+    match = _positions(before, after)
+    found = match >= 0
+    if mode == "upsert":  # so far each key column met the batch by itself
+        touched, match = touched[found], match[found]
+        old = taken(old, np.flatnonzero(found))
+        found = np.ones(len(match), dtype=bool)
+
+    same = np.zeros(len(match), dtype=bool)
+    same[found] = True
+    if key:
+        same[found] = _equal(taken(old, np.flatnonzero(found)), taken(new, match[found]), names, key)
+    # Of several stored rows with one key the first that equals the batch's stays.
+    kept = np.flatnonzero(same)
+    kept = kept[np.sort(np.unique(match[kept], return_index=True)[1])]
+    matched = np.zeros(len(new), dtype=bool)
+    matched[match[found]] = True
+    unchanged = np.zeros(len(new), dtype=bool)
+    unchanged[match[kept]] = True
+
+    stays = np.ones(total, dtype=bool)
+    stays[touched] = False
+    stays[touched[kept]] = True
+    updated = int((matched & ~unchanged).sum())
+    return Merge(
+        keep=np.flatnonzero(stays),
+        take=np.flatnonzero(~unchanged),
+        inserted=int((~matched).sum()),
+        updated=updated,
+        unchanged=len(kept),
+        deleted=len(touched) - len(kept) - updated,
+    )
+
+
+def sort_columns(table: pa.Table, increment: str | None, key: Sequence[str] | None) -> list[str]:
+    """What rows are sorted by: increment, then key, or without a key every column but ``Last_Updated``."""
+    rest = key or [name for name in table.column_names if name != LAST_UPDATED]
+    return list(dict.fromkeys([*([increment] if increment else []), *rest]))
+
+
+def sort_indices(table: pa.Table, increment: str | None, key: Sequence[str] | None) -> Rows:
+    """The canonical order of rows, by `sort_columns`: stable, missing last, text by code point."""
+    order = np.zeros(len(table), dtype=np.int64)
+    for name in sort_columns(table, increment, key):
+        ranks, size = _ranks(table[name])
+        if size > 1:
+            order = _combine(order, ranks, size)
+    # Stored rows come sorted already, and a stable sort of sorted runs is quick.
+    return np.argsort(order, kind="stable")
+
+
+def taken(table: pa.Table, rows: Rows) -> pa.Table:
+    """The rows at these positions; where they follow each other nothing is copied."""
+    if not len(rows) or (rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all()):
+        return table.slice(rows[0] if len(rows) else 0, len(rows))
+    return table.take(pa.array(rows))
+
+
+def _check(
+    stored: pa.Table | None,
+    batch: pa.Table,
+    names: Sequence[str],
+    key: tuple[str, ...] | None,
+    increment: str | None,
+) -> None:
+    absent = [name for name in [*(key or ()), *([increment] if increment else [])] if name not in names]
+    if absent:
+        raise SchemaError(
+            f"The batch has no column {sample(absent)}; it has {sample(names, 9)}.", hint="Name other columns."
+        )
+    if stored is None:
+        return
+    there = [name for name in stored.column_names if name != LAST_UPDATED]
+    if set(there) != set(names):
+        raise SchemaError(
+            f"The stored rows have columns {sample(there, 9)}, the batch {sample(names, 9)}.",
+            hint="Load rows with the columns of the stored table.",
+        )
+    for name in names:
+        is_, should = _kind(batch[name]), _kind(stored[name])
+        if is_ != should:
+            raise SchemaError(
+                f"Column {name!r} is {is_} in the batch and {should} in the stored rows.",
+                hint="Convert the column before the load.",
+            )
+
+
+def _kind(column: pa.ChunkedArray) -> pa.DataType:
+    return pa.string() if is_text_type(column.type) else column.type
+
+
+def _simple(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column with one way to write each value: no dictionaries, no -0.0."""
+    if is_text_type(column.type):
+        return column.cast(pa.string())
+    return pc.add(column, 0.0) if pa.types.is_floating(column.type) else column
+
+
+def _meeting(stored: pa.Table, batch: pa.Table, by: Sequence[str]) -> Rows:
+    """The stored rows of which each value in ``by`` occurs in the batch."""
+    rows = np.arange(len(stored))
+    for name in by:
+        column = stored[name] if len(rows) == len(stored) else stored[name].take(pa.array(rows))
+        values = pc.unique(_simple(batch[name])).drop_null()
+        hit = pc.is_in(_simple(column), value_set=values)
+        if batch[name].null_count:
+            hit = pc.or_(hit, pc.is_null(column))
+        rows = rows[hit.to_numpy()]
+    return rows
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[Rows, pa.Array | NDArray[Any]]:
+    """A number for each distinct value, null -1, and the values in the order of their numbers."""
+    column = _simple(column)
+    if is_text_type(column.type):
+        encoded = column.dictionary_encode()
+        indices = pa.chunked_array([chunk.indices for chunk in encoded.chunks], pa.int32())
+        values = encoded.chunk(encoded.num_chunks - 1).dictionary if encoded.num_chunks else pa.array([], pa.string())
+        return pc.fill_null(indices, -1).to_numpy().astype(np.int64), values
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.int8())
+    absent = pc.is_null(column).to_numpy() if column.null_count else None
+    if pa.types.is_temporal(column.type):
+        column = column.cast(pa.int64())
+    filled = pc.fill_null(column, 0) if absent is not None else column
+    codes, distinct = pd.factorize(filled.to_numpy())
+    codes = codes.astype(np.int64)
+    if absent is not None:
+        codes[absent] = -1
+    return codes, np.asarray(distinct)
+
+
+def _combine(ids: Rows, codes: Rows, size: int) -> Rows:
+    """One number for each pair, in the order of the pairs."""
+    highest = int(ids.max(initial=0)) + 1
+    if highest * size >= 2**62:
+        ids = np.unique(ids, return_inverse=True)[1].astype(np.int64)
+    return ids * size + codes
+
+
+def _row_ids(old: pa.Table, new: pa.Table, names: Sequence[str]) -> Rows:
+    """Equal numbers for rows, of either table, that are equal in ``names``."""
+    ids = np.zeros(len(old) + len(new), dtype=np.int64)
+    for name in names:
+        both = pa.chunked_array([*_simple(old[name]).chunks, *_simple(new[name]).chunks], _kind(new[name]))
+        codes, values = _codes(both)
+        ids = pd.factorize(_combine(ids, codes + 1, len(values) + 1))[0].astype(np.int64)
+    return ids
+
+
+def _numbered(before: Rows, after: Rows) -> tuple[Rows, Rows]:
+    """Ids that also say which occurrence of its row each is."""
+
+    def occurrence(ids: Rows) -> Rows:
+        return np.asarray(pd.Series(ids).groupby(ids).cumcount(), dtype=np.int64)
+
+    size = max(len(before), len(after)) + 1
+    return before * size + occurrence(before), after * size + occurrence(after)
+
+
+def _positions(before: Rows, after: Rows) -> Rows:
+    """Where in ``after``, which has no duplicates, each of ``before`` is; -1: nowhere."""
+    return np.asarray(pd.Index(after).get_indexer(pd.Index(before)), dtype=np.int64)
+
+
+def _equal(left: pa.Table, right: pa.Table, names: Sequence[str], key: Sequence[str]) -> NDArray[np.bool_]:
+    """Whether rows are equal cell by cell, two nulls being so."""
+    out = np.ones(len(left), dtype=bool)
+    for name in names:
+        if name in key:
+            continue
+        a, b = left[name], right[name]
+        if is_text_type(a.type):
+            a, b = a.cast(pa.string()), b.cast(pa.string())
+        same = pc.equal(a, b)
+        if same.null_count:
+            same = pc.or_(pc.fill_null(same, False), pc.and_(pc.is_null(a), pc.is_null(b)))
+        out &= same.to_numpy()
+    return out
+
+
+def _ranks(column: pa.ChunkedArray) -> tuple[Rows, int]:
+    """The place of each value among the distinct ones, missing last, and how many places there are."""
+    codes, values = _codes(column)
+    order = pc.sort_indices(values if isinstance(values, pa.Array) else pa.array(values)).to_numpy()
+    places = np.empty(len(values) + 1, dtype=np.int64)
+    places[order] = np.arange(len(values))
+    places[-1] = len(values)  # where the code -1 of a null points
+    return places[codes], len(values) + 1

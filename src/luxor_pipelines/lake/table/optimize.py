@@ -1,0 +1,334 @@
+"""Rewriting a table in the shape that reads best: typed, sorted, in row groups, with the ends of its series.
+
+Nothing is lost and nobody is held up. Each file is swapped on condition of the version it was read from, and a
+load that came between is read again. To split one file into months or years, the partitions are written first
+and then the file is deleted on condition of its version: until that moment the file is the table, afterwards the
+partitions are. A crash in between leaves the file, and partitions that nobody reads; doing it again takes over.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import tenacity
+
+from luxor_pipelines.errors import ConflictError, LoadConflictError, SchemaError, UsageError
+from luxor_pipelines.lake.parquet import file as parquet
+from luxor_pipelines.lake.parquet import series_index as ends
+from luxor_pipelines.lake.storage.base import BlobInfo, WholeFile
+from luxor_pipelines.lake.table.layout import PARTITION_COLUMN, Layout, Part, Snapshot, pieces, recognise
+from luxor_pipelines.lake.table.merge import sort_indices
+from luxor_pipelines.lake.table.table import Table
+from luxor_pipelines.lake.types import legacy
+from luxor_pipelines.lake.types.frames import parse_dates
+from luxor_pipelines.lake.types.logical import data_columns, to_logical
+from luxor_pipelines.lake.types.schema import (
+    DATE,
+    ENCODING,
+    LAST_UPDATED,
+    STAMP,
+    TEXT,
+    bad_cells,
+    is_text_type,
+    stored_key,
+)
+
+__all__ = ["Optimized", "Shape", "optimize", "retyped"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a table lies in the lake: its layout, whether it is typed, and what it comes to.
+
+    ``with_ends`` counts the files that have the ends of their series.
+    """
+
+    layout: Layout
+    typed: bool
+    files: int
+    rows: int
+    row_groups: int
+    bytes: int
+    with_ends: int
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """What `optimize` did, or with ``dry_run`` would do.
+
+    ``sorted_by`` are the columns the rows are sorted by, ``rewritten`` the labels of the files that are new.
+    """
+
+    table: str
+    sorted_by: tuple[str, ...]
+    before: Shape
+    after: Shape
+    rewritten: tuple[str, ...]
+
+    @property
+    def changed(self) -> bool:
+        """Whether there was anything to do."""
+        return bool(self.rewritten)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    stored_layout: Layout
+    layout: Layout
+    date: str | None
+    by: tuple[str, ...]
+    types: Mapping[str, Any] | None
+
+
+def optimize(
+    table: Table,
+    *,
+    layout: Layout | None = None,
+    date_column: str | None = None,
+    sort_by: Sequence[str] = (),
+    types: Mapping[str, Any] | None = None,
+    attempts: int = 12,
+    dry_run: bool = False,
+) -> Optimized:
+    """Rewrite a table typed and sorted, and split it by month or year where that is asked for.
+
+    Columns get the types that our own files have wherever these hold every value: `retyped` says which. Whole
+    numbers and decimals stay as they are.
+
+    Parameters
+    ----------
+    layout
+        ``month`` or ``year`` splits a table in one file; default the layout it has.
+    date_column
+        The column to split by; default the one the table is sorted by first.
+    sort_by
+        The columns to sort by; default the date and the key that the table's file names, else its first
+        dates and first texts. A table without dates or key is left in its order.
+    types
+        Types for columns of a legacy text table beyond those known by name (see `legacy.expected_types`).
+    attempts
+        How often a file is tried when other writers come first.
+    dry_run
+        Only say what would be done; the files are made, not written.
+
+    Raises
+    ------
+    TableNotFoundError, CorruptFileError
+    SchemaError
+        A cell of a text table that is not of its type; an instant finer than a microsecond; a row without a
+        date to split by. Nothing was written.
+    UsageError
+        A column that is not there, or a change of layout that is not offered.
+    LoadConflictError
+        Other writers kept coming first; the table is as they left it.
+    """
+    try:
+        for attempt in tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(ConflictError),
+            stop=tenacity.stop_after_attempt(attempts),
+            wait=tenacity.wait_random_exponential(0.02, max=1.0),
+            reraise=True,
+        ):
+            with attempt:
+                return _once(table, layout, date_column, tuple(sort_by), types, dry_run=dry_run)
+    except ConflictError as error:
+        raise LoadConflictError(
+            f"Table {table.name}: other writers came first {attempts} times.",
+            hint="The table is as they left it; optimize it again when they are done.",
+        ) from error
+    raise AssertionError("unreachable")
+
+
+def _once(
+    table: Table,
+    layout: Layout | None,
+    date_column: str | None,
+    sort_by: tuple[str, ...],
+    types: Mapping[str, Any] | None,
+    *,
+    dry_run: bool,
+) -> Optimized:
+    snapshot = table.snapshot()
+    plan = _plan(table, snapshot, layout, date_column, sort_by, types)
+    before, after, rewritten = [], [], []
+    for part in snapshot.parts:
+        stored = table.storage.read(part.info.path)
+        if stored.version != part.info.version:
+            raise table.storage.changed(part.info.path)
+        path = part.info.path
+        files = _made(table.name, path, stored.data, plan)
+        before.append(_shape(path, snapshot.layout, stored.data))
+        after += [_shape(path, plan.layout, data) for data in files.values()]
+        if plan.layout != snapshot.layout:
+            rewritten += list(files)
+            if not dry_run:
+                _split(table, part, plan.layout, files)
+        elif files[""] != stored.data:
+            rewritten.append(part.label)
+            if not dry_run:
+                table.storage.write(part.info.path, files[""], expected=part.info.version)
+                logger.info("%s is new", part.info.path)
+    return Optimized(table.name, plan.by, _sum(before), _sum(after), tuple(rewritten))
+
+
+def _plan(
+    table: Table,
+    snapshot: Snapshot,
+    layout: Layout | None,
+    date_column: str | None,
+    sort_by: tuple[str, ...],
+    types: Mapping[str, Any] | None,
+) -> _Plan:
+    stored = data_columns(table.schema(snapshot))
+    logical = _logical(stored.empty_table(), table.name, types).schema
+    metadata = stored.metadata or {}
+    dates = [field.name for field in logical if field.type == DATE]
+    texts = [field.name for field in logical if is_text_type(field.type)]
+    key = list(stored_key(stored))
+    partition = metadata.get(PARTITION_COLUMN, b"").decode() or None
+    first = date_column or partition or next((name for name in [*key, *dates] if name in dates), None)
+    # Rows that agree in these keep their order: of two prices of a date the last one counts.
+    by = sort_by or tuple(dict.fromkeys([*([first] if first else []), *(key or texts[:1] if first else key)]))
+    typed = [name for of in (types or {}).values() for name in ([of] if isinstance(of, str) else of)]
+    absent = [name for name in (*by, *([date_column] if date_column else []), *typed) if name not in logical.names]
+    if absent:
+        raise UsageError(
+            f"Table {table.name} has no column {', '.join(map(repr, absent))}; it has "
+            f"{', '.join(map(repr, logical.names))}.",
+            hint="Check the spelling; column names are case-sensitive.",
+        )
+    target = layout or snapshot.layout
+    if target != snapshot.layout and snapshot.layout != "file":
+        raise UsageError(
+            f"Table {table.name} is split by {snapshot.layout}, and is not turned into {target}.",
+            hint="Only a table in one file can be split.",
+        )
+    if target != "file" and (first is None or first not in dates):
+        raise UsageError(
+            f"Table {table.name} has no column of dates to split by{f': {first!r} is none' if first else ''}.",
+            hint="Name the column; of a legacy text table also its type.",
+        )
+    return _Plan(snapshot.layout, target, first, by, types)
+
+
+def retyped(stored: pa.Schema, name: str) -> dict[str, tuple[pa.DataType, pa.DataType]]:
+    """The columns that another program has written as a type that ours do not have: which, and which they get."""
+    stored = data_columns(stored)
+    new = _logical(stored.empty_table(), name, None).schema
+    found = {field.name: (_without_dictionary(field.type), new.field(field.name).type) for field in stored}
+    return {column: (old, its) for column, (old, its) in found.items() if old != its and not is_text_type(its)}
+
+
+def _without_dictionary(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _logical(data: pa.Table, name: str, types: Mapping[str, Any] | None) -> pa.Table:
+    """The rows as typed columns; of a legacy table ``Last_Updated`` too, its clock taken for UTC's.
+
+    Whole numbers and decimals, which mean numbers, stay what they are: not every one is a float64.
+    """
+    text = legacy.is_text(data.schema)
+    typed = to_logical(data, name, types)
+    for at, field in enumerate(typed.schema):
+        column = data[field.name]
+        kind = _without_dictionary(column.type)
+        if pa.types.is_integer(kind) or pa.types.is_decimal(kind):
+            typed = typed.set_column(at, pa.field(field.name, kind), column.cast(kind))
+        elif pa.types.is_timestamp(kind) and kind.unit == "ns":
+            _check_exact(column, typed[field.name], name, field.name)
+    at = typed.schema.get_field_index(LAST_UPDATED)
+    if text and at >= 0:
+        stamps = typed[LAST_UPDATED].combine_chunks().cast(TEXT)
+        parsed, _ = parse_dates(stamps)
+        typed = typed.set_column(at, LAST_UPDATED, pa.chunked_array([parsed.cast(STAMP)]))
+    return typed
+
+
+def _check_exact(given: pa.ChunkedArray, kept: pa.ChunkedArray, table: str, name: str) -> None:
+    lost = pc.not_equal(kept.cast(given.type), given)
+    count = pc.sum(lost, min_count=0).as_py()
+    if count:
+        what, example = "are finer than a microsecond, the finest there is", str(given.filter(lost)[0])
+        raise bad_cells(table, name, count, len(given), what, example, "Leave the table as it is, or round the column.")
+
+
+def _made(table: str, path: str, stored: bytes, plan: _Plan) -> dict[str, bytes]:
+    """The new files by label; one, without a label, where the layout stays."""
+    with _opened(path, stored) as file:
+        rows = _logical(file.read(), table, plan.types)
+        order = np.arange(len(rows)) if not plan.by else sort_indices(rows, None, plan.by)
+        keeps_layout, in_order = plan.layout == plan.stored_layout, bool((np.diff(order) == 1).all())
+        if keeps_layout and in_order and _in_shape(file, rows, plan.by):
+            return {"": stored}
+    metadata = {name: text for name, text in (rows.schema.metadata or {}).items() if name != b"pandas"}
+    metadata[ENCODING] = b"typed"
+    if plan.layout != "file":
+        assert plan.date is not None
+        if rows[plan.date].null_count:
+            count = rows[plan.date].null_count
+            raise SchemaError(
+                f"Table {table}, column {plan.date!r}: {count} of {len(rows)} rows have no date to split by.",
+                hint="Correct or drop those rows, or leave the table in one file.",
+            )
+        metadata[PARTITION_COLUMN] = plan.date.encode()
+    if not in_order:
+        rows = rows.take(pa.array(order)).combine_chunks()
+    rows = rows.replace_schema_metadata(metadata)
+    split = [("", rows)] if keeps_layout else pieces(plan.layout, rows, plan.date or "", table)
+    return {label: parquet.to_bytes(piece, sorted_by=plan.by) for label, piece in split}
+
+
+def _in_shape(file: parquet.ParquetFile, rows: pa.Table, by: Sequence[str]) -> bool:
+    """Whether a file whose rows are in order is typed, in our row groups, and has the ends it should have."""
+    groups = file.footer.rows
+    return (
+        (file.schema.metadata or {}).get(ENCODING) == b"typed"
+        and all(size == parquet.ROW_GROUP for size in groups[:-1])
+        and all(size <= parquet.ROW_GROUP for size in groups)
+        and (file.footer.ends is None) == (ends.of(rows.slice(0, 1), by) is None)
+    )
+
+
+def _split(table: Table, part: Part, layout: Layout, files: Mapping[str, bytes]) -> None:
+    """Write the partitions, then delete the file they come from; see the top of this module."""
+    storage, folder = table.storage, f"{table.directory}/{table.name}"
+    # While the file is there, whatever lies in the folder is nobody's: left by a conversion that was cut off.
+    left = {info.path: info.version for info in storage.list(folder) if recognise(info.path[len(folder) + 1 :])}
+    for label, data in files.items():
+        path = table.path(layout, label)
+        storage.write(path, data, expected=left.pop(path, None))
+    for path, version in left.items():
+        storage.delete(path, expected=version)
+    storage.delete(part.info.path, expected=part.info.version)
+    logger.info("%s is split into %d files", part.info.path, len(files))
+
+
+@contextmanager
+def _opened(path: str, data: bytes) -> Iterator[parquet.ParquetFile]:
+    info = BlobInfo(path, "", len(data), datetime.now(UTC))
+    with parquet.opened(lambda: nullcontext(WholeFile(data)), info) as file:
+        yield file
+
+
+def _shape(path: str, layout: Layout, data: bytes) -> Shape:
+    with _opened(path, data) as file:
+        typed = not legacy.is_text(file.schema)
+        return Shape(layout, typed, 1, file.rows, len(file.footer.rows), len(data), int(file.footer.ends is not None))
+
+
+def _sum(shapes: Sequence[Shape]) -> Shape:
+    numbers = (
+        sum(getattr(shape, name) for shape in shapes) for name in ("files", "rows", "row_groups", "bytes", "with_ends")
+    )
+    return Shape(shapes[0].layout, all(shape.typed for shape in shapes), *numbers)

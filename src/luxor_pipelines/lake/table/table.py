@@ -1,0 +1,410 @@
+"""Table: scan it in whichever layout it is stored, swap one partition of it.
+
+See `lake.layout` for where the files lie. The month or year is derived from a date column and not
+stored in the files. Should a file and a folder both exist, the file is the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, NamedTuple, TypeVar
+
+import pyarrow as pa
+
+from luxor_pipelines.errors import SchemaError, TableNotFoundError
+from luxor_pipelines.lake.parquet import file as parquet
+from luxor_pipelines.lake.parquet.predicates import Where, conditions
+from luxor_pipelines.lake.parquet.reading import InMemory, Wanted, read
+from luxor_pipelines.lake.storage.base import BlobInfo, Storage, VersionChangedError, check_path
+from luxor_pipelines.lake.table.layout import (
+    DIRECTORY,
+    PARTITION_COLUMN,
+    Layout,
+    Part,
+    Snapshot,
+    bounds,
+    near,
+    recognise,
+    table_name,
+)
+from luxor_pipelines.lake.types.logical import data_columns, logical_schema, to_logical
+from luxor_pipelines.lake.types.schema import DATE
+
+__all__ = [
+    "DIRECTORY",
+    "Layout",
+    "Part",
+    "Scan",
+    "Snapshot",
+    "StoredPart",
+    "Table",
+    "at_once",
+    "conditions",
+    "find_all",
+    "list_tables",
+    "logical_schema",
+    "table_name",
+]
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+_SPLIT: tuple[Layout, ...] = ("month", "year")
+_ATTEMPTS = 30
+_THREADS = 8
+
+
+class Scan(NamedTuple):
+    """What was read, and the versions it was read from."""
+
+    data: pa.Table
+    snapshot: Snapshot
+
+
+class StoredFile(NamedTuple):
+    """The columns as a file stores them, with their metadata, and its number of rows."""
+
+    schema: pa.Schema
+    rows: int
+
+
+class StoredPart(NamedTuple):
+    """A partition's rows as the file has them, and as typed columns."""
+
+    physical: pa.Table
+    logical: pa.Table
+
+
+class _TableMovedError(Exception):
+    """A partition that was listed is gone: list again."""
+
+
+class Table:
+    """A table of the lake, in whichever layout it is stored.
+
+    Footers that are read are kept in ``footers``, for a next question about the same versions.
+    """
+
+    def __init__(
+        self, storage: Storage, name: str, directory: str = DIRECTORY, *, footers: parquet.Footers | None = None
+    ) -> None:
+        self.storage = storage
+        self.name = table_name(name)
+        self.directory = check_path(directory)
+        self._footers: parquet.Footers = {} if footers is None else footers
+
+    def __repr__(self) -> str:
+        return f"Table({self.name!r} in {self.storage.url}/{self.directory})"
+
+    def path(self, layout: Layout, label: str = "") -> str:
+        """Where a partition's file lies."""
+        base = f"{self.directory}/{self.name}"
+        return f"{base}.parquet" if layout == "file" else f"{base}/{layout}={label}/data.parquet"
+
+    def find(self) -> Snapshot | None:
+        """The table's partitions as they are now; None only when there is definitely no such table."""
+        info = self.storage.stat(self.path("file"))
+        return self.find_partitions() if info is None else Snapshot("file", (Part("", info),))
+
+    def find_partitions(self) -> Snapshot | None:
+        """`find` where no single file is: the table's partitions, None where there are none."""
+        folder = f"{self.directory}/{self.name}"
+        parts: dict[Layout, list[Part]] = {"month": [], "year": []}
+        for info in self.storage.list(folder):
+            found = recognise(info.path[len(folder) + 1 :])
+            if found is not None:
+                layout, label = found
+                parts[layout].append(Part(label, info))
+        if parts["month"] and parts["year"]:
+            raise SchemaError(
+                f"Table {self.name} has both month= and year= partitions in {folder}.",
+                hint="Move the ones that do not belong there aside.",
+            )
+        for layout, listed in parts.items():
+            if listed:
+                return Snapshot(layout, tuple(sorted(listed, key=lambda part: part.label)))
+        return None
+
+    def find_near(self, instant: datetime) -> Snapshot | None:
+        """The table's one file, or its partition of an instant, or else the one before: what a load of it needs to see.
+
+        Of a long history that is much quicker than `find`, which is asked where there is none of them.
+        """
+        by_layout = {layout: near(layout, instant) for layout in _SPLIT}
+        for places in (
+            [("file", ""), *((layout, labels[0]) for layout, labels in by_layout.items())],
+            [(layout, label) for layout, labels in by_layout.items() for label in labels[1:]],
+        ):
+            infos = self.storage.peek([self.path(layout, label) for layout, label in places])
+            found = {place: info for place, info in zip(places, infos, strict=True) if info is not None}
+            if ("file", "") in found:
+                return Snapshot("file", (Part("", found["file", ""]),))
+            if len(found) == 1:
+                ((layout, label), info) = next(iter(found.items()))
+                return Snapshot(layout, (Part(label, info),), whole=False)
+            if found:
+                break
+        return self.find()
+
+    def snapshot(self) -> Snapshot:
+        """The table's partitions as they are now.
+
+        Raises
+        ------
+        TableNotFoundError
+        """
+        found = self.find()
+        if found is None:
+            raise TableNotFoundError(
+                f"There is no table {self.name} in {self.storage.url}/{self.directory}.",
+                hint="`luxor tables` lists what there is.",
+            )
+        return found
+
+    def schema(self, snapshot: Snapshot | None = None) -> pa.Schema:
+        """The columns as files of the table store them, of its newest partition, with their metadata."""
+        for _ in range(_ATTEMPTS):
+            current = snapshot or self.snapshot()
+            try:
+                return self.stored(current.parts[-1]).schema
+            except VersionChangedError:
+                snapshot = None
+        raise self.storage.changed(self.name)
+
+    def stored(self, part: Part) -> StoredFile:
+        """What one partition's file says of itself; its rows are not read.
+
+        Raises
+        ------
+        VersionChangedError
+        CorruptFileError
+        """
+        with self._open(part.info) as file:
+            return StoredFile(file.schema, file.rows)
+
+    def ends(self, snapshot: Snapshot, name: str) -> pa.Table | None:
+        """The ends of the series whose names are in the column ``name``; see `lake.ends`.
+
+        None where a partition's file does not have them, or has been replaced meanwhile.
+        """
+
+        def one(part: Part) -> pa.Table | None:
+            try:
+                with self._open(part.info) as file:
+                    return file.footer.ends
+            except VersionChangedError:
+                return None
+
+        found = []
+        for table in self.each(snapshot.parts, one):
+            if table is None or name not in table.column_names:
+                return None
+            found.append(table)
+        return pa.concat_tables(found) if found else None
+
+    def each(self, parts: Sequence[Part], work: Callable[[Part], T]) -> list[T]:
+        """``work`` of each of ``parts``, several at once where that is quicker."""
+        return at_once(self.storage, parts, work)
+
+    def scan(
+        self,
+        columns: Sequence[str] | None = None,
+        where: Sequence[Where] = (),
+        *,
+        snapshot: Snapshot | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        dictionary: Sequence[str] = (),
+        drop: Sequence[str] = (),
+        raw: bool = False,
+        each: parquet.Each | None = None,
+    ) -> Scan:
+        """Read typed columns, from as few partitions, row groups and columns as will do.
+
+        Parameters
+        ----------
+        columns
+            The columns wanted, in this order; default all.
+        where
+            Conditions that all must hold.
+        snapshot
+            Read these versions; a partition that has been replaced meanwhile is read as it is now,
+            and the returned snapshot says so.
+        overrides
+            Types for columns of a legacy text file (see `legacy.expected_types`).
+        dictionary
+            Text columns to return dictionary-encoded, which is quicker for keys.
+        drop
+            Columns to leave out when all are wanted, such as ``Last_Updated``.
+        raw
+            Return the columns as the file stores them, legacy text as text.
+        each
+            What is done to the rows of each piece that is read, which may be by several threads at once: to keep only
+            what is needed of a long history, before all of it is there.
+
+        Raises
+        ------
+        TableNotFoundError
+        SchemaError
+            A column the table does not have, or a cell of a text file that is not of its type.
+        CorruptFileError
+        """
+        wanted = Wanted(columns, where, overrides, dictionary, drop, raw, each)
+        for _ in range(_ATTEMPTS):
+            current = snapshot or self.snapshot()
+            try:
+                return self._scan(current, wanted)
+            except _TableMovedError:
+                snapshot = None
+        raise self.storage.changed(self.name)
+
+    def narrow(
+        self,
+        rows: pa.Table,
+        columns: Sequence[str],
+        where: Sequence[Where],
+        *,
+        overrides: Mapping[str, Any] | None = None,
+        dictionary: Sequence[str] = (),
+        each: parquet.Each | None = None,
+    ) -> pa.Table:
+        """What `scan` gives, from ``rows`` that it has read ``raw``: all there are, in the columns needed."""
+        return read(InMemory(rows), self.name, Wanted(columns, where, overrides, dictionary, each=each))
+
+    def read_part(self, part: Part) -> StoredPart:
+        """Read one partition whole, pinned to its version.
+
+        Raises
+        ------
+        VersionChangedError
+        """
+        with self._open(part.info) as file:
+            physical = file.read()
+        kept = data_columns(physical.schema)
+        physical = physical.select(kept.names).replace_schema_metadata(kept.metadata)
+        return StoredPart(physical, to_logical(physical, self.name))
+
+    def write_part(self, layout: Layout, label: str, file: bytes, *, expected: Any) -> str:
+        """Swap one partition for ``file`` on condition of its version; return the new version.
+
+        Raises
+        ------
+        ConflictError
+        """
+        return self.storage.write(self.path(layout, label), file, expected=expected)
+
+    # --- reading ----------------------------------------------------------------------------
+
+    @contextmanager
+    def _open(self, info: BlobInfo) -> Iterator[parquet.ParquetFile]:
+        with parquet.opened(lambda: self.storage.open(info), info, self._footers) as file:
+            yield file
+
+    def _scan(self, snapshot: Snapshot, wanted: Wanted) -> Scan:
+        parts = self._prune(snapshot, wanted.where)
+        found = self.each(parts, lambda part: self._read_current(part, wanted, passing_over=len(parts) > 1))
+        pieces = [(part, data) for part, data in found if data is not None]
+        if not pieces:  # one of them all the same, for its columns
+            pieces = [self._read_current(parts[-1], wanted)]
+        actual = {part.label: part for part, _ in (*found, *pieces)}
+        after = replace(snapshot, parts=tuple(actual.get(part.label, part) for part in snapshot.parts))
+        return Scan(self._concat(pieces), after)
+
+    def _prune(self, snapshot: Snapshot, where: Sequence[Where]) -> list[Part]:
+        """The partitions that can hold rows that meet ``where``; always at least one, for its columns."""
+        kept = list(snapshot.parts)
+        if len(kept) < 2 or not where:
+            return kept
+        schema = self.schema(snapshot)
+        column = (schema.metadata or {}).get(PARTITION_COLUMN, b"").decode()
+        if column in schema.names and schema.field(column).type == DATE:
+            for condition in where:
+                if condition.column == column:
+                    kept = [part for part in kept if condition.may_hold(*bounds(snapshot.layout, part.label))]
+        return kept or [snapshot.parts[-1]]
+
+    def _read_current(self, part: Part, wanted: Wanted, *, passing_over: bool = False) -> tuple[Part, pa.Table]:
+        """The rows wanted of one partition as it is now; None, ``passing_over`` those where there plainly are none."""
+        for _ in range(_ATTEMPTS):
+            try:
+                with self._open(part.info) as file:
+                    skipped = passing_over and file.rules_out(wanted.where)
+                    return part, None if skipped else read(file, self.name, wanted)
+            except VersionChangedError:
+                info = self.storage.stat(part.info.path)
+                if info is None:
+                    raise _TableMovedError from None
+                part = Part(part.label, info)
+        raise self.storage.changed(part.info.path)
+
+    def _concat(self, pieces: Sequence[tuple[Part, pa.Table]]) -> pa.Table:
+        first = pieces[0][1]
+        for part, data in pieces:
+            if set(data.column_names) != set(first.column_names):
+                differing = sorted(set(data.column_names) ^ set(first.column_names))
+                raise SchemaError(
+                    f"Table {self.name}: partitions {pieces[0][0].label} and {part.label} differ in columns "
+                    f"{', '.join(map(repr, differing))}.",
+                    hint="Rewrite the odd partition with the table's columns.",
+                )
+        tables = [data.select(first.column_names).replace_schema_metadata(first.schema.metadata) for _, data in pieces]
+        try:
+            return pa.concat_tables(tables, promote_options="permissive")
+        except pa.ArrowException as error:
+            raise SchemaError(
+                f"Table {self.name}: its partitions disagree on a column's type ({error}).",
+                hint="Rewrite the odd partition with the table's types.",
+            ) from error
+
+
+def find_all(storage: Storage, names: Sequence[str], directory: str = DIRECTORY) -> dict[str, Snapshot | None]:
+    """`Table.find` of several tables, with one look at the directory for all that lie in one file.
+
+    One that is laid out in a way that cannot be read is left out, to be named when it is asked for itself.
+    """
+    found = storage.folder(directory)
+    files = {info.path.rpartition("/")[2]: info for info in found.files}
+    snapshots: dict[str, Snapshot | None] = {}
+    others = []
+    for name in names:
+        if f"{name}.parquet" in files:
+            snapshots[name] = Snapshot("file", (Part("", files[f"{name}.parquet"]),))
+        elif name in found.folders or not storage.concurrent:  # where it is cheap, what is not seen is asked about
+            others.append(Table(storage, name, directory))
+        else:
+            snapshots[name] = None
+
+    def one(table: Table) -> dict[str, Snapshot | None]:
+        try:
+            return {table.name: table.find_partitions() if table.name in found.folders else table.find()}
+        except SchemaError:
+            return {}
+
+    for each in at_once(storage, others, one):
+        snapshots |= each
+    return snapshots
+
+
+def at_once(storage: Storage, things: Sequence[S], work: Callable[[S], T]) -> list[T]:
+    """``work`` of each, several at once where that is quicker."""
+    workers = _THREADS if storage.concurrent else 1
+    if min(workers, len(things)) < 2:
+        return [work(thing) for thing in things]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(work, things))
+
+
+def list_tables(storage: Storage, directory: str = DIRECTORY) -> list[str]:
+    """The names of the tables directly in ``directory``, of either layout, sorted."""
+    names = set()
+    for info in storage.list(directory):
+        below = info.path[len(check_path(directory)) + 1 :]
+        name, _, rest = below.partition("/")
+        if not rest and name.endswith(".parquet"):
+            names.add(name.removesuffix(".parquet"))
+        elif recognise(rest):
+            names.add(name)
+    return sorted(names)

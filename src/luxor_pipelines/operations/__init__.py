@@ -1,0 +1,1 @@
+"""Pipelines as an operator meets them: found, run, recorded."""

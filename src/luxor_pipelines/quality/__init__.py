@@ -1,0 +1,1 @@
+"""The gate before a write, and the audit of what is stored."""
