@@ -34,7 +34,7 @@ __all__ = [
 # Loaded when first used: the command line must not wait for pandas to print its help.
 _HOMES = {
     "LoadResult": "ingest",
-    "LuxorQuery": "query",
+    "LuxorQuery": "query.luxor_query",
     "RunReport": "operations.runs",
     "incremental_load": "ingest",
     "run": "operations.runs",
