@@ -51,18 +51,18 @@ def path(label: str) -> str:
 
 
 def stored(lq: Any, label: str) -> pa.Table:
-    return pq.read_table(io.BytesIO(lq.storage.read(path(label)).data))
+    return pq.read_table(io.BytesIO(lq.lake.storage.read(path(label)).data))
 
 
 def put(lq: Any, where: str, table: pa.Table) -> None:
-    lq.storage.write(where, parquet.to_bytes(table))
+    lq.lake.storage.write(where, parquet.to_bytes(table))
 
 
 def found(lq: Any, table: str | None = None) -> list[tuple[str, str, str, int]]:
     """Severity, partition, what and count of each finding; and see that looking has changed nothing."""
-    before = lq.storage.list("enriched")
+    before = lq.lake.storage.list("enriched")
     findings = audit(lq, table).findings
-    assert lq.storage.list("enriched") == before
+    assert lq.lake.storage.list("enriched") == before
     return [(each.severity, each.partition, each.what, each.count) for each in findings]
 
 
@@ -93,7 +93,7 @@ def test_a_lake_that_does_not_answer_is_no_finding(lq: Any, monkeypatch: pytest.
     def unreachable(info: Any) -> Any:
         raise UnreachableError("no answer")
 
-    monkeypatch.setattr(lq.storage, "open", unreachable)
+    monkeypatch.setattr(lq.lake.storage, "open", unreachable)
     with pytest.raises(UnreachableError):
         audit(lq)
 
@@ -134,7 +134,7 @@ def test_rows_of_another_month(lq: Any) -> None:
 
 def test_missing_months(lq: Any) -> None:
     incremental_load(lq, "prices", frame("2027-02-26"), schema=PRICES)
-    lq.storage.delete(path("2026-09"))
+    lq.lake.storage.delete(path("2026-09"))
     assert found(lq) == [("error", "", "months between others are missing", 4)]
     assert samples(lq) == ["'2026-09', '2026-11', '2026-12' and 1 more"]
 
@@ -179,7 +179,7 @@ def test_nulls_where_the_pipeline_writes_none(disk: Any) -> None:
     lq = disk.query()
     incremental_load(lq, "hist_ecb_px_last", frame("2026-10-29", "2026-10-30"), schema=fx_rates.SCHEMA)
     where = f"{ROOT}/hist_ecb_px_last/year=2026/data.parquet"
-    table = pq.read_table(io.BytesIO(lq.storage.read(where).data))
+    table = pq.read_table(io.BytesIO(lq.lake.storage.read(where).data))
     put(lq, where, table.set_column(2, "Last_Price", pa.array([1.0, None, 1.0, 1.0])))
     assert found(lq) == [("error", "2026", "of 4 cells of Last_Price are missing", 1)]
 
@@ -196,14 +196,14 @@ def test_the_schemas_of_our_pipelines_are_known() -> None:
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"not Parquet at all", b"PAR1" + b"\x00" * 100 + b"PAR1"], ids=repr)
 def test_files_that_do_not_open(rig: Any, data: bytes) -> None:
     lq = filled(rig)
-    lq.storage.write(path("2026-10"), data)
+    lq.lake.storage.write(path("2026-10"), data)
     assert found(lq) == [("error", "2026-10", "file does not open", 1)], "and the others are looked at all the same"
 
 
 def test_a_file_that_is_torn_in_the_middle(lq: Any) -> None:
-    data = bytearray(lq.storage.read(path("2026-09")).data)
+    data = bytearray(lq.lake.storage.read(path("2026-09")).data)
     data[4:60] = b"\xff" * 56
-    lq.storage.write(path("2026-09"), bytes(data))
+    lq.lake.storage.write(path("2026-09"), bytes(data))
     assert found(lq) == [("error", "2026-09", "file cannot be read to its end", 1)]
 
 
@@ -215,9 +215,9 @@ def test_a_column_twice(lq: Any) -> None:
 
 
 def test_files_that_are_no_partitions(lq: Any) -> None:
-    lq.storage.write(f"{ROOT}/prices/part-0.parquet", lq.storage.read(path("2026-09")).data)
-    lq.storage.write(f"{ROOT}/prices/month=2026-09/more.parquet", b"")
-    lq.storage.write(f"{ROOT}/prices/_SUCCESS", b"")
+    lq.lake.storage.write(f"{ROOT}/prices/part-0.parquet", lq.lake.storage.read(path("2026-09")).data)
+    lq.lake.storage.write(f"{ROOT}/prices/month=2026-09/more.parquet", b"")
+    lq.lake.storage.write(f"{ROOT}/prices/_SUCCESS", b"")
     assert found(lq) == [
         (
             "error",
@@ -230,17 +230,17 @@ def test_files_that_are_no_partitions(lq: Any) -> None:
 
 
 def test_a_file_and_a_folder_of_one_table(lq: Any) -> None:
-    lq.storage.write(f"{ROOT}/prices.parquet", lq.storage.read(path("2026-09")).data)
+    lq.lake.storage.write(f"{ROOT}/prices.parquet", lq.lake.storage.read(path("2026-09")).data)
     assert found(lq) == [("error", "", "partitions lie beside the table's one file, which is what is read", 3)]
 
 
 def test_months_and_years_at_once(lq: Any) -> None:
-    lq.storage.write(f"{ROOT}/prices/year=2026/data.parquet", lq.storage.read(path("2026-09")).data)
+    lq.lake.storage.write(f"{ROOT}/prices/year=2026/data.parquet", lq.lake.storage.read(path("2026-09")).data)
     assert found(lq) == [("error", "", "partitions are by month and by year", 4)]
 
 
 def test_a_folder_without_a_partition(lq: Any) -> None:
-    lq.storage.write(f"{ROOT}/other/part-0.parquet", b"")
+    lq.lake.storage.write(f"{ROOT}/other/part-0.parquet", b"")
     assert [what for _, _, what, _ in found(lq, "other")] == [
         "Parquet files in the table's folder are not its partitions, though others may read them as such"
     ]

@@ -57,17 +57,17 @@ def content(lq: Any, name: str = "t") -> list[tuple[Any, ...]]:
 
 
 def stored_files(lq: Any) -> dict[str, str]:
-    return {info.path: info.version for info in lq.storage.list("enriched")}
+    return {info.path: info.version for info in lq.lake.storage.list("enriched")}
 
 
 def write_parquet(lq: Any, table: pa.Table, name: str = "t") -> None:
     sink = BytesIO()
     pq.write_table(table, sink)
-    lq.storage.write(f"enriched/parquet/{name}.parquet", sink.getvalue())
+    lq.lake.storage.write(f"enriched/parquet/{name}.parquet", sink.getvalue())
 
 
 def read_parquet(lq: Any, name: str = "t") -> pa.Table:
-    return pq.read_table(BytesIO(lq.storage.read(f"enriched/parquet/{name}.parquet").data))
+    return pq.read_table(BytesIO(lq.lake.storage.read(f"enriched/parquet/{name}.parquet").data))
 
 
 layouts = pytest.mark.parametrize("schema", [IN_ONE_FILE, BY_MONTH, BY_YEAR], ids=["file", "month", "year"])
@@ -278,7 +278,7 @@ def test_a_failure_to_look_is_never_a_new_table(disk: Any, monkeypatch: pytest.M
     lq = disk.query()
     incremental_load(lq, "t", month(1))
     before = stored_files(lq)
-    monkeypatch.setattr(type(lq.storage), "_stat", lambda *_: (_ for _ in ()).throw(TimeoutError("no answer")))
+    monkeypatch.setattr(type(lq.lake.storage), "_stat", lambda *_: (_ for _ in ()).throw(TimeoutError("no answer")))
     with pytest.raises(TimeoutError):
         incremental_load(lq, "t", month(2))
     monkeypatch.undo()
@@ -288,15 +288,15 @@ def test_a_failure_to_look_is_never_a_new_table(disk: Any, monkeypatch: pytest.M
 def test_a_conflict_is_resolved_by_reading_again(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     lq, other = rig.query(), rig.query()
     incremental_load(lq, "t", month(1))
-    write = type(lq.storage).write
+    write = type(lq.lake.storage).write
     interfered = []
 
     def write_after_another(self: Any, path: str, data: bytes, *, expected: Any = ANY) -> str:
-        if self is lq.storage and not interfered:
+        if self is lq.lake.storage and not interfered:
             interfered.append(incremental_load(other, "t", month(2)))
         return str(write(self, path, data, expected=expected))
 
-    monkeypatch.setattr(type(lq.storage), "write", write_after_another)
+    monkeypatch.setattr(type(lq.lake.storage), "write", write_after_another)
     result = incremental_load(lq, "t", month(3))
     assert result.inserted == 2
     assert result.version_before == interfered[0].version_after
@@ -306,15 +306,15 @@ def test_a_conflict_is_resolved_by_reading_again(rig: Any, monkeypatch: pytest.M
 def test_conflicts_without_end_are_a_load_conflict_error(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     lq, other = disk.query(settings=Settings(load_attempts=3)), disk.query()
     incremental_load(lq, "t", month(1))
-    write = type(lq.storage).write
+    write = type(lq.lake.storage).write
     count = itertools.count(2)
 
     def write_after_another(self: Any, path: str, data: bytes, *, expected: Any = ANY) -> str:
-        if self is lq.storage:
+        if self is lq.lake.storage:
             incremental_load(other, "t", month(next(count)))
         return str(write(self, path, data, expected=expected))
 
-    monkeypatch.setattr(type(lq.storage), "write", write_after_another)
+    monkeypatch.setattr(type(lq.lake.storage), "write", write_after_another)
     with pytest.raises(LoadConflictError, match="3 times"):
         incremental_load(lq, "t", month(12))
     assert other.get_table("t")["Date"].dt.month.max() == 4
@@ -322,16 +322,16 @@ def test_conflicts_without_end_are_a_load_conflict_error(disk: Any, monkeypatch:
 
 def interfere(monkeypatch: pytest.MonkeyPatch, lq: Any, deed: Callable[[], None], method: str = "write") -> list[bool]:
     """Do the deed once, just before ``lq`` first writes (or deletes); returns whether it was done."""
-    original = getattr(type(lq.storage), method)
+    original = getattr(type(lq.lake.storage), method)
     done: list[bool] = []
 
     def after_the_deed(self: Any, *args: Any, **options: Any) -> Any:
-        if self is lq.storage and not done:
+        if self is lq.lake.storage and not done:
             done.append(True)
             deed()
         return original(self, *args, **options)
 
-    monkeypatch.setattr(type(lq.storage), method, after_the_deed)
+    monkeypatch.setattr(type(lq.lake.storage), method, after_the_deed)
     return done
 
 
@@ -355,17 +355,17 @@ def test_a_conflict_in_one_partition_repeats_only_that_one(rig: Any, monkeypatch
     lq, other = rig.query(), rig.query()
     incremental_load(lq, "t", pd.concat([month(1), month(2), month(3)]), schema=BY_MONTH)
     rival = prices(("2026-02-01", "z", 1.0))
-    write = type(lq.storage).write
+    write = type(lq.lake.storage).write
     written = []
 
     def note(self: Any, path: str, data: bytes, *, expected: Any = ANY) -> str:
-        if self is lq.storage and "2026-02" in path and path not in written:
+        if self is lq.lake.storage and "2026-02" in path and path not in written:
             incremental_load(other, "t", rival, schema=BY_MONTH)
-        if self is lq.storage:
+        if self is lq.lake.storage:
             written.append(path)
         return str(write(self, path, data, expected=expected))
 
-    monkeypatch.setattr(type(lq.storage), "write", note)
+    monkeypatch.setattr(type(lq.lake.storage), "write", note)
     result = incremental_load(lq, "t", pd.concat([month(n, 5.0) for n in (1, 2, 3)]), schema=BY_MONTH)
     assert (result.updated, result.partitions) == (6, ("2026-01", "2026-02", "2026-03"))
     assert [path.split("month=")[1][:7] for path in written] == ["2026-01", "2026-02", "2026-02", "2026-03"]
@@ -377,12 +377,12 @@ def test_a_table_converted_during_a_load_keeps_both_writers_rows(rig: Any, monke
     incremental_load(lq, "t", pd.concat([month(1), month(2)]))
 
     def convert() -> None:
-        table = Table(other.storage, "t")
+        table = Table(other.lake.storage, "t")
         (part,) = table.snapshot().parts
         rows = table.read_part(part).physical
         for label, piece in pieces("month", rows, "Date", "t"):
             table.write_part("month", label, parquet.to_bytes(piece), expected=None)
-        other.storage.delete(part.info.path, expected=part.info.version)
+        other.lake.storage.delete(part.info.path, expected=part.info.version)
 
     interfere(monkeypatch, lq, convert)
     with pytest.raises(LoadConflictError, match="converted from file to month"):
@@ -396,16 +396,16 @@ def test_an_odd_partition_is_found_before_the_first_is_written(rig: Any) -> None
     lq = rig.query()
     incremental_load(lq, "t", pd.concat([month(1), month(2), month(3)]), schema=BY_MONTH)
     path = "enriched/parquet/t/month=2026-02/data.parquet"
-    odd = pq.read_table(BytesIO(lq.storage.read(path).data))
+    odd = pq.read_table(BytesIO(lq.lake.storage.read(path).data))
     for table in (odd.append_column("Extra", [["x", "y"]]), odd.set_column(2, "Last_Price", [["high", "low"]])):
         sink = BytesIO()
         pq.write_table(table, sink)
-        lq.storage.write(path, sink.getvalue())
+        lq.lake.storage.write(path, sink.getvalue())
         before = stored_files(lq)
         with pytest.raises(SchemaError, match=r"partition 2026-02 differs from the batch in '(Extra|Last_Price)'"):
             incremental_load(lq, "t", pd.concat([month(n, 9.0) for n in (1, 2, 3)]))
         assert stored_files(lq) == before
-    lq.storage.write(path, b"damaged")
+    lq.lake.storage.write(path, b"damaged")
     with pytest.raises(CorruptFileError, match="2026-02"):
         incremental_load(lq, "t", pd.concat([month(1, 9.0), month(2, 9.0)]))
     assert incremental_load(lq, "t", month(1, 9.0)).updated == 2  # what is sound can still be loaded
@@ -558,7 +558,7 @@ def test_a_text_file_does_not_claim_an_order_that_its_text_has_not(disk: Any) ->
     frame = pd.DataFrame({"Year": [10.0], "Note": ["y"]})
     incremental_load(lq, "t", frame, increment_column=None, unique_columns=["Year"])
     assert read_parquet(lq)["Year"].to_pylist() == ["9.0", "10.0"]
-    data = lq.storage.read("enriched/parquet/t.parquet").data
+    data = lq.lake.storage.read("enriched/parquet/t.parquet").data
     assert not pq.ParquetFile(BytesIO(data)).metadata.row_group(0).sorting_columns
 
 
@@ -569,7 +569,7 @@ def test_a_table_without_stamps_keeps_its_columns(rig: Any, layout: str) -> None
         sink = BytesIO()
         pq.write_table(pa.Table.from_pandas(month(n)).replace_schema_metadata(None), sink)
         path = "t" if layout == "file" else f"t/month=2026-{n:02d}/data"
-        lq.storage.write(f"enriched/parquet/{path}.parquet", sink.getvalue())
+        lq.lake.storage.write(f"enriched/parquet/{path}.parquet", sink.getvalue())
     incremental_load(lq, "t", pd.concat([month(2, 7.0), month(3)]))
     frame = lq.get_table("t", drop_last_updated_columns=False)
     assert frame.columns.tolist() == ["Date", "Asset", "Last_Price"]
@@ -580,9 +580,9 @@ def test_an_index_that_pandas_stored_unasked_gives_way(rig: Any) -> None:
     lq = rig.query()
     sink = BytesIO()
     month(1).set_index(pd.Index([7, 3])).to_parquet(sink)
-    lq.storage.write("enriched/parquet/t.parquet", sink.getvalue())
+    lq.lake.storage.write("enriched/parquet/t.parquet", sink.getvalue())
     assert incremental_load(lq, "t", month(2)).inserted == 2
-    assert pd.read_parquet(BytesIO(lq.storage.read("enriched/parquet/t.parquet").data)).columns.tolist() == [
+    assert pd.read_parquet(BytesIO(lq.lake.storage.read("enriched/parquet/t.parquet").data)).columns.tolist() == [
         "Date",
         "Asset",
         "Last_Price",
@@ -605,7 +605,7 @@ def test_a_table_without_rows_takes_rows(rig: Any) -> None:
     lq = rig.query()
     sink = BytesIO()
     pq.ParquetWriter(sink, pa.Table.from_pandas(month(1), preserve_index=False).schema).close()  # no row group at all
-    lq.storage.write("enriched/parquet/t.parquet", sink.getvalue())
+    lq.lake.storage.write("enriched/parquet/t.parquet", sink.getvalue())
     assert incremental_load(lq, "t", month(1)).inserted == 2
     assert len(content(lq)) == 2
 
@@ -613,7 +613,7 @@ def test_a_table_without_rows_takes_rows(rig: Any) -> None:
 def test_files_are_typed_sorted_and_open_to_other_readers(disk: Any) -> None:
     lq = disk.query()
     incremental_load(lq, "t", pd.concat([month(2), month(1)]).iloc[::-1], schema=BY_MONTH)
-    folder = lq.storage.root / "enriched" / "parquet" / "t"
+    folder = lq.lake.storage.root / "enriched" / "parquet" / "t"
     frame = pd.read_parquet(folder)
     assert frame["month"].astype(str).tolist() == ["2026-01", "2026-01", "2026-02", "2026-02"]
     file = pq.ParquetFile(folder / "month=2026-01" / "data.parquet")
@@ -677,7 +677,7 @@ def test_a_replaced_table_is_only_what_it_was_replaced_by(
 
     def change() -> None:
         if gone:
-            other.storage.delete(path)
+            other.lake.storage.delete(path)
         else:
             incremental_load(other, "t", prices(("2026-01-02", "z", 1.0)), schema=BY_MONTH)
 
@@ -686,7 +686,7 @@ def test_a_replaced_table_is_only_what_it_was_replaced_by(
     assert done
     assert (result.updated, result.deleted) == (2, 2 if gone else 3)
     assert list(stored_files(lq)) == ["enriched/parquet/t/month=2026-02/data.parquet"]
-    assert result.version_after == Table(lq.storage, "t").snapshot().version
+    assert result.version_after == Table(lq.lake.storage, "t").snapshot().version
 
 
 def test_a_table_may_be_replaced_by_one_of_other_types_or_by_none_that_reads(rig: Any) -> None:
@@ -858,5 +858,5 @@ def test_slices_that_could_break_the_key_are_refused(disk: Any) -> None:
 
 
 def test_what_is_no_lake_is_refused(disk: Any) -> None:
-    with pytest.raises(UsageError, match="The lake to write to is a str, not a LuxorQuery"):
+    with pytest.raises(UsageError, match="The lake is a str, not a Lake or a LuxorQuery"):
         incremental_load("t", disk.query(), month(1))  # type: ignore[arg-type]

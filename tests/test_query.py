@@ -74,7 +74,7 @@ def series(frame: pd.DataFrame, asset: str = "x") -> dict[str, Any]:
 def put(lq: Any, name: str, table: pa.Table) -> None:
     sink = BytesIO()
     pq.write_table(table, sink)
-    lq.storage.write(f"enriched/parquet/{name}.parquet", sink.getvalue())
+    lq.lake.storage.write(f"enriched/parquet/{name}.parquet", sink.getvalue())
 
 
 def as_text(frame: pd.DataFrame) -> pa.Table:
@@ -171,7 +171,7 @@ def test_a_table_that_was_not_there_is_found_when_asked_for_again(disk: Any) -> 
     save_table("t", numbers(1), lq=disk.query())
     assert lq.table_exists("t")
     assert lq.get_table(" T ")["x"].tolist() == [1]
-    shutil.rmtree(lq.storage.root / "enriched")
+    shutil.rmtree(lq.lake.storage.root / "enriched")
     assert lq.get_table("t")["x"].tolist() == [1]
     assert lq.update() == ["t"]
     with pytest.raises(TableNotFoundError):
@@ -241,7 +241,7 @@ def test_list_tables(rig: Any) -> None:
     incremental_load(lq, "by_month", numbers(1)[["Date", "x"]], schema=BY_MONTH)
     for elsewhere in ("enriched/parquet/folder", "enriched/parquet_old", "raw/parquet"):
         save_table("hidden", numbers(1), lq=lq, directory=elsewhere)
-    lq.storage.write("enriched/parquet/notes.txt", b"-")
+    lq.lake.storage.write("enriched/parquet/notes.txt", b"-")
     assert lq.list_tables() == ["b", "by_month"]
     assert lq.get_table("by_month")["x"].tolist() == [1.0]
 

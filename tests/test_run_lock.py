@@ -102,7 +102,7 @@ def test_the_same_month_at_the_same_time_is_refused_or_skipped(rig: Any, gate: G
     assert (again.status, again.changed) == ("done", False)
     stored = rig.query().get_table("hist_returns", where={"Period": "mtd", "Currency": "local"})
     assert stored["Return"].tolist() == [pytest.approx(0.1)]  # 110 / 100 - 1
-    assert not [info.path for info in lq.storage.list(LOCKS)]
+    assert not [info.path for info in lq.lake.storage.list(LOCKS)]
 
 
 def test_another_month_and_another_pipeline_go_on_meanwhile(disk: Any, gate: Gate, monkeypatch: Any) -> None:
@@ -118,7 +118,7 @@ def test_another_month_and_another_pipeline_go_on_meanwhile(disk: Any, gate: Gat
 
 def test_a_pipeline_without_reference_dates_runs_once_at_a_time(disk: Any) -> None:
     lq = disk.query()
-    held = LakeLock(lq.storage, f"{LOCKS}/holidays/any.json", ttl=3600.0, about={"run": "abc"})
+    held = LakeLock(lq.lake.storage, f"{LOCKS}/holidays/any.json", ttl=3600.0, about={"run": "abc"})
     assert held.acquire() is None
     with held, pytest.raises(RunInProgressError, match=r"holidays is running already \(run abc\)"):
         run("holidays", ref_date=MONTH, lq=lq)
@@ -129,7 +129,7 @@ def test_a_run_that_died_is_succeeded(rig: Any) -> None:
     lq = rig.query()
     fill(lq)
     # Killed without a word; its promise had run out when it was made.
-    killed = LakeLock(lq.storage, f"{LOCKS}/hist_returns/{MONTH}.json", ttl=-5.0, about={"run": "abc"})
+    killed = LakeLock(lq.lake.storage, f"{LOCKS}/hist_returns/{MONTH}.json", ttl=-5.0, about={"run": "abc"})
     assert killed.acquire() is None
     assert run("hist_returns", ref_date=MONTH, lq=lq, if_running="skip").status == "done"
 
@@ -141,7 +141,7 @@ def test_a_failed_run_gives_the_lock_up(disk: Any) -> None:
         with pytest.raises((DataError, OSError)) as caught:
             run("hist_returns", ref_date=MONTH, lq=lq)
         assert not isinstance(caught.value, RunInProgressError)
-    assert not lq.storage.list(LOCKS)
+    assert not lq.lake.storage.list(LOCKS)
 
 
 def take_over(rig: Any) -> None:
@@ -264,7 +264,7 @@ def test_who_may_only_read_is_told_what_the_record_says(
     def refused(*args: Any, **options: Any) -> str:
         raise AccessError("may not write")
 
-    monkeypatch.setattr(reader.storage, "write", refused)
+    monkeypatch.setattr(reader.lake.storage, "write", refused)
     (report,) = last_runs(reader)
     assert report.status == "running"
     assert "is alive could not be found out: may not write" in caplog.text
@@ -275,5 +275,5 @@ def test_a_record_that_names_no_lock_is_left_as_it_is(disk: Any) -> None:
     fill(lq)
     report = run("hist_returns", ref_date=MONTH, lq=lq)
     older = {name: value for name, value in report.as_dict().items() if name != "lock"} | {"status": "running"}
-    lq.storage.write(report.path, json.dumps(older).encode())
+    lq.lake.storage.write(report.path, json.dumps(older).encode())
     assert only_run(disk).status == "running"

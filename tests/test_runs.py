@@ -52,8 +52,8 @@ from luxor_pipelines.pipelines import PipelineResult
 
 def run(ref_date=None, *, lq=None, now=None, points: int = 2, api_key: str = "", fails: str | None = None,
         tenors: list[str] | None = None, share: float = 0.5, fast: bool = False) -> PipelineResult:
-    records = [info for info in lq.storage.list("system/runs/curves")]
-    seen = [json.loads(lq.storage.read(info.path).data)["status"] for info in records]
+    records = [info for info in lq.lake.storage.list("system/runs/curves")]
+    seen = [json.loads(lq.lake.storage.read(info.path).data)["status"] for info in records]
     if fails == "ours":
         raise DataError(f"The account said no to {api_key} (AccountKey=abc123def;x).", hint="Ask them.")
     if fails == "value":
@@ -61,7 +61,7 @@ def run(ref_date=None, *, lq=None, now=None, points: int = 2, api_key: str = "",
     if fails == "interrupt":
         raise KeyboardInterrupt
     if fails in ("taken", "taken and lost"):
-        lq.storage.write(records[-1].path, b"{}")
+        lq.lake.storage.write(records[-1].path, b"{}")
         if fails == "taken and lost":
             raise DataError("what really happened")
     if fails == "nothing":
@@ -105,13 +105,13 @@ def lq(disk: Any, plugin: Path) -> Any:
 
 
 def record(lq: Any, report: RunReport) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(lq.storage.read(report.path).data)
+    found: dict[str, Any] = json.loads(lq.lake.storage.read(report.path).data)
     return found
 
 
 def only_record(lq: Any) -> tuple[dict[str, Any], str]:
-    (info,) = lq.storage.list("system/runs")
-    text = lq.storage.read(info.path).data.decode()
+    (info,) = lq.lake.storage.list("system/runs")
+    text = lq.lake.storage.read(info.path).data.decode()
     return json.loads(text), text
 
 
@@ -194,7 +194,7 @@ def test_an_unknown_name_is_met_with_a_suggestion() -> None:
 def test_a_wrong_call_leaves_no_record(lq: Any, arguments: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         run("curves", lq=lq, **arguments)
-    assert lq.storage.list("system") == []
+    assert lq.lake.storage.list("system") == []
 
 
 def test_an_unknown_parameter_is_met_with_those_there_are(lq: Any) -> None:
@@ -215,7 +215,7 @@ def test_a_run_leaves_one_record_on_every_kind_of_lake(rig: Any, plugin: Path) -
     lq = rig.query()
     report = run("curves", lq=lq, ref_date="2026-10-31", points=2)
     assert report.path == f"system/runs/curves/20261123T183000Z-{report.id}.json"
-    (info,) = lq.storage.list("system/runs")
+    (info,) = lq.lake.storage.list("system/runs")
     assert info.path == report.path
     assert ":" not in info.path
     found = record(lq, report)
@@ -327,7 +327,7 @@ def test_a_record_somebody_else_changed_is_not_overwritten(lq: Any) -> None:
 def test_secrets_in_what_a_pipeline_tells_are_masked(lq: Any) -> None:
     report = run("curves", lq=lq, api_key="pa55phrase")
     assert report.details["key_used"] == "with ***"
-    assert "pa55phrase" not in lq.storage.read(report.path).data.decode()
+    assert "pa55phrase" not in lq.lake.storage.read(report.path).data.decode()
 
 
 SECRETS = st.text("abcdefABCDEF0123456789+/=", min_size=8, max_size=40)
@@ -367,7 +367,7 @@ def test_runs_are_listed_newest_first(disk: Any, plugin: Path, clock: Any) -> No
 def test_what_is_no_record_is_skipped_with_a_warning(lq: Any, caplog: pytest.LogCaptureFixture) -> None:
     report = run("other", lq=lq)
     for name, content in {"a": b"\xff{", "b": b"[]", "c": b"{}", "d": b'{"id": 1', "e.txt": b"x"}.items():
-        lq.storage.write(f"system/runs/other/20270101T000000Z-{name}{'' if '.' in name else '.json'}", content)
+        lq.lake.storage.write(f"system/runs/other/20270101T000000Z-{name}{'' if '.' in name else '.json'}", content)
     assert last_runs(lq, limit=1) == [report], "and does not count"
     assert caplog.text.count("is not a run record and was skipped") == 4
 
@@ -375,7 +375,7 @@ def test_what_is_no_record_is_skipped_with_a_warning(lq: Any, caplog: pytest.Log
 def test_a_record_of_a_later_version_can_be_read(lq: Any) -> None:
     report = run("other", lq=lq)
     later = {**report.as_dict(), "schema_version": 2, "weather": "fair"}
-    lq.storage.write(report.path, json.dumps(later).encode())
+    lq.lake.storage.write(report.path, json.dumps(later).encode())
     (found,) = last_runs(lq)
     assert (found.id, found.schema_version) == (report.id, 2)
 

@@ -211,7 +211,7 @@ class _Probe:
     @staticmethod
     def _ask(settings: Settings) -> bool:
         try:
-            _lake(settings).storage.list("system/locks/runs")
+            _lake(settings).lake.storage.list("system/locks/runs")
         except Exception as error:  # noqa: BLE001 - whatever it is, the lake was not reached
             logger.warning("health: %s", _told(error))
             return False

@@ -12,10 +12,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from luxor_pipelines.errors import UsageError
+from luxor_pipelines.lake.lake import Lake, lake_of
 from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.lake.table.load import Load, TableExistsError, exists
 from luxor_pipelines.lake.table.load_result import LoadResult
-from luxor_pipelines.lake.table.table import Table
 from luxor_pipelines.lake.types.frames import check_frame
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ __all__ = ["LoadResult", "incremental_load", "save_table"]
 
 
 def incremental_load(
-    lq: LuxorQuery,
+    lq: Lake | LuxorQuery,
     table_name: str,
     df: pd.DataFrame,
     *,
@@ -51,7 +51,7 @@ def incremental_load(
     Parameters
     ----------
     lq
-        The lake to write to. Its cache forgets the table, so that a next read sees the load.
+        The lake to write to, or a query of it. Its cache forgets the table, so that a next read sees the load.
     df
         The rows; never modified. An empty frame is a no-op.
     increment_column
@@ -115,7 +115,7 @@ def incremental_load(
     try:
         load.merge(batch, "upsert" if unique else "slices", key, increment_column)
     finally:
-        lq.forget(load.table.name, load.table.directory)
+        lake_of(lq).forget(load.table.name, load.table.directory)
     return load.result()
 
 
@@ -123,7 +123,7 @@ def save_table(
     table_name: str,
     df: pd.DataFrame,
     *,
-    lq: LuxorQuery | None = None,
+    lq: Lake | LuxorQuery | None = None,
     index: bool = False,
     index_name: str = "index",
     normalize_columns: bool = True,
@@ -138,7 +138,7 @@ def save_table(
     Parameters
     ----------
     lq
-        The lake to write to; default the one the environment names.
+        The lake to write to, or a query of it; default the one the environment names.
     mode
         What to do with a table that exists: ``"error"`` (default), ``"replace"`` its content, or
         ``"skip"`` the save. ``override=True`` is the familiar way to say ``"replace"``. A legacy
@@ -162,9 +162,7 @@ def save_table(
             f"Tables are Parquet; {format!r} is not written to the lake.", hint="Export with df.to_excel or df.to_csv."
         )
     if lq is None:
-        from luxor_pipelines.query.luxor_query import LuxorQuery
-
-        lq = LuxorQuery()
+        lq = Lake.open()
     load = _load(lq, table_name, directory, schema, whole=True, only_new=mode != "replace")
     if load.snapshot is not None and mode == "error":
         raise exists(load.table)
@@ -177,12 +175,12 @@ def save_table(
         if mode == "error":
             raise
     finally:
-        lq.forget(load.table.name, load.table.directory)
+        lake_of(lq).forget(load.table.name, load.table.directory)
     return load.result()
 
 
 def _load(
-    lq: LuxorQuery,
+    lake_or_query: Lake | LuxorQuery,
     name: str,
     directory: str,
     schema: TableSchema | None,
@@ -191,16 +189,12 @@ def _load(
     only_new: bool = False,
     near: datetime | None = None,
 ) -> Load:
-    if not hasattr(lq, "storage"):
-        raise UsageError(
-            f"The lake to write to is a {type(lq).__name__}, not a LuxorQuery.",
-            hint="Call incremental_load(lq, table_name, df), with lq = LuxorQuery().",
-        )
+    lake = lake_of(lake_or_query)
     return Load(
-        Table(lq.storage, name, directory),
+        lake.table(name, directory),
         schema,
-        attempts=lq.settings.load_attempts,
-        now=lq.now,
+        attempts=lake.settings.load_attempts,
+        now=lake.now,
         whole=whole,
         only_new=only_new,
         near=near,

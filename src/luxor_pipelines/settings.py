@@ -49,6 +49,7 @@ class Settings:
 
     stale_traded: int = _env("LUXOR_STALE_TRADED", 10, most=_CENTURY)
     stale_fund: int = _env("LUXOR_STALE_FUND", 45, most=_CENTURY)
+    time_zone: str = _env("LUXOR_TIME_ZONE", "America/Sao_Paulo")
 
     ecb_url: str = _env("LUXOR_ECB_URL", ECB_URL, repr=False)
     ecb_fetch: bool = _env("LUXOR_ECB_FETCH", default=False)

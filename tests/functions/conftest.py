@@ -9,10 +9,11 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 import pytest
@@ -79,7 +80,7 @@ def environment(rig: Any) -> dict[str, str]:
     }
 
 
-LAST_MONTH = reference_date(None, datetime.now(UTC))
+LAST_MONTH = reference_date(None, datetime.now(ZoneInfo("America/Sao_Paulo")).date())
 """What a timer computes, whatever day the tests are run."""
 
 
@@ -91,8 +92,8 @@ def fill(lq: Any) -> None:
     prices = pd.DataFrame({"Date": pd.to_datetime(days), "Asset": "fund", "Last_Price": [50.0, 55.0, 100.0, 110.0]})
     save_table("assets", pd.DataFrame([fund]), lq=lq)
     save_table("hist_px_last", prices, lq=lq)
-    lq.storage.write("raw/ecb/eurofxref-hist.zip", ecb_zip())
-    lq.storage.write("raw/prices/a.csv", b"Date,Asset,Last_Price\n2024-05-31,other,7.5\n")
+    lq.lake.storage.write("raw/ecb/eurofxref-hist.zip", ecb_zip())
+    lq.lake.storage.write("raw/prices/a.csv", b"Date,Asset,Last_Price\n2024-05-31,other,7.5\n")
 
 
 @pytest.fixture

@@ -260,7 +260,7 @@ def test_a_run_that_died_is_listed_as_such(disk_lake: Any, load: Any) -> None:
     done = content(load("run_pipeline")(request(body=MAY)))
     # As its process left it when it was killed: the lock is gone since.
     killed = {**done, "status": "running", "ended_at": None, "duration_s": None, "rows": None}
-    lq.storage.write(done["path"], json.dumps(killed).encode())
+    lq.lake.storage.write(done["path"], json.dumps(killed).encode())
     listed = {each["name"]: each for each in content(load("list_pipelines")(request(method="GET")))["pipelines"]}
     assert listed["hist_returns"]["last_run"] == {**killed, "status": "died"}
 
@@ -353,7 +353,7 @@ def test_nobody_waits_for_an_answer_that_is_on_its_way(disk_lake: Any, monkeypat
 
 def test_the_probe_costs_one_look(disk_lake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings.from_env()
-    storage = hosting._lake(settings).storage
+    storage = hosting._lake(settings).lake.storage
 
     def unreachable(prefix: str) -> list[Any]:
         raise UnreachableError("no answer")

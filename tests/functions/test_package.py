@@ -10,10 +10,11 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -24,7 +25,7 @@ from luxor_pipelines.pipelines.hist_returns import reference_date
 ROOT = Path(__file__).parents[2]
 SITE = ".python_packages/lib/site-packages/"
 FOLDERS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/function.json"))
-LAST_MONTH = reference_date(None, datetime.now(UTC))
+LAST_MONTH = reference_date(None, datetime.now(ZoneInfo("America/Sao_Paulo")).date())
 Calls = Callable[..., tuple[list[dict[str, Any]], str]]
 
 
@@ -42,7 +43,7 @@ def test_the_app_is_whole(package: Path) -> None:
         wanted |= {f"{folder}/{path.name}" for path in paths}
     assert own == wanted
     assert {
-        f"{SITE}luxor_pipelines/runs.py",
+        f"{SITE}luxor_pipelines/operations/runs.py",
         f"{SITE}azure/functions/__init__.py",
         f"{SITE}pyarrow/lib.cpython-311-x86_64-linux-gnu.so",
     } <= set(names)

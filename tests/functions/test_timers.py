@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import azure.functions as func
 import pytest
@@ -18,7 +19,7 @@ from luxor_pipelines.ingest import save_table
 from luxor_pipelines.operations.runs import RunReport, last_runs
 from luxor_pipelines.pipelines import hist_returns
 
-LAST_MONTH = hist_returns.reference_date(None, datetime.now(UTC))
+LAST_MONTH = hist_returns.reference_date(None, datetime.now(ZoneInfo("America/Sao_Paulo")).date())
 KEY = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="
 
 

@@ -100,7 +100,7 @@ def filled(rig: Any) -> Any:
     fund = {"Key": "fund", "Name": "Fund", "Type": "equity", "Ticker_BBG": "fund", "Location": "bz"}
     save_table("assets", pd.DataFrame([fund]), lq=lq)
     save_table("hist_px_last", PRICES, lq=lq)
-    lq.storage.write("raw/prices/a.csv", b"Date,Asset,Last_Price\n2026-10-30,other,7.5\n")
+    lq.lake.storage.write("raw/prices/a.csv", b"Date,Asset,Last_Price\n2026-10-30,other,7.5\n")
     return rig
 
 

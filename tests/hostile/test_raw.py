@@ -368,7 +368,7 @@ def test_two_gigabytes_are_not_even_fetched(lake: Any, refused: Any, monkeypatch
     without_good_file(lake).storage().write("raw/prices/b.csv", HEADER + ROW)
     lq = lake.query()
     read: list[str] = []
-    monkeypatch.setattr(lq.storage, "_read", lambda path: read.append(path))
+    monkeypatch.setattr(lq.lake.storage, "_read", lambda path: read.append(path))
     with refused(lake, DataError, "larger than"):
         runs.run("market_prices", lq=lq)
     assert not [path for path in read if path.startswith("raw/prices/b")]

@@ -156,8 +156,8 @@ def vault(azurite_of: Callable[[str], Any]) -> Vault:
     with everything_logged(Heard()):
         lq = LuxorQuery(adls_connection_string=server.connection_string, container_name=container)
         save_table("assets", pd.DataFrame({"Key": ["a"], "Ticker_BBG": ["a"], "Location": ["us"]}), lq=lq)
-        lq.storage.write("raw/prices/a.csv", b"Date,Asset,Last_Price\n2026-10-30,a,1\n")
-        lq.storage.write("raw/ecb/x.zip", b"no zip")
+        lq.lake.storage.write("raw/prices/a.csv", b"Date,Asset,Last_Price\n2026-10-30,a,1\n")
+        lq.lake.storage.write("raw/ecb/x.zip", b"no zip")
     return Vault(server, container, key, sas)
 
 
@@ -194,7 +194,7 @@ def deeds(lq: Any) -> list[Callable[[], Any]]:
     return [
         lambda: lq.list_tables(),
         lambda: lq.get_table("nothing"),
-        lambda: lq.storage.read("raw/nothing"),
+        lambda: lq.lake.storage.read("raw/nothing"),
         lambda: save_table("t", PRICES, lq=lq, mode="replace"),
         lambda: incremental_load(lq, "t", wrong),
         lambda: runs.run("market_prices", lq=lq),
@@ -217,13 +217,13 @@ def test_a_notebook_tells_no_secret(way: str, vault: Vault, capfd: pytest.Captur
         except LuxorError as error:
             heard.error(error)
         else:
-            heard.add(lq, lq.storage, lq.settings, vars(lq), vars(lq.storage), lq.market)
+            heard.add(lq, lq.lake.storage, lq.settings, vars(lq), vars(lq.lake.storage), lq.market)
             for deed in deeds(lq):
                 try:
                     heard.add(deed())
                 except LuxorError as error:
                     heard.error(error)
-            for thing in (lq, lq.storage, lq.settings):
+            for thing in (lq, lq.lake.storage, lq.settings):
                 try:
                     heard.data.append(pickle.dumps(thing))
                 except Exception as error:  # noqa: BLE001 - whatever cannot be pickled tells nothing

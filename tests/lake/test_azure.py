@@ -248,7 +248,7 @@ def test_the_environments_connection_string_never_redirects(
     with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9"):
         LuxorQuery(adls_connection_string=wrong).list_tables()
     monkeypatch.setenv("LUXOR_LAKE_URL", "memory://env")
-    assert LuxorQuery().storage.url == "memory://env"  # a URL wins over a connection string
+    assert LuxorQuery().lake.url == "memory://env"  # a URL wins over a connection string
 
 
 def test_a_closed_port_is_told(azurite: Any) -> None:
@@ -453,7 +453,13 @@ def test_a_shared_access_signature_opens_what_it_allows_and_is_never_shown(lake:
 def test_no_secret_is_in_a_repr(lake: Any, azurite: Any) -> None:
     lq = lake.query()
     key = azurite.connection_string.split("AccountKey=")[1].split(";")[0]
-    shown = [repr(lq), repr(lq.storage), repr(lq.storage.fs), repr(Settings(connection_string=key)), lq.storage.url]
+    shown = [
+        repr(lq),
+        repr(lq.lake.storage),
+        repr(lq.lake.storage.fs),
+        repr(Settings(connection_string=key)),
+        lq.lake.storage.url,
+    ]
     assert all(key not in text for text in shown)
 
 

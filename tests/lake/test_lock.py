@@ -319,11 +319,11 @@ def test_an_heir_that_writes_after_the_lock_was_looked_at_is_not_overwritten(
     incremental_load(lq, "t", rows(1.0))
     held = lock(rig.storage())
     assert held.acquire() is None
-    write = lq.storage.write
+    write = lq.lake.storage.write
 
     def stalled(path: str, *args: Any, **options: Any) -> Any:
         """The holder stalls with its data in hand: its lock is taken over, and its heir writes first."""
-        monkeypatch.setattr(lq.storage, "write", write)
+        monkeypatch.setattr(lq.lake.storage, "write", write)
         assert path.startswith("enriched/")
         succeed(rig)
         heir = threading.Thread(target=lambda: incremental_load(rig.query(), "t", rows(5.0)))  # which has no such lock
@@ -332,7 +332,7 @@ def test_an_heir_that_writes_after_the_lock_was_looked_at_is_not_overwritten(
         return write(path, *args, **options)
 
     with held, fenced(held):
-        monkeypatch.setattr(lq.storage, "write", stalled)
+        monkeypatch.setattr(lq.lake.storage, "write", stalled)
         with pytest.raises(LockLostError):
             incremental_load(lq, "t", rows(2.0))
     assert values(rig) == [5.0, 5.0]

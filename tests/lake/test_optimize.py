@@ -130,7 +130,7 @@ def test_when_a_row_was_written_is_kept_as_an_instant(disk: Any) -> None:
 
 def test_loads_go_on_afterwards_in_the_new_shape(rig: Any) -> None:
     lq = rig.query()
-    table = put(lq.storage, "hist_px_last", as_text(prices()))
+    table = put(lq.lake.storage, "hist_px_last", as_text(prices()))
     optimize(table, layout="month")
     frame = pd.DataFrame({"Date": pd.to_datetime(["2024-02-10", "2024-04-01"]), "Asset": "k0", "Last_Price": 9.5})
     result = incremental_load(lq, "hist_px_last", frame)

@@ -416,7 +416,7 @@ ASKS: dict[str, Callable[[LuxorQuery], Any]] = {
     "list_tables": lambda lq: lq.list_tables(),
     "table_exists": lambda lq: lq.table_exists("t"),
     "get_table": lambda lq: lq.get_table("t"),
-    "list": lambda lq: lq.storage.list("enriched"),
+    "list": lambda lq: lq.lake.storage.list("enriched"),
 }
 
 

@@ -180,7 +180,7 @@ def test_any_text_gives_positive_rates_or_our_errors(data):
 
 
 def write(lq, name, data):
-    lq.storage.write(f"raw/ecb/{name}", data)
+    lq.lake.storage.write(f"raw/ecb/{name}", data)
 
 
 def test_run_loads_the_file_once(lq):
@@ -270,12 +270,12 @@ DAY = TEN + b"2026-10-29,1.2,150,6,1.5,0.9,0.8,11,12,7.5,4.3\n"
 def test_a_file_that_contradicts_what_is_stored_is_stopped(lq, data, words):
     write(lq, "a.csv", DAY)
     fx_rates.run(lq=lq)
-    before = [info.version for info in lq.storage.list("enriched")]
+    before = [info.version for info in lq.lake.storage.list("enriched")]
     write(lq, "a.csv", data)
     with pytest.raises(QualityError, match=words) as stopped:
         fx_rates.run(lq=lq)
     assert "`luxor run fx_rates --force`" in stopped.value.hint
-    assert [info.version for info in lq.storage.list("enriched")] == before
+    assert [info.version for info in lq.lake.storage.list("enriched")] == before
     forced = fx_rates.run(lq=lq, force=True)
     assert words in forced.warnings[0]
     assert forced.details["quality"]["forced"] is True
@@ -290,7 +290,7 @@ def test_corrected_digits_fewer_currencies_and_an_older_file_pass(lq):
     assert fx_rates.run(lq=lq).warnings == ()
     write(lq, "a.csv", b"Date,USD,JPY,BRL,CAD,CHF,GBP\n2026-10-30,1.25,150,7.5,1.5,0.9,0.8\n")
     assert fx_rates.run(lq=lq).warnings == (), "8 of 20 series have gone"
-    lq.storage.delete("raw/ecb/a.csv")
+    lq.lake.storage.delete("raw/ecb/a.csv")
     write(lq, "b.csv", DAY.replace(b"2026-10-29", b"2026-10-20"))
     assert fx_rates.run(lq=lq).warnings == ()
 
@@ -361,7 +361,7 @@ def test_fetched_rates_are_kept_and_loaded(tmp_path, by_setting):
     assert asked == ["/eurofxref-hist.zip"]
     assert result.details["file"] == "raw/ecb/eurofxref-hist.zip"
     assert result.loads[0].inserted == 12
-    assert lq.storage.read("raw/ecb/eurofxref-hist.zip").data == data
+    assert lq.lake.storage.read("raw/ecb/eurofxref-hist.zip").data == data
 
 
 @pytest.mark.parametrize("answer", [b"<html>Sorry</html>", packed(("a.csv", b"Date,BRL\n2026-10-30,6\n"))])
@@ -371,7 +371,7 @@ def test_what_does_not_parse_does_not_replace_the_file_that_is_there(tmp_path, a
         write(lq, "eurofxref-hist.zip", b"the one before")
         with pytest.raises((CorruptFileError, DataError), match="127"):
             fx_rates.run(lq=lq, fetch=True)
-    assert lq.storage.read("raw/ecb/eurofxref-hist.zip").data == b"the one before"
+    assert lq.lake.storage.read("raw/ecb/eurofxref-hist.zip").data == b"the one before"
     assert not lq.table_exists("hist_ecb_px_last")
 
 

@@ -64,8 +64,8 @@ def real(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[A
     lq = LuxorQuery(lake=folder.as_uri(), clock=lambda: datetime(2026, 11, 23, tzinfo=UTC))
     rates_zip = (shared_data / "eurofxref-hist.zip").read_bytes()
     shares_csv = (shared_data / "sp500_20_stocks_daily.csv.gz").read_bytes()
-    lq.storage.write("raw/ecb/eurofxref-hist.zip", rates_zip)
-    lq.storage.write("raw/prices/shares.csv.gz", shares_csv)
+    lq.lake.storage.write("raw/ecb/eurofxref-hist.zip", rates_zip)
+    lq.lake.storage.write("raw/prices/shares.csv.gz", shares_csv)
     fx_rates.run(lq=lq)
     market_prices.run(lq=lq)
 
@@ -349,13 +349,13 @@ def simple(rig: Any) -> Any:
 
 def test_a_run_writes_exactly_one_blob_and_a_rerun_none(rig: Any) -> None:
     lq = simple(rig)
-    before = {info.path for info in lq.storage.list("enriched")}
+    before = {info.path for info in lq.lake.storage.list("enriched")}
     result = hist_returns.run("2026-10-15", lq=lq)
-    after = {info.path: info.version for info in lq.storage.list("enriched")}
+    after = {info.path: info.version for info in lq.lake.storage.list("enriched")}
     assert set(after) - before == {"enriched/parquet/hist_returns/month=2026-10/data.parquet"}
     assert result.rows == 18
     assert not hist_returns.run("2026-10-31", lq=rig.query()).loads[0].changed
-    assert {info.path: info.version for info in lq.storage.list("enriched")} == after
+    assert {info.path: info.version for info in lq.lake.storage.list("enriched")} == after
 
 
 def test_months_in_any_order_end_in_the_same_table(disk: Any) -> None:
@@ -407,10 +407,10 @@ def test_a_month_that_has_not_ended_is_refused(disk: Any) -> None:
 def test_an_older_hist_returns_of_another_kind_is_refused(disk: Any) -> None:
     lq = simple(disk)
     save_table("hist_returns", pd.DataFrame({"Date": ["2026-09-30"], "Asset": ["a"], "mtd": ["0.1"]}), lq=lq)
-    before = [info.version for info in lq.storage.list("enriched")]
+    before = [info.version for info in lq.lake.storage.list("enriched")]
     with pytest.raises(SchemaError, match="other columns"):
         hist_returns.run(REF, lq=lq)
-    assert [info.version for info in lq.storage.list("enriched")] == before
+    assert [info.version for info in lq.lake.storage.list("enriched")] == before
 
 
 def test_missing_and_empty_assets(disk: Any) -> None:

@@ -520,7 +520,7 @@ def lq(tmp_path):
 
 
 def put(lq, name, data):
-    lq.storage.write(f"raw/prices/{name}", data.encode() if isinstance(data, str) else data)
+    lq.lake.storage.write(f"raw/prices/{name}", data.encode() if isinstance(data, str) else data)
 
 
 def stored(lq, table="hist_file_px_last"):
@@ -529,7 +529,7 @@ def stored(lq, table="hist_file_px_last"):
 
 
 def quarantined(lq):
-    return [info.path for info in lq.storage.list("raw/quarantine")]
+    return [info.path for info in lq.lake.storage.list("raw/quarantine")]
 
 
 LONG = "Date,Asset,Last_Price\n2026-10-30,a,1\n2026-10-29,a,2\n2025-12-31,a,3\n"
@@ -559,11 +559,11 @@ def test_all_files_are_loaded_at_once_and_a_rerun_changes_nothing(lq):
     }
     assert json.loads(json.dumps(first.details)) == first.details
     assert len(first.warnings) == 1
-    before = lq.storage.stat("raw/quarantine/prices/2026/wide.csv.gz.csv")
+    before = lq.lake.storage.stat("raw/quarantine/prices/2026/wide.csv.gz.csv")
     again = market_prices.run(lq=lq, now=NOW)
     assert not again.loads[0].changed
     assert again.loads[0].unchanged == 4
-    assert lq.storage.stat("raw/quarantine/prices/2026/wide.csv.gz.csv") == before
+    assert lq.lake.storage.stat("raw/quarantine/prices/2026/wide.csv.gz.csv") == before
 
 
 def test_a_restated_file_updates_exactly_what_it_restates(lq):
@@ -587,7 +587,7 @@ def test_quarantine_has_the_rows_as_found_and_goes_when_they_are_mended(lq):
     put(lq, "p.csv", 'Date,Asset,Last_Price\n2026-10-30,"Some, Name",1x\n2026-10-29,a,2\n')
     result = market_prices.run(lq=lq, now=NOW)
     assert result.rows == 1
-    assert lq.storage.read("raw/quarantine/prices/p.csv.csv").data == (
+    assert lq.lake.storage.read("raw/quarantine/prices/p.csv.csv").data == (
         b'Row,Date,Asset,Last_Price,Reason\n2,2026-10-30,"Some, Name",1x,price is not a number\n'
     )
     put(lq, "p.csv", "Date,Asset,Last_Price\n2026-10-30,a,1\n")

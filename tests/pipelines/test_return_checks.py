@@ -47,7 +47,7 @@ def price(lq: Any, name: str, day: str, value: float) -> None:
 
 
 def tables(lq: Any) -> dict[str, str]:
-    return {info.path: info.version for info in lq.storage.list("enriched")}
+    return {info.path: info.version for info in lq.lake.storage.list("enriched")}
 
 
 def stopped(lq: Any, ref: str = OCTOBER) -> str:
@@ -159,7 +159,7 @@ def test_a_stored_month_that_cannot_be_read_stops_no_other(disk: Any) -> None:
     lq = fill(disk.query())
     done(lq, OCTOBER)
     done(lq, "2026-08-31")
-    lq.storage.write("enriched/parquet/hist_returns/month=2026-08/data.parquet", b"torn")
+    lq.lake.storage.write("enriched/parquet/hist_returns/month=2026-08/data.parquet", b"torn")
     report = done(disk.query(), SEPTEMBER)
     (warning,) = report.warnings
     assert warning.startswith("1 stored month, which these returns should be compared with, cannot be read: ")

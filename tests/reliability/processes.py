@@ -135,7 +135,7 @@ def read_meanwhile(say: Callable[[Any], None], lake: Lake, race: Race, layout: L
         last = done.is_set()
         try:
             if reads % 2:
-                rows = Table(lq.storage, TABLE).scan().data.to_pylist()
+                rows = Table(lq.lake.storage, TABLE).scan().data.to_pylist()
             else:
                 lq.update()
                 rows = lq.get_table(TABLE).to_dict("records")

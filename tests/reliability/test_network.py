@@ -85,7 +85,7 @@ def test_a_load_is_done_or_says_why_not(
         figures["loads that succeeded"] += 1
         assert stored(direct) == after
         try:
-            assert stored(lq.storage) == after
+            assert stored(lq.lake.storage) == after
         except LakeError:
             figures["reads that ended in an error"] += 1
         else:

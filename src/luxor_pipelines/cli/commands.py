@@ -154,7 +154,7 @@ def tables(lake: Lake = None, json: Json = False) -> None:
     found: list[dict[str, Any]] = []
     for name in lq.list_tables():
         try:
-            snapshot = Table(lq.storage, name, lq.blob_directory).find()
+            snapshot = Table(lq.lake.storage, name, lq.blob_directory).find()
         except SchemaError as error:  # one odd table is no reason not to list the others
             note(f"Warning: {error}")
             continue
@@ -173,7 +173,7 @@ def tables(lake: Lake = None, json: Json = False) -> None:
     ]
     print_grid(Grid(("Table", "Layout", "Files", "Bytes", "Changed (UTC)"), rows, right=frozenset({"Files", "Bytes"})))
     if not found:
-        note(f"No tables in {lq.storage.url}/{lq.blob_directory}.")
+        note(f"No tables in {lq.lake.storage.url}/{lq.blob_directory}.")
 
 
 @app.command()
@@ -206,7 +206,7 @@ def show(
     chosen = None if columns is None else [name for name in columns.split(",") if name.strip()]
     if chosen == []:
         raise UsageError("--columns names none.", hint="Write it like --columns Date,Asset.")
-    data = select(lq.storage, table, lq.blob_directory, chosen, where or [])
+    data = select(lq.lake.storage, table, lq.blob_directory, chosen, where or [])
     shown = data.slice(0, limit) if limit else data
     dates = {name: are_dates(data[name]) for name in data.column_names}
     if json:

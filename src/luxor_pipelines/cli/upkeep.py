@@ -70,13 +70,13 @@ def archive(
     from luxor_pipelines.cli.tables import table_files
 
     lq = open_lake(lake)
-    found = table_files(lq.storage, table, lq.blob_directory)
+    found = table_files(lq.lake.storage, table, lq.blob_directory)
     size = sum(info.size for info in found)
-    question = f"Move {files(len(found))} ({size:,} bytes) of {table} in {lq.storage.url} to archive/?"
+    question = f"Move {files(len(found))} ({size:,} bytes) of {table} in {lq.lake.storage.url} to archive/?"
     if not confirmed(question, yes=yes, what="Moving a table aside"):
         note("Nothing was moved.")
         raise typer.Exit(1)
-    folder = move(lq.storage, found, lq.now())
+    folder = move(lq.lake.storage, found, lq.now())
     moved = [f"{folder}/{info.path}" for info in found]
     if json:
         print_json({"table": table, "moved_to": moved})
@@ -125,7 +125,7 @@ def optimize(
     from luxor_pipelines.lake.types import legacy
 
     lq = open_lake(lake)
-    place = Table(lq.storage, table, lq.blob_directory)
+    place = Table(lq.lake.storage, table, lq.blob_directory)
     snapshot = place.snapshot()
     changes = []
     stored = place.schema(snapshot)
@@ -135,7 +135,7 @@ def optimize(
         changes += [f"{name} turns from {old} into {new}" for name, (old, new) in retyped(stored, table).items()]
     if layout is not None and snapshot.layout == "file":
         changes.append(f"its one file is split by {layout.value}")
-    question = f"{place.name} in {lq.storage.url}: {', and '.join(changes)}. Are its other readers ready for that?"
+    question = f"{place.name} in {lq.lake.storage.url}: {', and '.join(changes)}. Are its other readers ready for that?"
     what = f"Converting {place.name} ({', and '.join(changes)})"
     if changes and not dry_run and not confirmed(question, yes=yes, what=what):
         note("Nothing was changed.")

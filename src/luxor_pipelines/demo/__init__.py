@@ -55,8 +55,8 @@ def run_demo(folder: Path) -> tuple[LuxorQuery, list[RunReport]]:
         ) from error
     lq = LuxorQuery(lake=folder.resolve().as_uri())
     for path, data in ((MARK, _ABOUT.encode()), (_RATES, ecb_zip())):
-        if lq.storage.stat(path) is None:
-            lq.storage.write(path, data, expected=None)
+        if lq.lake.storage.stat(path) is None:
+            lq.lake.storage.write(path, data, expected=None)
     save_table("assets", demo_assets(), lq=lq, mode="skip")
 
     # Rates come first: they say which months there are.

@@ -182,7 +182,7 @@ def run(
     now = started if now is None else now.astimezone(UTC)
     scrub = _scrubber(params)
     ident = uuid.uuid4().hex[:12]
-    resolved = _reference_date(function, day, now)
+    resolved = _reference_date(function, day, lq.lake.today(now))
     report = RunReport(
         id=ident,
         pipeline=pipeline.name,
@@ -196,7 +196,7 @@ def run(
     )
     assert report.lock is not None
     lock = LakeLock(
-        lq.storage,
+        lq.lake.storage,
         report.lock,
         ttl=lq.settings.run_lock_ttl,
         about={"run": ident, "started_at": started.isoformat()},
@@ -255,10 +255,10 @@ def _run(
     return report
 
 
-def _reference_date(function: Callable[..., PipelineResult], day: date | None, now: datetime) -> date | None:
+def _reference_date(function: Callable[..., PipelineResult], day: date | None, today: date) -> date | None:
     """What the pipeline makes of the date it is given; None for one whose work does not depend on it."""
     resolve = getattr(inspect.getmodule(function), "reference_date", None)
-    return None if resolve is None else _as_date(resolve(day, now))
+    return None if resolve is None else _as_date(resolve(day, today))
 
 
 def _as_date(value: date | datetime | str) -> date:
@@ -289,7 +289,7 @@ def _described(error: BaseException) -> dict[str, str]:
 
 def _save(lq: LuxorQuery, report: RunReport, expected: str | None) -> str:
     text = json.dumps(report.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-    return lq.storage.write(report.path, text.encode("utf-8", "backslashreplace"), expected=expected)
+    return lq.lake.storage.write(report.path, text.encode("utf-8", "backslashreplace"), expected=expected)
 
 
 def _save_failure(lq: LuxorQuery, report: RunReport, version: str) -> None:
@@ -354,7 +354,9 @@ def last_runs(lq: LuxorQuery, name: str | None = None, limit: int | None = 20) -
         There are no runs of that name, nor is there such a pipeline.
     """
     name = None if name is None else name.strip().lower().replace("-", "_")
-    found = [info for info in lq.storage.list(_FOLDER if name is None else f"{_FOLDER}/{name}") if _is_record(info)]
+    found = [
+        info for info in lq.lake.storage.list(_FOLDER if name is None else f"{_FOLDER}/{name}") if _is_record(info)
+    ]
     if name is not None and not found:
         get_pipeline(name)
     found.sort(key=lambda info: (_stamp(info.path), info.modified), reverse=True)
@@ -374,7 +376,7 @@ def _judged(lq: LuxorQuery, report: RunReport) -> RunReport:
     if report.status != "running" or report.lock is None:
         return report
     try:
-        holder = holder_of(lq.storage, report.lock)
+        holder = holder_of(lq.lake.storage, report.lock)
     except ConflictError:
         return report  # busy as it is, somebody is alive
     except AccessError as error:
@@ -398,6 +400,6 @@ def _is_record(info: BlobInfo) -> bool:
 def _read_records(lq: LuxorQuery, paths: Sequence[str]) -> Iterator[RunReport]:
     for path in paths:
         try:
-            yield RunReport.from_dict(json.loads(lq.storage.read(path).data) | {"path": path})
+            yield RunReport.from_dict(json.loads(lq.lake.storage.read(path).data) | {"path": path})
         except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError) as error:
             logger.warning("%s is not a run record and was skipped (%s).", path, type(error).__name__)

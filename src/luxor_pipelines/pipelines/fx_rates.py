@@ -130,9 +130,9 @@ def run(
         url = lq.settings.ecb_url
         data = fetch_ecb(url)
         file, found = FETCHED, parse_ecb(unzip_csv(data, _public(url), UNPACKED_MAX), _public(url))
-        lq.storage.write(FETCHED, data)
+        lq.lake.storage.write(FETCHED, data)
     else:
-        file, found = _newest(lq.storage)
+        file, found = _newest(lq.lake.storage)
     frame = to_series(found)
     first, last = str(found.dates[0]), str(found.dates[-1])
     logger.info("%s: %d rates, %s to %s", file, len(frame), first, last)

@@ -18,7 +18,6 @@ from luxor_pipelines.market.text import text_column
 from luxor_pipelines.pipelines import PipelineResult
 from luxor_pipelines.pipelines._return_checks import CURRENCIES, check_returns
 from luxor_pipelines.quality.gate import gate
-from luxor_pipelines.query.lake_query import SAO_PAULO
 from luxor_pipelines.query.price_tables import NO_SERIES
 from luxor_pipelines.query.pricing import returns_over
 
@@ -97,9 +96,9 @@ def run(
 
         lq = LuxorQuery()
     now = now or lq.now()
-    today = now.astimezone(SAO_PAULO).date()
+    today = lq.lake.today(now)
     if ref_date is None:
-        ref_date = reference_date(None, now)
+        ref_date = reference_date(None, today)
     ref_date = lq.get_month_end(ref_date)
     if ref_date >= today:
         raise UsageError(
@@ -130,10 +129,10 @@ def run(
     )
 
 
-def reference_date(ref_date: DateLike | None, now: datetime) -> date:
-    """The end of the month of ``ref_date``; by default, of the last month that has ended in São Paulo."""
+def reference_date(ref_date: DateLike | None, today: date) -> date:
+    """The end of the month of ``ref_date``; by default, of the last month that ended before ``today``."""
     if ref_date is None:
-        ref_date = now.astimezone(SAO_PAULO).date().replace(day=1) - timedelta(days=1)
+        ref_date = today.replace(day=1) - timedelta(days=1)
     return month_end(ref_date)
 
 

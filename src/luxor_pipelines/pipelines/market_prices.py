@@ -20,7 +20,6 @@ from luxor_pipelines.ingest import LoadResult, incremental_load
 from luxor_pipelines.lake.types.schema import Column, TableSchema
 from luxor_pipelines.pipelines import JSON, PipelineResult
 from luxor_pipelines.quality.gate import Finding, gate
-from luxor_pipelines.query.lake_query import SAO_PAULO
 from luxor_pipelines.sources.price_files import (
     FILE_MAX,
     FileRows,
@@ -118,14 +117,14 @@ def run(
 
         lq = LuxorQuery()
     default = Format(date_format, decimal, separator)
-    files = price_files(lq.storage)
+    files = price_files(lq.lake.storage)
     if not files:
         raise NotFoundError(
-            f"There are no price files in {FOLDER} of {lq.storage.url}.",
+            f"There are no price files in {FOLDER} of {lq.lake.storage.url}.",
             hint="Put .csv, .csv.gz, .parquet or .xlsx files there: columns Date, Asset, Last_Price, "
             "or Date and a column per asset.",
         )
-    declared = declared_formats(lq.storage.read(FORMATS).data, FORMATS) if lq.storage.stat(FORMATS) else {}
+    declared = declared_formats(lq.lake.storage.read(FORMATS).data, FORMATS) if lq.lake.storage.stat(FORMATS) else {}
     known = set(lq.market.assets(("Price_Key",))["Price_Key"].dropna()) if known_assets_only else None
 
     read: dict[str, FileRows] = {}
@@ -134,10 +133,10 @@ def run(
         path = f"{FOLDER}/{name}"
         how = format_of(name, default, declared)
         try:
-            info = lq.storage.stat(path)
+            info = lq.lake.storage.stat(path)
             if info is not None and info.size > FILE_MAX:
                 raise too_large(path, FILE_MAX)
-            raw = read_price_file(lq.storage.read(path).data, path, how)
+            raw = read_price_file(lq.lake.storage.read(path).data, path, how)
             read[name] = read_rows(raw, path, how, known)
         except (CorruptFileError, DataError, InvalidNameError) as error:
             logger.warning("%s", error)
@@ -145,7 +144,7 @@ def run(
     findings = misread(lq, table or SCHEMA.name, read)
     passed = gate(f"Prices of {FOLDER}", findings, force=force, command="luxor run market_prices")
     frame = merge_files(rows.good for rows in read.values())
-    quarantine = {name: kept for name, rows in read.items() if (kept := _quarantine(lq.storage, name, rows.bad))}
+    quarantine = {name: kept for name, rows in read.items() if (kept := _quarantine(lq.lake.storage, name, rows.bad))}
     loads: tuple[LoadResult, ...] = ()
     if len(frame):
         schema = SCHEMA if table is None else None
@@ -168,7 +167,7 @@ def run(
         "quarantine_files": list[JSON](quarantine.values()),
         **passed.details,
     }
-    notes = _warnings(read, quarantine, frame, now or lq.now())
+    notes = _warnings(read, quarantine, frame, lq.lake.today(now))
     return PipelineResult(loads, len(frame), details, (*passed.warnings, *notes))
 
 
@@ -228,11 +227,10 @@ def _quarantine(storage: Storage, name: str, bad: pd.DataFrame) -> str | None:
 
 
 def _warnings(
-    read: Mapping[str, FileRows], quarantine: Mapping[str, str], frame: pd.DataFrame, now: datetime
+    read: Mapping[str, FileRows], quarantine: Mapping[str, str], frame: pd.DataFrame, today: date
 ) -> tuple[str, ...]:
     notes = [note for rows in read.values() for note in rows.warnings]
     notes += [f"{name}: {len(read[name].bad)} rows are in quarantine, see {path}." for name, path in quarantine.items()]
-    today = now.astimezone(SAO_PAULO).date()
     early = int((frame["Date"] > pd.Timestamp(today)).sum())
     if early:
         notes.append(f"{early} rows are dated after {today}, the last {frame['Date'].max():%Y-%m-%d}.")

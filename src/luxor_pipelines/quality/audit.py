@@ -102,11 +102,11 @@ def audit(lq: LuxorQuery, table: str | None = None) -> Audit:
     names = lq.list_tables() if table is None else [table]
     declared = declared_schemas()
     limits = lq.market.limits
-    looked = [_Look(Table(lq.storage, name, lq.blob_directory), declared, limits) for name in names]
+    looked = [_Look(Table(lq.lake.storage, name, lq.blob_directory), declared, limits) for name in names]
     findings = tuple(finding for look in looked for finding in look.findings())
     if table is not None and not looked[0].there:
         raise UsageError(
-            f"There is no table {looked[0].table.name} in {lq.storage.url}/{lq.blob_directory}.",
+            f"There is no table {looked[0].table.name} in {lq.lake.storage.url}/{lq.blob_directory}.",
             hint="`luxor tables` lists what there is.",
         )
     return Audit(len(looked), sum(look.files for look in looked), findings)

@@ -20,7 +20,7 @@ class CalendarQuery(LakeQuery):
     def market(self) -> MarketData:
         """The lake's tables as the market's arrays."""
         limits = StalenessLimits(self.settings.stale_traded, self.settings.stale_fund)
-        return MarketData(self._cache, self.blob_directory, limits)
+        return MarketData(self.lake.cache, self.blob_directory, limits)
 
     def get_month_end(self, ref_date: DateLike) -> date:
         """The last calendar day of the date's month."""

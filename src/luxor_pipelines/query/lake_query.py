@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pandas as pd
 
 from luxor_pipelines.errors import SchemaError, Secret, sample
+from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.parquet.footer import corrupt
 from luxor_pipelines.lake.parquet.predicates import Where, conditions
-from luxor_pipelines.lake.storage.base import Storage, connect
-from luxor_pipelines.lake.table.cache import TableCache
-from luxor_pipelines.lake.table.table import DIRECTORY, Table, list_tables
+from luxor_pipelines.lake.table.table import DIRECTORY
 from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import LAST_UPDATED
 from luxor_pipelines.settings import Settings
 
-__all__ = ["SAO_PAULO", "LakeQuery"]
-
-SAO_PAULO = ZoneInfo("America/Sao_Paulo")
-"""Where the firm is: what "today" means."""
+__all__ = ["LakeQuery"]
 
 
 class LakeQuery:
@@ -34,45 +30,59 @@ class LakeQuery:
         adls_connection_string: str | None = None,
         container_name: str | None = None,
         *,
-        lake: str | None = None,
+        lake: Lake | str | os.PathLike[str] | None = None,
         settings: Settings | None = None,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
-        # Not to be seen in a traceback that shows variables.
+        if isinstance(lake, Lake):
+            self.lake = lake
+            return
+        # A traceback may show variables; these print as a mask.
         lake = Secret(lake) if isinstance(lake, str) else lake
         adls_connection_string = None if adls_connection_string is None else Secret(adls_connection_string)
-        self.settings = settings or Settings.from_env()
-        self.storage: Storage = connect(
-            lake, connection_string=adls_connection_string, container=container_name, settings=self.settings
+        self.lake = Lake.open(
+            lake,
+            blob_directory,
+            connection_string=adls_connection_string,
+            container=container_name,
+            settings=settings,
+            clock=clock,
         )
-        self.blob_directory = blob_directory
-        self._clock = clock or (lambda: datetime.now(UTC))
-        self._cache = TableCache(self.storage, self.settings.cache_bytes)
+
+    @property
+    def blob_directory(self) -> str:
+        """The folder of the tables."""
+        return self.lake.directory
+
+    @property
+    def settings(self) -> Settings:
+        """The lake's settings."""
+        return self.lake.settings
 
     def __repr__(self) -> str:
-        if not hasattr(self, "storage"):  # in a traceback with locals, when opening the lake failed
+        if not hasattr(self, "lake"):  # in a traceback with locals, when opening the lake failed
             return f"{type(self).__name__}(…)"
-        return f"{type(self).__name__}({self.storage.url!r}, blob_directory={self.blob_directory!r})"
+        return f"{type(self).__name__}({self.lake.url!r}, blob_directory={self.blob_directory!r})"
 
     # --- the clock --------------------------------------------------------------------------
 
     def now(self) -> datetime:
         """The current time, UTC."""
-        return self._clock().astimezone(UTC)
+        return self.lake.now()
 
     def today(self) -> date:
-        """The current date in São Paulo."""
-        return self.now().astimezone(SAO_PAULO).date()
+        """The current date where the firm is (``LUXOR_TIME_ZONE``, by default São Paulo)."""
+        return self.lake.today()
 
     # --- tables -----------------------------------------------------------------------------
 
     def table_exists(self, table_name: str, blob_directory: str | None = None) -> bool:
         """Whether the lake has the table now. An error is raised, never answered with False."""
-        return Table(self.storage, table_name, blob_directory or self.blob_directory).find() is not None
+        return self.lake.table(table_name, blob_directory).find() is not None
 
     def list_tables(self) -> list[str]:
         """The names of the tables, sorted."""
-        return list_tables(self.storage, self.blob_directory)
+        return self.lake.tables()
 
     def get_table(
         self,
@@ -118,7 +128,7 @@ class LakeQuery:
         """
         if force_reload:
             self.forget(table_name)
-        data = self._cache.scan(
+        data = self.lake.cache.scan(
             table_name,
             self.blob_directory,
             [columns] if isinstance(columns, str) else columns,
@@ -146,19 +156,19 @@ class LakeQuery:
         retries are the storage client's (``LUXOR_RETRIES``), and a failure is raised.
         """
         del update_attempts_limit
-        return self._cache.update()
+        return self.lake.cache.update()
 
     def forget(self, table_name: str, blob_directory: str | None = None) -> None:
         """Read the table afresh when it is next asked for; `incremental_load` says so after a load."""
-        self._cache.forget(table_name, blob_directory or self.blob_directory)
+        self.lake.forget(table_name, blob_directory)
 
     def versions(self) -> dict[str, str]:
         """The version of each table that has been read through this object."""
-        return self._cache.versions()
+        return self.lake.cache.versions()
 
     def _conditions(
         self, table_name: str, where: Mapping[str, Any], overrides: Mapping[str, Any] | None
     ) -> list[Where]:
         if not where:
             return []
-        return conditions(self._cache.schema(table_name, self.blob_directory), table_name, where, overrides)
+        return conditions(self.lake.cache.schema(table_name, self.blob_directory), table_name, where, overrides)

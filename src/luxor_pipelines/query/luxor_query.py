@@ -395,7 +395,7 @@ class LuxorQuery(CalendarQuery):
         known: Iterable[str] = (
             self.market.assets(("Price_Key",))["Price_Key"].dropna() if self.table_exists("assets") else []
         )
-        return self._unknown(f"No price table of {self.storage.url} has a series {key!r}", key, known)
+        return self._unknown(f"No price table of {self.lake.url} has a series {key!r}", key, known)
 
     @staticmethod
     def _unknown(message: str, name: str, known: Iterable[str]) -> UnknownAssetError:

@@ -1,0 +1,174 @@
+"""`Lake`: a lake that is open, with its clock, its tables and what has been read of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from types import TracebackType
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from luxor_pipelines.errors import ConfigurationError, Secret, UsageError
+from luxor_pipelines.lake.storage.base import Storage, connect
+from luxor_pipelines.lake.table.cache import TableCache
+from luxor_pipelines.lake.table.layout import DIRECTORY
+from luxor_pipelines.lake.table.table import Table, list_tables
+from luxor_pipelines.settings import Settings
+
+__all__ = ["Lake", "lake_of"]
+
+
+class Lake:
+    """An open lake: opened once, and handed to whatever reads or writes it.
+
+    `Lake.open` opens one by its address.
+
+    Parameters
+    ----------
+    storage
+        The lake's files.
+    directory
+        The folder of the tables.
+    settings
+        Default: from the environment.
+    clock
+        Says what time it is, as a datetime with a time zone; default the system's clock.
+
+    Attributes
+    ----------
+    cache
+        The tables that have been read, by version.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        directory: str = DIRECTORY,
+        *,
+        settings: Settings | None = None,
+        clock: Callable[[], datetime] | None = None,
+    ) -> None:
+        self.storage = storage
+        self.directory = directory
+        self.settings = settings or Settings.from_env()
+        self.cache = TableCache(storage, self.settings.cache_bytes)
+        self._clock = clock or _system_clock
+        self._zone = _zone(self.settings.time_zone)
+
+    @classmethod
+    def open(
+        cls,
+        address: str | os.PathLike[str] | None = None,
+        directory: str = DIRECTORY,
+        *,
+        connection_string: str | None = None,
+        container: str | None = None,
+        settings: Settings | None = None,
+        clock: Callable[[], datetime] | None = None,
+    ) -> Lake:
+        """Open the lake at an address, else the one that the environment names.
+
+        Parameters
+        ----------
+        address
+            An fsspec URL (``abfss://container@account.dfs.core.windows.net``, ``file:///…``,
+            ``memory://…``) or a local folder.
+        directory
+            The folder of the tables.
+        connection_string, container
+            An Azure storage connection string, and the container it is for.
+        settings
+            Default: from the environment.
+        clock
+            Says what time it is, as a datetime with a time zone; default the system's clock.
+
+        Raises
+        ------
+        ConfigurationError
+            No lake is named, or what is named cannot be one.
+        """
+        # A traceback may show variables; these print as a mask.
+        address = Secret(address) if isinstance(address, str) else address
+        connection_string = None if connection_string is None else Secret(connection_string)
+        settings = settings or Settings.from_env()
+        storage = connect(address, connection_string=connection_string, container=container, settings=settings)
+        return cls(storage, directory, settings=settings, clock=clock)
+
+    @property
+    def url(self) -> str:
+        """The lake's address, safe to show."""
+        return self.storage.url
+
+    def now(self) -> datetime:
+        """The current time, UTC."""
+        return self._clock().astimezone(UTC)
+
+    def today(self, now: datetime | None = None) -> date:
+        """The date of ``now``, by default of this moment, where the firm is (``LUXOR_TIME_ZONE``, São Paulo)."""
+        return (now or self.now()).astimezone(self._zone).date()
+
+    def table(self, name: str, directory: str | None = None) -> Table:
+        """The table of a name, whether it exists or not.
+
+        Raises
+        ------
+        InvalidNameError
+        """
+        return Table(self.storage, name, self.directory if directory is None else directory)
+
+    def tables(self) -> list[str]:
+        """The names of the tables, sorted."""
+        return list_tables(self.storage, self.directory)
+
+    def forget(self, name: str, directory: str | None = None) -> None:
+        """Read a table afresh when it is next asked for; loads call this."""
+        self.cache.forget(name, self.directory if directory is None else directory)
+
+    def fresh(self) -> Lake:
+        """The same lake with an empty cache."""
+        return Lake(self.storage, self.directory, settings=self.settings, clock=self._clock)
+
+    def __enter__(self) -> Lake:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Drop what has been read."""
+        self.cache = TableCache(self.storage, self.settings.cache_bytes)
+
+    def __repr__(self) -> str:
+        if not hasattr(self, "directory"):  # in a traceback with locals, when opening failed
+            return f"{type(self).__name__}(…)"
+        return f"{type(self).__name__}({self.url!r}, directory={self.directory!r})"
+
+
+def lake_of(lake_or_query: Any) -> Lake:
+    """The lake of a `Lake`, or of an object that has one, such as a `LuxorQuery`.
+
+    Raises
+    ------
+    UsageError
+        The object is neither.
+    """
+    lake = getattr(lake_or_query, "lake", lake_or_query)
+    if not isinstance(lake, Lake):
+        raise UsageError(
+            f"The lake is a {type(lake_or_query).__name__}, not a Lake or a LuxorQuery.",
+            hint="Pass lq = LuxorQuery() first, as in incremental_load(lq, table_name, df).",
+        )
+    return lake
+
+
+def _system_clock() -> datetime:
+    return datetime.now(UTC)
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ConfigurationError(
+            f"LUXOR_TIME_ZONE ({name!r}) is no time zone.", hint="Use an IANA name, such as America/Sao_Paulo."
+        ) from error
