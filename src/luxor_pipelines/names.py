@@ -1,0 +1,50 @@
+"""The one normal form of names: what is compared and stored of assets, tickers, locations and keys.
+
+``lake`` and ``market`` both use it, so it lies below them and knows neither.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+__all__ = ["normal_name", "normal_names"]
+
+_SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+"""Unicode's space separators (class Zs) other than the plain one."""
+
+_Names = TypeVar("_Names", pa.Array, pa.ChunkedArray)
+
+
+def normal_name(name: str) -> str:
+    r"""Return ``name`` trimmed, in lower case, in Unicode's form NFC and with plain spaces only.
+
+    Two spellings that people cannot tell apart, or that differ in case alone, become one name. The form is its own
+    normal form.
+
+    Examples
+    --------
+    >>> normal_name(" PETR4\u00a0BZ Equity ")
+    'petr4 bz equity'
+    """
+    return unicodedata.normalize("NFC", _SPACES.sub(" ", name).strip().lower())
+
+
+def normal_names(names: _Names) -> _Names:
+    """Return a column of text with each cell as `normal_name` has it; nulls stay."""
+    plain = pc.utf8_lower(pc.ascii_trim_whitespace(names))
+    odd = pc.fill_null(pc.match_substring_regex(names, r"[^\x20-\x7e]"), False)
+    if not pc.any(odd, min_count=0).as_py():
+        return plain
+    # A file has few distinct names, however many rows.
+    cells = names.filter(odd).dictionary_encode()
+    cells = cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells
+    words = pa.array([normal_name(word) for word in cells.dictionary.to_pylist()], names.type)
+    if isinstance(plain, pa.ChunkedArray):
+        plain, odd = plain.combine_chunks(), odd.combine_chunks()
+        return pa.chunked_array([pc.replace_with_mask(plain, odd, words.take(cells.indices))])
+    return pc.replace_with_mask(plain, odd, words.take(cells.indices))
