@@ -313,10 +313,11 @@ def test_runs_are_listed_newest_first(demo_lake: Path, here: Here) -> None:
 
 
 def test_a_failed_run_is_listed_with_its_error(lake: Path, here: Here) -> None:
-    here("run", "hist_returns", "--ref-date", "2099-01-31", "--lake", lake, code=2)
+    (lake / "enriched" / "parquet" / "assets.parquet").unlink()
+    here("run", "hist_returns", "--lake", lake, code=1)
     out, _ = here("runs", "--limit", "1", "--lake", lake)
     assert "failed" in out
-    assert "UsageError: The month of 2099-01-31 has not ended yet" in out
+    assert "TableNotFoundError: There is no table assets" in out
 
 
 def test_a_run_that_died_is_listed_as_such(lake: Path, here: Here) -> None:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import azure.functions as func
 
@@ -26,7 +26,7 @@ from luxor_pipelines.errors import (
     UsageError,
     redact,
 )
-from luxor_pipelines.operations.discovery import find_pipelines
+from luxor_pipelines.operations.discovery import find_pipelines, parse_params
 from luxor_pipelines.operations.runs import RunReport, last_runs
 from luxor_pipelines.settings import Settings
 
@@ -37,7 +37,7 @@ __all__ = ["get_health", "get_pipelines", "on_timer", "post_run"]
 
 logger = logging.getLogger(__name__)
 
-BODY_MAX = 4096
+BODY_MAX = 16_384
 """Bytes of a request's body; a reference date needs thirty."""
 
 PROBE_S = 30.0
@@ -63,10 +63,10 @@ def on_timer(mytimer: func.TimerRequest, run: Callable[[], Sequence[RunReport]])
     try:
         reports = run()
     except Exception as error:
-        logger.error("%s failed: %s", name, _told(error))  # noqa: TRY400 - a traceback may quote what must not be logged
+        logger.error("%s failed: %s", name, _describe(error))  # noqa: TRY400 - a traceback may quote what must not be logged
         if redact(str(error)) == str(error):
             raise
-        raise RuntimeError(_told(error)) from None  # the host logs what it is raised
+        raise RuntimeError(_describe(error)) from None  # the host logs what it is raised
     for report in reports:
         day = f", reference date {report.ref_date}" if report.ref_date else ""
         changes = "" if report.status != "done" else ", changed" if report.changed else ", nothing changed"
@@ -76,7 +76,20 @@ def on_timer(mytimer: func.TimerRequest, run: Callable[[], Sequence[RunReport]])
 
 # --- HTTP ---------------------------------------------------------------------------------------
 
-Answer = tuple[int, Mapping[str, Any]]
+
+class Answer(NamedTuple):
+    """A response before it is written as JSON."""
+
+    status: int
+    content: Mapping[str, Any]
+    headers: Mapping[str, str] = {}
+
+
+class RunRequest(NamedTuple):
+    """What the caller of `post_run` asks for."""
+
+    ref_date: date | None
+    params: Mapping[str, Any]
 
 
 def _answers(handler: Callable[..., Answer]) -> Callable[..., func.HttpResponse]:
@@ -85,40 +98,48 @@ def _answers(handler: Callable[..., Answer]) -> Callable[..., func.HttpResponse]
     @functools.wraps(handler)
     def respond(*args: Any) -> func.HttpResponse:
         try:
-            status, content = handler(*args)
+            answer = handler(*args)
         except Exception as error:  # noqa: BLE001 - every error becomes an answer
-            status, content = _failure(error)
-            level = logging.ERROR if status >= 500 or isinstance(error, QualityError) else logging.WARNING
-            logger.log(level, "%s answers %d: %s", handler.__name__, status, _told(error))
-        text = json.dumps(content, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
-        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-        return func.HttpResponse(text, status_code=status, headers=headers, mimetype="application/json")
+            answer = _error_answer(error)
+            level = logging.ERROR if answer.status >= 500 or isinstance(error, QualityError) else logging.WARNING
+            logger.log(level, "%s answers %d: %s", handler.__name__, answer.status, _describe(error))
+        text = json.dumps(answer.content, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
+        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **answer.headers}
+        return func.HttpResponse(text, status_code=answer.status, headers=headers, mimetype="application/json")
 
     return respond
 
 
 @_answers
-def post_run(req: func.HttpRequest, run: Callable[[str, date | None], RunReport]) -> Answer:
+def post_run(req: func.HttpRequest, run: Callable[[str, date | None, Mapping[str, Any]], RunReport]) -> Answer:
     """``POST pipelines/{name}/runs`` with ``{"ref_date": "2026-10-31"}``: run, and answer with the record.
 
-    An empty body, or no date, leaves the date to the pipeline. 400 a bad date or body, 404 no such
-    pipeline, 409 it is running already or met another writer, 422 its rows did not pass their checks
-    and were not written (the message lists what was found), 500 it failed.
+    The body may also have ``force`` (true or false) and ``params`` (an object), which are what ``--force`` and
+    ``--param`` are on the command line; ``ref_date`` and ``force`` may stand in the query string instead. Without
+    a date the pipeline chooses it. 400 a bad date, parameter or body, 404 no such pipeline, 405 another method
+    than POST, 409 it is running already or met another writer, 422 its rows did not pass their checks and were
+    not written (the message lists what the checks saw), 500 it failed.
     """
     name = req.route_params.get("name", "")
     if not _NAME.fullmatch(name):
         raise UnknownPipelineError("There is no pipeline of that name.", hint=f"There are: {_names()}.")
-    return 200, run(name, _ref_date(req.get_body())).as_dict()
+    if req.method != "POST":
+        error = UsageError(
+            f"{req.method} is not allowed here.", hint="POST runs the pipeline; GET /api/pipelines shows its last run."
+        )
+        return _error_answer(error)._replace(status=405, headers={"Allow": "POST"})
+    asked = _parse_request(name, req)
+    return Answer(200, run(name, asked.ref_date, asked.params).as_dict())
 
 
 @_answers
 def get_pipelines(req: func.HttpRequest) -> Answer:  # noqa: ARG001 - every request is the same
     """``GET pipelines``: name, description, package and last run (or null) of each pipeline."""
     lq = _lake(Settings.from_env())
-    found = []
+    pipelines = []
     for pipeline in find_pipelines().values():
         runs = last_runs(lq, pipeline.name, 1)
-        found.append(
+        pipelines.append(
             {
                 "name": pipeline.name,
                 "description": pipeline.description,
@@ -126,31 +147,58 @@ def get_pipelines(req: func.HttpRequest) -> Answer:  # noqa: ARG001 - every requ
                 "last_run": runs[0].as_dict() if runs else None,
             }
         )
-    return 200, {"schema_version": 1, "library_version": __version__, "pipelines": found}
+    return Answer(200, {"schema_version": 1, "library_version": __version__, "pipelines": pipelines})
 
 
 @_answers
 def get_health(req: func.HttpRequest) -> Answer:  # noqa: ARG001 - every request is the same
-    """``GET health``: 200 when the lake can be reached, else 503; asked of the lake at most every `PROBE_S` seconds."""
+    """``GET health``: 200 when the lake can be reached, else 503; asks the lake at most every `PROBE_S` seconds."""
     reachable = _probe()
     content = {"status": "ok" if reachable else "unavailable", "lake": "reachable" if reachable else "unreachable"}
-    return 200 if reachable else 503, {**content, "library_version": __version__}
+    return Answer(200 if reachable else 503, {**content, "library_version": __version__})
 
 
-def _ref_date(body: bytes) -> date | None:
-    """The reference date of a request's body; what the body says is never repeated."""
-    hint = 'Send JSON like {"ref_date": "2026-10-31"}, or nothing.'
+_BODY_HINT = 'Send JSON like {"ref_date": "2026-10-31", "force": false, "params": {}}, or nothing.'
+_KEY_NAMES = {"code", "clientId"}
+"""Names under which Azure Functions takes its own key in a query string."""
+
+
+def _parse_request(name: str, req: func.HttpRequest) -> RunRequest:
+    """Read body and query string; an error message never repeats their values."""
+    body = _parse_body(req.get_body())
+    query = {key: value for key, value in req.params.items() if key not in _KEY_NAMES}
+    if query.keys() - {"ref_date", "force"}:
+        raise UsageError(
+            "The query string has a parameter that is not ref_date or force.",
+            hint="Send other parameters of the pipeline in the body, under params.",
+        )
+    if twice := sorted(query.keys() & body.keys()):
+        raise UsageError(f"{' and '.join(twice)} in the body and in the query string.", hint="Send it once.")
+    given = {**body, **query}
+    force = given.get("force", False)
+    if force in ("true", "false"):
+        force = force == "true"
+    if not isinstance(force, bool):
+        raise UsageError("force is neither true nor false.", hint=_BODY_HINT)
+    texts = _parameter_texts(given.get("params") or {}) + (["force=true"] if force else [])
+    return RunRequest(_parse_date(given.get("ref_date")), parse_params(name, texts) if texts else {})
+
+
+def _parse_body(body: bytes) -> dict[str, Any]:
     if len(body) > BODY_MAX:
-        raise UsageError(f"The body has more than {BODY_MAX:,} bytes.", hint=hint)
+        raise UsageError(f"The body has more than {BODY_MAX:,} bytes.", hint=_BODY_HINT)
     if not body.strip():
-        return None
+        return {}
     try:
-        given = json.loads(body)
+        content = json.loads(body)
     except (ValueError, RecursionError):
-        raise UsageError("The body is not JSON.", hint=hint) from None
-    if not isinstance(given, dict) or given.keys() - {"ref_date"}:
-        raise UsageError("The body is not an object with ref_date and nothing else.", hint=hint)
-    text = given.get("ref_date")
+        raise UsageError("The body is not JSON.", hint=_BODY_HINT) from None
+    if not isinstance(content, dict) or content.keys() - {"ref_date", "force", "params"}:
+        raise UsageError("The body is not an object of ref_date, force and params.", hint=_BODY_HINT)
+    return content
+
+
+def _parse_date(text: Any) -> date | None:
     if text is None:
         return None
     try:
@@ -158,22 +206,41 @@ def _ref_date(body: bytes) -> date | None:
             return date.fromisoformat(text)
     except ValueError:
         pass
-    raise UsageError("ref_date is not a date.", hint=hint)
+    raise UsageError("ref_date is not a date.", hint=_BODY_HINT)
+
+
+def _parameter_texts(params: Any) -> list[str]:
+    """Write parameters as ``--param`` takes them, so that both are parsed and refused alike."""
+    if isinstance(params, dict):
+        texts = {key: _parameter_text(value) for key, value in params.items()}
+        if not any(text is None or "=" in key for key, text in texts.items()):
+            return [f"{key}={text}" for key, text in texts.items()]
+    raise UsageError("params is not an object of texts, numbers, flags and lists of texts.", hint=_BODY_HINT)
+
+
+def _parameter_text(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float):
+        return str(value)
+    if isinstance(value, list) and all(isinstance(item, str) and "," not in item for item in value):
+        return ",".join(value)
+    return None
 
 
 def _names() -> str:
     return ", ".join(find_pipelines())
 
 
-def _failure(error: Exception) -> Answer:
-    """Status and content for an error."""
+def _error_answer(error: Exception) -> Answer:
+    """The status that stands for an error, and its class, message and hint."""
     kinds = ((UnknownPipelineError, 404), (UsageError, 400), (ConflictError, 409), (QualityError, 422))
     status = next((status for kind, status in kinds if isinstance(error, kind)), 500)
     message, hint = (error.message, error.hint) if isinstance(error, LuxorError) else (redact(str(error)), "")
-    return status, {"error": {"class": type(error).__name__, "message": message, "hint": hint}}
+    return Answer(status, {"error": {"class": type(error).__name__, "message": message, "hint": hint}})
 
 
-def _told(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     """The error's class and text, without secrets."""
     return redact(f"{type(error).__name__}: {error}")
 
@@ -187,33 +254,33 @@ def _lake(settings: Settings) -> LuxorQuery:
 
 
 class _Probe:
-    """Whether the lake can be reached: asked by one request at a time, and remembered for a while."""
+    """Tells whether the lake can be reached: one request at a time asks, and the answer is kept for a while."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._turn = threading.Lock()
-        self._known: tuple[Settings, float, bool] | None = None
+        self._last: tuple[Settings, float, bool] | None = None
 
     def __call__(self) -> bool:
         try:
             settings = Settings.from_env()
         except LuxorError as error:
-            logger.warning("health: %s", _told(error))
+            logger.warning("health: %s", _describe(error))
             return False
-        known = self._known
-        if known and known[0] == settings and (self._clock() < known[1] or self._turn.locked()):
-            return known[2]  # fresh, or somebody is asking: anybody may call this, and none shall queue up
+        last = self._last
+        if last and last[0] == settings and (self._clock() < last[1] or self._turn.locked()):
+            return last[2]  # anybody may call this: while one request asks the lake, the others take the last answer
         with self._turn:
-            if self._known is known:
-                self._known = (settings, self._clock() + PROBE_S, self._ask(settings))
-            return self._known[2] if self._known else False
+            if self._last is last:
+                self._last = (settings, self._clock() + PROBE_S, self._ask(settings))
+            return self._last[2] if self._last else False
 
     @staticmethod
     def _ask(settings: Settings) -> bool:
         try:
             _lake(settings).lake.storage.list("system/locks/runs")
         except Exception as error:  # noqa: BLE001 - whatever it is, the lake was not reached
-            logger.warning("health: %s", _told(error))
+            logger.warning("health: %s", _describe(error))
             return False
         return True
 

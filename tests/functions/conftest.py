@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from luxor_pipelines.ingest import save_table
 from luxor_pipelines.pipelines.hist_returns import reference_date
 
 ROOT = Path(__file__).parents[2]
-APP = ROOT / "functions"
+APP = Path(os.environ.get("TESTED_FUNCTIONS_APP", ROOT / "functions"))
 TOOL = ROOT / "tools" / "functionapp.py"
 HOST = Path(__file__).parent / "host.py"
 

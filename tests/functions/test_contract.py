@@ -6,7 +6,11 @@ import ast
 import importlib.util
 import inspect
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 import typing
 from collections.abc import Callable
 from datetime import timedelta
@@ -21,28 +25,31 @@ from luxor_pipelines.operations.discovery import find_pipelines
 from luxor_pipelines.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-APP = ROOT / "functions"
-FOLDERS = sorted(path.name for path in APP.iterdir() if path.is_dir() and path.name != "__pycache__")
-TIMERS = ["run_fx_rates", "run_hist_returns", "run_holidays", "run_market_prices"]
+APP = Path(os.environ.get("TESTED_FUNCTIONS_APP", ROOT / "functions"))
 OPEN = ["health"]
 """Functions that answer without a key."""
 
 
 def declared(folder: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((APP / folder / "function.json").read_text(encoding="utf-8"))
-    return found
+    content: dict[str, Any] = json.loads((APP / folder / "function.json").read_text(encoding="utf-8"))
+    return content
 
 
 def trigger(folder: str) -> dict[str, Any]:
-    (found,) = [binding for binding in declared(folder)["bindings"] if binding["type"].endswith("Trigger")]
-    return found
+    (binding,) = [binding for binding in declared(folder)["bindings"] if binding["type"].endswith("Trigger")]
+    return binding
 
 
-def test_each_pipeline_has_a_timer() -> None:
-    assert [folder for folder in FOLDERS if trigger(folder)["type"] == "timerTrigger"] == TIMERS
-    assert sorted(folder.removeprefix("run_") for folder in TIMERS) == sorted(
-        name for name, pipeline in find_pipelines().items() if pipeline.package == "luxor-pipelines"
-    )
+FOLDERS = sorted(path.name for path in APP.iterdir() if path.is_dir() and path.name != "__pycache__")
+TIMERS = [folder for folder in FOLDERS if trigger(folder)["type"] == "timerTrigger"]
+HTTP = [folder for folder in FOLDERS if trigger(folder)["type"] == "httpTrigger"]
+
+
+def test_each_of_our_pipelines_has_a_timer_that_runs_it() -> None:
+    ours = {name for name, pipeline in find_pipelines().items() if pipeline.package == "luxor-pipelines"}
+    assert {f"run_{name}" for name in ours} <= set(TIMERS)
+    for name in ours:
+        assert f'"{name}"' in (APP / f"run_{name}" / f"run_{name}.py").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -59,7 +66,7 @@ def test_it_loads_and_takes_what_is_bound(folder: str, load: Callable[[str], Any
     main = load(folder)
     signature = inspect.signature(main)
     assert list(signature.parameters) == [name for name in names if name != "$return"]
-    assert {each.kind for each in signature.parameters.values()} == {inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    assert {parameter.kind for parameter in signature.parameters.values()} == {inspect.Parameter.POSITIONAL_OR_KEYWORD}
     # The worker resolves the annotations when it loads, so they must be names of the module.
     hints = typing.get_type_hints(main)
     types = {"timerTrigger": func.TimerRequest, "httpTrigger": func.HttpRequest}
@@ -123,13 +130,32 @@ def test_returns_are_computed_at_1530_in_sao_paulo_after_what_they_need() -> Non
 
 
 def test_http_functions_have_their_own_route_and_ask_for_a_key() -> None:
-    found = {folder: trigger(folder) for folder in FOLDERS if folder not in TIMERS}
-    routes = {(method, config["route"]) for config in found.values() for method in config["methods"]}
-    assert routes == {("post", "pipelines/{name}/runs"), ("get", "pipelines"), ("get", "health")}
-    levels = {folder: config["authLevel"] for folder, config in found.items()}
-    assert levels == {folder: "anonymous" if folder in OPEN else "function" for folder in found}
-    for folder in found:
+    triggers = {folder: trigger(folder) for folder in HTTP}
+    routes = [(method, config["route"]) for config in triggers.values() for method in config["methods"]]
+    assert len(set(routes)) == len(routes)
+    assert {("post", "pipelines/{name}/runs"), ("get", "pipelines"), ("get", "health")} <= set(routes)
+    levels = {folder: config["authLevel"] for folder, config in triggers.items()}
+    assert levels == {folder: "anonymous" if folder in OPEN else "function" for folder in triggers}
+    for folder in triggers:
         assert {"type": "http", "direction": "out", "name": "$return"} in declared(folder)["bindings"]
+
+
+def test_a_new_function_needs_its_folder_and_nothing_else(tmp_path: Path) -> None:
+    """CONTRIBUTING says so: the tests of the app pass on a copy of functions/ that has one more timer."""
+    app = tmp_path / "functions"
+    shutil.copytree(APP, app, ignore=shutil.ignore_patterns("__pycache__"))
+    added = app / "run_added"
+    shutil.copytree(app / "run_hist_returns", added)
+    (added / "run_hist_returns.py").rename(added / "run_added.py")
+    for path in added.glob("*.py"):
+        path.write_text(path.read_text(encoding="utf-8").replace("run_hist_returns", "run_added"), encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", str(Path(__file__))]
+    environment = {**os.environ, "TESTED_FUNCTIONS_APP": str(app)}
+    tests = subprocess.run(
+        [*command, "-k", "not needs_its_folder"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert tests.returncode == 0, tests.stdout
+    assert "[run_added] PASSED" in tests.stdout
 
 
 # --- the rules themselves -----------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -29,9 +30,12 @@ KEY = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="
 MAY = '{"ref_date": "2024-05-31"}'
 
 
-def request(name: str = "hist_returns", body: bytes | str = b"", method: str = "POST") -> func.HttpRequest:
+def request(
+    name: str = "hist_returns", body: bytes | str = b"", method: str = "POST", query: Mapping[str, str] | None = None
+) -> func.HttpRequest:
     data = body.encode() if isinstance(body, str) else body
-    return func.HttpRequest(method, f"/api/pipelines/{name}/runs", body=data, route_params={"name": name})
+    where = {"params": query or {}, "route_params": {"name": name}}
+    return func.HttpRequest(method, f"/api/pipelines/{name}/runs", body=data, **where)
 
 
 def content(response: func.HttpResponse) -> Any:
@@ -49,7 +53,7 @@ def error(response: func.HttpResponse, status: int) -> dict[str, str]:
     return told
 
 
-def never(name: str, ref_date: date | None) -> RunReport:
+def never(name: str, ref_date: date | None, params: Mapping[str, Any]) -> RunReport:
     raise AssertionError("the request should have been refused")
 
 
@@ -102,6 +106,12 @@ BODIES = {
     "another key": b'{"ref_date": "2024-05-31", "table": "assets"}',
     "our own arguments": b'{"lake": "file:///"}',
     "another spelling": b'{"Ref_Date": "2024-05-31"}',
+    "force that is no flag": b'{"force": "yes"}',
+    "force that is a number": b'{"force": 1}',
+    "params that are no object": b'{"params": ["fetch=true"]}',
+    "params within params": b'{"params": {"usdbrl_ticker": {"a": 1}}}',
+    "a parameter that is null": b'{"params": {"usdbrl_ticker": null}}',
+    "a name with an equals sign": b'{"params": {"force=true;x": "y"}}',
 }
 
 
@@ -114,9 +124,62 @@ def test_400_for_a_bad_body(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("day", ["2199-01-31", "9999-12-31"])
-def test_400_for_a_month_that_has_not_ended(disk_lake: Any, load: Any, day: str) -> None:
+def test_400_for_a_month_that_has_not_ended_which_is_no_failed_run(disk_lake: Any, load: Any, day: str) -> None:
     told = error(load("run_pipeline")(request(body=json.dumps({"ref_date": day}))), 400)
     assert "has not ended yet" in told["message"]
+    assert not last_runs(disk_lake.query())
+
+
+def test_the_date_may_stand_in_the_query_string(disk_lake: Any, load: Any) -> None:
+    main = load("run_pipeline")
+    key = {"code": "the-function-key", "clientId": "default"}
+    record = content(main(request(query={"ref_date": "2024-05-02", **key})))
+    assert (record["status"], record["ref_date"]) == ("done", "2024-05-31")
+    assert content(main(request(query={"ref_date": "2024-05-31"}, body='{"force": true}')))["params"] == {"force": True}
+
+
+@pytest.mark.parametrize(
+    ("query", "body"),
+    [
+        ({"ref_date": "yesterday"}, ""),
+        ({"ref_date": ""}, ""),
+        ({"ref_date": "2024-05-31"}, '{"ref_date": "2024-04-30"}'),
+        ({"ref_date": "2024-05-31"}, MAY),
+        ({"Ref_Date": "2024-05-31"}, ""),
+        ({"date": "2024-05-31"}, MAY),
+        ({"force": "1"}, ""),
+        ({"force": "true"}, '{"force": true}'),
+        ({"usdbrl_ticker": "x"}, ""),
+    ],
+)
+def test_400_for_a_query_string_that_would_else_be_ignored(query: dict[str, str], body: str) -> None:
+    assert error(hosting.post_run(request(body=body, query=query), never), 400)["class"] == "UsageError"
+
+
+def test_force_and_params_are_what_the_command_line_has(disk_lake: Any, load: Any) -> None:
+    main = load("run_pipeline")
+    body = {"params": {"exchanges": "bz=BVMF", "start": "2024-01-01", "end": "2024-12-31"}}
+    record = content(main(request("holidays", json.dumps(body))))
+    assert (record["status"], record["params"]) == ("done", body["params"])
+    flags = {"params": {"known_assets_only": False, "separator": ";"}, "force": True}
+    record = content(main(request("market_prices", json.dumps({"params": {"decimal": "."}, "force": True}))))
+    assert record["params"] == {"decimal": ".", "force": True}
+    assert error(main(request("holidays", json.dumps(flags))), 400)["message"].startswith(
+        "The pipeline holidays has no"
+    )
+    wrong = error(main(request("market_prices", '{"params": {"known_assets_only": "perhaps"}}')), 400)
+    assert "known_assets_only" in wrong["message"]
+    for name in ("lake", "lq", "now", "if_running", "ref_date"):
+        told = error(main(request(body=json.dumps({"params": {name: "file:///"}}))), 400)
+        assert f"has no parameter '{name}'" in told["message"]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
+def test_405_names_the_method_that_runs_a_pipeline(method: str) -> None:
+    response = hosting.post_run(request(method=method), never)
+    told = error(response, 405)
+    assert response.headers["Allow"] == "POST"
+    assert "POST runs the pipeline" in told["hint"]
 
 
 NAMES = {
@@ -165,7 +228,7 @@ def test_409_while_it_is_running(lake: Any, load: Any) -> None:
 
 @pytest.mark.parametrize("kind", [ConflictError, LoadConflictError, RunInProgressError])
 def test_409_for_every_conflict(kind: type[LuxorError]) -> None:
-    def run(name: str, ref_date: date | None) -> RunReport:
+    def run(name: str, ref_date: date | None, params: Mapping[str, Any]) -> RunReport:
         raise kind("Somebody else was quicker.", hint="Try again.")
 
     told = error(hosting.post_run(request(), run), 409)
@@ -203,7 +266,7 @@ def test_500_without_settings_names_them(load: Any) -> None:
 def test_500_tells_no_secret(raised: Exception, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
 
-    def run(name: str, ref_date: date | None) -> RunReport:
+    def run(name: str, ref_date: date | None, params: Mapping[str, Any]) -> RunReport:
         raise raised
 
     response = hosting.post_run(request(), run)
@@ -227,7 +290,7 @@ def test_500_for_a_wrong_key_without_the_key(make_rig: Any, load: Any, caplog: A
 
 
 def test_422_with_the_report(caplog: pytest.LogCaptureFixture) -> None:
-    def run(name: str, ref_date: date | None) -> RunReport:
+    def run(name: str, ref_date: date | None, params: Mapping[str, Any]) -> RunReport:
         raise QualityError("hist_returns: nothing was written:\n- 2 of the 4 assets are missing", hint="Look.")
 
     told = error(hosting.post_run(request(), run), 422)

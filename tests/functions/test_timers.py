@@ -138,7 +138,7 @@ def test_a_wrong_key_is_told_without_the_key(make_rig: Any, load: Any, said: Any
         assert "SharedKey" not in text
 
 
-def test_a_failure_is_raised_again_and_the_earlier_steps_stay_recorded(disk_lake: Any, said: Any) -> None:
+def test_a_failure_is_raised_again_and_the_earlier_steps_stay_done(disk_lake: Any, said: Any) -> None:
     import luxor_pipelines
 
     def run() -> list[RunReport]:
@@ -146,8 +146,7 @@ def test_a_failure_is_raised_again_and_the_earlier_steps_stay_recorded(disk_lake
 
     with pytest.raises(ValueError, match="has not ended yet"):
         hosting.on_timer(timer(), run)
-    found = {report.pipeline: report.status for report in last_runs(disk_lake.query())}
-    assert found == {"holidays": "done", "hist_returns": "failed"}
+    assert [(report.pipeline, report.status) for report in last_runs(disk_lake.query())] == [("holidays", "done")]
     assert "failed: UsageError: The month of 2199-01-31 has not ended yet" in said()
 
 

@@ -35,6 +35,9 @@ ENTRY_POINTS = "luxor_pipelines.pipelines"
 """The entry-point group through which other packages add pipelines: name to module or function."""
 
 _GIVEN = ("ref_date", "lq", "now")
+_RESERVED = (*_GIVEN, "lake", "if_running")
+"""Arguments of `run` itself, which no parameter of a pipeline may set."""
+
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -202,10 +205,9 @@ def check_params(pipeline: Pipeline, function: Callable[..., Any], params: Mappi
         Lists what it accepts.
     """
     signature = inspect.signature(function).parameters.values()
-    if any(each.kind is each.VAR_KEYWORD for each in signature):
-        return
-    accepted = [each.name for each in signature if each.name not in _GIVEN]
-    unknown = [key for key in params if key not in accepted]
+    accepted = [parameter.name for parameter in signature if parameter.name not in _GIVEN]
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature)
+    unknown = [key for key in params if key in _RESERVED or not (takes_any or key in accepted)]
     if unknown:
         near = difflib.get_close_matches(unknown[0], accepted, n=1)
         raise UsageError(

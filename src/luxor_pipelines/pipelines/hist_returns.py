@@ -95,16 +95,7 @@ def run(
         from luxor_pipelines.query.luxor_query import LuxorQuery
 
         lq = LuxorQuery()
-    now = now or lq.now()
-    today = lq.lake.today(now)
-    if ref_date is None:
-        ref_date = reference_date(None, today)
-    ref_date = lq.get_month_end(ref_date)
-    if ref_date >= today:
-        raise UsageError(
-            f"The month of {ref_date} has not ended yet (today is {today} in São Paulo).",
-            hint=f"The latest month that can be run is {today.replace(day=1) - timedelta(days=1)}.",
-        )
+    ref_date = reference_date(ref_date, lq.lake.today(now or lq.now()))
 
     logger.info("hist_returns for %s", ref_date)
     returns_data = get_returns(lq, ref_date, usdbrl_ticker=usdbrl_ticker)
@@ -130,10 +121,21 @@ def run(
 
 
 def reference_date(ref_date: DateLike | None, today: date) -> date:
-    """The end of the month of ``ref_date``; by default, of the last month that ended before ``today``."""
-    if ref_date is None:
-        ref_date = today.replace(day=1) - timedelta(days=1)
-    return month_end(ref_date)
+    """Return the end of the month of ``ref_date``; by default, of the last month that ended before ``today``.
+
+    Raises
+    ------
+    UsageError
+        The month of ``ref_date`` has not ended yet.
+    """
+    latest = today.replace(day=1) - timedelta(days=1)
+    month: date = latest if ref_date is None else month_end(ref_date)
+    if month > latest:
+        raise UsageError(
+            f"The month of {month} has not ended yet (today is {today} in São Paulo).",
+            hint=f"The latest month that can be run is {latest}.",
+        )
+    return month
 
 
 def get_returns(lq: LuxorQuery, ref_date: DateLike, *, usdbrl_ticker: str = "bmfxclco curncy") -> pd.DataFrame:
