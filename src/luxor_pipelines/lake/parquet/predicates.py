@@ -227,7 +227,10 @@ def _cell(column: str, given: Any, kind: pa.DataType, *, last: bool = False) -> 
 
 def _instant(given: Any, zone: str | None, *, last: bool) -> datetime:
     if isinstance(given, np.datetime64):
-        given = given.astype("datetime64[us]").item()
+        unit = np.datetime_data(given.dtype)[0]
+        if unit in ("Y", "M", "W"):
+            raise TypeError("a date is wanted")
+        given = given.astype("datetime64[D]" if unit == "D" else "datetime64[us]").item()  # a number beyond year 9999
     instant = datetime.fromisoformat(given.strip()) if isinstance(given, str) else given
     whole_day = isinstance(given, str) and len(given.strip()) == _DAY
     if isinstance(instant, date) and not isinstance(instant, datetime):
