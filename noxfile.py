@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 from pathlib import Path
 
@@ -61,13 +62,22 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests, against the built wheel and a real Azurite: `nox -s tests -- -k returns`."""
+    """All tests, against the built wheel and a real Azurite: `nox -s tests -- -k returns`.
+
+    Those with random examples run twice: in CI the first time with the same examples as ever, then with fresh ones,
+    which come again with `nox -s tests -- -m hypothesis --hypothesis-profile=fresh --hypothesis-seed=<the seed>`.
+    """
     install(session, "test", "bench")
     session.install(".")
     install_azurite(session)
     session.env["AZURITE_FOLDER"] = str(AZURITE.absolute())
     session.env["CI"] = os.environ.get("CI", "true")
     session.run("pytest", *SIDE_BY_SIDE, *session.posargs)
+    if not session.posargs:
+        seed = secrets.randbelow(2**32)
+        session.log(f"The tests with random examples once more, from the seed {seed}")
+        fresh = ["-m", "hypothesis", "--hypothesis-profile=fresh", f"--hypothesis-seed={seed}"]
+        session.run("pytest", *SIDE_BY_SIDE, *fresh)
 
 
 @nox.session

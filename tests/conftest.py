@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from luxor_pipelines.lake.storage.base import Storage, connect
 from luxor_pipelines.settings import Settings
@@ -34,6 +35,13 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 
 for variable in [name for name in os.environ if name.startswith(("LUXOR_", "AZURE_"))]:
     del os.environ[variable]  # no test may reach a lake that the developer's environment names
+
+
+# A busy machine is no failure. In CI the examples are the same every time, but for those of the profile `fresh`,
+# which grow from `--hypothesis-seed`.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
+settings.register_profile("fresh", derandomize=False, database=None, print_blob=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

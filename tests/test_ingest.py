@@ -807,11 +807,13 @@ class Loads(RuleBasedStateMachine):
             assert len(frame) == len(self.model)
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("schema", [IN_ONE_FILE, BY_MONTH], ids=["file", "month"])
 def test_loads_equal_a_dictionary(rig: Any, schema: TableSchema) -> None:
     run_machine(rig, schema, text=False)
 
 
+@pytest.mark.hypothesis
 def test_loads_into_a_text_table_equal_a_dictionary(rig: Any) -> None:
     run_machine(rig, IN_ONE_FILE, text=True)
 

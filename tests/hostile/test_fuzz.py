@@ -25,7 +25,7 @@ EXAMPLES = int(os.environ.get("FUZZ", "0"))
 fuzz = settings(
     max_examples=EXAMPLES or 60,
     deadline=None,
-    derandomize=not EXAMPLES,
+    derandomize=settings().derandomize and not EXAMPLES,
     database=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -4,13 +4,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
-from hypothesis import settings
 
 from luxor_pipelines.market.prices import SOURCES, Observations, merge_observations
-
-# A busy machine is no failure.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
 
 Table = Mapping[str, Mapping[str, float]]
 
