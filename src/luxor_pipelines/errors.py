@@ -28,6 +28,8 @@ the matching builtin as well, so ``except FileNotFoundError`` works.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import TypeVar
 from urllib.parse import quote, quote_plus, unquote
 
 __all__ = [
@@ -53,8 +55,10 @@ __all__ = [
     "UnreachableError",
     "UsageError",
     "conceal",
+    "holds_secret",
     "redact",
     "sample",
+    "scrubbed",
     "shown",
 ]
 
@@ -63,19 +67,19 @@ _SECRETS = re.compile(
     ( (?:AccountKey|SharedAccessSignature|\bsig|(?:%3F|%26)sig|client_secret|Authorization)
       ["']? \s* (?:[=:]|%3D) \s* ["']? )
     (?: (?:SharedKey|Bearer) \s+ )?
-    (?!…) [^\s;&"',]+
+    (?!…|\*\*\*) [^\s;&"',]+
     """
 )
 _SHORTEST = 6
-"""Characters; to mask what is shorter would garble texts and hide nothing."""
+"""Shorter texts are not masked: that would garble messages and hide nothing."""
 _MESSAGE_MAX = 4_000
-"""Characters of a message: it is for people to read, and quotes what it was given."""
+"""Characters of a message, since it quotes what it was given and people have to read it."""
 
 _concealed: dict[str, None] = {}
 
 
 class Secret(str):
-    """Text that does not show in a ``repr``, and so in no traceback with locals and no frame's display."""
+    """Text whose ``repr`` is masked, and with it every traceback that shows variables."""
 
     __slots__ = ()
 
@@ -84,9 +88,10 @@ class Secret(str):
 
 
 def conceal(secret: str) -> None:
-    """Have `redact` mask this very text from now on, also when it is percent-encoded or lost its line breaks.
+    """Register a secret, so that `redact` masks it from now on in every form it may be quoted in.
 
-    What a secret's name goes before, `redact` knows without; this is for texts that quote it in other ways.
+    `redact` finds secrets by the name before them, such as ``sig=``, without this; a registered one is also found
+    where no name stands before it, percent-encoded or without its line breaks.
     """
     for part in (secret, *secret.split()):
         quoted = (quote(part, "", errors="replace"), quote_plus(part, errors="replace"), str.__repr__(part)[1:-1])
@@ -102,6 +107,46 @@ def redact(text: str) -> str:
         if secret in text:
             text = text.replace(secret, "***")
     return text
+
+
+_E = TypeVar("_E", bound="LuxorError")
+
+
+def holds_secret(error: BaseException) -> bool:
+    """Return whether ``error``, or an exception in its chain, quotes a secret in its text, arguments or notes."""
+    return any(redact(text) != text for link in _chain(error) for text in _texts(link))
+
+
+def scrubbed(error: _E) -> _E:
+    """Return ``error``, its chain replaced by one exception with the redacted text where it quotes a secret.
+
+    Notebooks and hosts print the whole chain. Raise the result outside of any ``except`` block, since Python would
+    chain the exception that is being handled there again.
+    """
+    if holds_secret(error):
+        causes = [f"{type(link).__name__}: {link}" for link in _chain(error) if link is not error]
+        error.__cause__ = LuxorError("; ".join(causes)) if causes else None
+        error.__context__ = None
+        error.__notes__ = [redact(note) for note in getattr(error, "__notes__", [])]
+    return error
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield ``error`` and everything it was caused by, raised beside, or groups."""
+    links: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while links:
+        link = links.pop()
+        if link is not None and id(link) not in seen:
+            seen.add(id(link))
+            yield link
+            links += [link.__context__, link.__cause__]
+            links += link.exceptions if isinstance(link, BaseExceptionGroup) else ()
+
+
+def _texts(error: BaseException) -> list[str]:
+    """Return what a traceback or a display of ``error`` can show."""
+    return [str(error), repr(error), repr(error.args), *map(str, getattr(error, "__notes__", []))]
 
 
 def shown(value: object, limit: int = 100) -> str:

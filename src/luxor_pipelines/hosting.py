@@ -24,6 +24,7 @@ from luxor_pipelines.errors import (
     QualityError,
     UnknownPipelineError,
     UsageError,
+    holds_secret,
     redact,
 )
 from luxor_pipelines.operations.discovery import find_pipelines, parse_params
@@ -60,13 +61,16 @@ def on_timer(mytimer: func.TimerRequest, run: Callable[[], Sequence[RunReport]])
     """
     name = run.__module__.rpartition(".")[2]
     logger.info("%s started%s", name, " (past due)" if mytimer.past_due else "")
+    failure = None
     try:
         reports = run()
     except Exception as error:
         logger.error("%s failed: %s", name, _describe(error))  # noqa: TRY400 - a traceback may quote what must not be logged
-        if redact(str(error)) == str(error):
+        if not holds_secret(error):
             raise
-        raise RuntimeError(_describe(error)) from None  # the host logs what it is raised
+        failure = RuntimeError(_describe(error))
+    if failure is not None:
+        raise failure  # the host logs the whole chain of what it is raised: this one has none
     for report in reports:
         day = f", reference date {report.ref_date}" if report.ref_date else ""
         changes = "" if report.status != "done" else ", changed" if report.changed else ", nothing changed"

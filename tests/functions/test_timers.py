@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -56,6 +57,38 @@ def test_a_timer_that_fires_twice_changes_nothing_the_second_time(lake: Any, loa
     assert [report.changed for report in last_runs(lake.query(), "hist_returns")].count(True) == 1
     assert "done, reference date" in said()
     assert "nothing changed" in said()
+
+
+@pytest.mark.parametrize("link", ["__cause__", "__context__", "note", "argument"])
+def test_a_timer_raises_no_chain_with_a_secret(link: str, said: Callable[[], str]) -> None:
+    def broken() -> list[RunReport]:
+        error, below = RuntimeError("no lake"), ValueError(f"AccountKey={KEY}")
+        if link == "note":
+            error.add_note(str(below))
+        elif link == "argument":
+            error.args = ("no lake", {"by": str(below)})
+        else:
+            setattr(error, link, below)
+        raise error
+
+    with pytest.raises(RuntimeError, match="no lake") as caught:
+        hosting.on_timer(timer(), broken)
+    assert caught.value.__cause__ is caught.value.__context__ is None
+    shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value.args) + said()
+    assert KEY not in shown
+
+
+def test_a_timer_raises_other_errors_as_they_are() -> None:
+    error = RuntimeError("no lake")
+    error.__cause__ = ValueError("no account")
+
+    def broken() -> list[RunReport]:
+        raise error
+
+    with pytest.raises(RuntimeError) as caught:
+        hosting.on_timer(timer(), broken)
+    assert caught.value is error
+    assert str(caught.value.__cause__) == "no account"
 
 
 def test_a_timer_that_meets_an_http_run_of_its_month_is_skipped(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import os
 import re
 import uuid
 from collections.abc import Coroutine, Iterator, Sequence
@@ -38,6 +39,8 @@ from luxor_pipelines.errors import (
     LuxorError,
     Secret,
     UnreachableError,
+    UsageError,
+    scrubbed,
     shown,
 )
 from luxor_pipelines.lake.storage.azure_account import client_of, default_credential, parse_url
@@ -76,6 +79,7 @@ class AzureStorage(Storage):
         self._client = client
         self._container = container
         self._root = f"{root}/" if root else ""
+        self._process = os.getpid()
         self._probed = False
         self._held: dict[BlobInfo, tuple[int, bytes]] = {}
         self.url = f"abfss://{container}@{urlsplit(client.url).netloc}/{root}".rstrip("/")
@@ -100,7 +104,7 @@ class AzureStorage(Storage):
             container, endpoint, root, secret = parse_url(lake)
         if connection_string is not None:
             client = client_of(connection_string, options)
-            credential = client.credential or AzureSasCredential(urlsplit(client.url).query)
+            credential = client.credential
             if lake is not None and urlsplit(client.url).netloc != urlsplit(endpoint).netloc:
                 raise ConfigurationError(
                     "The connection string is for another account than the lake's URL.",
@@ -298,40 +302,52 @@ class AzureStorage(Storage):
                     break
 
     def _run(self, work: Coroutine[Any, Any, _T], path: str, *, pinned: bool = False) -> _T:
+        failure: LuxorError
+        if os.getpid() != self._process:  # the event loop's thread stayed behind
+            work.close()
+            raise UsageError(
+                f"{self.url} was opened before this process was forked, and cannot be used in it.",
+                hint="Open the lake in the new process, or start it by multiprocessing's method 'spawn'.",
+            )
         try:
             return sync(self.fs.loop, _awaited, work)  # type: ignore[no-any-return]
-        except LuxorError:
-            raise
-        except (ClientAuthenticationError, binascii.Error) as error:
-            raise self._refused(error) from error
-        except HttpResponseError as error:
-            code = _code(error)
-            if code == "ConditionNotMet":
-                raise (self.changed(path) if pinned else self.conflict(path)) from error
-            if code in _ABSENT:
-                raise (self.changed(path) if pinned else self.not_found(path)) from error
-            if code in {"ContainerNotFound", "ContainerBeingDeleted"}:
-                raise ConfigurationError(
+        except LuxorError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 - the SDK does not check what it is answered, and fails in any way
+            failure = self._translated(error, path, pinned=pinned)
+            failure.__cause__ = error
+        raise scrubbed(failure)
+
+    def _translated(self, error: Exception, path: str, *, pinned: bool) -> LuxorError:
+        """Return our error for one of the SDK's; ``pinned`` says that one version of the file was asked for."""
+        code = _code(error)
+        match error:
+            case ClientAuthenticationError() | binascii.Error():
+                return self._refused(error)
+            case HttpResponseError() if code == "ConditionNotMet":
+                return self.changed(path) if pinned else self.conflict(path)
+            case HttpResponseError() if code in _ABSENT:
+                return self.changed(path) if pinned else self.not_found(path)
+            case HttpResponseError() if code in {"ContainerNotFound", "ContainerBeingDeleted"}:
+                return ConfigurationError(
                     f"There is no container {self._container!r} in {urlsplit(self._client.url).netloc}.",
                     hint="Check LUXOR_CONTAINER or the lake's URL; containers are not made silently.",
-                ) from error
-            if error.status_code in {401, 403}:
-                raise self._refused(error) from error
-            if error.status_code is None:
-                raise self._silent(error) from error
-            raise LakeError(
-                f"{self.url} answered {error.status_code} ({_code(error) or error.reason}) for {path}.",
-                hint="Try again; if it stays, see the storage account's status in the Azure portal.",
-            ) from error
-        except (ServiceRequestError, ServiceResponseError, TimeoutError, OSError) as error:
-            raise self._silent(error) from error
-        except AzureError as error:
-            raise LakeError(f"{self.url}: {_first_line(error)} (at {path}).", hint="Try again.") from error
-        except (AttributeError, KeyError, TypeError, ValueError) as error:  # the SDK does not check what it is answered
-            raise LakeError(
-                f"{self.url} gave an answer for {path} that is not the blob service's ({_first_line(error)}).",
-                hint="Find out what answers in its place: a proxy, or a network that wants to be logged into.",
-            ) from error
+                )
+            case HttpResponseError(status_code=401 | 403):
+                return self._refused(error)
+            case HttpResponseError(status_code=int(status)):
+                return LakeError(
+                    f"{self.url} answered {status} ({code or error.reason}) for {path}.",
+                    hint="Try again; if it stays, see the storage account's status in the Azure portal.",
+                )
+            case HttpResponseError() | ServiceRequestError() | ServiceResponseError() | OSError():
+                return self._silent(error)
+            case AzureError():
+                return LakeError(f"{self.url}: {_first_line(error)} (at {path}).", hint="Try again.")
+        return LakeError(
+            f"{self.url} gave an answer for {path} that is not the blob service's ({_first_line(error)}).",
+            hint="Find out what answers in its place: a proxy, or a network that wants to be logged into.",
+        )
 
     def _silent(self, error: Exception) -> UnreachableError:
         return UnreachableError(

@@ -8,6 +8,7 @@ import re
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from azure.core.credentials import AzureSasCredential
 from azure.storage.blob.aio import BlobServiceClient
 
 from luxor_pipelines.errors import ConfigurationError, Secret
@@ -69,12 +70,18 @@ def client_of(text: str, options: dict[str, Any]) -> BlobServiceClient:
             hint="Copy it again from the storage account's access keys in the Azure portal "
             "(DefaultEndpointsProtocol=…;AccountName=…;AccountKey=…;EndpointSuffix=…).",
         )
-    if client.credential is None and "sig=" not in client.url:
+    if client.credential is not None:
+        return client
+    endpoint = urlsplit(client.url)
+    if "sig=" not in endpoint.query:
         raise ConfigurationError(
             "The Azure storage connection string holds neither an AccountKey nor a SharedAccessSignature.",
             hint="Use the full connection string, or an abfss:// URL with `az login` or a managed identity.",
         )
-    return client
+    # The SDK keeps a signature in the client's address, which is shown; a credential is not.
+    return BlobServiceClient(
+        endpoint._replace(query="").geturl(), credential=AzureSasCredential(endpoint.query), **options
+    )
 
 
 def _client(text: str, options: dict[str, Any]) -> BlobServiceClient | None:

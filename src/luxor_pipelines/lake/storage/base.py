@@ -21,9 +21,11 @@ from luxor_pipelines.errors import (
     ConfigurationError,
     ConflictError,
     InvalidNameError,
+    LuxorError,
     NotFoundError,
     Secret,
     conceal,
+    scrubbed,
     shown,
 )
 from luxor_pipelines.settings import Settings
@@ -292,7 +294,16 @@ def connect(
     ConfigurationError
         Nothing is configured, or what is configured cannot be a lake.
     """
-    settings = settings or Settings.from_env()
+    try:
+        return _connect(lake, connection_string, container, settings or Settings.from_env())
+    except LuxorError as error:
+        failure = error
+    raise scrubbed(failure)  # the parsers of URLs quote what they refuse
+
+
+def _connect(
+    lake: str | os.PathLike[str] | None, connection_string: str | None, container: str | None, settings: Settings
+) -> Storage:
     if lake is None and connection_string is None:
         lake = settings.lake_url
         if lake is None:

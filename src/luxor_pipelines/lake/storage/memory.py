@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from luxor_pipelines.errors import AccessError, ConfigurationError, LuxorError, UnreachableError, redact
+from luxor_pipelines.errors import AccessError, ConfigurationError, LuxorError, UnreachableError, scrubbed
 from luxor_pipelines.lake.storage.base import ANY, Blob, BlobInfo, Folder, Reader, Storage, WholeFile
 
 __all__ = ["FsspecStorage"]
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 _LOCK = threading.RLock()
 _MARKS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "CRC")
@@ -33,6 +36,27 @@ def _public(lake: str) -> str:
 def _has_secret(lake: str) -> bool:
     parts = urlsplit(lake)
     return ":" in parts.netloc.rpartition("@")[0] or "sig=" in parts.query
+
+
+def _guarded(method: _Method) -> _Method:
+    """Return a method that is called by one thread at a time and raises our errors for those of the filesystem."""
+
+    @functools.wraps(method)
+    def guarded(storage: FsspecStorage, path: str, *args: Any) -> Any:
+        failure: LuxorError | None
+        try:
+            with _LOCK:
+                return method(storage, path, *args)
+        except LuxorError as error:
+            failure = error
+        except Exception as error:
+            failure = storage.translated(error, path)
+            if failure is None:
+                raise
+            failure.__cause__ = error
+        raise scrubbed(failure)
+
+    return cast("_Method", guarded)
 
 
 class FsspecStorage(Storage):
@@ -81,10 +105,10 @@ class FsspecStorage(Storage):
             )
         return cls(filesystem, root, shown)
 
+    @_guarded
     def _list(self, folder: str) -> list[BlobInfo]:
-        with self._guarded(folder):
-            self.fs.invalidate_cache()
-            return [self._info(info) for info in self._below(f"{self.root}/{folder}".rstrip("/"))]
+        self.fs.invalidate_cache()
+        return [self._info(info) for info in self._below(f"{self.root}/{folder}".rstrip("/"))]
 
     def _below(self, folder: str) -> Iterator[dict[str, Any]]:
         """The files in a folder and those below it; fsspec's own ``find`` passes over what it may not list."""
@@ -116,34 +140,38 @@ class FsspecStorage(Storage):
                 ) from error
             self._seen = True
 
+    @_guarded
     def _folder(self, folder: str) -> Folder:
-        with self._guarded(folder):
-            self.fs.invalidate_cache()
-            found = self._entries(f"{self.root}/{folder}".rstrip("/"))
-            below = f"{self.root}/{folder}"  # asked for a file, fsspec lists that file
-            shown = [info for info in found if info["name"].startswith(below) and not _name(info).startswith(".")]
-            folders = [_name(info) for info in shown if info["type"] == "directory"]
-            return Folder([self._info(info) for info in shown if info["type"] == "file"], folders)
+        self.fs.invalidate_cache()
+        found = self._entries(f"{self.root}/{folder}".rstrip("/"))
+        below = f"{self.root}/{folder}"  # asked for a file, fsspec lists that file
+        shown = [info for info in found if info["name"].startswith(below) and not _name(info).startswith(".")]
+        folders = [_name(info) for info in shown if info["type"] == "directory"]
+        return Folder([self._info(info) for info in shown if info["type"] == "file"], folders)
 
+    @_guarded
     def _stat(self, path: str) -> BlobInfo | None:
-        with self._guarded(path):
-            self.fs.invalidate_cache()
-            try:
-                info = self.fs.info(f"{self.root}/{path}")
-            except (FileNotFoundError, NotADirectoryError):
-                self._check_root()
-                return None
-            return self._info(info) if info["type"] == "file" else None
+        self.fs.invalidate_cache()
+        try:
+            info = self.fs.info(f"{self.root}/{path}")
+        except (FileNotFoundError, NotADirectoryError):
+            self._check_root()
+            return None
+        return self._info(info) if info["type"] == "file" else None
 
+    @_guarded
     def _read(self, path: str) -> Blob:
-        with self._guarded(path):
-            before = self._stat(path)
-            if before is None:
-                raise self.not_found(path)
-            data = self.fs.cat_file(f"{self.root}/{path}")
-            if self._stat(path) != before:
-                raise self.changed(path)
-            return Blob(data, before.version)
+        before = self._stat(path)
+        if before is None:
+            raise self.not_found(path)
+        data = self.fs.cat_file(f"{self.root}/{path}")
+        if self._stat(path) != before:
+            raise self.changed(path)
+        if len(data) != before.size:
+            raise UnreachableError(
+                f"{len(data):,} bytes of {path} came from {self.url}, which states {before.size:,}.", hint="Try again."
+            )
+        return Blob(data, before.version)
 
     @contextmanager
     def _open(self, info: BlobInfo) -> Iterator[Reader]:
@@ -155,22 +183,22 @@ class FsspecStorage(Storage):
             raise self.changed(info.path)
         yield WholeFile(data)
 
+    @_guarded
     def _write(self, path: str, data: bytes, expected: Any) -> str:
-        with self._guarded(path):
-            before = self._check(path, expected)
-            self.fs.pipe_file(f"{self.root}/{path}", data)
-            file = self.fs.store[f"{self.root}/{path}"]
-            if before is not None:  # two writes within the clock's grain must not share a version
-                file.modified = max(file.modified, before.modified + timedelta(microseconds=1))
-            after = self._stat(path)
-            assert after is not None
-            return after.version
+        before = self._check(path, expected)
+        self.fs.pipe_file(f"{self.root}/{path}", data)
+        file = self.fs.store[f"{self.root}/{path}"]
+        if before is not None:  # two writes within the clock's grain must not share a version
+            file.modified = max(file.modified, before.modified + timedelta(microseconds=1))
+        after = self._stat(path)
+        assert after is not None
+        return after.version
 
+    @_guarded
     def _delete(self, path: str, expected: Any) -> None:
-        with self._guarded(path):
-            if self._check(path, ANY) is not None:
-                self._check(path, expected)
-                self.fs.rm_file(f"{self.root}/{path}")
+        if self._check(path, ANY) is not None:
+            self._check(path, expected)
+            self.fs.rm_file(f"{self.root}/{path}")
 
     def _check(self, path: str, expected: Any) -> BlobInfo | None:
         if not isinstance(self.fs, MemoryFileSystem):
@@ -194,28 +222,21 @@ class FsspecStorage(Storage):
         version = hashlib.sha256("\n".join(marks).encode()).hexdigest()[:32]
         return BlobInfo(name[len(self.root) :].strip("/"), version, int(info["size"]), modified)
 
-    @contextmanager
-    def _guarded(self, path: str) -> Iterator[None]:
-        with _LOCK:
-            try:
-                yield
-            except LuxorError:
-                raise
-            except FileNotFoundError as error:
-                raise self.not_found(path) from error
-            except PermissionError as error:
-                raise AccessError(
-                    f"{path} in {self.url} may not be read ({redact(str(error))}).",
-                    hint="Ask for access, or check the credentials that its library finds.",
-                ) from error
-            except Exception as error:
-                if isinstance(self.fs, MemoryFileSystem) and not isinstance(error, OSError):
-                    raise
-                # Each kind of storage raises what its own library does.
-                raise UnreachableError(
-                    f"{path} in {self.url}: {redact(str(error)) or type(error).__name__}.",
-                    hint="Check the address and the network, then try again.",
-                ) from error
+    def translated(self, error: Exception, path: str) -> LuxorError | None:
+        """Return our error for one of a filesystem's library; None for a fault in our own code."""
+        if isinstance(error, FileNotFoundError):
+            return self.not_found(path)
+        if isinstance(error, PermissionError):
+            return AccessError(
+                f"{path} in {self.url} may not be read ({error}).",
+                hint="Ask for access, or check the credentials that its library finds.",
+            )
+        if isinstance(self.fs, MemoryFileSystem) and not isinstance(error, OSError):
+            return None
+        return UnreachableError(
+            f"{path} in {self.url}: {str(error) or type(error).__name__}.",
+            hint="Check the address and the network, then try again.",
+        )
 
 
 def _name(info: dict[str, Any]) -> str:

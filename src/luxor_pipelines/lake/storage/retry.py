@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from typing import Any, cast
 
-from azure.core.exceptions import AzureError, ClientAuthenticationError, ServiceResponseTimeoutError
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    IncompleteReadError,
+    ServiceResponseTimeoutError,
+)
 from azure.storage.blob.aio import ExponentialRetry
 
+from luxor_pipelines.errors import holds_secret, redact
+
 __all__ = ["Retry"]
+
+_PARTIAL = 206
+_RANGE = re.compile(r"bytes[= ](\d+)-(\d+)(?:/(\d+))?")
 
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 _FIRST_WAIT_S = 0.5
@@ -48,24 +59,50 @@ class Retry(ExponentialRetry):
         return response
 
     async def _answer(self, request: Any, settings: dict[str, Any]) -> Any:
+        failure: Exception
         while True:
             try:
                 response = await cast("Any", self.next).send(request)
                 answer = response.http_response
+                if answer.status_code == _PARTIAL:
+                    # A range is one of the stored bytes, whatever encoding another program declared for the file.
+                    answer.headers.pop("Content-Encoding", None)
                 if not answer.is_stream_consumed:
                     await answer.read()
+                if answer.status_code == _PARTIAL:
+                    _check_size(request.http_request, answer)
                 if answer.status_code not in _TRANSIENT:
                     return response
                 if not self.increment(settings, request=request.http_request, response=answer):
                     return response
-            except ClientAuthenticationError:
-                raise
             except AzureError as error:
-                if not self.increment(settings, request=request.http_request, error=error):
-                    raise
+                final = isinstance(error, ClientAuthenticationError)
+                if final or not self.increment(settings, request=request.http_request, error=error):
+                    failure = error
+                    break
             await asyncio.sleep(self.get_backoff_time(settings))
+        # The HTTP client's errors quote the address with its signature. The SDK drops errors of parts that fail
+        # side by side, and asyncio then logs them: so they are cleaned here and not only where they are translated.
+        raise type(failure)(redact(str(failure))) if holds_secret(failure) else failure
 
     def get_backoff_time(self, settings: dict[str, Any]) -> float:
         """Half a second, then twice as long each time, and a random part of it less."""
         longest: float = min(_FIRST_WAIT_S * 2.0 ** (settings["count"] - 1), _LONGEST_WAIT_S)
         return longest * random.uniform(0.5, 1)  # noqa: S311 - spreads load, hides nothing
+
+
+def _check_size(request: Any, answer: Any) -> None:
+    """Refuse a part of a file that is not the range asked for, or not as long as the service states.
+
+    Raises
+    ------
+    IncompleteReadError
+    """
+    wanted = _RANGE.fullmatch(request.headers.get("x-ms-range") or "")
+    stated = _RANGE.fullmatch(answer.headers.get("Content-Range") or "")
+    if wanted is None or stated is None or stated[3] is None:
+        return  # the SDK refuses an answer that states no range
+    start, end, total = (int(number) for number in stated.groups())
+    length = len(answer.content)
+    if length != end - start + 1 or start != int(wanted[1]) or end != min(int(wanted[2]), total - 1):
+        raise IncompleteReadError(f"{length:,} bytes came where {wanted[0]} was asked for and {stated[0]} stated")
