@@ -405,11 +405,11 @@ def test_any_other_filesystem_is_read(foreign: LuxorQuery, tmp_path: Path) -> No
     assert foreign.list_tables() == ["t"]
     assert foreign.get_table("t")["a"].tolist() == [1]
     assert not foreign.table_exists("u")
-    found = sorted(info.path for info in foreign.storage.list("enriched"))
+    found = sorted(info.path for info in foreign.lake.storage.list("enriched"))
     assert found == ["enriched/parquet/deep/x.parquet", "enriched/parquet/t.parquet"]
-    assert foreign.storage.list("nowhere") == []
+    assert foreign.lake.storage.list("nowhere") == []
     with pytest.raises(ConfigurationError, match="can be read but not written"):
-        foreign.storage.write("t", b"1")
+        foreign.lake.storage.write("t", b"1")
 
 
 ASKS: dict[str, Callable[[LuxorQuery], Any]] = {
