@@ -200,7 +200,7 @@ def as_text(lake: Storage) -> Storage:
         data = lake.read(info.path).data
         if info.path.count("/") == 2:
             rows = pq.ParquetFile(pa.BufferReader(data)).read()
-            data = parquet.to_bytes(legacy.encode(rows).replace_schema_metadata(None))
+            data = parquet.to_bytes(legacy.spell(rows).replace_schema_metadata(None))
         copy.write(info.path, data)
     return copy
 
@@ -408,7 +408,7 @@ def test_a_legacy_file_is_decoded_once_where_there_is_room(tmp_path: Path) -> No
     prices = np.random.default_rng(0).random(60_000)
     rows = pa.table({"Date": days, "Asset": pa.array(keys, pa.string()), "Last_Price": prices})
     path = f"{DIRECTORY}/hist_px_last.parquet"
-    storage.write(path, parquet.to_bytes(legacy.encode(rows)))
+    storage.write(path, parquet.to_bytes(legacy.spell(rows)))
     size, room = (tmp_path / path).stat().st_size, 32 * 60_000
 
     def read(cache_bytes: int) -> float:

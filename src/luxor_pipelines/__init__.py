@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from luxor_pipelines import errors
+    from luxor_pipelines.catalog import open_lake
     from luxor_pipelines.ingest import LoadResult, incremental_load, save_table
     from luxor_pipelines.operations.runs import RunReport, run
     from luxor_pipelines.query.luxor_query import LuxorQuery
@@ -27,6 +28,7 @@ __all__ = [
     "__version__",
     "errors",
     "incremental_load",
+    "open_lake",
     "run",
     "save_table",
 ]
@@ -37,6 +39,7 @@ _HOMES = {
     "LuxorQuery": "query.luxor_query",
     "RunReport": "operations.runs",
     "incremental_load": "ingest",
+    "open_lake": "catalog",
     "run": "operations.runs",
     "save_table": "ingest",
 }

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
+from luxor_pipelines.catalog import open_lake
 from luxor_pipelines.errors import UsageError
 from luxor_pipelines.lake.lake import Lake, lake_of
 from luxor_pipelines.lake.table.layout import DIRECTORY
@@ -162,7 +163,7 @@ def save_table(
             f"Tables are Parquet; {format!r} is not written to the lake.", hint="Export with df.to_excel or df.to_csv."
         )
     if lq is None:
-        lq = Lake.open()
+        lq = open_lake()
     load = _load(lq, table_name, directory, schema, whole=True, only_new=mode != "replace")
     if load.snapshot is not None and mode == "error":
         raise exists(load.table)

@@ -8,34 +8,53 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from luxor_pipelines.catalog import CONVENTIONS
 from luxor_pipelines.errors import SchemaError, UsageError
 from luxor_pipelines.lake.table.merge import merge
+from luxor_pipelines.lake.types.codec import codec_of, overridden
 from luxor_pipelines.lake.types.frames import arrow_to_frame, frame_to_arrow
-from luxor_pipelines.lake.types.legacy import (
-    NULL_WORDS,
-    as_read,
-    decode,
-    encode,
-    expected_types,
-    is_text,
-    meanings,
-)
+from luxor_pipelines.lake.types.legacy import spell
 from luxor_pipelines.lake.types.schema import LAST_UPDATED
+from luxor_pipelines.lake.types.text import NULL_WORDS
 
 US = pa.timestamp("us")
 UTC = pa.timestamp("us", "UTC")
 DAY = dt.datetime(2026, 10, 31)
 
 
+def codec(schema, table="t", overrides=None):
+    """The codec of a file with these columns."""
+    return codec_of(schema, table, CONVENTIONS, overridden(overrides))
+
+
+def is_text(schema):
+    return codec(schema).legacy
+
+
+def types(table, names, overrides=None):
+    """The types that columns of these names have in a legacy file."""
+    typed = codec(pa.schema([(name, pa.string()) for name in names]), table, overrides).schema
+    return dict(zip(typed.names, typed.types, strict=True))
+
+
+def decode(rows, table="t", overrides=None):
+    return codec(rows.schema, table, overrides).decode(rows, rows.column_names)
+
+
+def as_read(rows, overrides=None):
+    texts = pa.schema([(name, pa.string()) for name in rows.column_names])
+    return codec(texts, overrides=overrides).as_read(rows)
+
+
 def read(name, values, table="t", kind=None, **options):
     """The one column of those texts, decoded."""
-    return decode(pa.table({name: pa.array(values, kind or pa.string())}), name=table, **options)[name]
+    return decode(pa.table({name: pa.array(values, kind or pa.string())}), table, **options)[name]
 
 
 def write(values, kind, like=None):
     """The one column of those values, as text."""
     stored = None if like is None else pa.table({"c": pa.array(like, pa.string())})
-    return encode(pa.table({"c": pa.array(values, kind)}), like=stored)["c"].to_pylist()
+    return spell(pa.table({"c": pa.array(values, kind)}), like=stored)["c"].to_pylist()
 
 
 # --- which files, which columns ------------------------------------------------------------------
@@ -99,20 +118,20 @@ FLAGS = ["Ignore Flag", "Disable BDP", "Hist_Price", "Historical_Data"]
 
 def test_columns_are_known_by_their_exact_names():
     assert len(NUMBERS) == 33
-    assert set(expected_types("t", NUMBERS).values()) == {pa.float64()}
-    assert set(expected_types("t", DATES).values()) == {US}
-    assert set(expected_types("t", FLAGS).values()) == {pa.bool_()}
+    assert set(types("t", NUMBERS).values()) == {pa.float64()}
+    assert set(types("t", DATES).values()) == {US}
+    assert set(types("t", FLAGS).values()) == {pa.bool_()}
     others = ["last_price", "date", "PRICE", "Pct_Change", "Start_Date", "Ticker_BBG", LAST_UPDATED]
-    assert set(expected_types("t", others).values()) == {pa.string()}
+    assert set(types("t", others).values()) == {pa.string()}
 
 
 def test_two_tables_are_special():
-    assert expected_types("last_all_flds", ["Price", "Query_Time", "Hist_Price"]) == {
+    assert types("last_all_flds", ["Price", "Query_Time", "Hist_Price"]) == {
         "Price": pa.string(),
         "Query_Time": US,
         "Hist_Price": pa.bool_(),
     }
-    assert expected_types("hist_risk_metrics", ["Date", "Fund", "var_95", "Today", LAST_UPDATED]) == {
+    assert types("hist_risk_metrics", ["Date", "Fund", "var_95", "Today", LAST_UPDATED]) == {
         "Date": US,
         "Fund": pa.string(),
         "var_95": pa.float64(),
@@ -125,19 +144,20 @@ def test_a_caller_adds_names():
     overrides = {"float": {"Pct_Change"}, "date": ["Start_Date"], "bool": {"Last_Data": 1}, "str_nan_format": "Weight"}
     names = ["Pct_Change", "Start_Date", "Last_Data", "Weight", "Price"]
     kinds = [pa.float64(), US, pa.bool_(), pa.string(), pa.float64()]
-    assert list(expected_types("t", names, overrides).values()) == kinds
-    assert expected_types("last_all_flds", ["Value"], {"float": iter(["Value"])}) == {"Value": pa.float64()}
+    assert list(types("t", names, overrides).values()) == kinds
+    assert types("last_all_flds", ["Value"], {"float": iter(["Value"])}) == {"Value": pa.float64()}
     with pytest.raises(UsageError, match="no kind 'int'") as error:
-        expected_types("t", names, {"int": {"x"}})
+        types("t", names, {"int": {"x"}})
     assert "'float', 'date', 'bool', 'str_nan_format'" in error.value.hint
 
 
 def test_a_typed_file_means_what_it_says():
     fields = {"Price": pa.string(), "Weight": pa.float64(), "x": pa.string()}
-    assert meanings(pa.schema(fields), name="t") == {"Price": pa.float64(), "x": pa.string()}
+    assert codec(pa.schema(fields)).schema.types == [pa.float64(), pa.float64(), pa.string()]
     marked = pa.schema(fields, {"luxor.encoding": "typed"})
-    assert meanings(marked, name="t") == {}
-    assert meanings(marked, name="t", overrides={"float": ["Price", "Weight"]}) == {"Price": pa.float64()}
+    assert codec(marked).schema.types == [pa.string(), pa.float64(), pa.string()]
+    assert codec(marked, overrides={"float": ["Price", "Weight"]}).schema.types == [pa.float64()] * 2 + [pa.string()]
+    assert not codec(marked).legacy
 
 
 # --- reading -------------------------------------------------------------------------------------
@@ -159,7 +179,7 @@ def test_a_table_with_every_rule():
         }
     )
     assert is_text(text.schema)
-    assert decode(text, name="anything").to_pydict() == {
+    assert decode(text).to_pydict() == {
         "Date": [dt.datetime(2025, 1, 31), dt.datetime(2025, 1, 31, 18, 30), None, dt.datetime(2025, 2, 28)],
         "Settlement Date": [dt.datetime(2025, 2, 3), None, None, None],
         "Asset": ["aapl us equity", "none", None, "NAN"],
@@ -234,13 +254,13 @@ def test_a_bad_cell_is_an_error_that_says_where(kind, name, values, message):
 def test_a_bad_word_that_no_cell_uses_does_no_harm():
     words = pa.array(["2026-10-31", "bad"])
     column = pa.DictionaryArray.from_arrays(pa.array([0, 0]), words)
-    assert decode(pa.table({"Date": column}), name="t")["Date"].to_pylist() == [DAY, DAY]
+    assert decode(pa.table({"Date": column}))["Date"].to_pylist() == [DAY, DAY]
 
 
 def test_chunks_with_different_dictionaries():
     chunks = [pa.array(values).dictionary_encode() for values in (["2026-10-31", "nan"], [], ["nan", "2026-10-31"])]
     dictionary = pa.chunked_array([chunk.cast(chunks[0].type) for chunk in chunks])
-    got = decode(pa.table({"Date": dictionary, "Asset": dictionary}), name="t")
+    got = decode(pa.table({"Date": dictionary, "Asset": dictionary}))
     assert got["Date"].to_pylist() == [DAY, None, None, DAY]
     assert got["Asset"].to_pylist() == ["2026-10-31", None, None, "2026-10-31"]
     assert pa.types.is_dictionary(got["Asset"].type)
@@ -249,7 +269,7 @@ def test_chunks_with_different_dictionaries():
 @pytest.mark.parametrize("name", ["Price", "Date", "Hist_Price", "Asset"])
 def test_no_rows(name):
     assert len(read(name, [])) == 0
-    assert len(decode(pa.table({name: pa.chunked_array([], pa.string())}), name="t")) == 0
+    assert len(decode(pa.table({name: pa.chunked_array([], pa.string())}))) == 0
 
 
 def test_numbers_in_unusual_spelling():
@@ -266,7 +286,7 @@ def test_flags_in_two_languages():
 
 def test_a_typed_file_with_a_listed_column_as_text():
     mixed = pa.table({"Date": ["2026-10-31", "nan"], "Asset": ["nan", ""], "Price": [1.0, 2.0]})
-    got = decode(mixed, name="t")
+    got = decode(mixed)
     assert got["Date"].to_pylist() == [DAY, None]
     assert got["Asset"].to_pylist() == ["nan", ""]  # genuine text here
     assert got["Price"] is mixed["Price"] or got["Price"].equals(mixed["Price"])
@@ -274,10 +294,19 @@ def test_a_typed_file_with_a_listed_column_as_text():
 
 def test_some_columns_of_a_file_are_read_as_in_the_whole():
     part = pa.table({"Asset": ["nan", ""]})
-    assert decode(part, name="t")["Asset"].to_pylist() == [None, None]
-    assert decode(part, name="t", text=False)["Asset"].to_pylist() == ["nan", ""]
+    assert decode(part)["Asset"].to_pylist() == [None, None]
+    whole = codec(pa.schema([("Asset", pa.string()), ("Price", pa.float64())]))
+    assert whole.decode(part)["Asset"].to_pylist() == ["nan", ""]
     marked = part.replace_schema_metadata({"luxor.encoding": "typed"})
-    assert decode(marked, name="t").equals(marked, check_metadata=True)
+    assert decode(marked).equals(marked, check_metadata=True)
+
+
+def test_text_in_a_legacy_file_is_not_what_it_stores():
+    """Among its cells are words for null, so that a condition on it is decided after they are read."""
+    legacy = codec(pa.schema([("Asset", pa.string()), ("Price", pa.string())]))
+    assert not legacy.is_plain("Asset")
+    mixed = codec(pa.schema([("Asset", pa.string()), ("Price", pa.string()), ("n", pa.float64())]))
+    assert [mixed.is_plain(name) for name in mixed.schema.names] == [True, False, True]
 
 
 # --- writing -------------------------------------------------------------------------------------
@@ -306,14 +335,14 @@ def test_dates_are_written_as_the_stored_ones_are():
 def test_flags_text_and_stamps():
     assert write([True, False, None], pa.bool_()) == ["True", "False", "nan"]
     assert write(["a", None], pa.string()) == ["a", "nan"]
-    dictionary = encode(pa.table({"c": pa.array(["a", None]).dictionary_encode()}))["c"]
+    dictionary = spell(pa.table({"c": pa.array(["a", None]).dictionary_encode()}))["c"]
     assert dictionary.type == pa.string()
     assert dictionary.to_pylist() == ["a", "nan"]
     noon = dt.datetime(2026, 10, 31, 15, 30, tzinfo=dt.timezone(dt.timedelta(hours=-3)))
     stamps = pa.table({LAST_UPDATED: pa.array([noon], pa.timestamp("us", "-03:00"))})
-    assert encode(stamps)[LAST_UPDATED].to_pylist() == ["2026-10-31 18:30:00"]
+    assert spell(stamps)[LAST_UPDATED].to_pylist() == ["2026-10-31 18:30:00"]
     midnight = pa.table({LAST_UPDATED: pa.array([DAY], UTC)})
-    assert encode(midnight)[LAST_UPDATED].to_pylist() == ["2026-10-31 00:00:00"]
+    assert spell(midnight)[LAST_UPDATED].to_pylist() == ["2026-10-31 00:00:00"]
 
 
 @pytest.mark.parametrize(
@@ -333,12 +362,12 @@ def test_nulls_are_written_as_the_stored_ones_are(stored, word):
 
 def test_columns_come_in_the_order_of_the_stored_ones():
     new = pa.table({"Price": [1.0], "Date": pa.array([DAY], US)})
-    assert encode(new, like=pa.table({"Date": ["2025-01-01"], "Price": ["None"]})).to_pydict() == {
+    assert spell(new, like=pa.table({"Date": ["2025-01-01"], "Price": ["None"]})).to_pydict() == {
         "Date": ["2026-10-31"],
         "Price": ["1.0"],
     }
-    with pytest.raises(SchemaError, match="'Date', 'Asset'"):
-        encode(new, like=pa.table({"Date": ["2025-01-01"], "Asset": ["a"]}))
+    with pytest.raises(SchemaError, match="no column 'Asset'; they have 'Price', 'Date'"):
+        spell(new, like=pa.table({"Date": ["2025-01-01"], "Asset": ["a"]}))
 
 
 # --- there and back ------------------------------------------------------------------------------
@@ -359,20 +388,20 @@ def typed(rows):
 @given(_rows, _rows)
 def test_what_is_written_reads_as_it_was(rows, stored):
     table = typed(rows)
-    for like in (None, encode(typed(stored))):
-        text = encode(table, like=like)
+    for like in (None, spell(typed(stored))):
+        text = spell(table, like=like)
         assert is_text(text.schema)
         assert not any(column.null_count for column in text.columns)
-        assert decode(text, name="t").equals(table)
+        assert decode(text).equals(table)
         categories = pa.table([column.dictionary_encode() for column in text.columns], names=text.column_names)
-        decoded = decode(categories, name="t")
+        decoded = decode(categories)
         assert decoded.to_pydict() == table.to_pydict()
 
 
 @given(_rows)
 def test_a_text_file_gives_the_same_frame_as_its_typed_twin(rows):
     table = typed(rows)
-    pd.testing.assert_frame_equal(arrow_to_frame(decode(encode(table), name="t")), arrow_to_frame(table))
+    pd.testing.assert_frame_equal(arrow_to_frame(decode(spell(table))), arrow_to_frame(table))
 
 
 def test_text_that_pandas_made_reads_as_the_frame_it_was():
@@ -387,7 +416,7 @@ def test_text_that_pandas_made_reads_as_the_frame_it_was():
     )
     text = pa.table({name: [str(value) for value in frame[name].tolist()] for name in frame})
     text = text.set_column(0, "Date", pa.array([str(value)[:10] for value in frame["Date"]]))
-    assert decode(text, name="t").equals(frame_to_arrow(frame, table="t", target=None))
+    assert decode(text).equals(frame_to_arrow(frame, table="t", target=None))
 
 
 def test_a_batch_compares_as_it_will_read():
@@ -400,7 +429,7 @@ def test_a_batch_compares_as_it_will_read():
             "Price": [1.0, None],
         }
     )
-    comparable = as_read(batch, name="t")
+    comparable = as_read(batch)
     assert comparable.to_pydict() == {
         "Date": [DAY, DAY],
         "Asset": [None, "a"],
@@ -408,10 +437,10 @@ def test_a_batch_compares_as_it_will_read():
         "Start_Date": ["2026-10-31", None],
         "Price": [1.0, None],
     }
-    stored = decode(encode(comparable), name="t")
+    stored = decode(spell(comparable))
     assert stored.equals(comparable)
-    assert as_read(comparable, name="t").equals(comparable)
+    assert as_read(comparable).equals(comparable)
     for key in (None, ("Date", "Asset")):
         assert not merge(stored, comparable, mode="slices", key=key, increment="Date").changed
     overrides = {"float": {"Pct_Change"}}
-    assert as_read(batch, name="t", overrides=overrides)["Pct_Change"].to_pylist() == [0.5, None]
+    assert as_read(batch, overrides)["Pct_Change"].to_pylist() == [0.5, None]

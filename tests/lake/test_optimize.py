@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 
 from luxor_pipelines import incremental_load
+from luxor_pipelines.catalog import CONVENTIONS
 from luxor_pipelines.errors import (
     ConflictError,
     CorruptFileError,
@@ -37,7 +38,7 @@ FIRST = datetime(2024, 1, 1)
 
 def put(storage: Storage, name: str, data: pa.Table) -> Table:
     storage.write(f"{DIRECTORY}/{name}.parquet", parquet.to_bytes(data))
-    return Table(storage, name)
+    return Table(storage, name, conventions=CONVENTIONS)
 
 
 def prices(days: int = 70, assets: int = 5, *, seed: int = 7) -> pa.Table:
@@ -174,7 +175,7 @@ def test_a_value_of_another_program_s_type_stays_what_it_is(disk: Any) -> None:
     )
     table = put(disk.storage(), "odd", odd)
     dates = {"Date": (pa.date32(), DATE), "At": (pa.timestamp("ns"), DATE), "Weight": (pa.float32(), NUMBER)}
-    assert retyped(odd.schema, "odd") == dates
+    assert retyped(table.codec(), "odd") == dates
     assert optimize(table).sorted_by == ("Date", "Asset")
     stored = pq.read_table(BytesIO(disk.storage().read(f"{DIRECTORY}/odd.parquet").data))
     assert {field.name: field.type for field in stored.schema} == {
@@ -194,7 +195,7 @@ def test_a_value_of_another_program_s_type_stays_what_it_is(disk: Any) -> None:
         "Weight": float(np.float32(0.1)),
     }
     assert (first["Asset"], first["Amount"], first["Small"], first["At"]) == ("a", None, None, None)
-    assert not retyped(stored.schema, "odd")
+    assert not retyped(table.codec(), "odd")
     assert not optimize(table).changed
 
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from luxor_pipelines.catalog import CONVENTIONS
 from luxor_pipelines.errors import SchemaError, UsageError
-from luxor_pipelines.lake.types.frames import arrow_to_frame, frame_to_arrow, normalize_text
+from luxor_pipelines.lake.types.frames import arrow_to_frame, frame_to_arrow
 from luxor_pipelines.lake.types.schema import (
     LAST_UPDATED,
     Column,
@@ -21,6 +22,7 @@ from luxor_pipelines.lake.types.schema import (
     check_key,
     repeated_keys,
 )
+from luxor_pipelines.lake.types.text import normalize_text
 
 US = pa.timestamp("us")
 UTC = pa.timestamp("us", "UTC")
@@ -34,7 +36,7 @@ PRICES = TableSchema(
 
 
 def to_arrow(df, target=None, **options):
-    return frame_to_arrow(df, table="t", target=target, **options)
+    return frame_to_arrow(df, table="t", target=target, keep_case=CONVENTIONS.keep_case, **options)
 
 
 def column(values, dtype=None, **options):

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from luxor_pipelines.catalog import CONVENTIONS
 from luxor_pipelines.errors import (
     CorruptFileError,
     InvalidNameError,
@@ -53,7 +54,7 @@ def prices(days: int = 120, assets: int = 3, start: datetime = datetime(2025, 11
 
 def store(storage: Any, table: pa.Table, layout: Layout, name: str = "t", column: str = "Date") -> Table:
     """Write the rows in a layout, as a load would."""
-    target = Table(storage, name)
+    target = Table(storage, name, conventions=CONVENTIONS)
     metadata = {b"luxor.encoding": b"typed"} | ({PARTITION_COLUMN: column.encode()} if layout != "file" else {})
     for label, rows in pieces(layout, table, column, name):
         target.write_part(layout, label, parquet.to_bytes(rows.replace_schema_metadata(metadata)), expected=None)
@@ -92,7 +93,7 @@ def test_both_layouts_read_alike(rig: Any, dates: Where, assets: list[str], colu
     where = [dates, Where("Asset", values=tuple(assets))] if assets else [dates]
     expected = parquet.apply(prices(), where).select(columns or prices().column_names)
     for layout in LAYOUTS:
-        found = Table(storage, layout).scan(columns, where, dictionary=["Asset"]).data
+        found = Table(storage, layout, conventions=CONVENTIONS).scan(columns, where, dictionary=["Asset"]).data
         assert found.column_names == expected.column_names
         assert found.cast(expected.schema).to_pylist() == expected.to_pylist()
 
@@ -114,7 +115,7 @@ def test_many_tables_are_found_as_each_of_them_is(rig: Any) -> None:
     storage.write(f"{FOLDER}/empty/readme.txt", b"a folder, not a table")
     names = ["f", "m", "nowhere", "y", "both", "empty"]
     found = find_all(storage, names)
-    assert found == {name: Table(storage, name).find() for name in names}
+    assert found == {name: Table(storage, name, conventions=CONVENTIONS).find() for name in names}
     assert [name for name, snapshot in found.items() if snapshot is None] == ["nowhere", "empty"]
     assert find_all(storage, names, "no/such/directory") == dict.fromkeys(names)
 
@@ -153,7 +154,7 @@ def test_table_names_are_the_lakes(rig: Any) -> None:
         storage.write(f"{FOLDER}/{path}", b"")
     storage.write("enriched/parquet_old/gone.parquet", b"")
     assert list_tables(storage) == ["assets", "hist_px_last"]
-    assert Table(storage, "t").find() is None
+    assert Table(storage, "t", conventions=CONVENTIONS).find() is None
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "../a", "a\\b", ".a", "a..b", "a.", "a*", "month=1", "C:a", "a\n"])
@@ -252,7 +253,7 @@ def test_partitions_whose_column_no_file_names_are_not_pruned(rig: Any) -> None:
     put(storage, prices(1, 1, datetime(2026, 1, 31)), f"{FOLDER}/t/month=2026-02/data.parquet")
     put(storage, prices(1, 1, datetime(2026, 2, 28)), f"{FOLDER}/t/month=2026-03/data.parquet")
     where = [Where("Date", spans=((datetime(2026, 1, 1), datetime(2026, 1, 31)),))]
-    assert len(Table(storage, "t").scan(where=where).data) == 1
+    assert len(Table(storage, "t", conventions=CONVENTIONS).scan(where=where).data) == 1
 
 
 # --- while others write ------------------------------------------------------------------------
@@ -286,7 +287,10 @@ def test_a_scan_during_swaps_never_mixes_versions_of_a_partition(rig: Any, monke
     monkeypatch.setattr(parquet, "ROW_GROUP", 200)
     monkeypatch.setattr(footer, "TAIL", 8)  # footer and pages come by several requests
     monkeypatch.setattr(pinned, "_NEIGHBOURS", 0)
-    writer, reader = Table(rig.storage(), "t"), Table(rig.storage(), "t")
+    writer, reader = (
+        Table(rig.storage(), "t", conventions=CONVENTIONS),
+        Table(rig.storage(), "t", conventions=CONVENTIONS),
+    )
     for month in (1, 2, 3):
         writer.write_part("month", f"2026-{month:02d}", parquet.to_bytes(numbered(month, 0)), expected=None)
 
@@ -345,7 +349,7 @@ def test_converting_a_file_to_partitions_never_shows_an_empty_or_missing_table(r
     def convert() -> None:
         for name in names:
             converting[0] = name
-            table = Table(rig.storage(), name)
+            table = Table(rig.storage(), name, conventions=CONVENTIONS)
             before = table.snapshot()
             store(table.storage, table.read_part(before.parts[0]).physical, "month", name)
             storage.delete(before.parts[0].info.path, expected=before.parts[0].info.version)
@@ -376,7 +380,7 @@ def test_a_snapshot_of_a_file_that_became_partitions_is_read_as_these(rig: Any) 
     scan = table.scan(snapshot=old)
     assert scan.snapshot.layout == "month"
     assert len(scan.data) == 360
-    assert table.schema(old).names == prices().column_names
+    assert table.codec(old).stored.names == prices().column_names
 
 
 # --- what is wrong is told, and never as an absence --------------------------------------------
@@ -384,7 +388,7 @@ def test_a_snapshot_of_a_file_that_became_partitions_is_read_as_these(rig: Any) 
 
 def test_a_table_is_missing_only_when_it_definitely_is(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = rig.storage()
-    table = Table(storage, "t")
+    table = Table(storage, "t", conventions=CONVENTIONS)
     assert table.find() is None
     with pytest.raises(TableNotFoundError, match="no table t"):
         table.scan()
@@ -407,7 +411,7 @@ def test_a_damaged_file_is_corrupt_and_named(rig: Any, layout: Layout, damage: C
     table = store(storage, prices(), layout)
     path = table.snapshot().parts[-1].info.path
     storage.write(path, damage(storage.read(path).data))
-    for read in (table.scan, table.schema, lambda: table.read_part(table.snapshot().parts[-1])):
+    for read in (table.scan, table.codec, lambda: table.read_part(table.snapshot().parts[-1])):
         with pytest.raises(CorruptFileError, match=path):
             read()
 
@@ -456,7 +460,7 @@ def test_columns_of_other_programs_read_as_the_lakes_types(rig: Any) -> None:
         "flag": (pa.array([True, None]), True),
     }
     put(storage, pa.table({name: column for name, (column, _) in foreign.items()}))
-    table = Table(storage, "t")
+    table = Table(storage, "t", conventions=CONVENTIONS)
     expected = {name: value for name, (_, value) in foreign.items()}
     for data in (table.scan().data, table.scan(dictionary=["large", "words", "int"]).data):
         assert data.slice(0, 1).to_pylist() == [expected]
@@ -487,7 +491,7 @@ def legacy_rows() -> pa.Table:
 def test_a_text_table_reads_the_same_whichever_columns_are_asked_for(rig: Any) -> None:
     storage = rig.storage()
     put(storage, legacy_rows(), row_group_size=1)
-    table = Table(storage, "t")
+    table = Table(storage, "t", conventions=CONVENTIONS)
     whole = table.scan().data
     assert whole["Last_Price"].to_pylist() == [1.0, None, 2.5]
     for name in whole.column_names:
@@ -500,7 +504,7 @@ def test_a_text_table_reads_the_same_whichever_columns_are_asked_for(rig: Any) -
 def test_null_words_are_text_in_a_file_that_is_not_all_text(rig: Any) -> None:
     storage = rig.storage()
     put(storage, pa.table({"Note": ["nan", "x"], "n": [1.0, 2.0]}))
-    table = Table(storage, "t")
+    table = Table(storage, "t", conventions=CONVENTIONS)
     assert table.scan(["Note"]).data["Note"].to_pylist() == table.scan().data["Note"].to_pylist() == ["nan", "x"]
 
 
@@ -508,7 +512,7 @@ def test_a_typed_files_text_is_text_whatever_its_column_is_called(rig: Any) -> N
     storage = rig.storage()
     rows = pa.table({"Year": ["2026", "abc"], "n": [1.0, 2.0]})
     put(storage, rows.replace_schema_metadata({b"luxor.encoding": b"typed"}))
-    table = Table(storage, "t")
+    table = Table(storage, "t", conventions=CONVENTIONS)
     assert table.scan().data["Year"].to_pylist() == ["2026", "abc"]
     assert table.scan(overrides={"float": ["n"]}, where=[Where("Year", values=("abc",))]).data.num_rows == 1
 
@@ -520,7 +524,7 @@ def test_an_index_that_pandas_stored_unasked_is_no_column(rig: Any) -> None:
     sink = BytesIO()
     pd.DataFrame({"Asset": ["a", "b"]}, index=[5, 9]).to_parquet(sink)
     storage.write(f"{FOLDER}/t.parquet", sink.getvalue())
-    table = Table(storage, "t")
+    table = Table(storage, "t", conventions=CONVENTIONS)
     assert table.scan().data.column_names == ["Asset"]
     stored = table.read_part(table.snapshot().parts[0])
     assert stored.physical.column_names == stored.logical.column_names == ["Asset"]
@@ -545,10 +549,12 @@ def test_a_condition_of_no_row_still_has_the_columns(rig: Any, layout: Layout) -
 def test_a_folder_in_the_place_of_a_file_is_told(disk: Any) -> None:
     storage = disk.storage()
     storage.write(f"{FOLDER}/t/month=2026-01/data.parquet/inside", b"")
-    assert Table(storage, "t").find() is None
+    assert Table(storage, "t", conventions=CONVENTIONS).find() is None
     rows = prices(1, 1, datetime(2026, 1, 1))
     with pytest.raises(LakeError, match="folder"):
-        Table(storage, "t").write_part("month", "2026-01", parquet.to_bytes(rows), expected=None)
+        Table(storage, "t", conventions=CONVENTIONS).write_part(
+            "month", "2026-01", parquet.to_bytes(rows), expected=None
+        )
 
 
 def test_threads_may_share_a_storage(rig: Any) -> None:
@@ -558,7 +564,7 @@ def test_threads_may_share_a_storage(rig: Any) -> None:
 
     def read(_: int) -> int:
         gate.wait()
-        return len(Table(storage, "t").scan(["Asset"]).data)
+        return len(Table(storage, "t", conventions=CONVENTIONS).scan(["Asset"]).data)
 
     with ThreadPoolExecutor(6) as pool:
         assert set(pool.map(read, range(6))) == {360}
@@ -585,7 +591,7 @@ def test_the_labels_near_an_instant(layout: Layout, instant: datetime, labels: l
 
 def test_near_an_instant_only_its_partition_and_the_one_before_are_looked_for(rig: Any) -> None:
     storage = rig.storage()
-    table = Table(storage, "t")
+    table = Table(storage, "t", conventions=CONVENTIONS)
     assert table.find_near(datetime(2026, 3, 5)) is None
     for month in range(1, 6):
         table.write_part("month", f"2026-{month:02d}", parquet.to_bytes(numbered(month, 0)), expected=None)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import sys
+import threading
 import zipfile
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,8 @@ from typing import Any
 import ffn
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from luxor_pipelines import save_table
@@ -50,6 +55,39 @@ def row(frame: pd.DataFrame, key: str, period: str = "mtd", currency: str = "loc
 def outcome(frame: pd.DataFrame, key: str, period: str = "mtd", currency: str = "local") -> tuple[str, float | None]:
     found = row(frame, key, period, currency)
     return found["Status"], None if pd.isna(found["Return"]) else pytest.approx(found["Return"], rel=1e-12)
+
+
+def test_a_lake_without_legacy_files_needs_no_legacy_codec(disk: Any) -> None:
+    """Neither the run nor a question about its table calls into it, and a legacy table does."""
+    lq = lake(disk, [asset("a", "a us equity")], hist_px_last={"a us equity": {MTD_BASE: 10.0, "2026-10-30": 11.0}})
+
+    def run() -> None:
+        assert hist_returns.run(REF, lq=lq, force=True).loads[0].changed
+        assert len(lq.get_hist_returns(REF)) == 18
+
+    assert calls_into("legacy.py", run) == set()
+    texts = pa.table({"Date": ["2026-10-30"], "Fund": ["f"], "Quota": ["1.0"]})
+    pq.write_table(texts, sink := io.BytesIO())
+    lq.lake.storage.write("enriched/parquet/all_funds_quotas.parquet", sink.getvalue())
+    assert "decode" in calls_into("legacy.py", lambda: disk.query().get_prices(["f"], REF))
+
+
+def calls_into(module: str, work: Callable[[], object]) -> set[str]:
+    """The functions of one of our modules that ``work`` calls, in this thread and those it starts."""
+    names: set[str] = set()
+
+    def note(frame: Any, event: str, arg: object) -> None:
+        if event == "call" and Path(frame.f_code.co_filename).name == module:
+            names.add(frame.f_code.co_name)
+
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    return names
 
 
 # --- against independent computations on real data -------------------------------------------

@@ -148,13 +148,11 @@ def print_report(report: RunReport) -> None:
 @app.command()
 def tables(lake: Lake = None, json: Json = False) -> None:
     """The tables of the lake."""
-    from luxor_pipelines.lake.table.table import Table
-
     lq = open_lake(lake)
     found: list[dict[str, Any]] = []
     for name in lq.list_tables():
         try:
-            snapshot = Table(lq.lake.storage, name, lq.blob_directory).find()
+            snapshot = lq.lake.table(name).find()
         except SchemaError as error:  # one odd table is no reason not to list the others
             note(f"Warning: {error}")
             continue
@@ -206,7 +204,7 @@ def show(
     chosen = None if columns is None else [name for name in columns.split(",") if name.strip()]
     if chosen == []:
         raise UsageError("--columns names none.", hint="Write it like --columns Date,Asset.")
-    data = select(lq.lake.storage, table, lq.blob_directory, chosen, where or [])
+    data = select(lq.lake.table(table), chosen, where or [])
     shown = data.slice(0, limit) if limit else data
     dates = {name: are_dates(data[name]) for name in data.column_names}
     if json:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from luxor_pipelines.errors import ConflictError, SchemaError, TableNotFoundError, UsageError, shown
 from luxor_pipelines.lake.parquet.file import Where
 from luxor_pipelines.lake.storage.base import BlobInfo, Storage
-from luxor_pipelines.lake.table.table import Table, logical_schema
+from luxor_pipelines.lake.table.table import Table
 
 __all__ = [
     "Condition",
@@ -151,18 +151,15 @@ def _span(value: str, kind: pa.DataType) -> tuple[Any, Any]:
     return number, number
 
 
-def select(
-    storage: Storage, name: str, directory: str, columns: Sequence[str] | None, where: Sequence[str]
-) -> pa.Table:
+def select(table: Table, columns: Sequence[str] | None, where: Sequence[str]) -> pa.Table:
     """The rows of a table that meet all conditions, with these columns (default all).
 
     Raises
     ------
     TableNotFoundError, UsageError, SchemaError, CorruptFileError
     """
-    table = Table(storage, name, directory)
     snapshot = table.snapshot()
-    schema = logical_schema(table.schema(snapshot), table.name)
+    schema = table.codec(snapshot).schema
     wanted = schema.names if columns is None else [find_column(column, schema, table.name) for column in columns]
     conditions = [parse_condition(text, schema, table.name) for text in where]
     needed = list(dict.fromkeys([*wanted, *(condition.column for condition in conditions)]))

@@ -121,18 +121,16 @@ def optimize(
 
     from luxor_pipelines.lake.table.optimize import optimize as rewrite
     from luxor_pipelines.lake.table.optimize import retyped
-    from luxor_pipelines.lake.table.table import Table
-    from luxor_pipelines.lake.types import legacy
 
     lq = open_lake(lake)
-    place = Table(lq.lake.storage, table, lq.blob_directory)
+    place = lq.lake.table(table)
     snapshot = place.snapshot()
     changes = []
-    stored = place.schema(snapshot)
-    if legacy.is_text(stored):
+    codec = place.codec(snapshot)
+    if codec.legacy:
         changes.append("all text becomes dates, numbers and flags")
     else:
-        changes += [f"{name} turns from {old} into {new}" for name, (old, new) in retyped(stored, table).items()]
+        changes += [f"{name} turns from {old} into {new}" for name, (old, new) in retyped(codec, table).items()]
     if layout is not None and snapshot.layout == "file":
         changes.append(f"its one file is split by {layout.value}")
     question = f"{place.name} in {lq.lake.storage.url}: {', and '.join(changes)}. Are its other readers ready for that?"
@@ -173,7 +171,7 @@ def optimize(
 
 
 def _types(texts: list[str]) -> dict[str, list[str]]:
-    """``Column=kind`` as the kinds of `legacy.expected_types`."""
+    """``Column=kind`` as the kinds of `codec.overridden`."""
     kinds = {"number": "float", "date": "date", "flag": "bool", "text": "str_nan_format"}
     types: dict[str, list[str]] = {}
     for text in texts:

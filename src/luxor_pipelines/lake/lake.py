@@ -14,6 +14,7 @@ from luxor_pipelines.lake.storage.base import Storage, connect
 from luxor_pipelines.lake.table.cache import TableCache
 from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.lake.table.table import Table, list_tables
+from luxor_pipelines.lake.types.schema import Conventions
 from luxor_pipelines.settings import Settings
 
 __all__ = ["Lake", "lake_of"]
@@ -34,6 +35,8 @@ class Lake:
         Default: from the environment.
     clock
         Says what time it is, as a datetime with a time zone; default the system's clock.
+    conventions
+        The customs that the lake's files follow without stating them; default none.
 
     Attributes
     ----------
@@ -48,11 +51,13 @@ class Lake:
         *,
         settings: Settings | None = None,
         clock: Callable[[], datetime] | None = None,
+        conventions: Conventions | None = None,
     ) -> None:
         self.storage = storage
         self.directory = directory
         self.settings = settings or Settings.from_env()
-        self.cache = TableCache(storage, self.settings.cache_bytes)
+        self.conventions = conventions or Conventions()
+        self.cache = TableCache(storage, self.settings.cache_bytes, self.conventions)
         self._clock = clock or _system_clock
         self._zone = _zone(self.settings.time_zone)
 
@@ -66,6 +71,7 @@ class Lake:
         container: str | None = None,
         settings: Settings | None = None,
         clock: Callable[[], datetime] | None = None,
+        conventions: Conventions | None = None,
     ) -> Lake:
         """Open the lake at an address, else the one that the environment names.
 
@@ -82,6 +88,8 @@ class Lake:
             Default: from the environment.
         clock
             Says what time it is, as a datetime with a time zone; default the system's clock.
+        conventions
+            The customs that the lake's files follow without stating them; default none.
 
         Raises
         ------
@@ -93,7 +101,7 @@ class Lake:
         connection_string = None if connection_string is None else Secret(connection_string)
         settings = settings or Settings.from_env()
         storage = connect(address, connection_string=connection_string, container=container, settings=settings)
-        return cls(storage, directory, settings=settings, clock=clock)
+        return cls(storage, directory, settings=settings, clock=clock, conventions=conventions)
 
     @property
     def url(self) -> str:
@@ -115,7 +123,8 @@ class Lake:
         ------
         InvalidNameError
         """
-        return Table(self.storage, name, self.directory if directory is None else directory)
+        directory = self.directory if directory is None else directory
+        return Table(self.storage, name, directory, conventions=self.conventions)
 
     def tables(self) -> list[str]:
         """The names of the tables, sorted."""
@@ -127,7 +136,9 @@ class Lake:
 
     def fresh(self) -> Lake:
         """The same lake with an empty cache."""
-        return Lake(self.storage, self.directory, settings=self.settings, clock=self._clock)
+        return Lake(
+            self.storage, self.directory, settings=self.settings, clock=self._clock, conventions=self.conventions
+        )
 
     def __enter__(self) -> Lake:
         return self
@@ -136,7 +147,7 @@ class Lake:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Drop what has been read."""
-        self.cache = TableCache(self.storage, self.settings.cache_bytes)
+        self.cache = TableCache(self.storage, self.settings.cache_bytes, self.conventions)
 
     def __repr__(self) -> str:
         if not hasattr(self, "directory"):  # in a traceback with locals, when opening failed

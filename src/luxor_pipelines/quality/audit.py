@@ -22,7 +22,6 @@ from luxor_pipelines.errors import ConfigurationError, CorruptFileError, SchemaE
 from luxor_pipelines.lake.storage.base import VersionChangedError
 from luxor_pipelines.lake.table.layout import PARTITION_COLUMN, Layout, Part, Snapshot, bounds, recognise
 from luxor_pipelines.lake.table.table import StoredFile, Table
-from luxor_pipelines.lake.types.logical import data_columns, logical_schema
 from luxor_pipelines.lake.types.schema import (
     DATE,
     LAST_UPDATED,
@@ -102,7 +101,7 @@ def audit(lq: LuxorQuery, table: str | None = None) -> Audit:
     names = lq.list_tables() if table is None else [table]
     declared = declared_schemas()
     limits = lq.market.limits
-    looked = [_Look(Table(lq.lake.storage, name, lq.blob_directory), declared, limits) for name in names]
+    looked = [_Look(lq.lake.table(name, lq.blob_directory), declared, limits) for name in names]
     findings = tuple(finding for look in looked for finding in look.findings())
     if table is not None and not looked[0].there:
         raise UsageError(
@@ -131,7 +130,11 @@ class _Opened(NamedTuple):
 
     part: Part
     stored: StoredFile
-    meant: pa.Schema
+
+    @property
+    def columns(self) -> pa.Schema:
+        """The typed columns, with the file's metadata."""
+        return self.stored.codec.schema
 
 
 class _Look:
@@ -201,7 +204,7 @@ class _Look:
         for _ in range(_ATTEMPTS):
             try:
                 stored = self.table.stored(part)
-                return _Opened(part, stored, logical_schema(stored.schema, self.table.name))
+                return _Opened(part, stored)
             except VersionChangedError:
                 info = self.table.storage.stat(part.info.path)
                 if info is None:
@@ -225,9 +228,9 @@ class _Look:
     def _schemas(self, opened: Sequence[_Opened]) -> None:
         if not opened:
             return
-        newest = _kinds(opened[-1].meant)
+        newest = _kinds(opened[-1].columns)
         for each in opened[:-1]:
-            if differing := _differing(_kinds(each.meant), newest):
+            if differing := _differing(_kinds(each.columns), newest):
                 what = f"columns are not those of the newest partition, {opened[-1].part.label}"
                 self._error(each.part, what, len(differing), "; ".join(differing[:4]))
         if self._declared is not None and (differing := _differing(newest, _kinds(self._declared.arrow()))):
@@ -236,8 +239,8 @@ class _Look:
 
     def _key(self, opened: _Opened, series: str | None) -> tuple[str, ...]:
         """What says which row is which: by the file, by the pipeline, or as is known of the table."""
-        name, names = self.table.name, opened.meant.names
-        known = stored_key(opened.stored.schema) or (self._declared.key if self._declared else ()) or KEYS.get(name, ())
+        name, names = self.table.name, opened.columns.names
+        known = stored_key(opened.columns) or (self._declared.key if self._declared else ()) or KEYS.get(name, ())
         if not known and series is not None:
             known = ("Date", series)
         if not known and name.endswith("_quotas") and "Quota" in names:
@@ -247,8 +250,8 @@ class _Look:
     # --- rows -------------------------------------------------------------------------------
 
     def _rows(self, layout: Layout, opened: _Opened) -> None:
-        part, names = opened.part, opened.meant.names
-        partition = (opened.stored.schema.metadata or {}).get(PARTITION_COLUMN, b"Date").decode()
+        part, names = opened.part, opened.columns.names
+        partition = (opened.columns.metadata or {}).get(PARTITION_COLUMN, b"Date").decode()
         try:
             series = self._source.columns_in(names)[0] if self._source else None
         except SchemaError as error:
@@ -259,7 +262,7 @@ class _Look:
         if absent:
             self._error(part, "columns of the key are missing", len(absent), sample(absent))
             key = ()
-        dates = [partition] if partition in names and opened.meant.field(partition).type == DATE else []
+        dates = [partition] if partition in names and opened.columns.field(partition).type == DATE else []
         data = self._read(layout, opened, [*dict.fromkeys([*key, *dates])])
         if data is not None:
             self._nulls(opened, data, needed=True)
@@ -274,7 +277,7 @@ class _Look:
         required = [column.name for column in self._declared.columns if not column.nullable] if self._declared else []
         rest = [
             field.name
-            for field in opened.meant
+            for field in opened.columns
             if (field.type != TEXT or field.name in required) and field.name not in (*key, *dates, LAST_UPDATED)
         ]
         some = max(1, _CELLS // max(opened.stored.rows, 1))
@@ -287,7 +290,7 @@ class _Look:
         """The columns that can be read, None when there is none; of the others, what is wrong with their cells."""
         if not columns:
             return None
-        schema = opened.stored.schema
+        schema = opened.columns
         texts = [name for name in columns if is_text_type(schema.field(name).type)]
         try:
             found = self.table.scan(columns, snapshot=Snapshot(layout, (opened.part,)), dictionary=texts)
@@ -350,7 +353,7 @@ class _Look:
 
 
 def _kinds(schema: pa.Schema) -> dict[str, str]:
-    return {field.name: str(field.type) for field in data_columns(schema) if field.name != LAST_UPDATED}
+    return {field.name: str(field.type) for field in schema if field.name != LAST_UPDATED}
 
 
 def _differing(found: dict[str, str], wanted: dict[str, str]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from luxor_pipelines.catalog import open_lake
 from luxor_pipelines.errors import SchemaError, Secret, sample
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.parquet.footer import corrupt
@@ -40,7 +41,7 @@ class LakeQuery:
         # A traceback may show variables; these print as a mask.
         lake = Secret(lake) if isinstance(lake, str) else lake
         adls_connection_string = None if adls_connection_string is None else Secret(adls_connection_string)
-        self.lake = Lake.open(
+        self.lake = open_lake(
             lake,
             blob_directory,
             connection_string=adls_connection_string,
@@ -171,4 +172,5 @@ class LakeQuery:
     ) -> list[Where]:
         if not where:
             return []
-        return conditions(self.lake.cache.schema(table_name, self.blob_directory), table_name, where, overrides)
+        typed = self.lake.cache.codec(table_name, self.blob_directory, overrides).schema
+        return conditions(typed, table_name, where)

@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 from luxor_pipelines.errors import DataError, SchemaError, UnknownAssetError, sample
 from luxor_pipelines.lake.parquet.predicates import Where
 from luxor_pipelines.lake.table.layout import bounds
-from luxor_pipelines.lake.types.frames import arrow_to_frame, normalize_text
+from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import DATE, NUMBER, TEXT
+from luxor_pipelines.lake.types.text import normalize_text
 from luxor_pipelines.market import currency as fx
 from luxor_pipelines.market.calendars import HolidayCalendar
 from luxor_pipelines.market.observations import FloatArray, IntArray

@@ -24,7 +24,6 @@ from luxor_pipelines.lake.parquet import series_index as ends
 from luxor_pipelines.lake.parquet.predicates import Where
 from luxor_pipelines.lake.table.cache import TableCache
 from luxor_pipelines.lake.types.frames import arrow_to_frame
-from luxor_pipelines.lake.types.logical import logical_schema
 from luxor_pipelines.lake.types.schema import DATE, NUMBER, TEXT
 from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray
 from luxor_pipelines.market.periods import DateArray, as_days
@@ -231,7 +230,7 @@ class PriceTables:
 
     def _columns(self, source: Source) -> tuple[str, str]:
         def find() -> tuple[str, str]:
-            key, price = source.columns_in(self._cache.schema(source.table, self._directory).names)
+            key, price = source.columns_in(self._cache.codec(source.table, self._directory).stored.names)
             kinds = {"Date": DATE, key: TEXT, price: NUMBER}
             self._check_types(source.table, kinds, {"date": ["Date"], "float": [price]})
             return key, price
@@ -240,7 +239,7 @@ class PriceTables:
 
     def _check_types(self, table: str, kinds: Mapping[str, pa.DataType], overrides: Mapping[str, Any]) -> None:
         """Refuse a table that another program wrote with types that cannot be meant."""
-        typed = logical_schema(self._cache.schema(table, self._directory), table, overrides)
+        typed = self._cache.codec(table, self._directory, overrides).schema
         for name, kind in kinds.items():
             if name in typed.names and typed.field(name).type != kind:
                 raise SchemaError(

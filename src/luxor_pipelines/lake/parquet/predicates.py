@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from luxor_pipelines.errors import SchemaError, UsageError
-from luxor_pipelines.lake.types.logical import logical_schema
 from luxor_pipelines.lake.types.schema import is_text_type
 
 __all__ = ["Spelt", "Where", "apply", "conditions", "mask"]
@@ -164,14 +163,12 @@ def apply(table: pa.Table, where: Iterable[Where]) -> pa.Table:
     return table if meets is None else table.filter(pa.array(meets))
 
 
-def conditions(
-    stored: pa.Schema, name: str, where: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
-) -> list[Where]:
+def conditions(typed: pa.Schema, name: str, where: Mapping[str, Any]) -> list[Where]:
     """Conditions as callers write them: column → a value, a list of values, or ``(first, last)``.
 
     Dates may be given as dates or ISO text, and are whole days unless they have a time. In a column of
     stamps an instant without a zone is UTC. Text is looked for as given and trimmed in lower case, as
-    the lake stores it. ``overrides`` are the types that the columns are read with.
+    the lake stores it. ``typed`` are the columns as they are read.
 
     Raises
     ------
@@ -180,7 +177,6 @@ def conditions(
     UsageError
         A value that is missing, or not of the column's type.
     """
-    typed = logical_schema(stored, name, overrides)
     absent = [column for column in where if column not in typed.names]
     if absent:
         raise SchemaError(

@@ -15,7 +15,8 @@ from luxor_pipelines.lake.parquet.footer import TAIL
 from luxor_pipelines.lake.parquet.predicates import Where
 from luxor_pipelines.lake.storage.base import Storage, VersionChangedError, check_path
 from luxor_pipelines.lake.table.table import Snapshot, Table, at_once, find_all, table_name
-from luxor_pipelines.lake.types.legacy import is_text
+from luxor_pipelines.lake.types.codec import Codec
+from luxor_pipelines.lake.types.schema import Conventions
 
 __all__ = ["TableCache"]
 
@@ -53,8 +54,9 @@ class TableCache:
     called. Answers are Arrow tables, which nobody can change.
     """
 
-    def __init__(self, storage: Storage, max_bytes: int) -> None:
+    def __init__(self, storage: Storage, max_bytes: int, conventions: Conventions | None = None) -> None:
         self._storage = storage
+        self._conventions = conventions
         self._max_bytes = max_bytes
         self._lock = Lock()  # held for the steps below only, never while the lake is read
         self._entries: dict[_Place, _Entry] = {}
@@ -77,19 +79,19 @@ class TableCache:
             single = [s.parts[0].info for s in snapshots.values() if s is not None and s.layout == "file"]
             self._storage.fetch_ends(single, TAIL)  # where their footers are
 
-    def schema(self, name: str, directory: str) -> pa.Schema:
-        """The columns as the table's files store them.
+    def codec(self, name: str, directory: str, overrides: Mapping[str, Any] | None = None) -> Codec:
+        """As `Table.codec`, of the versions the table is served from.
 
         Raises
         ------
         TableNotFoundError
         """
 
-        def read() -> pa.Schema:
+        def read() -> Codec:
             table, entry = self._looked(name, directory)
-            return table.schema(entry.snapshot)
+            return table.codec(entry.snapshot, overrides)
 
-        return self.derive(name, directory, "schema", read)
+        return self.derive(name, directory, f"codec for {_hashable(overrides or {})}", read)
 
     def ends(self, name: str, directory: str, column: str) -> pa.Table | None:
         """As `Table.ends`, of the versions the table is served from; None, too, where there is no such table."""
@@ -144,7 +146,7 @@ class TableCache:
     def without_order(self, name: str, directory: str) -> bool:
         """Whether for any answer the whole table is decoded, as one legacy file is, and there is room to keep it."""
         snapshot = self.snapshot(name, directory)
-        if snapshot is None or snapshot.layout != "file" or not is_text(self.schema(name, directory)):
+        if snapshot is None or snapshot.layout != "file" or not self.codec(name, directory).legacy:
             return False
         part = snapshot.parts[0]
         try:
@@ -212,7 +214,7 @@ class TableCache:
         The entry is there before the look begins: who forgets the table meanwhile forgets this look, too.
         """
         entry = self._entry(_place(name, directory))
-        table = Table(self._storage, name, directory, footers=entry.footers)
+        table = Table(self._storage, name, directory, conventions=self._conventions, footers=entry.footers)
         if not entry.looked:
             self._set_snapshot(entry, table.find())
         return table, entry

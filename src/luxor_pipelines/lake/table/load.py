@@ -32,10 +32,18 @@ from luxor_pipelines.lake.table.layout import near as near_labels
 from luxor_pipelines.lake.table.load_result import LoadResult
 from luxor_pipelines.lake.table.merge import Merge, merge, sort_columns, sort_indices, taken
 from luxor_pipelines.lake.table.table import StoredPart, Table
-from luxor_pipelines.lake.types import legacy
+from luxor_pipelines.lake.types.codec import Codec, codec_of
 from luxor_pipelines.lake.types.frames import frame_to_arrow
-from luxor_pipelines.lake.types.logical import as_stored, data_columns, logical_schema, to_physical
-from luxor_pipelines.lake.types.schema import ENCODING, KEY, LAST_UPDATED, STAMP, TableSchema, check_key, stored_key
+from luxor_pipelines.lake.types.schema import (
+    ENCODING,
+    KEY,
+    LAST_UPDATED,
+    STAMP,
+    TEXT,
+    TableSchema,
+    check_key,
+    stored_key,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,16 +115,16 @@ class Load:
         self._whole = whole
         self._only_new = only_new
         self.snapshot = table.find() if near is None or whole else table.find_near(near)
-        self._stored = self._columns()
-        metadata = (self._stored.metadata or {}) if self._stored is not None else {}
-        self.key = schema.key if schema else (stored_key(self._stored) if self._stored is not None else ()) or None
+        self._codec = self._stored_codec()
+        metadata = (self._codec.stored.metadata or {}) if self._codec else {}
+        self.key = schema.key if schema else (stored_key(self._codec.stored) if self._codec else ()) or None
         if self.snapshot is not None:
             self.layout: Layout = self.snapshot.layout
             self.partition_column = metadata.get(PARTITION_COLUMN, b"Date").decode()
         else:
             self.layout = (schema.partition if schema else None) or "file"
             self.partition_column = schema.increment if schema else "Date"
-        self._text = self._stored is not None and legacy.is_text(self._stored)
+        self._legacy = self._codec is not None and self._codec.legacy
         labels = near_labels(self.layout, near) if near else []
         # For the partition before it is only looked where there is none of the batch's own.
         there = self.snapshot is not None and any(part.label in labels[:1] for part in self.snapshot.parts)
@@ -125,17 +133,17 @@ class Load:
         self._after: dict[str, Part | None] = {}
         self._done: list[LoadResult] = []
 
-    def _columns(self) -> pa.Schema | None:
-        """The columns as the table's files store them."""
+    def _stored_codec(self) -> Codec | None:
+        """Return the codec of the table's files; None where there is no such table."""
         if self.snapshot is None:
             return None
         try:
-            return data_columns(self.table.schema(self.snapshot))
+            return self.table.codec(self.snapshot)
         except CorruptFileError:
             if self.snapshot.whole:
                 raise
         self.snapshot = self.table.find()  # that one month is damaged is no reason not to load another
-        return self._columns()
+        return self._stored_codec()
 
     # --- the batch --------------------------------------------------------------------------
 
@@ -152,14 +160,25 @@ class Load:
         """``df`` as typed columns, as they will read once stored in the table, or a `SchemaError`."""
         name = self.table.name
         target = self._schema.arrow() if self._schema else None
-        if self._stored is not None and not self._whole:
-            stored = logical_schema(self._stored, name)
+        conventions = self.table.conventions
+        if self._codec is not None and not self._whole:
             if target is not None:
-                check_declared(target, stored, name)
-            target = target or stored
-        batch = frame_to_arrow(df, table=name, target=target, normalize=normalize, index=index, index_name=index_name)
-        if self._stored is not None and (self._text or not self._whole):
-            batch = as_stored(batch, self._stored, name)
+                check_declared(target, self._codec.schema, name)
+            target = target or self._codec.schema
+        batch = frame_to_arrow(
+            df,
+            table=name,
+            target=target,
+            normalize=normalize,
+            keep_case=conventions.keep_case,
+            index=index,
+            index_name=index_name,
+        )
+        if self._legacy and self._whole:  # the new columns are text too
+            texts = pa.schema([(column, TEXT) for column in batch.column_names])
+            self._codec = codec_of(texts, name, conventions)
+        if self._codec is not None and (self._legacy or not self._whole):
+            batch = self._codec.as_read(batch)
         needed = {*(key or ()), *required, *((self.partition_column,) if self.layout != "file" else ())}
         check_filled(batch, needed, name)
         if self.layout != "file" and not pa.types.is_timestamp(batch.schema.field(self.partition_column).type):
@@ -225,13 +244,13 @@ class Load:
 
         def schema(part: Part) -> pa.Schema | None:
             try:
-                return self.table.stored(part).schema
+                return self.table.stored(part).codec.schema
             except VersionChangedError:
                 return None  # it is looked at again when its turn comes
 
         wanted = types_of(batch)
         for part, found in zip(touched, self.table.each(touched, schema), strict=True):
-            stored = wanted if found is None else types_of(logical_schema(found, self.table.name))
+            stored = wanted if found is None else types_of(found)
             if stored != wanted:
                 odd = sorted({name for name, _ in stored.items() ^ wanted.items()})
                 raise SchemaError(
@@ -310,12 +329,12 @@ class Load:
                 stored.logical if stored else None, batch, mode=plan.mode, key=plan.key, increment=plan.increment
             )
         result = LoadResult(self.table.name, change.inserted, change.updated, change.unchanged, change.deleted)
-        as_before = stored is not None and self._declared_anew(stored.physical.schema, plan) is None
+        as_before = stored is not None and self._declared_anew(stored.codec, plan) is None
         if not change.changed and (as_before or not self._whole):
             return _Change(result, None)
         data = self._build(stored, batch, change, plan)
         # Text is not in the order of what it means.
-        by = () if self._text else sort_columns(data, plan.increment, plan.key)
+        by = () if self._legacy else sort_columns(data, plan.increment, plan.key)
         return _Change(result, parquet.to_bytes(data, sorted_by=by))
 
     def _write(self, label: str, tries: Iterator[Callable[[Part | None], _Change]], part: Part | None) -> None:
@@ -334,7 +353,7 @@ class Load:
         rows = self.table.stored(part).rows
         try:
             stored = self.table.read_part(part)
-            there = stored.logical if legacy.is_text(stored.physical.schema) else stored.physical
+            there = stored.logical if stored.codec.legacy else stored.physical
             if types_of(there.schema) == types_of(batch.schema):
                 return stored, merge(stored.logical, batch, mode=plan.mode, key=plan.key, increment=None)
         except SchemaError as error:
@@ -348,35 +367,29 @@ class Load:
         stamp = pa.scalar(self._now(), STAMP)
         stamped = new.append_column(LAST_UPDATED, pa.repeat(stamp, len(new)))
         if stored is not None:
-            physical, logical = stored
-            if legacy.is_text(physical.schema):
-                encoded = legacy.encode(stamped.select(physical.column_names), like=physical)
-            else:
-                encoded = stamped
-            encoded = to_physical(encoded, physical.schema, self.table.name)
+            codec, physical, logical = stored
+            encoded = codec.encode(stamped, like=physical)
             # Only what rows are sorted by is copied twice: once to find their order, once with all the rest.
             by = sort_columns(new, plan.increment, plan.key)
             sorted_by = pa.concat_tables([logical.select(by), new.select(by)], promote_options="permissive")
             chosen = np.concatenate([change.keep, np.arange(len(physical), len(physical) + len(new))])
             order = sort_indices(taken(sorted_by, chosen), plan.increment, plan.key)
             data = taken(pa.concat_tables([physical, encoded]), chosen[order])
-            anew = self._declared_anew(physical.schema, plan)
+            anew = self._declared_anew(codec, plan)
             return data if anew is None else data.replace_schema_metadata(anew)
-        if self._text:
-            data = legacy.encode(stamped, like=None)
-        elif self._stored is not None and not self._whole:
-            data = to_physical(stamped, self._stored, self.table.name)
-        else:
-            data = stamped
-        kept = None if self._whole or self._stored is None else self._stored.metadata
+        kept = None
+        data = stamped
+        if self._codec is not None and (self._legacy or not self._whole):
+            data = self._codec.encode(stamped)
+            kept = None if self._whole else self._codec.stored.metadata
         data = taken(data, sort_indices(new, plan.increment, plan.key))
-        return data.replace_schema_metadata(kept or (None if self._text else self._metadata(plan.key)))
+        return data.replace_schema_metadata(kept or (None if self._legacy else self._metadata(plan.key)))
 
-    def _declared_anew(self, stored: pa.Schema, plan: _Plan) -> dict[bytes, bytes] | None:
+    def _declared_anew(self, codec: Codec, plan: _Plan) -> dict[bytes, bytes] | None:
         """What a replaced table says of itself where its declared schema is another than before; else None."""
-        if not self._whole or self._schema is None or legacy.is_text(stored):
+        if not self._whole or self._schema is None or codec.legacy:
             return None
-        before = stored.metadata or {}
+        before = codec.stored.metadata or {}
         anew = before | self._metadata(plan.key)
         return None if anew == before else anew
 

@@ -27,19 +27,19 @@ from luxor_pipelines.lake.storage.base import BlobInfo, WholeFile
 from luxor_pipelines.lake.table.layout import PARTITION_COLUMN, Layout, Part, Snapshot, pieces, recognise
 from luxor_pipelines.lake.table.merge import sort_indices
 from luxor_pipelines.lake.table.table import Table
-from luxor_pipelines.lake.types import legacy
-from luxor_pipelines.lake.types.frames import parse_dates
-from luxor_pipelines.lake.types.logical import data_columns, to_logical
+from luxor_pipelines.lake.types.codec import Codec, codec_of, overridden
 from luxor_pipelines.lake.types.schema import (
     DATE,
     ENCODING,
     LAST_UPDATED,
     STAMP,
     TEXT,
+    Conventions,
     bad_cells,
     is_text_type,
     stored_key,
 )
+from luxor_pipelines.lake.types.text import parse_dates
 
 __all__ = ["Optimized", "Shape", "optimize", "retyped"]
 
@@ -88,6 +88,7 @@ class _Plan:
     date: str | None
     by: tuple[str, ...]
     types: Mapping[str, Any] | None
+    conventions: Conventions
 
 
 def optimize(
@@ -115,7 +116,7 @@ def optimize(
         The columns to sort by; default the date and the key that the table's file names, else its first
         dates and first texts. A table without dates or key is left in its order.
     types
-        Types for columns of a legacy text table beyond those known by name (see `legacy.expected_types`).
+        Types for columns of a legacy text table beyond those known by name (see `codec.overridden`).
     attempts
         How often a file is tried when other writers come first.
     dry_run
@@ -167,8 +168,8 @@ def _once(
             raise table.storage.changed(part.info.path)
         path = part.info.path
         files = _made(table.name, path, stored.data, plan)
-        before.append(_shape(path, snapshot.layout, stored.data))
-        after += [_shape(path, plan.layout, data) for data in files.values()]
+        before.append(_shape(path, snapshot.layout, stored.data, plan))
+        after += [_shape(path, plan.layout, data, plan) for data in files.values()]
         if plan.layout != snapshot.layout:
             rewritten += list(files)
             if not dry_run:
@@ -189,8 +190,9 @@ def _plan(
     sort_by: tuple[str, ...],
     types: Mapping[str, Any] | None,
 ) -> _Plan:
-    stored = data_columns(table.schema(snapshot))
-    logical = _logical(stored.empty_table(), table.name, types).schema
+    codec = table.codec(snapshot, types)
+    stored = codec.stored
+    logical = _logical(stored.empty_table(), codec, table.name).schema
     metadata = stored.metadata or {}
     dates = [field.name for field in logical if field.type == DATE]
     texts = [field.name for field in logical if is_text_type(field.type)]
@@ -218,13 +220,13 @@ def _plan(
             f"Table {table.name} has no column of dates to split by{f': {first!r} is none' if first else ''}.",
             hint="Name the column; of a legacy text table also its type.",
         )
-    return _Plan(snapshot.layout, target, first, by, types)
+    return _Plan(snapshot.layout, target, first, by, types, table.conventions)
 
 
-def retyped(stored: pa.Schema, name: str) -> dict[str, tuple[pa.DataType, pa.DataType]]:
-    """The columns that another program has written as a type that ours do not have: which, and which they get."""
-    stored = data_columns(stored)
-    new = _logical(stored.empty_table(), name, None).schema
+def retyped(codec: Codec, table: str) -> dict[str, tuple[pa.DataType, pa.DataType]]:
+    """Return the columns that another program stored as a type that ours lack, each with its old and its new type."""
+    stored = codec.stored
+    new = _logical(stored.empty_table(), codec, table).schema
     found = {field.name: (_without_dictionary(field.type), new.field(field.name).type) for field in stored}
     return {column: (old, its) for column, (old, its) in found.items() if old != its and not is_text_type(its)}
 
@@ -233,13 +235,12 @@ def _without_dictionary(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
-def _logical(data: pa.Table, name: str, types: Mapping[str, Any] | None) -> pa.Table:
+def _logical(data: pa.Table, codec: Codec, name: str) -> pa.Table:
     """The rows as typed columns; of a legacy table ``Last_Updated`` too, its clock taken for UTC's.
 
     Whole numbers and decimals, which mean numbers, stay what they are: not every one is a float64.
     """
-    text = legacy.is_text(data.schema)
-    typed = to_logical(data, name, types)
+    typed = codec.decode(data)
     for at, field in enumerate(typed.schema):
         column = data[field.name]
         kind = _without_dictionary(column.type)
@@ -248,7 +249,7 @@ def _logical(data: pa.Table, name: str, types: Mapping[str, Any] | None) -> pa.T
         elif pa.types.is_timestamp(kind) and kind.unit == "ns":
             _check_exact(column, typed[field.name], name, field.name)
     at = typed.schema.get_field_index(LAST_UPDATED)
-    if text and at >= 0:
+    if codec.legacy and at >= 0:
         stamps = typed[LAST_UPDATED].combine_chunks().cast(TEXT)
         parsed, _ = parse_dates(stamps)
         typed = typed.set_column(at, LAST_UPDATED, pa.chunked_array([parsed.cast(STAMP)]))
@@ -266,7 +267,8 @@ def _check_exact(given: pa.ChunkedArray, kept: pa.ChunkedArray, table: str, name
 def _made(table: str, path: str, stored: bytes, plan: _Plan) -> dict[str, bytes]:
     """The new files by label; one, without a label, where the layout stays."""
     with _opened(path, stored) as file:
-        rows = _logical(file.read(), table, plan.types)
+        codec = codec_of(file.schema, table, plan.conventions, overridden(plan.types))
+        rows = _logical(file.read(), codec, table)
         order = np.arange(len(rows)) if not plan.by else sort_indices(rows, None, plan.by)
         keeps_layout, in_order = plan.layout == plan.stored_layout, bool((np.diff(order) == 1).all())
         if keeps_layout and in_order and _in_shape(file, rows, plan.by):
@@ -321,9 +323,9 @@ def _opened(path: str, data: bytes) -> Iterator[parquet.ParquetFile]:
         yield file
 
 
-def _shape(path: str, layout: Layout, data: bytes) -> Shape:
+def _shape(path: str, layout: Layout, data: bytes, plan: _Plan) -> Shape:
     with _opened(path, data) as file:
-        typed = not legacy.is_text(file.schema)
+        typed = not codec_of(file.schema, "", plan.conventions).legacy
         return Shape(layout, typed, 1, file.rows, len(file.footer.rows), len(data), int(file.footer.ends is not None))
 
 

@@ -31,8 +31,8 @@ from luxor_pipelines.lake.table.layout import (
     recognise,
     table_name,
 )
-from luxor_pipelines.lake.types.logical import data_columns, logical_schema, to_logical
-from luxor_pipelines.lake.types.schema import DATE
+from luxor_pipelines.lake.types.codec import Codec, Overrides, codec_of, overridden
+from luxor_pipelines.lake.types.schema import DATE, Conventions
 
 __all__ = [
     "DIRECTORY",
@@ -46,7 +46,6 @@ __all__ = [
     "conditions",
     "find_all",
     "list_tables",
-    "logical_schema",
     "table_name",
 ]
 
@@ -66,15 +65,16 @@ class Scan(NamedTuple):
 
 
 class StoredFile(NamedTuple):
-    """The columns as a file stores them, with their metadata, and its number of rows."""
+    """A file's codec, which knows its columns, and its number of rows."""
 
-    schema: pa.Schema
+    codec: Codec
     rows: int
 
 
 class StoredPart(NamedTuple):
-    """A partition's rows as the file has them, and as typed columns."""
+    """A partition's codec, its rows as the file has them, and as typed columns."""
 
+    codec: Codec
     physical: pa.Table
     logical: pa.Table
 
@@ -86,15 +86,27 @@ class _TableMovedError(Exception):
 class Table:
     """A table of the lake, in whichever layout it is stored.
 
-    Footers that are read are kept in ``footers``, for a next question about the same versions.
+    Parameters
+    ----------
+    conventions
+        The customs of the lake, which say what columns of legacy text hold.
+    footers
+        Where footers that are read are kept, for a next question about the same versions.
     """
 
     def __init__(
-        self, storage: Storage, name: str, directory: str = DIRECTORY, *, footers: parquet.Footers | None = None
+        self,
+        storage: Storage,
+        name: str,
+        directory: str = DIRECTORY,
+        *,
+        conventions: Conventions | None = None,
+        footers: parquet.Footers | None = None,
     ) -> None:
         self.storage = storage
         self.name = table_name(name)
         self.directory = check_path(directory)
+        self.conventions = conventions or Conventions()
         self._footers: parquet.Footers = {} if footers is None else footers
 
     def __repr__(self) -> str:
@@ -165,18 +177,24 @@ class Table:
             )
         return found
 
-    def schema(self, snapshot: Snapshot | None = None) -> pa.Schema:
-        """The columns as files of the table store them, of its newest partition, with their metadata."""
+    def codec(self, snapshot: Snapshot | None = None, overrides: Mapping[str, Any] | None = None) -> Codec:
+        """Return the codec of the table's newest partition, which knows its columns, stored and typed.
+
+        Parameters
+        ----------
+        overrides
+            Types for columns of text (see `codec.overridden`).
+        """
         for _ in range(_ATTEMPTS):
             current = snapshot or self.snapshot()
             try:
-                return self.stored(current.parts[-1]).schema
+                return self.stored(current.parts[-1], overrides).codec
             except VersionChangedError:
                 snapshot = None
         raise self.storage.changed(self.name)
 
-    def stored(self, part: Part) -> StoredFile:
-        """What one partition's file says of itself; its rows are not read.
+    def stored(self, part: Part, overrides: Mapping[str, Any] | None = None) -> StoredFile:
+        """Return what the footer of one partition's file tells; no row is read.
 
         Raises
         ------
@@ -184,7 +202,7 @@ class Table:
         CorruptFileError
         """
         with self._open(part.info) as file:
-            return StoredFile(file.schema, file.rows)
+            return StoredFile(self._codec(file.schema, overridden(overrides)), file.rows)
 
     def ends(self, snapshot: Snapshot, name: str) -> pa.Table | None:
         """The ends of the series whose names are in the column ``name``; see `lake.ends`.
@@ -234,7 +252,7 @@ class Table:
             Read these versions; a partition that has been replaced meanwhile is read as it is now,
             and the returned snapshot says so.
         overrides
-            Types for columns of a legacy text file (see `legacy.expected_types`).
+            Types for columns of a legacy text file (see `codec.overridden`).
         dictionary
             Text columns to return dictionary-encoded, which is quicker for keys.
         drop
@@ -252,11 +270,11 @@ class Table:
             A column the table does not have, or a cell of a text file that is not of its type.
         CorruptFileError
         """
-        wanted = Wanted(columns, where, overrides, dictionary, drop, raw, each)
+        wanted, types = Wanted(columns, where, dictionary, drop, raw, each), overridden(overrides)
         for _ in range(_ATTEMPTS):
             current = snapshot or self.snapshot()
             try:
-                return self._scan(current, wanted)
+                return self._scan(current, wanted, types)
             except _TableMovedError:
                 snapshot = None
         raise self.storage.changed(self.name)
@@ -272,7 +290,8 @@ class Table:
         each: parquet.Each | None = None,
     ) -> pa.Table:
         """What `scan` gives, from ``rows`` that it has read ``raw``: all there are, in the columns needed."""
-        return read(InMemory(rows), self.name, Wanted(columns, where, overrides, dictionary, each=each))
+        codec = self._codec(rows.schema, overridden(overrides))
+        return read(InMemory(rows), codec, Wanted(columns, where, dictionary, each=each))
 
     def read_part(self, part: Part) -> StoredPart:
         """Read one partition whole, pinned to its version.
@@ -283,9 +302,9 @@ class Table:
         """
         with self._open(part.info) as file:
             physical = file.read()
-        kept = data_columns(physical.schema)
-        physical = physical.select(kept.names).replace_schema_metadata(kept.metadata)
-        return StoredPart(physical, to_logical(physical, self.name))
+        codec = self._codec(physical.schema)
+        physical = physical.select(codec.stored.names).replace_schema_metadata(codec.stored.metadata)
+        return StoredPart(codec, physical, codec.decode(physical))
 
     def write_part(self, layout: Layout, label: str, file: bytes, *, expected: Any) -> str:
         """Swap one partition for ``file`` on condition of its version; return the new version.
@@ -303,12 +322,15 @@ class Table:
         with parquet.opened(lambda: self.storage.open(info), info, self._footers) as file:
             yield file
 
-    def _scan(self, snapshot: Snapshot, wanted: Wanted) -> Scan:
+    def _codec(self, stored: pa.Schema, overrides: Overrides | None = None) -> Codec:
+        return codec_of(stored, self.name, self.conventions, overrides)
+
+    def _scan(self, snapshot: Snapshot, wanted: Wanted, overrides: Overrides) -> Scan:
         parts = self._prune(snapshot, wanted.where)
-        found = self.each(parts, lambda part: self._read_current(part, wanted, passing_over=len(parts) > 1))
+        found = self.each(parts, lambda part: self._read_current(part, wanted, overrides, passing_over=len(parts) > 1))
         pieces = [(part, data) for part, data in found if data is not None]
         if not pieces:  # one of them all the same, for its columns
-            pieces = [self._read_current(parts[-1], wanted)]
+            pieces = [self._read_current(parts[-1], wanted, overrides)]
         actual = {part.label: part for part, _ in (*found, *pieces)}
         after = replace(snapshot, parts=tuple(actual.get(part.label, part) for part in snapshot.parts))
         return Scan(self._concat(pieces), after)
@@ -318,7 +340,7 @@ class Table:
         kept = list(snapshot.parts)
         if len(kept) < 2 or not where:
             return kept
-        schema = self.schema(snapshot)
+        schema = self.codec(snapshot).stored
         column = (schema.metadata or {}).get(PARTITION_COLUMN, b"").decode()
         if column in schema.names and schema.field(column).type == DATE:
             for condition in where:
@@ -326,13 +348,15 @@ class Table:
                     kept = [part for part in kept if condition.may_hold(*bounds(snapshot.layout, part.label))]
         return kept or [snapshot.parts[-1]]
 
-    def _read_current(self, part: Part, wanted: Wanted, *, passing_over: bool = False) -> tuple[Part, pa.Table]:
+    def _read_current(
+        self, part: Part, wanted: Wanted, overrides: Overrides, *, passing_over: bool = False
+    ) -> tuple[Part, pa.Table]:
         """The rows wanted of one partition as it is now; None, ``passing_over`` those where there plainly are none."""
         for _ in range(_ATTEMPTS):
             try:
                 with self._open(part.info) as file:
                     skipped = passing_over and file.rules_out(wanted.where)
-                    return part, None if skipped else read(file, self.name, wanted)
+                    return part, None if skipped else read(file, self._codec(file.schema, overrides), wanted)
             except VersionChangedError:
                 info = self.storage.stat(part.info.path)
                 if info is None:

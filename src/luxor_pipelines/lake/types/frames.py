@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from luxor_pipelines.errors import SchemaError, UsageError, sample
-from luxor_pipelines.lake.types.cells import chunked, infer
 from luxor_pipelines.lake.types.schema import (
     DATE,
     FLAG,
-    KEEP_CASE,
     LAST_UPDATED,
     NUMBER,
     STAMP,
@@ -25,12 +25,15 @@ from luxor_pipelines.lake.types.schema import (
     is_text_type,
     plain,
 )
+from luxor_pipelines.lake.types.text import normalize_text, parse_dates
 
-__all__ = ["arrow_to_frame", "check_frame", "conform", "frame_to_arrow", "normalize_text", "parse_dates"]
+__all__ = ["arrow_to_frame", "check_frame", "conform", "frame_to_arrow"]
 
 _WORDS = {DATE: "dates", TEXT: "text", NUMBER: "numbers", FLAG: "flags", STAMP: "stamps"}
-# Arrow lowers letter by letter; these two depend on their neighbours or become two characters.
-_LOWERED_BY_PYTHON = ("İ", "Σ")
+
+_EXACT = 2.0**53
+_YEARS = (np.datetime64("0001", "us").astype(int), np.datetime64("10000", "us").astype(int))
+"""The first microsecond of the year 1 and of the year 10000: between them Python has dates, and labels four digits."""
 
 # --- frame to Arrow ------------------------------------------------------------------------------
 
@@ -41,10 +44,11 @@ def frame_to_arrow(
     table: str,
     target: pa.Schema | None,
     normalize: bool = True,
+    keep_case: Collection[str] = (),
     index: bool = False,
     index_name: str = "index",
 ) -> pa.Table:
-    """Turn a frame into typed columns; the frame itself is never changed.
+    """Return a frame as typed columns; the frame itself is never changed.
 
     Parameters
     ----------
@@ -54,8 +58,8 @@ def frame_to_arrow(
         The table's name, for messages.
     target
         The columns and types to fit, in this order; None to take what the frame has.
-    normalize
-        Trim and lower-case text, except in the columns of `KEEP_CASE`.
+    normalize, keep_case
+        Whether text is trimmed and lower-cased, and the columns whose text is not.
     index, index_name
         Whether the frame's index becomes a column, and what it is called.
 
@@ -67,7 +71,7 @@ def frame_to_arrow(
     """
     check_frame(df, table)
     names = _column_names(df, table)
-    columns = {name: infer(df[name], table, name) for name in names if name != LAST_UPDATED}
+    columns = {name: _infer(df[name], table, name) for name in names if name != LAST_UPDATED}
     if index:
         if isinstance(df.index, pd.MultiIndex) or index_name in names:
             reason = "has several levels" if isinstance(df.index, pd.MultiIndex) else "has the name of a column"
@@ -75,18 +79,18 @@ def frame_to_arrow(
                 f"Table {table}: the frame's index, to be stored as {index_name!r}, {reason}.",
                 hint="Use reset_index() and rename the columns, or give another index_name.",
             )
-        columns = {index_name: infer(df.index.to_series(), table, index_name), **columns}
+        columns = {index_name: _infer(df.index.to_series(), table, index_name), **columns}
     data = pa.table(columns)
     data = _without_zones(data, table) if target is None else conform(data, table=table, target=target)
     if normalize:
         for position, field in enumerate(data.schema):
-            if field.type == TEXT and field.name not in KEEP_CASE:
+            if field.type == TEXT and field.name not in keep_case:
                 data = data.set_column(position, field, normalize_text(data.column(position)))
     return data
 
 
 def check_frame(df: object, table: str) -> None:
-    """Refuse what is no frame.
+    """Raise unless ``df`` is a frame.
 
     Raises
     ------
@@ -99,7 +103,7 @@ def check_frame(df: object, table: str) -> None:
 
 
 def conform(data: pa.Table, *, table: str, target: pa.Schema) -> pa.Table:
-    """Fit typed columns to ``target``: the same columns, its order, its types.
+    """Return typed columns in the order and the types of ``target``, which has the same columns.
 
     Text is accepted for dates when every cell is ISO; a column without a single value fits any type.
 
@@ -129,37 +133,6 @@ def conform(data: pa.Table, *, table: str, target: pa.Schema) -> pa.Table:
                 hint="Fill or drop those rows.",
             )
     return pa.table(columns, schema=pa.schema(wanted))
-
-
-def normalize_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Each cell as Python's ``cell.strip().lower()``."""
-    trimmed = pc.utf8_trim_whitespace(column)
-    lowered = pc.utf8_lower(trimmed)
-    if pc.all(pc.string_is_ascii(trimmed), min_count=0).as_py():
-        return lowered
-    special = pc.fill_null(pc.or_(*(pc.match_substring(trimmed, letter) for letter in _LOWERED_BY_PYTHON)), False)
-    if not pc.any(special, min_count=0).as_py():
-        return lowered
-    texts = [text.lower() for text in trimmed.filter(special).to_pylist()]
-    return pc.replace_with_mask(lowered.combine_chunks(), special.combine_chunks(), pa.array(texts, TEXT))
-
-
-def parse_dates(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """ISO dates, with or without a time part, as (``timestamp[us]``, mask of what is no such date)."""
-    texts = pc.utf8_trim_whitespace(texts)
-    try:
-        return texts.cast(DATE), pa.array(np.zeros(len(texts), dtype=bool))
-    except pa.ArrowInvalid:
-        pass
-    # Something is wrong: ask cell by cell what.
-    dates: list[Any] = []
-    for text in texts:
-        try:
-            dates.append(text.cast(DATE))
-        except pa.ArrowInvalid:
-            dates.append(pa.scalar(None, DATE))
-    parsed = pa.array([date.value for date in dates], pa.int64()).cast(DATE)
-    return parsed, pc.and_(pc.is_valid(texts), pc.is_null(parsed))
 
 
 def _column_names(df: pd.DataFrame, table: str) -> list[str]:
@@ -200,16 +173,16 @@ def _without_zones(data: pa.Table, table: str) -> pa.Table:
 def _zoned(column: pa.ChunkedArray, table: str, name: str) -> SchemaError:
     cells = column.drop_null()
     example = str(cells[0]) if len(cells) else str(column.type)
-    what = "have a time zone, which dates in the lake do not"
+    fault = "have a time zone, which dates in the lake do not"
     hint = "Convert to the zone whose calendar counts, then drop it: df[column].dt.tz_localize(None)."
-    return bad_cells(table, name, len(cells), len(column), what, example, hint)
+    return bad_cells(table, name, len(cells), len(column), fault, example, hint)
 
 
 def _fit(column: pa.ChunkedArray, kind: pa.DataType, table: str, name: str) -> pa.ChunkedArray:
     if column.type == kind:
         return column
     if column.null_count == len(column):
-        return chunked(pa.nulls(len(column), kind))
+        return _chunked(pa.nulls(len(column), kind))
     if kind == DATE and column.type == STAMP:
         raise _zoned(column, table, name)
     hint = "Convert the column before the load."
@@ -221,28 +194,219 @@ def _fit(column: pa.ChunkedArray, kind: pa.DataType, table: str, name: str) -> p
         wrong = bad.take(unique.indices)
         count = pc.sum(wrong, min_count=0).as_py()
         if not count:
-            return chunked(dates.take(unique.indices))
-        what, hint = "are no ISO dates (2026-10-31)", "Parse them: pandas.to_datetime(df[column], format=...)."
-        raise bad_cells(table, name, count, len(column), what, unique.filter(wrong)[0].as_py(), hint)
+            return _chunked(dates.take(unique.indices))
+        fault, hint = "are no ISO dates (2026-10-31)", "Parse them: pandas.to_datetime(df[column], format=...)."
+        raise bad_cells(table, name, count, len(column), fault, unique.filter(wrong)[0].as_py(), hint)
     if kind == NUMBER and column.type == TEXT:
         hint = "Convert it: pandas.to_numeric(df[column])."
     elif kind == TEXT:
         hint = "Convert it: df[column].astype(str)."
     elif kind == STAMP and column.type == DATE:
         hint = "Say of which zone they are: df[column].dt.tz_localize('UTC')."
-    what = f"are {_WORDS[column.type]} where the table has {_WORDS.get(kind, str(kind))}"
-    raise bad_cells(table, name, len(cells), len(column), what, plain(cells[0].as_py()), hint)
+    fault = f"are {_WORDS[column.type]} where the table has {_WORDS.get(kind, str(kind))}"
+    raise bad_cells(table, name, len(cells), len(column), fault, plain(cells[0].as_py()), hint)
 
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names)) or "none"
 
 
+# --- a frame's column as one of the stored types --------------------------------------------------
+
+
+def _infer(series: pd.Series[Any], table: str, name: str) -> pa.ChunkedArray:
+    """Return a frame's column as the stored type that its cells have; text where all are missing."""
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        try:
+            values = _infer(pd.Series(series.cat.categories), table, name).combine_chunks()
+        except SchemaError:  # perhaps of a category that no cell has; the cells decide
+            return _infer(series.astype(object), table, name)
+        codes = series.cat.codes.to_numpy()
+        return _chunked(values.take(pa.array(codes, mask=codes < 0)))
+    if isinstance(series.dtype, pd.SparseDtype):
+        series = series.astype(series.dtype.subtype)
+    if isinstance(series.dtype, np.dtype) and not series.dtype.isnative:
+        series = series.astype(series.dtype.newbyteorder("="))
+    if series.dtype == np.float64 and np.isfinite(series.to_numpy()).all():  # nearly every column of numbers is
+        return _chunked(pa.array(series.to_numpy(copy=True)))
+    if series.dtype == object:
+        return _chunked(_from_objects(series.to_numpy(), table, name))
+    try:
+        array = _chunked(pa.array(series.copy(), from_pandas=True))  # Arrow would share the frame's memory
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise _unsupported(table, name, str(series.dtype)) from error
+    return _to_stored(array, table, name)
+
+
+def _to_stored(array: pa.ChunkedArray, table: str, name: str) -> pa.ChunkedArray:
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        return _to_stored(array.cast(kind.value_type), table, name)
+    if pa.types.is_null(kind) or is_text_type(kind):
+        return array.cast(TEXT)
+    if pa.types.is_boolean(kind):
+        return array
+    if pa.types.is_integer(kind):
+        numbers = array.cast(NUMBER, safe=False)
+        large = pc.fill_null(pc.greater_equal(pc.abs(numbers), _EXACT), False)
+        if pc.any(large, min_count=0).as_py():
+            _check_exact(array.filter(large).to_pylist(), len(array), table, name)
+        return numbers
+    if pa.types.is_decimal(kind):
+        return _finite(array.cast(TEXT).cast(NUMBER), table, name)  # through text, for the nearest number
+    if pa.types.is_floating(kind):
+        return _finite(array.cast(NUMBER), table, name)
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        zoned = pa.types.is_timestamp(kind) and kind.tz
+        return _within_years(_micros(array, STAMP if zoned else DATE, table, name), table, name)
+    raise _unsupported(table, name, str(kind))
+
+
+def _finite(numbers: pa.ChunkedArray, table: str, name: str) -> pa.ChunkedArray:
+    infinite = pc.is_inf(numbers)
+    if pc.any(infinite, min_count=0).as_py():
+        bad = numbers.filter(infinite)
+        hint = "Find the division by zero they come from, or make them missing."
+        raise bad_cells(table, name, len(bad), len(numbers), "are infinite", bad[0].as_py(), hint)
+    absent = pc.is_nan(numbers)
+    return pc.if_else(absent, None, numbers) if pc.any(absent, min_count=0).as_py() else numbers
+
+
+def _check_exact(values: Sequence[Any], total: int, table: str, name: str) -> None:
+    bad = [value for value in values if value == int(value) != int(float(value))]
+    if bad:
+        hint = "Store identifiers as text: df[column].astype(str)."
+        raise bad_cells(table, name, len(bad), total, "are whole numbers that float64 does not hold", bad[0], hint)
+
+
+def _micros(array: pa.ChunkedArray, kind: pa.DataType, table: str, name: str) -> pa.ChunkedArray:
+    if pa.types.is_date(array.type):
+        array = array.cast(pa.timestamp("s" if pa.types.is_date32(array.type) else "ms"))
+    try:
+        return array.cast(kind)
+    except pa.ArrowInvalid as error:
+        finer = array.type.unit == "ns"
+        values = array.drop_null()
+        ticks = values.cast(pa.int64()).to_numpy()
+        limit = 2**63 // {"s": 10**6, "ms": 10**3}.get(array.type.unit, 1)
+        bad = np.flatnonzero(ticks % 1000 != 0 if finer else (ticks >= limit) | (ticks <= -limit))
+        example = str(ticks[bad[0]].astype(f"datetime64[{array.type.unit}]"))
+        fault = "have more than microseconds" if finer else "are beyond what a timestamp in microseconds holds"
+        hint = "Round them: df[column].dt.floor('us')." if finer else "Correct the dates, or make them missing."
+        raise bad_cells(table, name, len(bad), len(array), fault, example, hint) from error
+
+
+def _within_years(array: pa.ChunkedArray, table: str, name: str) -> pa.ChunkedArray:
+    ticks = array.cast(pa.int64())
+    extremes = pc.min_max(ticks)
+    first, last = extremes["min"].as_py(), extremes["max"].as_py()
+    if first is None or (_YEARS[0] <= first and last < _YEARS[1]):
+        return array
+    bad = ticks.filter(pc.or_(pc.less(ticks, _YEARS[0]), pc.greater_equal(ticks, _YEARS[1])))
+    example = str(np.datetime64(bad[0].as_py(), "us"))
+    raise bad_cells(table, name, len(bad), len(array), "are in no year from 1 to 9999", example, "Correct the dates.")
+
+
+_KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
+    ((bool, np.bool_), "flags"),
+    ((int, float, np.integer, np.floating, Decimal), "numbers"),
+    ((str,), "text"),
+    ((dt.date, np.datetime64), "dates"),
+)
+
+
+def _from_objects(values: np.ndarray[Any, Any], table: str, name: str) -> Any:
+    try:
+        absent = np.asarray(pd.isna(values), dtype=bool)
+    except InvalidOperation as error:
+        bad = [cell for cell in values if isinstance(cell, Decimal) and cell.is_snan()]
+        fault, hint = "are signalling NaNs", "Make them missing."
+        raise bad_cells(table, name, len(bad), len(values), fault, bad[0], hint) from error
+    cells = values[~absent]
+    counts = Counter(map(type, cells))
+    groups: dict[str, int] = {}
+    for kind, count in counts.items():
+        group = next((word for kinds, word in _KINDS if issubclass(kind, kinds)), "")
+        if not group:
+            raise _unsupported(table, name, kind.__name__, count, len(values))
+        groups[group] = groups.get(group, 0) + count
+    if not groups:
+        return pa.nulls(len(values), TEXT)
+    if len(groups) > 1:
+        rarest = min(groups, key=lambda word: groups[word])
+        kinds = next(kinds for kinds, word in _KINDS if word == rarest)
+        example = next(cell for cell in cells if isinstance(cell, kinds) and _is_group(type(cell), rarest))
+        mix = " and ".join(f"{count} {word}" for word, count in groups.items())
+        fault = f"are {rarest} in a column that mixes {mix}"
+        raise bad_cells(table, name, groups[rarest], len(values), fault, example, "Give the column one type.")
+    (group,) = groups
+    if group == "text":
+        try:
+            return pa.array(values, TEXT, from_pandas=True)
+        except UnicodeEncodeError as error:
+            raise bad_cells(
+                table, name, 1, len(values), "are text that is no Unicode", error.object, "Decode the source again."
+            ) from error
+    if group == "dates":
+        return _date_objects(values, absent, table, name)
+    out = np.zeros(len(values), dtype=bool if group == "flags" else float)
+    try:
+        out[~absent] = [float(cell) for cell in cells] if group == "numbers" else cells.astype(bool)
+    except OverflowError as error:
+        large = [cell for cell in cells if abs(cell) > int(np.finfo(float).max)]
+        fault = "are larger than float64 holds"
+        raise bad_cells(table, name, len(large), len(values), fault, large[0], "Store them as text.") from error
+    if group == "flags":
+        return pa.array(out, mask=absent)
+    whole = [cell for cell in cells[np.abs(out[~absent]) >= _EXACT] if not isinstance(cell, float | np.floating)]
+    finite = _finite(_chunked(pa.array(out, mask=absent)), table, name)
+    _check_exact(whole, len(values), table, name)
+    return finite
+
+
+def _is_group(kind: type, group: str) -> bool:
+    return next((word for kinds, word in _KINDS if issubclass(kind, kinds)), "") == group
+
+
+def _date_objects(values: np.ndarray[Any, Any], absent: Any, table: str, name: str) -> pa.ChunkedArray:
+    cells = [_as_datetime(cell) for cell in values[~absent]]
+    zoned = [cell for cell in cells if cell.tzinfo is not None]
+    if zoned and len(zoned) < len(cells):
+        fault = "have a time zone, others none"
+        raise bad_cells(table, name, len(zoned), len(values), fault, str(zoned[0]), "Convert them to one zone or none.")
+    fine = [cell for cell in cells if getattr(cell, "nanosecond", 0)]
+    if fine:
+        fault = "have more than microseconds"
+        hint = "Round them: pandas.to_datetime(df[column]).dt.floor('us')."
+        raise bad_cells(table, name, len(fine), len(values), fault, str(fine[0]), hint)
+    out = np.full(len(values), None, dtype=object)
+    out[~absent] = cells
+    return _chunked(pa.array(out, STAMP if zoned else DATE, from_pandas=True))
+
+
+def _as_datetime(cell: Any) -> dt.datetime:
+    if isinstance(cell, np.datetime64):
+        return pd.Timestamp(cell)
+    return cell if isinstance(cell, dt.datetime) else dt.datetime(cell.year, cell.month, cell.day)
+
+
+def _unsupported(table: str, name: str, kind: str, count: int | None = None, total: int = 0) -> SchemaError:
+    cells = f"{count} of {total} cells are {kind}" if count else f"its type is {kind}"
+    return SchemaError(
+        f"Table {table}, column {name!r}: {cells}, which is not stored.",
+        hint="Columns hold dates, text, numbers or flags; convert it to one of these.",
+    )
+
+
+def _chunked(array: Any) -> pa.ChunkedArray:
+    return array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
+
+
 # --- Arrow to frame ------------------------------------------------------------------------------
 
 
 def arrow_to_frame(table: pa.Table) -> pd.DataFrame:
-    """The frame a reader gets: its own memory, dates ``datetime64[us]``, flags ``boolean``, text as pandas has it."""
+    """Return the frame a reader gets, in memory of its own: dates are ``datetime64[us]``, flags ``boolean``."""
     columns = {name: _to_pandas(column) for name, column in zip(table.column_names, table.columns, strict=True)}
     return pd.DataFrame(columns, index=pd.RangeIndex(len(table)), columns=table.column_names, copy=False)
 
@@ -264,5 +428,5 @@ def _to_pandas(column: pa.ChunkedArray) -> Any:
 
 
 def _own(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """``values`` in memory that Arrow does not share; what it shares, it marks as read-only."""
+    """Return ``values`` in memory that Arrow does not share, which it would mark as read-only."""
     return values if values.flags.writeable else values.copy()

@@ -8,9 +8,9 @@ whatever pandas had for it; a NaN is never stored.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -23,13 +23,14 @@ __all__ = [
     "DATE",
     "ENCODING",
     "FLAG",
-    "KEEP_CASE",
     "KEY",
     "LAST_UPDATED",
     "NUMBER",
     "STAMP",
     "TEXT",
     "Column",
+    "ColumnType",
+    "Conventions",
     "TableSchema",
     "bad_cells",
     "check_key",
@@ -42,8 +43,6 @@ __all__ = [
 
 LAST_UPDATED = "Last_Updated"
 """When the row was last changed; set by the writer, never compared."""
-KEEP_CASE = frozenset({"Name", "Class", "Vehicles", "Segment"})
-"""Columns whose text is never normalised."""
 ENCODING = b"luxor.encoding"
 KEY = b"luxor.key"
 """The files' metadata says what makes rows the same row, a column a line."""
@@ -54,7 +53,35 @@ NUMBER = pa.float64()
 FLAG = pa.bool_()
 STAMP = pa.timestamp("us", "UTC")
 
-_TYPES = {"date": DATE, "text": TEXT, "number": NUMBER, "flag": FLAG, "stamp": STAMP}
+ColumnType: TypeAlias = Literal["date", "text", "number", "flag", "stamp"]
+_TYPES: dict[ColumnType, pa.DataType] = {"date": DATE, "text": TEXT, "number": NUMBER, "flag": FLAG, "stamp": STAMP}
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """The customs of a lake that its files do not state.
+
+    Attributes
+    ----------
+    text_columns
+        The types of the values that columns of text spell, by exact name, in files that are not marked
+        as typed. A column not named is text, and so is `LAST_UPDATED`.
+    text_tables
+        The same for single tables, instead of ``text_columns``; ``"*"`` stands for all other columns.
+    keep_case
+        Columns whose text is stored as it is given; that of all others is trimmed and in lower case.
+    """
+
+    text_columns: Mapping[str, ColumnType] = field(default_factory=dict)
+    text_tables: Mapping[str, Mapping[str, ColumnType]] = field(default_factory=dict)
+    keep_case: frozenset[str] = frozenset()
+
+    def text_type(self, table: str, column: str) -> pa.DataType:
+        """Return the type of the values that a column of text spells."""
+        if column == LAST_UPDATED:
+            return TEXT
+        types = self.text_tables.get(table, self.text_columns)
+        return _TYPES[types.get(column, types.get("*", "text"))]
 
 
 @dataclass(frozen=True)
@@ -62,7 +89,7 @@ class Column:
     """A column of a table: its name, what it holds, and whether cells may be missing."""
 
     name: str
-    type: Literal["date", "text", "number", "flag", "stamp"]
+    type: ColumnType
     nullable: bool = True
 
 
