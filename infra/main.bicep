@@ -28,6 +28,7 @@ param instanceMemoryMB int = 2048
 @description('Whether fx_rates gets the rates from the European Central Bank itself.')
 param fetchRates bool = true
 
+var python = loadJsonContent('../functions/python.json')
 var suffix = uniqueString(resourceGroup().id, name)
 var hostAccount = 'host${suffix}'
 var packages = 'packages'
@@ -146,7 +147,7 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
         instanceMemoryMB: instanceMemoryMB
         maximumInstanceCount: 40
       }
-      runtime: { name: 'python', version: '3.11' }
+      runtime: { name: 'python', version: python.version }
     }
     siteConfig: {
       minTlsVersion: '1.2'

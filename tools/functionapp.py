@@ -4,21 +4,25 @@
     python tools/functionapp.py build    dist/functionapp-<version>.zip, and the wheel beside it
 
 Needs the dependency group ``package``; `nox -s lock` and `nox -s package` bring it. The zip depends on
-nothing but the checkout and the wheels that the lock file names by hash: same inputs, same bytes.
+nothing but the checkout, the wheels that the lock file names by hash, and the release of Python that
+compiles its bytecode: same inputs, same bytes.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
 from email.parser import HeaderParser
 from pathlib import Path
 
@@ -30,8 +34,10 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "functions" / "requirements.txt"
 NAME = "luxor-pipelines"
 
-# The app's Python (also named in infra/main.bicep) and its machines: glibc 2.28 or later on x86-64.
-PYTHON = "3.11"
+# The app's Python, which infra/main.bicep reads from the same file, and its machines: glibc 2.28 or later on x86-64.
+_RUNTIME = json.loads((ROOT / "functions" / "python.json").read_text(encoding="utf-8"))
+PYTHON: str = _RUNTIME["version"]
+SUPPORTED_UNTIL = date.fromisoformat(_RUNTIME["supported_until"])
 MANYLINUX = [f"manylinux_2_{minor}_x86_64" for minor in range(28, 4, -1)]
 PLATFORMS = [*MANYLINUX, "manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
 MARKERS = {
@@ -54,8 +60,14 @@ UNPACKED_MAX = 450_000_000
 ZIP_MAX = 200_000_000
 
 TIMESTAMP = (1980, 1, 1, 0, 0, 0)
-UNUSED = re.compile(r"^(numpy|pandas|pyarrow)/(.+/)?(tests|include)/|\.(pyi|pxd|pyx|h|a)$")
-"""Not needed to run: the big packages' own tests, and what other code would be compiled against."""
+WWWROOT = "/home/site/wwwroot"
+"""Folder of the app in Azure; tracebacks name files in it."""
+UNUSED = re.compile(
+    r"^(numpy|pandas|pyarrow)/(.+/)?(tests|include)/|^pyarrow/src/|\.(pyi|pxd|pxi|pyx|h|a)$"
+    r"|^pyarrow/(_|lib\w*_)(flight|s3)\w*\."
+)
+"""Files that the app does not need: the big packages' own tests, what other code would be compiled against, and
+Arrow's clients of Flight and S3, which nothing else of Arrow links to (its library of Substrait is linked to)."""
 
 HEADER = f"""\
 # The app's wheels: versions and hashes for Python {PYTHON} on Linux x86-64. Made by `nox -s lock`; do not edit.
@@ -162,6 +174,64 @@ def check_lock(pins: Mapping[str, tuple[str, str | None]]) -> None:
         raise ProblemError("\n".join([*problems, "Run `nox -s lock`."]))
 
 
+# --- bytecode -----------------------------------------------------------------------------------
+
+
+def app_python() -> str:
+    """Return the path of an interpreter of the app's version of Python.
+
+    Raises
+    ------
+    ProblemError
+        This machine has none.
+    """
+    if sys.version_info[:2] == tuple(map(int, PYTHON.split("."))):
+        return sys.executable
+    path = shutil.which(f"python{PYTHON}")
+    if path is None:
+        raise ProblemError(
+            f"The app's bytecode is compiled by Python {PYTHON}, which is not on the path. "
+            "Install it, or build with --no-bytecode: the app then takes longer to start."
+        )
+    return path
+
+
+def compile_files(files: Mapping[str, bytes], python: str) -> dict[str, bytes]:
+    """Compile the Python files among ``files`` in a process of its own; return the bytecode files.
+
+    Python uses them without looking at the sources (``unchecked-hash``): the package never changes in place.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for path, data in files.items():
+            if path.endswith(".py"):
+                target = Path(folder, path)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(data)
+        paths = ["-s", folder, "-p", WWWROOT, folder]
+        command = [python, "-I", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", *paths]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        # The order in which sets are marshalled follows the hash seed.
+        compiled = subprocess.run(
+            command, env={**environment, "PYTHONHASHSEED": "0"}, check=False, capture_output=True, text=True
+        )
+        if compiled.returncode:
+            raise ProblemError(f"Bytecode could not be compiled:\n{compiled.stdout}{compiled.stderr}")
+        caches = Path(folder).rglob("*.pyc")
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in caches}
+
+
+def compile_twice(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the bytecode of ``files``; none if two compilations differ, since the package must be reproducible."""
+    python = app_python()
+    bytecode = compile_files(files, python)
+    again = compile_files(files, python)
+    different = sorted(path for path in bytecode.keys() | again.keys() if bytecode.get(path) != again.get(path))
+    if different:
+        print(f"NO BYTECODE: two compilations differ in {len(different)} files, such as {different[0]}.")
+        return {}
+    return bytecode
+
+
 # --- the package --------------------------------------------------------------------------------
 
 
@@ -237,7 +307,7 @@ def assemble(files: Mapping[str, bytes], target: Path) -> None:
             archive.writestr(member, data, compresslevel=6)
 
 
-def build(target: Path, cache: Path) -> Path:
+def build(target: Path, cache: Path, *, bytecode: bool = True) -> Path:
     """Build the wheel and the zip into ``target``; return the zip's path."""
     pins = read_lock(LOCK.read_text(encoding="utf-8"))
     check_lock(pins)
@@ -254,6 +324,8 @@ def build(target: Path, cache: Path) -> Path:
             place = f".python_packages/lib/site-packages/{path}"
             if files.setdefault(place, data) != data:
                 raise ProblemError(f"{wheel.name} and another wheel both have {path}")
+    if bytecode:
+        files |= compile_twice(files)
     unpacked = sum(map(len, files.values()))
     result = target / f"functionapp-{own_version()}.zip"
     assemble(files, result)
@@ -263,6 +335,8 @@ def build(target: Path, cache: Path) -> Path:
     sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in (own, result)]
     (target / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
     print(f"{result.name}: {sizes}\n" + "".join(sums), end="")
+    if datetime.now(UTC).date() > SUPPORTED_UNTIL - timedelta(days=180):
+        print(f"Python {PYTHON} is supported until {SUPPORTED_UNTIL}: choose a later one in functions/python.json.")
     return result
 
 
@@ -271,13 +345,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=["lock", "build"])
     parser.add_argument("--target", type=Path, default=ROOT / "dist", help="where the zip goes")
+    parser.add_argument("--no-bytecode", action="store_true", help=f"leave bytecode out; needs no Python {PYTHON}")
     parser.add_argument("--wheels", type=Path, default=ROOT / "build" / "wheels", help="where wheels are kept")
     options = parser.parse_args()
     try:
         if options.command == "lock":
             LOCK.write_text(write_lock(resolve(options.wheels)), encoding="utf-8")
         else:
-            build(options.target, options.wheels)
+            build(options.target, options.wheels, bytecode=not options.no_bytecode)
     except ProblemError as problem:
         print(problem, file=sys.stderr)
         return 1

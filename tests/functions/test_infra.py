@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +24,9 @@ def blocks(template: str, kind: str) -> list[str]:
 
 
 def test_it_names_the_python_that_is_packaged(template: str, tool: ModuleType) -> None:
-    assert f"runtime: {{ name: 'python', version: '{tool.PYTHON}' }}" in template
+    assert "var python = loadJsonContent('../functions/python.json')" in template
+    assert json.loads((ROOT / "functions" / "python.json").read_text(encoding="utf-8"))["version"] == tool.PYTHON
+    assert "runtime: { name: 'python', version: python.version }" in template
     assert "sku: { tier: 'FlexConsumption', name: 'FC1' }" in template
 
 

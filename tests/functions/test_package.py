@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 SITE = ".python_packages/lib/site-packages/"
 FOLDERS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/function.json"))
 LAST_MONTH = reference_date(None, datetime.now(ZoneInfo("America/Sao_Paulo")).date())
+DIGITS = json.loads((ROOT / "functions" / "python.json").read_text(encoding="utf-8"))["version"].replace(".", "")
 Calls = Callable[..., tuple[list[dict[str, Any]], str]]
 
 
@@ -36,7 +37,7 @@ def test_the_app_is_whole(package: Path) -> None:
     with zipfile.ZipFile(package) as archive:
         names = archive.namelist()
         assert archive.testzip() is None
-    own = {name for name in names if not name.startswith(SITE)}
+    own = {name for name in names if not name.startswith(SITE) and not name.endswith(".pyc")}
     wanted = {"host.json", "requirements.txt"}
     for folder in FOLDERS:
         paths = [path for path in (ROOT / "functions" / folder).iterdir() if path.suffix in {".json", ".py"}]
@@ -45,9 +46,9 @@ def test_the_app_is_whole(package: Path) -> None:
     assert {
         f"{SITE}luxor_pipelines/operations/runs.py",
         f"{SITE}azure/functions/__init__.py",
-        f"{SITE}pyarrow/lib.cpython-311-x86_64-linux-gnu.so",
+        f"{SITE}pyarrow/lib.cpython-{DIGITS}-x86_64-linux-gnu.so",
     } <= set(names)
-    assert not [name for name in names if name.endswith((".pyc", "direct_url.json")) or "__pycache__" in name]
+    assert not [name for name in names if name.endswith("direct_url.json")]
     assert not [name for name in names if name.startswith("/") or ".." in name.split("/")]
 
 
@@ -58,7 +59,45 @@ def test_all_binaries_are_for_linux_on_x86_64(package: Path) -> None:
     assert len(libraries) > 50
     # An ELF file, 64 bits, machine 62.
     assert {(head[:5], head[18:20]) for head in heads} == {(b"\x7fELF\x02", b"\x3e\x00")}
-    assert not [name for name in libraries if re.search(r"\.cpython-(?!311-x86_64)", name)]
+    assert not [name for name in libraries if re.search(rf"\.cpython-(?!{DIGITS}-x86_64)", name)]
+
+
+def test_every_source_has_bytecode_that_is_used_without_a_look_at_the_source(package: Path) -> None:
+    with zipfile.ZipFile(package) as archive:
+        names = set(archive.namelist())
+        sources = {name for name in names if name.endswith(".py")}
+        bytecode = {
+            f"{folder}/__pycache__/{name.removesuffix('.py')}.cpython-{DIGITS}.pyc"
+            for folder, _, name in (source.rpartition("/") for source in sources)
+        }
+        assert {name for name in names if name.endswith(".pyc")} == bytecode
+        heads = {archive.open(name).read(8) for name in bytecode}
+    assert len(sources) > 2000
+    (head,) = heads
+    # PEP 552: a file that is known by its source's hash, which is not to be checked.
+    assert head[2:] == b"\r\n\x01\x00\x00\x00"
+
+
+def test_bytecode_that_comes_out_differently_is_left_out(
+    tool: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = [{"a.pyc": b"1", "b.pyc": b"1"}, {"a.pyc": b"1", "b.pyc": b"2"}]
+    monkeypatch.setattr(tool, "app_python", lambda: "python")
+    monkeypatch.setattr(tool, "compile_files", lambda files, python: results.pop())
+    assert tool.compile_twice({}) == {}
+    assert "two compilations differ in 1 files, such as b.pyc" in capsys.readouterr().out
+
+
+def test_a_source_that_does_not_compile_is_refused(tool: ModuleType) -> None:
+    with pytest.raises(tool.ProblemError, match="Bytecode could not be compiled"):
+        tool.compile_files({"bad.py": b"def"}, sys.executable)
+
+
+def test_arrow_works_without_the_libraries_that_are_left_out(package: Path, tool: ModuleType) -> None:
+    with zipfile.ZipFile(package) as archive:
+        libraries = [name for name in archive.namelist() if name.startswith(f"{SITE}pyarrow/") and ".so" in name]
+    assert not [name for name in libraries if "flight" in name or "s3" in name]
+    assert [name for name in libraries if "libarrow_substrait" in name], "Arrow's core links to it"
 
 
 def test_its_requirements_name_every_wheel_by_hash(package: Path, tool: ModuleType) -> None:
