@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from luxor_pipelines.errors import RunInProgressError
 from luxor_pipelines.ingest import incremental_load, save_table
+from luxor_pipelines.lake.storage.lease import lease_states
 from luxor_pipelines.operations.runs import RunReport, last_runs, run
 
 MONTH = "2026-10-31"
@@ -170,7 +171,10 @@ def test_a_killed_run_is_shown_as_died_and_succeeded(lake: Any, start: Start) ->
     assert (report.status, report.changed, report.warnings) == ("done", True, ())
     assert returns(lake) == [0.1]
     assert statuses(lake) == ["died", "done"]
-    assert not lake.storage().list("system/locks/runs")
+    (state,) = lease_states(lake.storage())
+    assert state.holder is None
+    (died,) = [each for each in last_runs(lake.query()) if each.status == "died"]
+    assert [about["run"] for about in state.lost] == [died.id], "for all the lake knows it may wake up"
 
 
 def test_a_live_run_is_not_robbed_by_one_whose_clock_differs(lake: Any, start: Start) -> None:
@@ -207,7 +211,9 @@ def test_a_paused_run_loses_its_lock_and_does_not_undo_its_heirs_work(
     (failed,) = [each for each in last_runs(lake.query()) if each.id != report.id]
     assert failed.error is not None
     assert failed.error["class"] == "LockLostError"
-    assert not lake.storage().list("system/locks/runs")
+    assert lake.storage().list("system/locks/runs"), "the heir has left when it could not know that the holder ended"
+    assert not run("hist_returns", ref_date=MONTH, lq=lake.query()).changed
+    assert not lake.storage().list("system/locks/runs"), "the holder's record has said so since"
 
 
 def test_a_paused_run_that_nobody_succeeded_goes_on(lake: Any, start: Start) -> None:

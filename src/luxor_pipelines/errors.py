@@ -237,7 +237,10 @@ class RunInProgressError(ConflictError):
 
 
 class LockLostError(ConflictError):
-    """A run stalled, and another took its place; nothing was written after that."""
+    """A run no longer holds its lease, since it stalled and another took its place, or its process was told to end.
+
+    Nothing was written after that was seen.
+    """
 
 
 class SchemaError(LuxorError, ValueError):

@@ -22,7 +22,7 @@ from luxor_pipelines.errors import (
     RunInProgressError,
     UnreachableError,
 )
-from luxor_pipelines.lake.storage.lease import LakeLock
+from luxor_pipelines.lake.storage.lease import Lease
 from luxor_pipelines.operations.runs import RunReport, last_runs
 from luxor_pipelines.settings import Settings
 
@@ -216,7 +216,7 @@ def test_404_for_an_unknown_pipeline(name: str, disk_lake: Any, load: Any, caplo
 
 def test_409_while_it_is_running(lake: Any, load: Any) -> None:
     main = load("run_pipeline")
-    held = LakeLock(lake.storage(), "system/locks/runs/hist_returns/2024-05-31.json", ttl=3600.0, about={"run": "abc"})
+    held = Lease(lake.storage(), "system/locks/runs/hist_returns/2024-05-31.json", ttl=3600.0, about={"run": "abc"})
     assert held.acquire() is None
     with held:
         told = error(main(request(body=MAY)), 409)

@@ -3,11 +3,11 @@
 The command line, the Functions and notebooks all come through the one `run`. A record is a JSON
 file ``system/runs/<pipeline>/<UTC stamp>-<id>.json``: written when the run starts, replaced when
 it ends. One that was killed leaves ``running`` behind for ever; `last_runs` calls it ``died`` when it
-no longer holds its lock.
+no longer holds its lease.
 
-One run of a pipeline and reference date goes on at a time, whatever started it: a lock in the lake,
-``system/locks/runs/<pipeline>/<date>.json``, sees to that. A run that stalled and lost it writes
-nothing more into tables (`LockLostError`).
+One run of a pipeline and reference date goes on at a time, whatever started it: a lease in the lake,
+``system/locks/runs/<pipeline>/<date>.json``, sees to that. A run that stalled and was succeeded ends in a
+`LockLostError`; `luxor_pipelines.lake.storage.lease` says what it may still have written.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ import inspect
 import json
 import logging
 import math
+import os
+import platform
 import re
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,8 +29,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from luxor_pipelines import __version__
 from luxor_pipelines.errors import AccessError, ConflictError, LuxorError, RunInProgressError, UsageError, redact
-from luxor_pipelines.lake.storage.lease import LakeLock, fenced, holder_of
+from luxor_pipelines.lake.storage.lease import LEASES, Lease, fenced, holder_of
 from luxor_pipelines.operations.discovery import check_params, find_pipelines, get_pipeline
+from luxor_pipelines.operations.stopping import Terminated, stoppable
 from luxor_pipelines.pipelines import PipelineResult
 
 if TYPE_CHECKING:
@@ -45,7 +49,7 @@ SCHEMA_VERSION = 1
 """Version of the run records' layout."""
 
 _FOLDER = "system/runs"
-_LOCKS = "system/locks/runs"
+_LEASES = f"{LEASES}/runs"
 _SECRET_NAME = re.compile(r"key|secret|password|token|connection", re.IGNORECASE)
 
 
@@ -73,7 +77,9 @@ class RunReport:
     path
         Where in the lake the record is.
     lock
-        Where the lock lies that the run holds while it goes on; None for one that was skipped.
+        Where the lease lies that the run holds while it goes on; None for one that was skipped.
+    unsettled
+        Files whose last write by a failed run may still land, since the lake did not say how it went.
     """
 
     id: str
@@ -93,6 +99,7 @@ class RunReport:
     params: Mapping[str, JSON] = field(default_factory=dict)
     error: Mapping[str, str] | None = None
     lock: str | None = None
+    unsettled: tuple[str, ...] = ()
     library_version: str = __version__
     schema_version: int = SCHEMA_VERSION
 
@@ -109,18 +116,14 @@ class RunReport:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> RunReport:
-        """The report that `as_dict` wrote; what a later version may have added is left out."""
-        from luxor_pipelines.ingest import LoadResult
+        """The report that `as_dict` wrote; what a later version may have added is left out.
 
-        known = {name: record[name] for name in cls.__dataclass_fields__ if name in record}
-        for name in ("now", "started_at", "ended_at"):
-            known[name] = datetime.fromisoformat(known[name]) if known[name] else None
-        known["ref_date"] = date.fromisoformat(known["ref_date"]) if known["ref_date"] else None
-        known["loads"] = tuple(
-            LoadResult(**{**load, "partitions": tuple(load["partitions"])}) for load in known["loads"]
-        )
-        known["warnings"] = tuple(known["warnings"])
-        return cls(**known)
+        Raises
+        ------
+        ValueError, TypeError, KeyError
+            It is no record: a field is missing, or of another type than it should be.
+        """
+        return cls(**{name: read(record[name]) for name, read in _FIELDS.items() if name in record or name in _NEEDED})
 
 
 def run(
@@ -130,7 +133,7 @@ def run(
     lq: LuxorQuery | None = None,
     lake: str | None = None,
     now: datetime | None = None,
-    if_running: Literal["error", "skip"] = "error",
+    if_running: Literal["error", "skip", "wait"] = "error",
     **params: Any,
 ) -> RunReport:
     """Run a pipeline and record the run in the lake.
@@ -148,7 +151,9 @@ def run(
         The moment to work as of, with a time zone; default the present.
     if_running
         What to do when the same pipeline is running already for the same reference date: raise an
-        error and record nothing, or return (and record) a report whose status is ``skipped``.
+        error and record nothing, or return (and record) a report whose status is ``skipped``. With ``wait`` the
+        other run is watched first, and skipped for only when it is seen to be alive; one that gives no sign of
+        life is succeeded, after `Settings.run_lock_ttl` and a second at most.
     **params
         What else the pipeline's ``run`` accepts.
 
@@ -161,7 +166,7 @@ def run(
     RunInProgressError
         The same pipeline is running already for the same reference date; nothing has been recorded.
     LockLostError
-        The run stalled for so long that another took its place; it has written nothing since.
+        The run stalled for so long that another took its place, or the process was told to end.
     LuxorError
         What the pipeline raises, after it has been recorded.
     """
@@ -192,16 +197,18 @@ def run(
         started_at=started,
         path=f"{_FOLDER}/{pipeline.name}/{started:%Y%m%dT%H%M%SZ}-{ident}.json",
         params={key: "***" if _SECRET_NAME.search(key) else scrub(value) for key, value in params.items()},
-        lock=f"{_LOCKS}/{pipeline.name}/{resolved or 'any'}.json",
+        lock=f"{_LEASES}/{pipeline.name}/{resolved or 'any'}.json",
     )
     assert report.lock is not None
-    lock = LakeLock(
-        lq.lake.storage,
-        report.lock,
-        ttl=lq.settings.run_lock_ttl,
-        about={"run": ident, "started_at": started.isoformat()},
-    )
-    holder = lock.acquire()
+    about = {
+        "run": ident,
+        "record": report.path,
+        "started_at": started.isoformat(),
+        "host": platform.node(),
+        "process": os.getpid(),
+    }
+    lease = Lease(lq.lake.storage, report.lock, ttl=lq.settings.run_lock_ttl, about=about)
+    holder = lease.acquire(wait=if_running == "wait")
     if holder is not None:
         what = f"{pipeline.name} is running already{f' for {resolved}' if resolved else ''}"
         busy = f"{what} (run {holder.about.get('run', 'unknown')})."
@@ -213,46 +220,104 @@ def run(
         _save(lq, report, None)
         logger.warning("%s Skipped; record %s", busy, report.path)
         return report
-    with lock, fenced(lock):
-        return _run(lq, report, lock, scrub, lambda: _checked(pipeline, function(day, lq=lq, now=now, **params)), clock)
+    with lease, fenced(lease):
+        _account(lq, lease)
+        under_way = _UnderWay(lq, report, lease, scrub, clock)
+        with stoppable(under_way):
+            return under_way.work(lambda: _checked(pipeline, function(day, lq=lq, now=now, **params)))
 
 
-def _run(
-    lq: LuxorQuery,
-    report: RunReport,
-    lock: LakeLock,
-    scrub: Callable[[Any], Any],
-    work: Callable[[], PipelineResult],
-    clock: float,
-) -> RunReport:
-    """Do the work and keep its record, from ``running`` to ``done`` or ``failed``."""
-    version = _save(lq, report, None)
-    logger.info("%s: reference date %s", report.pipeline, report.ref_date or "not given, the pipeline's own choice")
+def _account(lq: LuxorQuery, lease: Lease) -> None:
+    """Look which holders that the lease has lost have ended by now, and warn of the others."""
 
-    def ended(**changes: Any) -> RunReport:
-        duration = round(time.perf_counter() - clock, 3)
-        return replace(report, ended_at=lq.now(), duration_s=duration, inputs=lq.versions(), **changes)
+    def has_ended(about: Mapping[str, Any]) -> bool:
+        path = about.get("record")
+        report = next(_read_records(lq, [path]), None) if isinstance(path, str) and path.startswith(_FOLDER) else None
+        return report is not None and report.status != "running" and not report.unsettled
 
-    try:
-        result = work()
-    except BaseException as error:
-        _save_failure(lq, ended(status="failed", error=scrub(_described(error))), version)
-        raise
-    warnings = [*result.warnings]
-    if lock.lost:
-        warnings.append("The lock was lost meanwhile: another run may have done the same work at the same time.")
-        logger.warning("%s: %s", report.pipeline, warnings[-1])
-    report = ended(
-        status="done",
-        ref_date=_resolved(result.details, report.ref_date),
-        rows=result.rows,
-        loads=tuple(result.loads),
-        warnings=tuple(scrub(warnings)),
-        details=scrub(result.details),
-    )
-    _save(lq, report, version)
-    logger.info("%s done in %.1f s; record %s", report.pipeline, report.duration_s, report.path)
-    return report
+    lease.account(has_ended)
+    for about in lease.lost_holders:
+        logger.info(
+            "Run %s lost %s and has not said that it ended; should it wake up, what it writes is refused.",
+            about.get("run", "unknown"),
+            lease.path,
+        )
+
+
+class _UnderWay:
+    """A run that holds its lease, and its record: written when it starts, and once when it ends."""
+
+    def __init__(
+        self, lq: LuxorQuery, report: RunReport, lease: Lease, scrub: Callable[[Any], Any], clock: float
+    ) -> None:
+        self._lq = lq
+        self._report = report
+        self._lease = lease
+        self._scrub = scrub
+        self._clock = clock
+        self._turn = threading.Lock()
+        self._ended = False
+        self._version = ""
+
+    def work(self, work: Callable[[], PipelineResult]) -> RunReport:
+        """Do the work and keep its record, from ``running`` to ``done`` or ``failed``."""
+        report = self._report
+        self._version = _save(self._lq, report, None)
+        day = report.ref_date or "not given, the pipeline's own choice"
+        logger.info("%s: reference date %s", report.pipeline, day)
+        try:
+            result = work()
+            self._lease.check()  # a run that was succeeded has failed, whatever it still did
+        except BaseException as error:
+            self._fail(error)
+            raise
+        done = self._end(
+            status="done",
+            ref_date=_resolved(result.details, report.ref_date),
+            rows=result.rows,
+            loads=tuple(result.loads),
+            warnings=tuple(self._scrub([*result.warnings])),
+            details=self._scrub(result.details),
+        )
+        logger.info("%s done in %.1f s; record %s", done.pipeline, done.duration_s, done.path)
+        return done
+
+    def stop(self, timeout: float) -> bool:
+        """Write nothing more, record the failure and release the lease; False when a write did not end in time."""
+        error = Terminated()
+        if not self._lease.close(str(error), timeout=timeout):
+            return False
+        self._fail(error)
+        self._lease.release()
+        return True
+
+    def _end(self, **changes: Any) -> RunReport:
+        with self._turn:
+            if self._ended:
+                self._lease.check()  # which says why
+            duration = round(time.perf_counter() - self._clock, 3)
+            report = replace(
+                self._report,
+                ended_at=self._lq.now(),
+                duration_s=duration,
+                inputs=self._lq.versions(),
+                unsettled=tuple(sorted(self._lease.unsettled)),
+                **changes,
+            )
+            _save(self._lq, report, self._version)
+            self._ended = True
+            return report
+
+    def _fail(self, error: BaseException) -> None:
+        if self._ended:
+            return
+        report = self._report
+        try:
+            self._end(status="failed", error=self._scrub(_described(error)))
+        except Exception as problem:  # noqa: BLE001 - what the run failed with is what must be heard
+            logger.error("%s failed, and that could not be recorded: %s", report.pipeline, problem)  # noqa: TRY400
+        else:
+            logger.info("%s failed (%s); record %s", report.pipeline, type(error).__name__, report.path)
 
 
 def _reference_date(function: Callable[..., PipelineResult], day: date | None, today: date) -> date | None:
@@ -292,16 +357,6 @@ def _save(lq: LuxorQuery, report: RunReport, expected: str | None) -> str:
     return lq.lake.storage.write(report.path, text.encode("utf-8", "backslashreplace"), expected=expected)
 
 
-def _save_failure(lq: LuxorQuery, report: RunReport, version: str) -> None:
-    assert report.error is not None
-    try:
-        _save(lq, report, version)
-    except Exception as problem:  # noqa: BLE001 - what the run failed with is what must be heard
-        logger.error("%s failed, and that could not be recorded: %s", report.pipeline, problem)  # noqa: TRY400
-    else:
-        logger.info("%s failed (%s); record %s", report.pipeline, report.error["class"], report.path)
-
-
 def _scrubber(params: Mapping[str, Any]) -> Callable[[Any], Any]:
     """A function that makes a value ready for JSON, without the secrets among ``params``."""
     secrets = [str(value) for key, value in params.items() if _SECRET_NAME.search(key) and len(str(value)) > 3]
@@ -333,6 +388,101 @@ def _json(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [_json(each) for each in value]
     return _json(value.item()) if hasattr(value, "item") else redact(str(value))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a {type(value).__name__} where text should be")
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TypeError(f"a {type(value).__name__} where a number should be")
+    return value
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"a {type(value).__name__} where a whole number should be")
+    return value
+
+
+def _moment(value: Any) -> datetime:
+    moment = datetime.fromisoformat(_text(value))
+    if moment.utcoffset() is None:
+        raise ValueError("a time without a zone")
+    return moment.astimezone(UTC)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError(f"a {type(value).__name__} where a list should be")
+    return tuple(map(_text, value))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"a {type(value).__name__} where an object should be")
+    level: list[Any] = [value]
+    for _ in range(_DEEPEST):
+        level = [each for inner in level for each in (inner.values() if isinstance(inner, dict) else inner)]
+        level = [each for each in level if isinstance(each, dict | list)]
+        if not level:
+            return value
+    raise ValueError("an object nested too deeply")
+
+
+def _text_by_name(value: Any) -> dict[str, str]:
+    return {name: _text(text) for name, text in _object(value).items()}
+
+
+def _error(value: Any) -> dict[str, str]:
+    error = _text_by_name(value)
+    return {name: error[name] for name in ("class", "message", "hint")}
+
+
+def _loads(value: Any) -> tuple[LoadResult, ...]:
+    from luxor_pipelines.ingest import LoadResult
+
+    if not isinstance(value, list):
+        raise TypeError(f"a {type(value).__name__} where a list should be")
+    version, counts = _optional(_text), ("inserted", "updated", "unchanged", "deleted")
+    return tuple(
+        LoadResult(
+            table=_text(load["table"]),
+            **{name: _count(load[name]) for name in counts},
+            partitions=_texts(load["partitions"]),
+            version_before=version(load["version_before"]),
+            version_after=version(load["version_after"]),
+        )
+        for load in map(_object, value)
+    )
+
+
+def _optional(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else read(value)
+
+
+_DEEPEST = 50
+"""Levels of a record's details; what is nested more deeply is no record of ours, and could not be printed."""
+_NEEDED = ("id", "pipeline", "status", "ref_date", "now", "started_at", "path")
+_FIELDS: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("id", "pipeline", "status", "path", "library_version"), _text),
+    "ref_date": _optional(lambda value: date.fromisoformat(_text(value))),
+    **dict.fromkeys(("now", "started_at"), _moment),
+    "ended_at": _optional(_moment),
+    "duration_s": _optional(_number),
+    "rows": _optional(_count),
+    "loads": _loads,
+    **dict.fromkeys(("warnings", "unsettled"), _texts),
+    **dict.fromkeys(("details", "params"), _object),
+    "inputs": _text_by_name,
+    "error": _optional(_error),
+    "lock": _optional(_text),
+    "schema_version": _count,
+}
+"""How each field of a record is read back, and checked."""
 
 
 def last_runs(lq: LuxorQuery, name: str | None = None, limit: int | None = 20) -> list[RunReport]:
@@ -401,5 +551,5 @@ def _read_records(lq: LuxorQuery, paths: Sequence[str]) -> Iterator[RunReport]:
     for path in paths:
         try:
             yield RunReport.from_dict(json.loads(lq.lake.storage.read(path).data) | {"path": path})
-        except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError, FileNotFoundError) as error:
             logger.warning("%s is not a run record and was skipped (%s).", path, type(error).__name__)

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from luxor_pipelines.errors import ConfigurationError, DataError, NotFoundError, UnreachableError, sample, shown
 from luxor_pipelines.ingest import incremental_load
+from luxor_pipelines.lake.storage.lease import fenced_replace
 from luxor_pipelines.lake.types.schema import Column, TableSchema
 from luxor_pipelines.pipelines import JSON, PipelineResult
 from luxor_pipelines.quality.gate import Finding, gate, half_gone
@@ -130,7 +131,7 @@ def run(
         url = lq.settings.ecb_url
         data = fetch_ecb(url)
         file, found = FETCHED, parse_ecb(unzip_csv(data, _public(url), UNPACKED_MAX), _public(url))
-        lq.lake.storage.write(FETCHED, data)
+        fenced_replace(lq.lake.storage, FETCHED, data)
     else:
         file, found = _newest(lq.lake.storage)
     frame = to_series(found)

@@ -17,6 +17,7 @@ import pandas as pd
 
 from luxor_pipelines.errors import CorruptFileError, DataError, InvalidNameError, NotFoundError
 from luxor_pipelines.ingest import LoadResult, incremental_load
+from luxor_pipelines.lake.storage.lease import fenced_replace
 from luxor_pipelines.lake.types.schema import Column, TableSchema
 from luxor_pipelines.pipelines import JSON, PipelineResult
 from luxor_pipelines.quality.gate import Finding, gate
@@ -215,15 +216,8 @@ def merge_files(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
 def _quarantine(storage: Storage, name: str, bad: pd.DataFrame) -> str | None:
     """Make the file's quarantine hold exactly ``bad``; return its path, None when there is nothing in it."""
     path = f"{QUARANTINE}/{name}.csv"
-    there = storage.stat(path) is not None
-    if bad.empty:
-        if there:
-            storage.delete(path)
-        return None
-    data = bad.to_csv(index=False, lineterminator="\n").encode()
-    if not there or storage.read(path).data != data:
-        storage.write(path, data)
-    return path
+    fenced_replace(storage, path, None if bad.empty else bad.to_csv(index=False, lineterminator="\n").encode())
+    return None if bad.empty else path
 
 
 def _warnings(

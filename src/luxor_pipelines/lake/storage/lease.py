@@ -1,25 +1,41 @@
-"""A lock in the lake: a small file that one holder at a time has, on any kind of storage.
+"""Lease: a small file in the lake that one holder at a time has, on any kind of storage.
 
-Who creates the file holds the lock and rewrites it every so often. One who finds it there looks how
-long ago that was, and where the holder's promise has run out takes the file over, on condition of
-the version it saw. Both times come from the storage: the lock's time of change, and that of a file
-written for the purpose just then; so the machines' clocks need not agree.
+Whoever creates the file holds the lease, and rewrites the file three times in each ``ttl`` seconds. Whoever meets
+the file compares its time of change with that of a file written just then: both times are the storage's, so the
+machines' clocks need not agree. A lease that was not renewed for ``ttl`` seconds is taken over, on condition of the
+version seen.
 
-A lock keeps two from doing the same work. A holder that has stalled may go on after another took
-over: so that it does not write what it worked out long ago over what its heir has written since, the
-loads inside `fenced` ask whether the lock is still theirs. They ask after they have read a version and
-before they write on condition of it; whoever takes over in between makes that condition fail, or
-writes last.
+The fence
+---------
+A lease keeps two from doing the same work, and a holder that was suspended and succeeded may wake up at any moment.
+Two rules keep it from undoing its successor's work:
+
+1. A holder reads a file's version, *then* sees that the lease's file still names it, *then* writes on condition of
+   that version (`fenced_write`).
+2. A holder that took over a lease which was not released gives each file of its work that it finds unchanged a new
+   version: the same bytes, on condition of the version it read (`renew_version`).
+
+They are enough. Let B succeed A. A's last successful look at the lease came before B took over, so at most one write
+of A's is under way after that, on condition of a version that A had read before. B looks at a file after it took over.
+If A's write lands before B looks, B sees it, as if A had ended first. If it lands after B looked and before B wrote
+(rule 1) or renewed the version (rule 2), B's condition fails and B looks again. After that the version that A
+read is gone, versions never come back, and A's write is refused. So nothing of A's lands in a file of B's work after
+B has looked at it for the last time. One write of A's into a file that is no part of B's work may still land.
+
+Until A is accounted for, it may wake up, so later holders follow rule 2 as well: the lease's file names the lost
+holders, and the files that got a new version since the last of them was lost; it stays when the lease is released. A
+holder whose own last write may still land, since the lake did not say how it went, counts as lost too.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -28,103 +44,189 @@ from types import TracebackType
 from typing import Any
 
 from luxor_pipelines.errors import ConflictError, LockLostError, LuxorError, NotFoundError
-from luxor_pipelines.lake.storage.base import Storage
+from luxor_pipelines.lake.storage.base import BlobInfo, Storage
 
-__all__ = ["CLOCK", "Holder", "LakeLock", "check_fence", "fenced", "holder_of"]
+__all__ = [
+    "CLOCKS",
+    "LEASES",
+    "Holder",
+    "Lease",
+    "LeaseState",
+    "check_fence",
+    "fenced",
+    "fenced_delete",
+    "fenced_replace",
+    "fenced_write",
+    "holder_of",
+    "lease_state",
+    "lease_states",
+    "renew_version",
+    "unlock",
+]
 
 logger = logging.getLogger(__name__)
 
-CLOCK = "system/locks/clock.json"
-"""Written to learn what time it is at the storage."""
+LEASES = "system/locks"
+"""The folder below which leases lie."""
+CLOCKS = f"{LEASES}/clock"
+"""The folder of the files that are written to learn the storage's time, and deleted at once."""
 
 _GRAIN_S = 1.0
 """Azure's times of change are whole seconds, so an age may be this much too long."""
 _ATTEMPTS = 5
 _JOIN_S = 10.0
 _DEFAULT_TTL = 90.0
+_LONGEST_PAUSE_S = 5.0
+
+About = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who has a lock: what it said about itself, when it last renewed the lock, how long that counts."""
+    """Who has a lease: what it said about itself, when it last renewed the lease, and for how long that counts."""
 
     owner: str
-    about: Mapping[str, Any]
+    about: About
     renewed: datetime
     ttl: float
 
 
-def holder_of(storage: Storage, path: str) -> Holder | None:
-    """Who has the lock; None when nobody has, or its holder has given no sign of life for too long.
+@dataclass(frozen=True)
+class LeaseState:
+    """A lease's file as it was looked at.
 
-    Takes nothing. Where there is a lock's file, `CLOCK` is written to learn the storage's time.
+    Attributes
+    ----------
+    holder
+        None when the lease was released, and its file stays for the sake of ``lost``.
+    overdue_s
+        Seconds since the holder's promise ran out; negative while it counts.
+    lost
+        What the holders said about themselves that were succeeded, or ended with a write whose outcome is not known,
+        and are not accounted for.
+    fenced
+        The files that have got a new version since the last of them was lost.
+    """
+
+    path: str
+    version: str
+    holder: Holder | None
+    overdue_s: float
+    lost: tuple[About, ...]
+    fenced: frozenset[str]
+
+    @property
+    def expired(self) -> bool:
+        """Whether nobody holds the lease any more."""
+        return self.holder is None or self.overdue_s > 0
+
+    @property
+    def from_the_future(self) -> bool:
+        """Whether the lease is dated later than now, since the storage's clock was set back: its age says nothing."""
+        return self.holder is not None and self.overdue_s < -self.holder.ttl - 2 * _GRAIN_S
+
+
+def lease_state(storage: Storage, path: str, *, ttl: float = _DEFAULT_TTL) -> LeaseState | None:
+    """The lease as it is now; None when there is no such file. ``ttl`` counts for a file that cannot be read.
+
+    Takes nothing. Where there is a lease, a file in `CLOCKS` is written and deleted to learn the storage's time.
 
     Raises
     ------
     AccessError
-        The storage may be read only, so that its time is not known.
+        The storage may only be read, so that its time is not known.
+    ConflictError
+        The lease keeps being rewritten.
     LakeError
         The storage could not say.
     """
     for _ in range(_ATTEMPTS):
-        found = _look(storage, path, _DEFAULT_TTL)
-        if not isinstance(found, _Changed):
-            return None if found is None or found.expired_s > 0 else found.holder
-    raise ConflictError(f"{path} in {storage.url} keeps changing hands.", hint="Try again.")
+        info = storage.stat(path)
+        if info is None:
+            return None
+        try:
+            blob = storage.read(path)
+        except NotFoundError:
+            return None
+        if blob.version != info.version:
+            continue
+        content = _Content.parse(blob.data, ttl)
+        age = (_storage_time(storage) - info.modified).total_seconds()
+        holder = Holder(content.owner, content.about, info.modified, content.ttl) if content.owner else None
+        overdue = age - content.ttl - _GRAIN_S
+        return LeaseState(path, info.version, holder, overdue, content.lost, frozenset(content.fenced))
+    raise _changes_hands(storage, path)
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A lock's file as it was looked at, and for how long its holder's promise has run out (negative: not yet)."""
-
-    holder: Holder
-    version: str
-    expired_s: float
+def lease_states(storage: Storage) -> list[LeaseState]:
+    """Every lease of the lake, by path."""
+    paths = [info.path for info in storage.list(LEASES) if info.path.endswith(".json")]
+    states = (lease_state(storage, path) for path in paths if path.count("/") > 2 and not path.startswith(CLOCKS))
+    return [state for state in states if state is not None]
 
 
-class _Changed:
-    """The lock's file was rewritten while we looked."""
+def holder_of(storage: Storage, path: str) -> Holder | None:
+    """Who has the lease; None when nobody has, or its holder has given no sign of life for too long.
+
+    Raises as `lease_state` does.
+    """
+    state = lease_state(storage, path)
+    return None if state is None or state.expired else state.holder
 
 
-def _look(storage: Storage, path: str, ttl: float) -> _Found | _Changed | None:
-    """The lock's file, None when there is none; ``ttl`` counts for a file that cannot be read."""
-    info = storage.stat(path)
-    if info is None:
-        return None
-    try:
-        blob = storage.read(path)
-    except NotFoundError:
-        return None
-    if blob.version != info.version:
-        return _Changed()
-    owner, about, ttl = _parse(blob.data, ttl)
-    age = (_time(storage) - info.modified).total_seconds()
-    return _Found(Holder(owner, about, info.modified, ttl), info.version, age - ttl - _GRAIN_S)
+def unlock(
+    storage: Storage,
+    path: str,
+    *,
+    ended: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], object] = time.sleep,
+) -> bool:
+    """Release a lease whose holder gives no sign of life; return whether there was anything to do.
+
+    The next holder treats it as a takeover, since the old one may still wake up. With ``ended`` the caller vouches
+    that the old holders' processes have ended, and the lease's file is deleted.
+
+    Raises
+    ------
+    ConflictError
+        The holder is alive, or the lease changed hands meanwhile; nothing was done.
+    """
+    state = lease_state(storage, path)
+    if state is None:
+        return False
+    if not state.expired and not (state.from_the_future and _stays_silent(storage, state, clock, pause)):
+        assert state.holder is not None
+        raise ConflictError(
+            f"{path} in {storage.url} is held: {_described(state.holder.about)} renewed it at "
+            f"{state.holder.renewed:%Y-%m-%d %H:%M:%S} UTC.",
+            hint=f"End that process; its lease runs out after {state.holder.ttl:.0f} s. Then try again.",
+        )
+    if ended:
+        storage.delete(path, expected=state.version)
+        return True
+    if state.holder is None:
+        return False
+    storage.write(path, _Content.released((*state.lost, state.holder.about)).to_bytes(), expected=state.version)
+    return True
 
 
-def _time(storage: Storage) -> datetime:
-    """What time it is at the storage, or was a moment ago."""
-    for _ in range(_ATTEMPTS):
-        storage.write(CLOCK, b"{}\n")
-        found = storage.stat(CLOCK)
-        if found is not None:
-            return found.modified
-    raise ConflictError(f"{CLOCK} in {storage.url} keeps disappearing.", hint="Find out who deletes it.")
-
-
-class LakeLock:
-    """A lock in the lake; as a context manager it is released at the end.
+class Lease:
+    """A lease of the lake; as a context manager it is released at the end.
 
     Parameters
     ----------
     storage, path
-        Where the lock's file is; the same path is the same lock, for all machines.
+        Where the lease's file is; the same path is the same lease, for all machines.
     ttl
-        Seconds for which a renewal counts. It is renewed three times as often, by a thread.
+        Seconds for which a renewal counts. A thread renews the lease three times in that span.
     about
         What others are told about the holder; ready for JSON and without secrets.
-    clock
-        Seconds since any moment, for this holder's own doubts; default `time.monotonic`.
+    may_succeed
+        Whether a holder that said this about itself may be succeeded, once its promise has run out. Default: always.
+        One that may not keeps the lease until `unlock`.
+    clock, pause
+        Seconds since any moment, and how to let some pass, to watch a holder by.
     """
 
     def __init__(
@@ -133,154 +235,269 @@ class LakeLock:
         path: str,
         *,
         ttl: float,
-        about: Mapping[str, Any] | None = None,
+        about: About | None = None,
+        may_succeed: Callable[[About], bool] = lambda about: True,  # noqa: ARG005
         clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], object] = time.sleep,
     ) -> None:
         self.path = path
         self.ttl = ttl
         self._storage = storage
         self._about = dict(about or {})
+        self._may_succeed = may_succeed
         self._clock = clock
+        self._pause = pause
         self._owner = uuid.uuid4().hex
         self._version: str | None = None
-        self._renewed = 0.0
         self._lost = False
+        self._closed = ""
+        self._lost_holders: tuple[About, ...] = ()
+        self._fenced: frozenset[str] = frozenset()
+        self._unsettled: frozenset[str] = frozenset()
+        self._troubles: list[str] = []
         self._stop = threading.Event()
-        self._turn = threading.Lock()
+        self._file_turn = threading.Lock()
+        self._write_turn = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def acquire(self) -> Holder | None:
-        """Take the lock and keep it, or return who has it.
+    # --- taking it ----------------------------------------------------------------------------
+
+    def acquire(self, *, wait: bool = False) -> Holder | None:
+        """Take the lease and keep it renewed, or return who has it.
+
+        Parameters
+        ----------
+        wait
+            Whether to watch the holder until it is seen to renew the lease (and is returned) or its promise has run
+            out (and it is succeeded), which takes ``ttl`` and a second at most. A lease dated in the future is
+            always watched, since its age says nothing.
 
         Raises
         ------
         ConflictError
-            It was taken and let go again and again while we looked.
+            The lease was taken and let go again and again meanwhile.
         LakeError
             The storage could not say.
         """
         for _ in range(_ATTEMPTS):
-            holder = self._try()
-            if holder is not None:
-                return holder
-            if self.held:
-                self._start()
+            if self._create():
                 return None
-        raise ConflictError(f"{self.path} in {self._storage.url} keeps changing hands.", hint="Try again.")
+            state = lease_state(self._storage, self.path, ttl=self.ttl)
+            if state is None:
+                continue
+            holder = state.holder
+            if holder is not None and not self._may_succeed(holder.about):
+                return holder
+            if holder is not None and not state.expired:
+                if not (wait or state.from_the_future):
+                    return holder
+                if not _stays_silent(self._storage, state, self._clock, self._pause):
+                    current = lease_state(self._storage, self.path, ttl=self.ttl)
+                    if current is not None and not current.expired:
+                        return current.holder
+                    continue
+            if self._succeed(state):
+                return None
+        raise _changes_hands(self._storage, self.path)
 
-    def _try(self) -> Holder | None:
-        """Set ``_version``, or return the holder, or neither when the lock changed hands meanwhile."""
-        asked = self._clock()
+    def _create(self) -> bool:
         try:
             self._version = self._storage.write(self.path, self._content(), expected=None)
         except ConflictError:
-            return self._judge()
-        self._renewed = asked
-        return None
+            return False
+        self._start()
+        return True
 
-    def _judge(self) -> Holder | None:
-        """The present holder if its promise stands; else take the lock over."""
-        found = _look(self._storage, self.path, self.ttl)
-        if not isinstance(found, _Found):
-            return None
-        if found.expired_s <= 0:
-            return found.holder
-        asked = self._clock()
+    def _succeed(self, state: LeaseState) -> bool:
+        """Take over a lease that was released or has expired; False when somebody else came first."""
+        holder = state.holder
+        self._lost_holders = state.lost if holder is None else (*state.lost, holder.about)
+        self._fenced = state.fenced if holder is None else frozenset()
         try:
-            self._version = self._storage.write(self.path, self._content(), expected=found.version)
+            self._version = self._storage.write(self.path, self._content(), expected=state.version)
         except ConflictError:
-            return None
-        self._renewed = asked
-        about = found.holder.about
-        logger.warning("%s was abandoned %.0f s ago (%s) and is taken over", self.path, found.expired_s, about)
-        return None
+            self._lost_holders, self._fenced = (), frozenset()
+            return False
+        if holder is not None:
+            logger.warning(
+                "%s was abandoned by %s %.0f s ago and is taken over.",
+                self.path,
+                _described(holder.about),
+                max(state.overdue_s, 0),
+            )
+        self._start()
+        return True
 
     def _content(self) -> bytes:
-        content = {"owner": self._owner, "ttl": self.ttl, "about": self._about}
-        return json.dumps(content, indent=1, ensure_ascii=False).encode()
+        return _Content(self._owner, self.ttl, self._about, self._lost_holders, tuple(sorted(self._fenced))).to_bytes()
 
     # --- while it is held ---------------------------------------------------------------------
 
     @property
     def held(self) -> bool:
-        """Whether the lock was taken and not released; `lost` says whether that still counts."""
-        return self._version is not None
+        """Whether the lease was taken, not released, and not seen to be somebody else's."""
+        return self._version is not None and not self._lost
 
     @property
-    def lost(self) -> bool:
-        """Whether somebody else may have the lock by now: it was taken over, or could not be renewed in time."""
-        return self._lost or (self.held and self._clock() - self._renewed > self.ttl)
+    def lost_holders(self) -> tuple[About, ...]:
+        """What earlier holders said about themselves that may still wake up."""
+        return self._lost_holders
+
+    @property
+    def unsettled(self) -> frozenset[str]:
+        """The files whose last write inside `fenced` may still land: the lake did not say how it went."""
+        return self._unsettled
+
+    def account(self, ended: Callable[[About], bool]) -> None:
+        """Forget the lost holders that have ``ended``, so that they need no longer be guarded against."""
+        self._lost_holders = tuple(about for about in self._lost_holders if not ended(about))
+        if not self._lost_holders:
+            self._fenced = frozenset()
 
     def renew(self) -> bool:
-        """Tell that this holder is alive, and whether it still has the lock; the thread does so by itself.
+        """Renew the lease, and say whether this holder still has it; the thread does so by itself.
 
         Raises
         ------
         LakeError
-            The storage could not be reached; the lock is still held until the promise runs out.
+            The storage could not be reached; the lease is still held until somebody takes it over.
         """
-        with self._turn:
-            if self._version is None or self._lost:
+        with self._file_turn:
+            if not self.held:
                 return False
-            asked = self._clock()
             try:
                 self._version = self._storage.write(self.path, self._content(), expected=self._version)
             except ConflictError:
-                found = self._ours()
-                if found is None:
-                    self._lost = True
-                    logger.warning("%s was taken over by somebody else", self.path)
-                    return False
-                self._version = found
-            self._renewed = asked
-            return True
+                version = self._own_version()
+                self._lost = version is None
+                self._version = version or self._version
+            return not self._lost
 
-    def _ours(self) -> str | None:
-        """The version of the lock's file if it is still ours: on disk, a busy file is a conflict too."""
+    def check(self) -> None:
+        """Look at the lease's file, and refuse to go on when somebody else has the lease.
+
+        Raises
+        ------
+        LockLostError
+            Somebody else has taken the lease over, or it was released or closed.
+        LakeError
+            The storage could not say.
+        """
+        self._tell_troubles()
+        if self._closed:
+            raise LockLostError(self._closed, hint="Nothing more was written. Run it again.")
+        if self.held and self._own_version() is None:
+            self._lost = True
+        if not self.held:
+            raise LockLostError(
+                f"{self.path} was taken over by somebody else, or unlocked: its holder gave no sign of life for "
+                f"{self.ttl:g} s.",
+                hint="Nothing was written after that was seen. The other does the same work; see `luxor runs`.",
+            )
+
+    def _own_version(self) -> str | None:
+        """The version of the lease's file while it names this holder: on disk, a busy file is a conflict too."""
         try:
             blob = self._storage.read(self.path)
         except NotFoundError:
             return None
-        return blob.version if _parse(blob.data, self.ttl)[0] == self._owner else None
+        return blob.version if _Content.parse(blob.data, self.ttl).owner == self._owner else None
+
+    @contextmanager
+    def writing(self, path: str) -> Iterator[None]:
+        """Let the body write a file, after a look at the lease, and keep in mind how that ended."""
+        with self._write_turn:
+            self.check()
+            self._unsettled |= {path}
+            try:
+                yield
+            except ConflictError:
+                self._unsettled -= {path}
+                raise
+            self._unsettled -= {path}
+            if self._lost_holders:
+                self._fenced |= {path}
+
+    def must_renew(self, path: str) -> bool:
+        """Whether a lost holder may still write over a file that is as it should be."""
+        return bool(self._lost_holders) and path not in self._fenced
+
+    def close(self, reason: str, *, timeout: float) -> bool:
+        """Refuse all further writes and wait for the one under way; return whether it ended within ``timeout``."""
+        self._closed = reason
+        if not self._write_turn.acquire(timeout=timeout):
+            return False
+        self._write_turn.release()
+        return True
 
     def _start(self) -> None:
-        if self.ttl <= 0:
-            return
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._beat, name=f"renews {self.path}", daemon=True)
-        self._thread.start()
+        self._lost = False
+        if self.ttl > 0:
+            self._stop.clear()
+            self._thread = threading.Thread(target=self._beat, name=f"renews {self.path}", daemon=True)
+            self._thread.start()
 
     def _beat(self) -> None:
+        # What goes wrong is told by the holder's thread, whose log the reader of a run's log sees.
         while not self._stop.wait(self.ttl / 3):
             try:
                 if not self.renew():
                     return
-            except LuxorError as error:
-                logger.warning("%s could not be renewed: %s", self.path, error)
-            except Exception:
-                logger.exception("%s could not be renewed", self.path)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next renewal may do
+                self._troubles.append(f"{self.path} could not be renewed: {type(error).__name__}: {error}")
+
+    def _tell_troubles(self) -> None:
+        while self._troubles:
+            logger.warning("%s", self._troubles.pop(0))
+
+    # --- letting it go ------------------------------------------------------------------------
 
     def release(self) -> None:
-        """Give the lock up; one that somebody else has by now is left alone.
+        """Give the lease up; one that somebody else has by now is left alone.
 
-        Failing to delete the file is logged, not raised: the promise runs out by itself.
+        The file stays where lost holders, or a write of our own that may still land, must be guarded against.
+        Failing to release is logged, not raised: the promise runs out by itself.
         """
         self._stop.set()
         if self._thread is not None:
             self._thread.join(_JOIN_S)
+            if self._thread.is_alive():
+                logger.warning("%s is just being renewed, and expires in %.0f s", self.path, self.ttl)
+                self._version = None
+                return
             self._thread = None
-        version, self._version = self._version, None
-        if version is None or self._lost:
-            return
-        try:
-            self._storage.delete(self.path, expected=version)
-        except ConflictError:
-            self._lost = True
-            logger.warning("%s was taken over by somebody else", self.path)
-        except LuxorError as error:
-            logger.warning("%s could not be released and expires in %.0f s: %s", self.path, self.ttl, error)
+        self._tell_troubles()
+        with self._file_turn:
+            try:
+                if self.held:
+                    self._give_up()
+            except LuxorError as error:
+                logger.warning("%s could not be released and expires in %.0f s: %s", self.path, self.ttl, error)
+            self._version = None
 
-    def __enter__(self) -> LakeLock:
+    def _give_up(self) -> None:
+        lost, fenced = self._lost_holders, tuple(sorted(self._fenced))
+        if self._unsettled:
+            lost, fenced = (*lost, self._about), ()
+        for _ in range(_ATTEMPTS):
+            assert self._version is not None
+            try:
+                if lost:
+                    content = _Content.released(lost, fenced).to_bytes()
+                    self._storage.write(self.path, content, expected=self._version)
+                else:
+                    self._storage.delete(self.path, expected=self._version)
+            except ConflictError:
+                self._version = self._own_version()
+                if self._version is None:
+                    self._lost = True
+                    logger.warning("%s was taken over by somebody else", self.path)
+                    return
+            else:
+                return
+        raise _changes_hands(self._storage, self.path)
+
+    def __enter__(self) -> Lease:
         return self
 
     def __exit__(
@@ -289,13 +506,15 @@ class LakeLock:
         self.release()
 
 
-_fence: ContextVar[LakeLock | None] = ContextVar("luxor_fence", default=None)
+# --- the fence ----------------------------------------------------------------------------------
+
+_fence: ContextVar[Lease | None] = ContextVar("luxor_fence", default=None)
 
 
 @contextmanager
-def fenced(lock: LakeLock) -> Iterator[None]:
-    """Let the loads made inside, in this thread, write only as long as ``lock`` is still its holder's."""
-    token = _fence.set(lock)
+def fenced(lease: Lease) -> Iterator[None]:
+    """Let what is written inside, in this thread, be written only while ``lease`` is its holder's."""
+    token = _fence.set(lease)
     try:
         yield
     finally:
@@ -303,30 +522,170 @@ def fenced(lock: LakeLock) -> Iterator[None]:
 
 
 def check_fence() -> None:
-    """Refuse to go on when the lock that the work is done under has been taken over; see `fenced`.
+    """Refuse to go on when the lease that the work is done under is somebody else's; see `Lease.check`.
 
-    Asks the storage, by renewing the lock: on a machine that was paused its own clock may not know.
+    Raises
+    ------
+    LockLostError, LakeError
+    """
+    lease = _fence.get()
+    if lease is not None:
+        lease.check()
+
+
+def fenced_write(storage: Storage, path: str, data: bytes, *, expected: str | None) -> str:
+    """`Storage.write` on condition of a version that was read before, if the lease is still its holder's.
 
     Raises
     ------
     LockLostError
-        Somebody else has taken the lock over, or it was released.
-    LakeError
-        The storage could not say.
+        Somebody else has taken the lease over; nothing was written.
+    ConflictError
+        The stored file is not as expected; nothing was written.
     """
-    lock = _fence.get()
-    if lock is not None and not lock.renew():
-        raise LockLostError(
-            f"{lock.path} was taken over by somebody else, who counted this one as dead: it gave no sign of life for "
-            f"{lock.ttl:g} s.",
-            hint="Nothing more was written; the other does the same work. `luxor runs` shows how it ended.",
-        )
+    lease = _fence.get()
+    if lease is None:
+        return storage.write(path, data, expected=expected)
+    with lease.writing(path):
+        return storage.write(path, data, expected=expected)
 
 
-def _parse(data: bytes, ttl: float) -> tuple[str, Mapping[str, Any], float]:
-    """Owner, about and ttl of a lock's file; of one that cannot be read, our own ttl."""
+def fenced_delete(storage: Storage, path: str, *, expected: str) -> None:
+    """`Storage.delete` as `fenced_write` writes."""
+    lease = _fence.get()
+    if lease is None:
+        storage.delete(path, expected=expected)
+        return
+    with lease.writing(path):
+        storage.delete(path, expected=expected)
+
+
+def renew_version(storage: Storage, info: BlobInfo) -> BlobInfo:
+    """The file, with a new version where a lost holder of the lease might still write over it; same bytes.
+
+    Raises
+    ------
+    LockLostError
+    ConflictError
+        The file is no longer the one ``info`` names.
+    """
+    lease = _fence.get()
+    if lease is None or not lease.must_renew(info.path):
+        return info
     try:
-        content = json.loads(data)
-        return str(content["owner"]), dict(content["about"]), float(content["ttl"])
-    except (ValueError, TypeError, KeyError):
-        return "unknown", {}, ttl
+        blob = storage.read(info.path)
+    except NotFoundError as error:
+        raise storage.conflict(info.path) from error
+    if blob.version != info.version:
+        raise storage.conflict(info.path)
+    return info._replace(version=fenced_write(storage, info.path, blob.data, expected=info.version))
+
+
+def fenced_replace(storage: Storage, path: str, data: bytes | None) -> bool:
+    """Make a file hold exactly ``data``, or with None not be there; return whether it was otherwise.
+
+    Raises
+    ------
+    LockLostError
+    ConflictError
+        Others kept writing the file.
+    """
+    for _ in range(_ATTEMPTS):
+        info = storage.stat(path)
+        try:
+            if info is None and data is None:
+                return False
+            if info is None:
+                assert data is not None
+                fenced_write(storage, path, data, expected=None)
+            elif data is None:
+                fenced_delete(storage, path, expected=info.version)
+            elif info.size == len(data) and storage.read(path).data == data:
+                renew_version(storage, info)
+                return False
+            else:
+                fenced_write(storage, path, data, expected=info.version)
+        except LockLostError:
+            raise
+        except (ConflictError, NotFoundError):
+            continue
+        return True
+    raise storage.conflict(path)
+
+
+# --- the lease's file ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Content:
+    """A lease's file; without an owner the lease is free."""
+
+    owner: str
+    ttl: float
+    about: About
+    lost: tuple[About, ...]
+    fenced: tuple[str, ...]
+
+    @classmethod
+    def released(cls, lost: Iterable[About], fenced: Iterable[str] = ()) -> _Content:
+        """The file of a lease that nobody holds."""
+        return cls("", 0.0, {}, tuple(lost), tuple(fenced))
+
+    @classmethod
+    def parse(cls, data: bytes, ttl: float) -> _Content:
+        """The content of a lease's file; one that cannot be read is somebody's, for our own ``ttl``."""
+        try:
+            content = json.loads(data)
+            lost = tuple(dict(about) for about in content.get("lost", ()))
+            fenced = tuple(map(str, content.get("fenced", ())))
+            promise = float(content["ttl"])
+            if math.isfinite(promise):
+                return cls(str(content["owner"]), promise, dict(content["about"]), lost, fenced)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            pass
+        return cls("unknown", ttl, {}, (), ())
+
+    def to_bytes(self) -> bytes:
+        content = {"owner": self.owner, "ttl": self.ttl, "about": self.about}
+        if self.lost:
+            content |= {"lost": self.lost, "fenced": self.fenced}
+        return json.dumps(content, indent=1, ensure_ascii=False).encode()
+
+
+def _storage_time(storage: Storage) -> datetime:
+    """The time it is at the storage: that of a fresh file, since a file rewritten may keep a time of the future."""
+    path = f"{CLOCKS}/{uuid.uuid4().hex}.json"
+    storage.write(path, b"{}\n", expected=None)
+    try:
+        info = storage.stat(path)
+    finally:
+        storage.delete(path)
+    if info is None:
+        raise ConflictError(f"{path} in {storage.url} disappeared at once.", hint="Find out what deletes it.")
+    return info.modified
+
+
+def _stays_silent(
+    storage: Storage, state: LeaseState, clock: Callable[[], float], pause: Callable[[float], object]
+) -> bool:
+    """Watch a lease for as long as its holder's promise may last; whether it was not renewed meanwhile."""
+    assert state.holder is not None
+    promise = state.holder.ttl + _GRAIN_S
+    deadline = clock() + min(-state.overdue_s, promise)
+    while (left := deadline - clock()) > 0:
+        pause(min(left, promise / 10, _LONGEST_PAUSE_S))
+        info = storage.stat(state.path)
+        if info is None or info.version != state.version:
+            return False
+    return True
+
+
+def _described(about: About) -> str:
+    """A holder in words."""
+    words = [f"run {about['run']}"] if "run" in about else []
+    words += [f"process {about['process']} on {about['host']}"] if {"process", "host"} <= about.keys() else []
+    return ", ".join(words) or "somebody unknown"
+
+
+def _changes_hands(storage: Storage, path: str) -> ConflictError:
+    return ConflictError(f"{path} in {storage.url} keeps changing hands.", hint="Try again.")

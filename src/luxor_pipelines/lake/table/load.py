@@ -24,7 +24,7 @@ from luxor_pipelines.errors import (
 )
 from luxor_pipelines.lake.parquet import file as parquet
 from luxor_pipelines.lake.storage.base import BlobInfo, VersionChangedError
-from luxor_pipelines.lake.storage.lease import check_fence
+from luxor_pipelines.lake.storage.lease import check_fence, fenced_delete, renew_version
 from luxor_pipelines.lake.table.ahead import ahead
 from luxor_pipelines.lake.table.fitting import check_declared, check_filled, types_of
 from luxor_pipelines.lake.table.layout import PARTITION_COLUMN, Layout, Part, Snapshot, pieces
@@ -289,7 +289,6 @@ class Load:
                 with attempt:
                     if attempt.retry_state.attempt_number > 1:
                         part = self._current(label)
-                        check_fence()
                     work(part)
         except (LoadConflictError, LockLostError):
             raise
@@ -346,6 +345,8 @@ class Load:
             self._after[label] = Part(label, BlobInfo(path, version, len(file), self._now()))
             result = replace(result, partitions=(label,))
             logger.info("%s%s written: %s", self.table.name, f" {label}" if label else "", result)
+        elif part is not None:
+            self._after[label] = Part(label, renew_version(self.table.storage, part.info))
         self._done.append(result)
 
     def _against(self, part: Part, batch: pa.Table, plan: _Plan) -> tuple[StoredPart | None, Merge]:
@@ -408,7 +409,7 @@ class Load:
             return
         self._before[part.label], self._after[part.label] = part, None
         rows = self.table.stored(part).rows
-        self.table.storage.delete(part.info.path, expected=part.info.version)
+        fenced_delete(self.table.storage, part.info.path, expected=part.info.version)
         self._done.append(LoadResult(self.table.name, deleted=rows, partitions=(part.label,)))
 
     # --- the outcome ------------------------------------------------------------------------

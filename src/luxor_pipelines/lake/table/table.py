@@ -20,6 +20,7 @@ from luxor_pipelines.lake.parquet import file as parquet
 from luxor_pipelines.lake.parquet.predicates import Where, conditions
 from luxor_pipelines.lake.parquet.reading import InMemory, Wanted, read
 from luxor_pipelines.lake.storage.base import BlobInfo, Storage, VersionChangedError, check_path
+from luxor_pipelines.lake.storage.lease import fenced_write
 from luxor_pipelines.lake.table.layout import (
     DIRECTORY,
     PARTITION_COLUMN,
@@ -306,14 +307,16 @@ class Table:
         physical = physical.select(codec.stored.names).replace_schema_metadata(codec.stored.metadata)
         return StoredPart(codec, physical, codec.decode(physical))
 
-    def write_part(self, layout: Layout, label: str, file: bytes, *, expected: Any) -> str:
+    def write_part(self, layout: Layout, label: str, file: bytes, *, expected: str | None) -> str:
         """Swap one partition for ``file`` on condition of its version; return the new version.
 
         Raises
         ------
         ConflictError
+        LockLostError
+            The lease that the work is done under is somebody else's by now.
         """
-        return self.storage.write(self.path(layout, label), file, expected=expected)
+        return fenced_write(self.storage, self.path(layout, label), file, expected=expected)
 
     # --- reading ----------------------------------------------------------------------------
 

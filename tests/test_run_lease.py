@@ -14,7 +14,7 @@ import pytest
 
 from luxor_pipelines.errors import AccessError, ConflictError, DataError, LockLostError, RunInProgressError
 from luxor_pipelines.ingest import save_table
-from luxor_pipelines.lake.storage.lease import LakeLock
+from luxor_pipelines.lake.storage.lease import Lease
 from luxor_pipelines.operations import runs
 from luxor_pipelines.operations.runs import last_runs, run
 from luxor_pipelines.pipelines import hist_returns
@@ -118,7 +118,7 @@ def test_another_month_and_another_pipeline_go_on_meanwhile(disk: Any, gate: Gat
 
 def test_a_pipeline_without_reference_dates_runs_once_at_a_time(disk: Any) -> None:
     lq = disk.query()
-    held = LakeLock(lq.lake.storage, f"{LOCKS}/holidays/any.json", ttl=3600.0, about={"run": "abc"})
+    held = Lease(lq.lake.storage, f"{LOCKS}/holidays/any.json", ttl=3600.0, about={"run": "abc"})
     assert held.acquire() is None
     with held, pytest.raises(RunInProgressError, match=r"holidays is running already \(run abc\)"):
         run("holidays", ref_date=MONTH, lq=lq)
@@ -129,7 +129,7 @@ def test_a_run_that_died_is_succeeded(rig: Any) -> None:
     lq = rig.query()
     fill(lq)
     # Killed without a word; its promise had run out when it was made.
-    killed = LakeLock(lq.lake.storage, f"{LOCKS}/hist_returns/{MONTH}.json", ttl=-5.0, about={"run": "abc"})
+    killed = Lease(lq.lake.storage, f"{LOCKS}/hist_returns/{MONTH}.json", ttl=-5.0, about={"run": "abc"})
     assert killed.acquire() is None
     assert run("hist_returns", ref_date=MONTH, lq=lq, if_running="skip").status == "done"
 
@@ -172,7 +172,7 @@ def test_a_run_that_lost_its_lock_writes_nothing_and_the_month_is_right(rig: Any
     assert stored["Return"].tolist() == [pytest.approx(0.1)]
 
 
-def test_a_run_that_lost_its_lock_after_its_load_says_so(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_lost_its_lease_after_its_load_has_failed(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(disk.query())
     load = hist_returns.incremental_load
 
@@ -182,9 +182,12 @@ def test_a_run_that_lost_its_lock_after_its_load_says_so(disk: Any, monkeypatch:
         return result
 
     monkeypatch.setattr(hist_returns, "incremental_load", then_robbed)
-    report = run("hist_returns", ref_date=MONTH, lq=impatient(disk).query())
-    assert report.status == "done"
-    assert ["lock was lost" in warning for warning in report.warnings] == [True]
+    with pytest.raises(LockLostError):
+        run("hist_returns", ref_date=MONTH, lq=impatient(disk).query())
+    (report,) = last_runs(disk.query())
+    assert report.status == "failed"
+    assert report.error is not None
+    assert report.error["class"] == "LockLostError"
 
 
 # --- the records of the dead --------------------------------------------------------------------
