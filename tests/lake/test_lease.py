@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -38,8 +38,22 @@ LONG = 3600.0
 DEAD = -5.0
 
 
-def lease(storage: Storage, ttl: float = LONG, **options: Any) -> Lease:
-    return Lease(storage, PATH, ttl=ttl, **options)
+MADE: list[Lease] = []
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    yield
+    while MADE:
+        made = MADE.pop()
+        made._stop.set()
+        if made._thread is not None:
+            made._thread.join(30)
+
+
+def lease(storage: Storage, ttl: float = LONG, path: str = PATH, **options: Any) -> Lease:
+    MADE.append(Lease(storage, path, ttl=ttl, **options))
+    return MADE[-1]
 
 
 def taken(storage: Storage, ttl: float = LONG, **options: Any) -> Lease:
@@ -75,7 +89,7 @@ def test_the_second_is_told_who_has_it_and_gets_it_after_release(rig: Any) -> No
 
 def test_different_paths_are_different_leases(rig: Any) -> None:
     storage = rig.storage()
-    one, other = taken(storage), Lease(storage, PATH.replace("10-31", "09-30"), ttl=LONG)
+    one, other = taken(storage), lease(storage, path=PATH.replace("10-31", "09-30"))
     assert other.acquire() is None
     one.release()
     other.release()
@@ -238,7 +252,7 @@ def test_a_holder_is_dead_when_its_promise_and_the_grain_of_the_clock_are_over(
 def test_the_machines_clock_plays_no_part(rig: Any, monkeypatch: pytest.MonkeyPatch, years: int) -> None:
     """Seen from a machine whose clock is years off, the storage's times are all years off."""
     alive = taken(rig.storage())
-    dead = Lease(rig.storage(), f"{PATH}.other", ttl=DEAD)
+    dead = lease(rig.storage(), DEAD, f"{PATH}.other")
     assert dead.acquire() is None
     storage = rig.storage()
     stat = storage.stat
@@ -249,7 +263,7 @@ def test_the_machines_clock_plays_no_part(rig: Any, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(storage, "stat", shifted)
     assert lease(storage).acquire() is not None, "the living keep theirs"
-    heir = Lease(storage, f"{PATH}.other", ttl=LONG)
+    heir = lease(storage, path=f"{PATH}.other")
     assert heir.acquire() is None, "the dead are succeeded"
     heir.release()
     alive.release()
@@ -520,7 +534,7 @@ def test_a_lease_of_the_future_can_be_unlocked(disk: Any) -> None:
 def test_all_leases_are_listed(rig: Any) -> None:
     storage = rig.storage()
     held = taken(storage, about={"run": "abc"})
-    dead = Lease(storage, "system/locks/tables/prices.json", ttl=DEAD)
+    dead = lease(storage, DEAD, "system/locks/tables/prices.json")
     assert dead.acquire() is None
     storage.write("system/locks/clock.json", b"{}")  # left by an older version
     states = lease_states(storage)
