@@ -47,8 +47,8 @@ class Halting(LocalStorage):
         self._stop("look")
         return info
 
-    def folder(self, path: str) -> Folder:
-        found = super().folder(path)
+    def folder(self, path: str, **options: Any) -> Folder:
+        found = super().folder(path, **options)
         self._stop("list")
         return found
 

@@ -10,7 +10,7 @@ import typer
 
 from luxor_pipelines.cli.app import Csv, Json, Lake, app, checked_lake, one_of, open_lake
 from luxor_pipelines.cli.output import Grid, emit, log_steps, note, print_csv, print_grid, print_json, working
-from luxor_pipelines.errors import SchemaError, UsageError
+from luxor_pipelines.errors import LakeError, SchemaError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,7 +153,9 @@ def tables(lake: Lake = None, json: Json = False) -> None:
     for name in lq.list_tables():
         try:
             snapshot = lq.lake.table(name).find()
-        except SchemaError as error:  # one odd table is no reason not to list the others
+        except UnreachableError:
+            raise
+        except (SchemaError, LakeError) as error:  # one odd table is no reason not to list the others
             note(f"Warning: {error}")
             continue
         if snapshot is not None:

@@ -34,7 +34,8 @@ def check(
 
     Errors: duplicate keys, nulls in keys and dates, files that do not open, columns that differ, rows in
     another month's partition, missing months, two tables under one name. Warnings: series that have ended,
-    columns that are mostly empty, files that are no data. Exit code 1 when there are errors.
+    columns that are mostly empty, files that are no data, entries of the lake that are passed over. Exit code 1
+    when there are errors.
     """
     from dataclasses import asdict
 

@@ -33,7 +33,7 @@ from luxor_pipelines.sources.price_files import (
 from luxor_pipelines.sources.raw import too_large
 
 if TYPE_CHECKING:
-    from luxor_pipelines.lake.storage.base import Storage
+    from luxor_pipelines.lake.storage.base import Storage, Unusable
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
 __all__ = ["SCHEMA", "merge_files", "misread", "price_files", "run"]
@@ -118,7 +118,8 @@ def run(
 
         lq = LuxorQuery()
     default = Format(date_format, decimal, separator)
-    files = price_files(lq.lake.storage)
+    unusable: list[Unusable] = []
+    files = price_files(lq.lake.storage, unusable)
     if not files:
         raise NotFoundError(
             f"There are no price files in {FOLDER} of {lq.lake.storage.url}.",
@@ -169,12 +170,16 @@ def run(
         **passed.details,
     }
     notes = _warnings(read, quarantine, frame, lq.lake.today(now))
+    notes += tuple(f"{entry.path} is passed over: {entry.reason}." for entry in unusable)
     return PipelineResult(loads, len(frame), details, (*passed.warnings, *notes))
 
 
-def price_files(storage: Storage) -> list[str]:
-    """The price files' names below ``raw/prices``, in the order in which they are applied."""
-    names = (info.path.removeprefix(f"{FOLDER}/") for info in storage.list(FOLDER))
+def price_files(storage: Storage, unusable: list[Unusable] | None = None) -> list[str]:
+    """The price files' names below ``raw/prices``, in the order in which they are applied.
+
+    ``unusable`` receives the entries that are no files of the lake; see `Storage.list`.
+    """
+    names = (info.path.removeprefix(f"{FOLDER}/") for info in storage.list(FOLDER, unusable=unusable))
     return sorted(name for name in names if not any(part.startswith(("_", ".")) for part in name.split("/")))
 
 

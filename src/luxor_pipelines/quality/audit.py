@@ -18,10 +18,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from luxor_pipelines.errors import ConfigurationError, CorruptFileError, SchemaError, UsageError, sample
-from luxor_pipelines.lake.storage.base import VersionChangedError
+from luxor_pipelines.errors import (
+    AccessError,
+    ConfigurationError,
+    CorruptFileError,
+    LakeError,
+    SchemaError,
+    UnreachableError,
+    UsageError,
+    sample,
+)
+from luxor_pipelines.lake.storage.base import Unusable, VersionChangedError
 from luxor_pipelines.lake.table.layout import PARTITION_COLUMN, Layout, Part, Snapshot, bounds, recognise
-from luxor_pipelines.lake.table.table import StoredFile, Table
+from luxor_pipelines.lake.table.table import StoredFile, Table, list_tables
 from luxor_pipelines.lake.types.schema import (
     DATE,
     LAST_UPDATED,
@@ -68,6 +77,8 @@ NULLS_MAX = 0.5
 _CELLS = 20_000_000
 """Cells of columns beside the key that are read at once: 160 MB of numbers."""
 _ATTEMPTS = 5
+_OTHER_FOLDERS = ("raw", "system")
+"""Where files lie besides the tables."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,7 @@ def audit(lq: LuxorQuery, table: str | None = None) -> Audit:
     Errors are what gives wrong answers or none: duplicate keys, nulls in keys and dates, files that do
     not open, columns that differ, rows in another month's partition, a month that is missing between
     others, two tables under one name. Warnings are what may be right: series that have ended, columns
-    that are mostly empty, files that are no data.
+    that are mostly empty, files that are no data, and, of the whole lake, entries that it passes over.
 
     Raises
     ------
@@ -98,11 +109,20 @@ def audit(lq: LuxorQuery, table: str | None = None) -> Audit:
     LakeError
         The lake could not be read; a file that cannot be understood is a finding instead.
     """
-    names = lq.list_tables() if table is None else [table]
+    unusable: list[Unusable] = []
+    names = [table] if table is not None else list_tables(lq.lake.storage, lq.blob_directory, unusable=unusable)
+    for folder in _OTHER_FOLDERS if table is None else ():
+        lq.lake.storage.list(folder, unusable=unusable)
     declared = declared_schemas()
     limits = lq.market.limits
     looked = [_Look(lq.lake.table(name, lq.blob_directory), declared, limits) for name in names]
     findings = tuple(finding for look in looked for finding in look.findings())
+    ours = tuple(f"{lq.blob_directory}/{name}/" for name in names)
+    findings += tuple(
+        Finding("warning", "", "", f"entry is passed over: {entry.reason}", 1, entry.path)
+        for entry in unusable
+        if not entry.path.startswith(ours)
+    )
     if table is not None and not looked[0].there:
         raise UsageError(
             f"There is no table {looked[0].table.name} in {lq.lake.storage.url}/{lq.blob_directory}.",
@@ -179,7 +199,8 @@ class _Look:
         """What is odd about where the files lie; the partitions, None where they cannot be told."""
         folder = f"{self.table.directory}/{self.table.name}"
         single = self.table.storage.stat(self.table.path("file"))
-        below = [info.path[len(folder) + 1 :] for info in self.table.storage.list(folder)]
+        unusable: list[Unusable] = []
+        below = [info.path[len(folder) + 1 :] for info in self.table.storage.list(folder, unusable=unusable)]
         self.there = single is not None or bool(below)
         partitions = [path for path in below if recognise(path)]
         strays = [path for path in below if not recognise(path)]
@@ -193,8 +214,15 @@ class _Look:
         if len(strays) > len(data):
             others = [path for path in strays if path not in data]
             self._warning(None, "files in the table's folder are no data", len(others), sample(others))
+        for entry in unusable:
+            self._warning(None, f"entry is passed over: {entry.reason}", 1, entry.path)
         try:
             return self.table.find()
+        except UnreachableError:
+            raise
+        except LakeError as error:
+            self._error(None, "partition cannot be looked at", 1, error.message)
+            return None
         except SchemaError as error:
             self._error(None, "partitions are by month and by year", len(partitions), error.message)
             return None
@@ -210,7 +238,7 @@ class _Look:
                 if info is None:
                     return None
                 part = Part(part.label, info)
-            except (CorruptFileError, SchemaError) as error:
+            except (CorruptFileError, SchemaError, AccessError) as error:
                 self._error(part, "file does not open", 1, error.message)
                 return None
         raise self.table.storage.changed(part.info.path)

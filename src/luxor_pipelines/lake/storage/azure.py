@@ -44,7 +44,7 @@ from luxor_pipelines.errors import (
     shown,
 )
 from luxor_pipelines.lake.storage.azure_account import client_of, default_credential, parse_url
-from luxor_pipelines.lake.storage.base import ANY, Blob, BlobInfo, Folder, Reader, Storage
+from luxor_pipelines.lake.storage.base import ANY, Blob, BlobInfo, Folder, Reader, Storage, Unusable
 from luxor_pipelines.lake.storage.pinned import CHUNK, PinnedFile
 from luxor_pipelines.lake.storage.retry import Retry
 from luxor_pipelines.settings import Settings
@@ -123,7 +123,7 @@ class AzureStorage(Storage):
 
     # --- the four verbs ---------------------------------------------------------------------
 
-    def _list(self, folder: str) -> list[BlobInfo]:
+    def _list(self, folder: str, unusable: list[Unusable]) -> list[BlobInfo]:  # noqa: ARG002 - the names tell
         async def run() -> list[BlobInfo]:
             async with self._container_client() as container:
                 found = container.list_blobs(name_starts_with=self._root + folder, include=["metadata"])
@@ -131,7 +131,7 @@ class AzureStorage(Storage):
 
         return [info for info in self._call(run(), folder) if "/." not in "/" + info.path]
 
-    def _folder(self, folder: str) -> Folder:
+    def _folder(self, folder: str, unusable: list[Unusable]) -> Folder:  # noqa: ARG002 - the names tell
         async def run() -> Folder:
             files, folders = [], []
             async with asyncio.timeout(None if self._probed else _PROBE_S), self._container_client() as container:

@@ -7,6 +7,7 @@ swaps the whole file or leaves it untouched.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import unicodedata
@@ -37,11 +38,14 @@ __all__ = [
     "Folder",
     "Reader",
     "Storage",
+    "Unusable",
     "VersionChangedError",
     "WholeFile",
     "check_path",
     "connect",
 ]
+
+logger = logging.getLogger(__name__)
 
 
 class _Any:
@@ -67,6 +71,13 @@ class Folder(NamedTuple):
 
     files: Sequence[BlobInfo]
     folders: Sequence[str]
+
+
+class Unusable(NamedTuple):
+    """An entry of a folder that is no file of the lake: its path, and why it cannot be used."""
+
+    path: str
+    reason: str
 
 
 class Blob(NamedTuple):
@@ -107,6 +118,7 @@ class WholeFile:
 
 
 _Files = list[BlobInfo]  # in Storage, `list` is the method
+_Entries = list[Unusable]
 
 
 class Storage(ABC):
@@ -123,14 +135,55 @@ class Storage(ABC):
     concurrent: bool = False
     """Whether several requests at once are quicker than one after another."""
 
-    def list(self, prefix: str) -> _Files:
-        """Every file below the folder ``prefix``, sorted by path; empty when there is none."""
-        return sorted(self._list(check_path(prefix) + "/"))
+    def list(self, prefix: str, *, unusable: _Entries | None = None) -> _Files:
+        """Every file below the folder ``prefix``, sorted by path; empty when there is none.
 
-    def folder(self, path: str) -> Folder:
-        """What lies directly in a folder; nothing where there is none. One request, however much lies below."""
-        found = self._folder(check_path(path) + "/")
-        return Folder(sorted(found.files), sorted(found.folders))
+        Parameters
+        ----------
+        unusable
+            Receives the entries that cannot be used: names that `check_path` refuses, links that lead nowhere, in a
+            circle or out of the lake, pipes and devices, folders below ``prefix`` that this user may not list. Without
+            it each is named in a warning.
+
+        Raises
+        ------
+        AccessError
+            The folder itself may not be listed.
+        """
+        entries: _Entries = []
+        files = self._list(check_path(prefix) + "/", entries)
+        return sorted(self._usable(files, entries, unusable))
+
+    def folder(self, path: str, *, unusable: _Entries | None = None) -> Folder:
+        """What lies directly in a folder; nothing where there is none. One request, however much lies below.
+
+        ``unusable`` is as for `list`.
+        """
+        entries: _Entries = []
+        path = check_path(path) + "/"
+        content = self._folder(path, entries)
+        folders = []
+        for name in content.folders:
+            if reason := _refusal(path + name):
+                entries.append(Unusable(path + name, reason))
+            else:
+                folders.append(name)
+        return Folder(sorted(self._usable(content.files, entries, unusable)), sorted(folders))
+
+    def _usable(self, files: Sequence[BlobInfo], entries: _Entries, unusable: _Entries | None) -> _Files:
+        """The files whose names can be used; the others are told, together with ``entries``."""
+        usable = []
+        for info in files:
+            if reason := _refusal(info.path):
+                entries.append(Unusable(info.path, reason))
+            else:
+                usable.append(info)
+        if unusable is not None:
+            unusable += entries
+        else:
+            for entry in entries:
+                logger.warning("%s in %s is passed over: %s.", shown(entry.path, 300), self.url, entry.reason)
+        return usable
 
     def stat(self, path: str) -> BlobInfo | None:
         """The file's version and size, freshly asked; None only when it is definitely absent."""
@@ -192,9 +245,9 @@ class Storage(ABC):
         return [self._stat(path) for path in paths]
 
     @abstractmethod
-    def _list(self, folder: str) -> _Files: ...
+    def _list(self, folder: str, unusable: _Entries) -> _Files: ...
     @abstractmethod
-    def _folder(self, folder: str) -> Folder: ...
+    def _folder(self, folder: str, unusable: _Entries) -> Folder: ...
     @abstractmethod
     def _stat(self, path: str) -> BlobInfo | None: ...
     @abstractmethod
@@ -245,16 +298,30 @@ def check_path(path: str) -> str:
     if not isinstance(path, str):
         raise InvalidNameError(f"{shown(path)} is not a name inside the lake.", hint="Give its text.")
     text = path.strip("/")
-    for part in text.split("/"):
+    part = _bad_part(text)
+    if part is not None:
+        raise InvalidNameError(
+            f"{shown(path)} is not a name inside the lake (at {shown(part)}).",
+            hint="Use letters, digits, spaces, _ - . and = in names, / between folders, and no '..'; "
+            f"a name has {_LONGEST_PART} bytes at most and is none of Windows' devices, such as con or nul.",
+        )
+    return text
+
+
+def _refusal(path: str) -> str:
+    """Why a path that was listed cannot be used; blank where it can."""
+    part = _bad_part(path)
+    return "" if part is None else f"the lake does not use names such as {shown(part)}; rename it"
+
+
+def _bad_part(path: str) -> str | None:
+    """The first part of ``path`` that is no name inside the lake."""
+    for part in path.split("/"):
         # Windows drops a dot or space at the end: two names would be one file.
         bad = not part or part[0] == "." or part[-1] == "." or part != part.strip() or _FORBIDDEN.search(part)
-        if bad or _DEVICES.fullmatch(part) or (not part.isascii() and _invisible(part)) or not _fits(part, text):
-            raise InvalidNameError(
-                f"{shown(path)} is not a name inside the lake (at {shown(part)}).",
-                hint="Use letters, digits, spaces, _ - . and = in names, / between folders, and no '..'; "
-                f"a name has {_LONGEST_PART} bytes at most and is none of Windows' devices, such as con or nul.",
-            )
-    return text
+        if bad or _DEVICES.fullmatch(part) or (not part.isascii() and _invisible(part)) or not _fits(part, path):
+            return part
+    return None
 
 
 def _invisible(part: str) -> bool:

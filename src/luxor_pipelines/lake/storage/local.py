@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import os
 import re
+import stat
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,7 @@ from filelock import FileLock, Timeout
 from fsspec.core import url_to_fs
 
 from luxor_pipelines.errors import AccessError, ConfigurationError, ConflictError, InvalidNameError, LakeError, shown
-from luxor_pipelines.lake.storage.base import ANY, Blob, BlobInfo, Folder, Reader, Storage
+from luxor_pipelines.lake.storage.base import ANY, Blob, BlobInfo, Folder, Reader, Storage, Unusable
 from luxor_pipelines.settings import Settings
 
 __all__ = ["LocalStorage"]
@@ -30,6 +31,7 @@ __all__ = ["LocalStorage"]
 LOCKS = "system/locks"
 
 _IN_USE = ", and that no other program, such as Excel or Power BI, has the file open."
+_NO_FILE = "it is neither a file nor a folder but a pipe, a socket or a device"
 _GRAIN_NS = 100
 """What Windows rounds times of change to."""
 
@@ -70,7 +72,8 @@ class LocalStorage(Storage):
     def _at(self, path: str) -> Path:
         """Where a file lies; not beyond a link that leads out of the lake."""
         place = self.root / path
-        if self._has_link(path) and not place.resolve().is_relative_to(self.root.resolve()):
+        # Before Python 3.13 Path.resolve() fails on a link in a circle.
+        if self._has_link(path) and not Path(os.path.realpath(place)).is_relative_to(os.path.realpath(self.root)):
             raise InvalidNameError(
                 f"{path} in {self.url} is, or lies below, a link that leads out of the lake.",
                 hint="Put the file itself there, or make the lake's own folder the link.",
@@ -82,50 +85,95 @@ class LocalStorage(Storage):
         below = itertools.accumulate(path.split("/"), os.path.join, initial=str(self.root))
         return sys.platform == "win32" or any(map(os.path.islink, itertools.islice(below, 1, None)))
 
-    def _list(self, folder: str) -> list[BlobInfo]:
-        found = []
+    def _list(self, folder: str, unusable: list[Unusable]) -> list[BlobInfo]:
         with _translated(self, folder):
-            for parent, folders, names in os.walk(self._at(folder), onerror=_raise_unless_missing):
-                folders[:] = [name for name in folders if not name.startswith(".")]
-                for name in names:
-                    if not name.startswith("."):  # a temporary file of a write under way, or of a crash
-                        path = Path(parent, name)
-                        with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
-                            found.append(self._info(path.relative_to(self.root).as_posix(), path.stat()))
-        return found
-
-    def _folder(self, folder: str) -> Folder:
-        files, folders = [], []
-        with _translated(self, folder):
-            try:
-                entries = list(os.scandir(self._at(folder)))
-            except (FileNotFoundError, NotADirectoryError):
-                return Folder([], [])
-            for entry in entries:
-                if entry.name.startswith("."):
+            files, folders = self._scan(folder, unusable)
+            waiting = [(f"{folder}{name}", linked) for name, linked in folders]
+            while waiting:
+                path, linked = waiting.pop()
+                if linked:
+                    unusable.append(Unusable(path, "it is a link to a folder, which listings do not follow"))
                     continue
-                with contextlib.suppress(FileNotFoundError):
-                    if entry.is_dir():
-                        folders.append(entry.name)
-                    else:
-                        files.append(self._info(folder + entry.name, os.stat(entry.path)))  # noqa: PTH116
-        return Folder(files, folders)
+                try:
+                    more, folders = self._scan(f"{path}/", unusable)
+                except OSError as error:
+                    unusable.append(Unusable(path, _reason(error)))
+                    continue
+                files += more
+                waiting += [(f"{path}/{name}", linked) for name, linked in folders]
+            return files
+
+    def _folder(self, folder: str, unusable: list[Unusable]) -> Folder:
+        with _translated(self, folder):
+            files, folders = self._scan(folder, unusable)
+            return Folder(files, [name for name, _ in folders])
+
+    def _scan(self, folder: str, unusable: list[Unusable]) -> tuple[list[BlobInfo], list[tuple[str, bool]]]:
+        """The files that lie directly in a folder, and the names of the folders, with whether each is a link."""
+        files: list[BlobInfo] = []
+        folders: list[tuple[str, bool]] = []
+        try:
+            entries = list(os.scandir(self._at(folder)))
+        except (FileNotFoundError, NotADirectoryError):
+            return files, folders
+        for entry in entries:
+            if entry.name.startswith("."):  # a temporary file of a write under way, or of a crash
+                continue
+            path = folder + entry.name
+            linked = entry.is_symlink() or getattr(entry, "is_junction", bool)()  # from Python 3.12 on
+            try:
+                status = os.stat(entry.path)  # noqa: PTH116 - on Windows the entry's own has no inode
+                if linked:
+                    self._at(path)
+            except FileNotFoundError:
+                if linked:  # else it was deleted since it was listed
+                    unusable.append(Unusable(path, "it is a link that leads nowhere"))
+            except InvalidNameError:
+                unusable.append(Unusable(path, "it is a link that leads out of the lake"))
+            except OSError as error:
+                unusable.append(Unusable(path, _reason(error)))
+            else:
+                if stat.S_ISDIR(status.st_mode):
+                    folders.append((entry.name, linked))
+                elif stat.S_ISREG(status.st_mode):
+                    files.append(self._info(path, status))
+                else:
+                    unusable.append(Unusable(path, _NO_FILE))
+        return files, folders
+
+    def _status(self, path: str) -> os.stat_result | None:
+        """What the system says of a file; None where there is none, or a folder.
+
+        Raises
+        ------
+        LakeError
+            There is a pipe, a socket or a device, which would wait for ever to be read.
+        """
+        try:
+            status = self._at(path).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if stat.S_ISDIR(status.st_mode):
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            raise LakeError(f"{path} in {self.url} cannot be read: {_NO_FILE}.", hint="Move it away.")
+        return status
 
     def _stat(self, path: str) -> BlobInfo | None:
         with _translated(self, path):
-            try:
-                status = self._at(path).stat()
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-            return self._info(path, status) if not _is_folder(status) else None
+            status = self._status(path)
+            return None if status is None else self._info(path, status)
 
     def _read(self, path: str) -> Blob:
-        with _translated(self, path), _patiently(self._at(path).open, "rb") as file:
-            version = _version(os.fstat(file.fileno()))
-            data = file.read()
-            # A program that copies a file into the lake does so bit by bit; our own writes swap it.
-            if _version(os.fstat(file.fileno())) != version:
-                raise self.changed(path)
+        with _translated(self, path):
+            if self._status(path) is None:
+                raise self.not_found(path)
+            with _patiently(self._at(path).open, "rb") as file:
+                version = _version(os.fstat(file.fileno()))
+                data = file.read()
+                # A program that copies a file into the lake does so bit by bit; our own writes swap it.
+                if _version(os.fstat(file.fileno())) != version:
+                    raise self.changed(path)
             return Blob(data, version)
 
     @contextmanager
@@ -134,6 +182,8 @@ class LocalStorage(Storage):
 
         # An open file keeps its content when the name is given to another one: that is the pin.
         with _translated(self, info.path):
+            if self._status(info.path) is None:
+                raise self.changed(info.path)
             try:
                 file = _patiently(pa.OSFile, str(self._at(info.path)))
             except FileNotFoundError:
@@ -177,8 +227,10 @@ class LocalStorage(Storage):
             status = self._at(path).stat()
         except FileNotFoundError:
             status = None
-        if status is not None and _is_folder(status):
-            raise LakeError(f"{path} in {self.url} is a folder.", hint="Move the folder aside.")
+        if status is not None and not stat.S_ISREG(status.st_mode):
+            raise LakeError(
+                f"{path} in {self.url} is not a file but a folder, a pipe or a device.", hint="Move it away."
+            )
         if expected is not ANY and (None if status is None else _version(status)) != expected:
             raise self.conflict(path)
         return status
@@ -226,15 +278,11 @@ def _version(status: os.stat_result) -> str:
     return f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"
 
 
-def _is_folder(status: os.stat_result) -> bool:
-    import stat
-
-    return stat.S_ISDIR(status.st_mode)
-
-
-def _raise_unless_missing(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):
-        raise error
+def _reason(error: OSError) -> str:
+    """Why an entry of a folder could not be looked at."""
+    if isinstance(error, PermissionError):
+        return "this user may not look at it"
+    return "it is a link in a circle" if error.errno == errno.ELOOP else error.strerror or str(error)
 
 
 def _patiently(operation: Callable[..., Any], *arguments: Any, **options: Any) -> Any:

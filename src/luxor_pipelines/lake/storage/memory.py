@@ -16,7 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from luxor_pipelines.errors import AccessError, ConfigurationError, LuxorError, UnreachableError, scrubbed
-from luxor_pipelines.lake.storage.base import ANY, Blob, BlobInfo, Folder, Reader, Storage, WholeFile
+from luxor_pipelines.lake.storage.base import ANY, Blob, BlobInfo, Folder, Reader, Storage, Unusable, WholeFile
 
 __all__ = ["FsspecStorage"]
 
@@ -106,28 +106,50 @@ class FsspecStorage(Storage):
         return cls(filesystem, root, shown)
 
     @_guarded
-    def _list(self, folder: str) -> list[BlobInfo]:
+    def _list(self, folder: str, unusable: list[Unusable]) -> list[BlobInfo]:
         self.fs.invalidate_cache()
-        return [self._info(info) for info in self._below(f"{self.root}/{folder}".rstrip("/"))]
+        top = self._at(folder.rstrip("/"))
+        return [self._info(info) for info in self._below(top, self._entries(top), unusable)]
 
-    def _below(self, folder: str) -> Iterator[dict[str, Any]]:
-        """The files in a folder and those below it; fsspec's own ``find`` passes over what it may not list."""
-        for info in self._entries(folder):
-            if not _name(info).startswith("."):
-                if info["type"] == "directory":
-                    yield from self._below(info["name"].rstrip("/"))
-                elif info["name"].startswith(f"{folder}/"):  # asked for a file, fsspec lists that file
-                    yield info
+    def _below(self, folder: str, entries: list[dict[str, Any]], unusable: list[Unusable]) -> Iterator[dict[str, Any]]:
+        """The files among a folder's entries and below them; fsspec's own ``find`` passes over unlisted folders."""
+        for info in self._files(folder, entries, unusable):
+            if info["type"] != "directory":
+                yield info
+                continue
+            below = info["name"].rstrip("/")
+            try:
+                listed = self._entries(below)
+            except PermissionError:
+                unusable.append(Unusable(self._path(info), "this user may not list it"))
+            else:
+                yield from self._below(below, listed, unusable)
+
+    def _files(self, folder: str, entries: list[dict[str, Any]], unusable: list[Unusable]) -> Iterator[dict[str, Any]]:
+        """The files and folders among a folder's entries, but for hidden ones."""
+        for info in entries:
+            if not info["name"].startswith(f"{folder}/") or _name(info).startswith("."):
+                continue  # asked for a file, fsspec lists that file
+            if info["type"] in ("file", "directory"):
+                yield info
+            else:
+                unusable.append(Unusable(self._path(info), f"it is neither a file nor a folder but {info['type']}"))
+
+    def _at(self, path: str) -> str:
+        return f"{self.root}/{path}" if self.root else path
+
+    def _path(self, info: dict[str, Any]) -> str:
+        return str(info["name"])[len(self.root) :].strip("/")
 
     def _entries(self, folder: str) -> list[dict[str, Any]]:
         """What lies in a folder; nothing where there is none."""
         try:
-            found: list[dict[str, Any]] = self.fs.ls(folder, detail=True)
+            listed: list[dict[str, Any]] = self.fs.ls(folder, detail=True)
         except (FileNotFoundError, NotADirectoryError):
             self._check_root()
             return []
         self._seen = True
-        return found
+        return listed
 
     def _check_root(self) -> None:
         """Refuse to say that something is not there where nothing is: the lake itself may be what is missing."""
@@ -141,19 +163,18 @@ class FsspecStorage(Storage):
             self._seen = True
 
     @_guarded
-    def _folder(self, folder: str) -> Folder:
+    def _folder(self, folder: str, unusable: list[Unusable]) -> Folder:
         self.fs.invalidate_cache()
-        found = self._entries(f"{self.root}/{folder}".rstrip("/"))
-        below = f"{self.root}/{folder}"  # asked for a file, fsspec lists that file
-        shown = [info for info in found if info["name"].startswith(below) and not _name(info).startswith(".")]
-        folders = [_name(info) for info in shown if info["type"] == "directory"]
-        return Folder([self._info(info) for info in shown if info["type"] == "file"], folders)
+        top = self._at(folder.rstrip("/"))
+        entries = list(self._files(top, self._entries(top), unusable))
+        folders = [_name(info) for info in entries if info["type"] == "directory"]
+        return Folder([self._info(info) for info in entries if info["type"] == "file"], folders)
 
     @_guarded
     def _stat(self, path: str) -> BlobInfo | None:
         self.fs.invalidate_cache()
         try:
-            info = self.fs.info(f"{self.root}/{path}")
+            info = self.fs.info(self._at(path))
         except (FileNotFoundError, NotADirectoryError):
             self._check_root()
             return None
@@ -164,7 +185,7 @@ class FsspecStorage(Storage):
         before = self._stat(path)
         if before is None:
             raise self.not_found(path)
-        data = self.fs.cat_file(f"{self.root}/{path}")
+        data = self.fs.cat_file(self._at(path))
         if self._stat(path) != before:
             raise self.changed(path)
         if len(data) != before.size:
@@ -186,8 +207,8 @@ class FsspecStorage(Storage):
     @_guarded
     def _write(self, path: str, data: bytes, expected: Any) -> str:
         before = self._check(path, expected)
-        self.fs.pipe_file(f"{self.root}/{path}", data)
-        file = self.fs.store[f"{self.root}/{path}"]
+        self.fs.pipe_file(self._at(path), data)
+        file = self.fs.store[self._at(path)]
         if before is not None:  # two writes within the clock's grain must not share a version
             file.modified = max(file.modified, before.modified + timedelta(microseconds=1))
         after = self._stat(path)
@@ -198,7 +219,7 @@ class FsspecStorage(Storage):
     def _delete(self, path: str, expected: Any) -> None:
         if self._check(path, ANY) is not None:
             self._check(path, expected)
-            self.fs.rm_file(f"{self.root}/{path}")
+            self.fs.rm_file(self._at(path))
 
     def _check(self, path: str, expected: Any) -> BlobInfo | None:
         if not isinstance(self.fs, MemoryFileSystem):
@@ -220,7 +241,7 @@ class FsspecStorage(Storage):
             modified = datetime.fromtimestamp(float(modified or 0), UTC)
         marks = [str(info.get(key)) for key in _MARKS] + [modified.isoformat(), str(info["size"])]
         version = hashlib.sha256("\n".join(marks).encode()).hexdigest()[:32]
-        return BlobInfo(name[len(self.root) :].strip("/"), version, int(info["size"]), modified)
+        return BlobInfo(self._path(info), version, int(info["size"]), modified)
 
     def translated(self, error: Exception, path: str) -> LuxorError | None:
         """Return our error for one of a filesystem's library; None for a fault in our own code."""

@@ -64,13 +64,16 @@ def table_name(name: str) -> str:
     """
     if isinstance(name, str):
         plain = name.strip().lower().replace(" ", "_")
-        # Letters that only look like others (ａ, ﬁ) would make two tables that people cannot tell apart.
-        odd = ".." in plain or plain.endswith(".") or unicodedata.normalize("NFKC", plain) != plain
+        # Letters that only look like others (ａ, ﬁ, Cyrillic а) would make two tables that people cannot tell apart.
+        letters = [letter for letter in unicodedata.normalize("NFD", plain) if not unicodedata.combining(letter)]
+        composed = unicodedata.normalize("NFKC", plain) == plain
+        odd = ".." in plain or plain.endswith(".") or not composed or not "".join(letters).isascii()
         if _NAME.fullmatch(plain) and not odd and len(plain.encode()) <= _LONGEST:
             return check_path(plain)
     raise InvalidNameError(
         f"{shown(name)} is not a table's name.",
-        hint=f"Use letters, digits, spaces, _ - and . only, as in hist_returns, and {_LONGEST} bytes at most.",
+        hint="Use letters a to z, accented or not, digits, spaces, _ - and . only, as in hist_returns, and "
+        f"{_LONGEST} bytes at most.",
     )
 
 

@@ -6,6 +6,7 @@ stored in the files. Should a file and a folder both exist, the file is the tabl
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,11 +16,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 
-from luxor_pipelines.errors import SchemaError, TableNotFoundError
+from luxor_pipelines.errors import InvalidNameError, LakeError, SchemaError, TableNotFoundError
 from luxor_pipelines.lake.parquet import file as parquet
 from luxor_pipelines.lake.parquet.predicates import Where, conditions
 from luxor_pipelines.lake.parquet.reading import InMemory, Wanted, read
-from luxor_pipelines.lake.storage.base import BlobInfo, Storage, VersionChangedError, check_path
+from luxor_pipelines.lake.storage.base import BlobInfo, Storage, Unusable, VersionChangedError, check_path
 from luxor_pipelines.lake.storage.lease import fenced_write
 from luxor_pipelines.lake.table.layout import (
     DIRECTORY,
@@ -49,6 +50,8 @@ __all__ = [
     "list_tables",
     "table_name",
 ]
+
+logger = logging.getLogger(__name__)
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -127,7 +130,16 @@ class Table:
         """`find` where no single file is: the table's partitions, None where there are none."""
         folder = f"{self.directory}/{self.name}"
         parts: dict[Layout, list[Part]] = {"month": [], "year": []}
-        for info in self.storage.list(folder):
+        unusable: list[Unusable] = []
+        files = self.storage.list(folder, unusable=unusable)
+        for entry in unusable:  # `luxor check` names the others
+            place = entry.path[len(folder) + 1 :]
+            if recognise(place) or recognise(f"{place}/data.parquet"):
+                raise LakeError(
+                    f"Table {self.name} cannot be read: {entry.path}: {entry.reason}.",
+                    hint="Make that partition readable, or move it away.",
+                )
+        for info in files:
             found = recognise(info.path[len(folder) + 1 :])
             if found is not None:
                 layout, label = found
@@ -392,7 +404,7 @@ def find_all(storage: Storage, names: Sequence[str], directory: str = DIRECTORY)
 
     One that is laid out in a way that cannot be read is left out, to be named when it is asked for itself.
     """
-    found = storage.folder(directory)
+    found = storage.folder(directory, unusable=[])
     files = {info.path.rpartition("/")[2]: info for info in found.files}
     snapshots: dict[str, Snapshot | None] = {}
     others = []
@@ -424,14 +436,34 @@ def at_once(storage: Storage, things: Sequence[S], work: Callable[[S], T]) -> li
         return list(pool.map(work, things))
 
 
-def list_tables(storage: Storage, directory: str = DIRECTORY) -> list[str]:
-    """The names of the tables directly in ``directory``, of either layout, sorted."""
-    names = set()
-    for info in storage.list(directory):
+def list_tables(storage: Storage, directory: str = DIRECTORY, *, unusable: list[Unusable] | None = None) -> list[str]:
+    """The names of the tables directly in ``directory``, of either layout, sorted.
+
+    Parquet files whose names are no table's are named in a warning, or added to ``unusable`` if it is given; see
+    `Storage.list`.
+    """
+    names: dict[str, str] = {}
+    entries: list[Unusable] = []
+    for info in storage.list(directory, unusable=entries if unusable is not None else None):
         below = info.path[len(check_path(directory)) + 1 :]
         name, _, rest = below.partition("/")
         if not rest and name.endswith(".parquet"):
-            names.add(name.removesuffix(".parquet"))
+            names.setdefault(name.removesuffix(".parquet"), info.path)
         elif recognise(rest):
-            names.add(name)
-    return sorted(names)
+            names.setdefault(name, info.path.removesuffix(f"/{rest}"))
+    refused = [(path, reason) for name, path in names.items() if (reason := _refusal(name))]
+    if unusable is not None:
+        unusable += [*entries, *(Unusable(path, reason) for path, reason in refused)]
+    else:
+        for path, reason in refused:
+            logger.warning("%s in %s is passed over: %s.", path, storage.url, reason)
+    return sorted(name for name in names if not _refusal(name))
+
+
+def _refusal(name: str) -> str:
+    """Why a name that was listed is no table's; blank where it is one."""
+    try:
+        plain = table_name(name)
+    except InvalidNameError:
+        return "tables do not have such names; rename it"
+    return "" if plain == name else f"nobody can ask for it by this name; rename it to {plain}"
