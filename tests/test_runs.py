@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -23,9 +24,11 @@ from luxor_pipelines.errors import (
     ConflictError,
     DataError,
     InvalidNameError,
+    TableNotFoundError,
     UnknownPipelineError,
     UsageError,
 )
+from luxor_pipelines.operations import runs
 from luxor_pipelines.operations.discovery import find_pipelines, get_pipeline, parse_params
 from luxor_pipelines.operations.runs import RunReport, last_runs, run
 
@@ -77,6 +80,8 @@ def run(ref_date=None, *, lq=None, now=None, points: int = 2, api_key: str = "",
 
 
 def other(ref_date=None, *, lq=None, now=None, **anything) -> PipelineResult:
+    if "fails" in anything:
+        raise TypeError(anything["fails"])
     return PipelineResult((), 0, {"anything": anything})
 '''
 
@@ -349,6 +354,40 @@ def test_no_account_key_gets_into_a_record(secret: str, before: str, after: str)
     assert json.loads(text)["pipeline"] == "p"
 
 
+@pytest.mark.parametrize("secret", ["pa55", "pa55phras", "pa55phrase"])
+@pytest.mark.parametrize("name", ["api_key", "API_KEY", "Password", "Connection_String"])
+def test_a_parameter_that_is_a_secret_by_its_name_is_masked(lq: Any, name: str, secret: str) -> None:
+    with pytest.raises(TypeError, match=secret):
+        run("other", lq=lq, **{name: secret, "fails": f"with {secret}"})
+    found, text = only_record(lq)
+    assert found["params"] == {name: "***", "fails": "with ***"}
+    assert found["error"]["message"] == "with ***"
+    assert secret not in text
+
+
+def test_a_secret_of_three_letters_garbles_no_text(lq: Any) -> None:
+    report = run("other", lq=lq, api_key="the", note="the note")
+    assert record(lq, report)["params"] == {"api_key": "***", "note": "the note"}
+
+
+def test_the_record_says_how_long_the_run_took(lq: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([100.0, 101.23456])
+    monkeypatch.setattr(runs, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    report = run("other", lq=lq)
+    assert report.duration_s == 1.235
+    assert record(lq, report)["duration_s"] == 1.235
+
+
+def test_a_failed_run_says_the_date_it_had_resolved(disk: Any) -> None:
+    lq = disk.query()
+    with pytest.raises(TableNotFoundError):
+        run("hist_returns", lq=lq, ref_date="2026-10-05")
+    assert only_record(lq)[0]["ref_date"] == "2026-10-31"
+    with pytest.raises(TableNotFoundError):
+        run("hist_returns", lq=lq)
+    assert {report.ref_date for report in last_runs(lq)} == {date(2026, 10, 31)}
+
+
 # --- looking back -----------------------------------------------------------------------------
 
 
@@ -364,12 +403,67 @@ def test_runs_are_listed_newest_first(disk: Any, plugin: Path, clock: Any) -> No
     assert last_runs(lq, "curves", limit=1) == [made[2]]
 
 
+@pytest.mark.parametrize("limit", [1, 3, None])
+def test_runs_of_one_second_are_listed_in_the_order_they_began(
+    disk: Any, plugin: Path, clock: Any, monkeypatch: pytest.MonkeyPatch, limit: int | None
+) -> None:
+    lq = disk.query(clock=clock)
+    names = iter("dbeac")
+    monkeypatch.setattr(runs, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=next(names) * 12)))
+    made = []
+    for step in range(5):
+        clock.now = NOW + timedelta(seconds=step / 8)
+        made.append(run("other", lq=lq))
+    assert len({report.path[:-17] for report in made}) == 1, "all of one second"
+    assert last_runs(lq, limit=limit) == made[::-1][:limit]
+
+
 def test_what_is_no_record_is_skipped_with_a_warning(lq: Any, caplog: pytest.LogCaptureFixture) -> None:
     report = run("other", lq=lq)
     for name, content in {"a": b"\xff{", "b": b"[]", "c": b"{}", "d": b'{"id": 1', "e.txt": b"x"}.items():
         lq.lake.storage.write(f"system/runs/other/20270101T000000Z-{name}{'' if '.' in name else '.json'}", content)
     assert last_runs(lq, limit=1) == [report], "and does not count"
     assert caplog.text.count("is not a run record and was skipped") == 4
+
+
+DAMAGE: dict[str, Any] = {
+    "id": 7,
+    "status": None,
+    "ref_date": "last month",
+    "now": "2026-11-23T18:30:00",
+    "started_at": "2026-11-23T18:30:00",
+    "ended_at": 5,
+    "duration_s": "long",
+    "rows": "many",
+    "loads": [{"table": "t"}],
+    "warnings": "all",
+    "details": [],
+    "inputs": {"t": 1},
+    "params": None,
+    "error": {"class": "E"},
+    "lock": 1,
+    "unsettled": [1],
+    "schema_version": "new",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_record_with_a_damaged_field_is_skipped(lq: Any, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    good = run("other", lq=lq)
+    damaged = {**good.as_dict(), name: DAMAGE[name]}
+    lq.lake.storage.write("system/runs/other/20270101T000000Z-x.json", json.dumps(damaged).encode())
+    assert last_runs(lq) == [good]
+    assert "20270101T000000Z-x.json is not a run record and was skipped" in caplog.text
+
+
+@pytest.mark.parametrize("levels", [60, 100_000])
+def test_a_record_that_is_nested_too_deeply_is_skipped(lq: Any, caplog: pytest.LogCaptureFixture, levels: int) -> None:
+    good = run("other", lq=lq)
+    text = json.dumps({**good.as_dict(), "details": {"deep": 1}})
+    deep = text.replace('{"deep": 1}', '{"deep": ' * levels + "1" + "}" * levels)
+    lq.lake.storage.write("system/runs/other/20270101T000000Z-x.json", deep.encode())
+    assert last_runs(lq) == [good]
+    assert "20270101T000000Z-x.json is not a run record and was skipped" in caplog.text
 
 
 def test_a_record_of_a_later_version_can_be_read(lq: Any) -> None:

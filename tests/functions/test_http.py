@@ -318,6 +318,17 @@ def test_pipelines_are_listed_with_their_last_run(lake: Any, load: Any) -> None:
     assert after["hist_returns"]["description"].startswith("Each month's")
 
 
+@pytest.mark.parametrize(
+    "damage", [{"started_at": "2026-11-23T18:30:00"}, {"duration_s": "long"}, {"details": {"deep": "DEEP"}}]
+)
+def test_a_damaged_record_hides_no_pipeline(disk_lake: Any, load: Any, damage: dict[str, Any]) -> None:
+    done = content(load("run_pipeline")(request(body=MAY)))
+    text = json.dumps({**done, **damage}).replace('"DEEP"', "[" * 900 + "]" * 900)
+    disk_lake.storage().write("system/runs/hist_returns/20990101T000000Z-x.json", text.encode())
+    listed = {each["name"]: each for each in content(load("list_pipelines")(request(method="GET")))["pipelines"]}
+    assert listed["hist_returns"]["last_run"] == done
+
+
 def test_a_run_that_died_is_listed_as_such(disk_lake: Any, load: Any) -> None:
     lq = disk_lake.query()
     done = content(load("run_pipeline")(request(body=MAY)))

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import typer
 
-from luxor_pipelines.cli import commands, upkeep  # noqa: F401 - which puts them into the app
+from luxor_pipelines.cli import commands, pipelines, upkeep  # noqa: F401 - which puts them into the app
 from luxor_pipelines.cli.app import app
 from luxor_pipelines.cli.output import note, prepare_streams, print_json
 from luxor_pipelines.errors import (
@@ -44,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = app(args=args, prog_name="luxor", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
+    except SystemExit as end:  # the process was told to end while a run was under way
+        note(f"Error: {end}")
+        return end.code if isinstance(end.code, int) else _FAILED
     except Exception as error:  # noqa: BLE001 - the one place where all errors end, with their exit code
         if isinstance(error, ValueError) and "null byte" in str(error):  # older parsers ask the disk for such a file
             error = UsageError("An argument holds a null byte.", hint="No file's name may; leave it out.")

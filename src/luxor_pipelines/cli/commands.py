@@ -1,4 +1,4 @@
-"""Commands that run pipelines and show what there is."""
+"""Commands that show what the tables hold, and `luxor demo`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from luxor_pipelines.cli.app import Csv, Json, Lake, app, checked_lake, one_of, open_lake
-from luxor_pipelines.cli.output import Grid, emit, log_steps, note, print_csv, print_grid, print_json, working
+from luxor_pipelines.cli.app import Csv, Json, Lake, app, one_of, open_lake
+from luxor_pipelines.cli.output import Grid, emit, note, print_csv, print_grid, print_json, working
 from luxor_pipelines.errors import LakeError, SchemaError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from luxor_pipelines.operations.runs import RunReport
-
-__all__ = ["Currency", "demo", "list_", "returns", "run_", "runs", "show", "tables"]
+__all__ = ["Currency", "demo", "returns", "show", "tables"]
 
 
 class Currency(StrEnum):
@@ -26,123 +24,6 @@ class Currency(StrEnum):
     LOCAL = "local"
     USD = "usd"
     BRL = "brl"
-
-
-# --- pipelines ----------------------------------------------------------------------------------
-
-
-@app.command("run")
-def run_(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The pipeline; `luxor list` names them.", show_default=False)
-    ],
-    ref_date: Annotated[
-        str | None,
-        typer.Option(
-            "--ref-date", metavar="DATE", help="Reference date, as 2026-10-31; default the pipeline's own choice."
-        ),
-    ] = None,
-    table: Annotated[
-        str | None, typer.Option("--table", metavar="TABLE", help="Load into this table, where the pipeline lets one.")
-    ] = None,
-    param: Annotated[
-        list[str] | None,
-        typer.Option("--param", metavar="KEY=VALUE", help="Another parameter of the pipeline; can be repeated."),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Write rows that do not pass the checks; the record says so.")
-    ] = False,
-    lake: Lake = None,
-    json: Json = False,
-) -> None:
-    """Run a pipeline, and print what it did.
-
-    Dates are calendar dates in São Paulo (America/Sao_Paulo), and the end is inclusive: a reference date
-    counts itself. hist_returns moves it to the end of its month, takes the last month that has ended when
-    none is given, and refuses one that has not. Running again is safe: what has not changed is not written.
-
-    What does not pass a pipeline's checks (half the assets of last month, say) is not written, and listed; look
-    into it before you --force it.
-
-    Every run leaves a record in the lake, under system/runs/; `luxor runs` lists them.
-    """
-    from luxor_pipelines.operations.discovery import parse_params
-    from luxor_pipelines.operations.runs import run
-
-    log_steps()
-    texts = [*(param or []), *([f"table={table}"] if table is not None else []), *(["force=true"] if force else [])]
-    params = parse_params(name, texts)
-    with working(f"{name} is running"):
-        report = run(name, ref_date=ref_date, lake=checked_lake(lake), **params)
-    if json:
-        print_json(report.as_dict())
-    else:
-        print_report(report)
-
-
-@app.command("list")
-def list_(json: Json = False) -> None:
-    """The pipelines there are."""
-    from luxor_pipelines.operations.discovery import find_pipelines
-
-    found = [(each.name, each.description, each.package) for each in find_pipelines().values()]
-    if json:
-        keys = ("name", "description", "package")
-        print_json({"pipelines": [dict(zip(keys, each, strict=True)) for each in found]})
-    else:
-        print_grid(Grid(("Pipeline", "Description"), [each[:2] for each in found]))
-
-
-@app.command()
-def runs(
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Only this pipeline's.", show_default=False)
-    ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="How many; 0 for all.")] = 20,
-    lake: Lake = None,
-    json: Json = False,
-) -> None:
-    """The most recent runs, newest first."""
-    from luxor_pipelines.operations.runs import last_runs
-
-    reports = last_runs(open_lake(lake), name, limit or None)
-    if json:
-        print_json({"runs": [report.as_dict() for report in reports]})
-        return
-    rows = [
-        (
-            f"{report.started_at:%Y-%m-%d %H:%M:%S}",
-            report.pipeline,
-            report.status,
-            str(report.ref_date) if report.ref_date else None,
-            None if report.duration_s is None else f"{report.duration_s:.1f}",
-            None if report.rows is None else f"{report.rows:,}",
-            None if report.status != "done" else "yes" if report.changed else "no",
-            f"{report.error['class']}: {report.error['message']}" if report.error else None,
-        )
-        for report in reports
-    ]
-    columns = ("Started (UTC)", "Pipeline", "Status", "Ref_Date", "Seconds", "Rows", "Changed", "Error")
-    print_grid(Grid(columns, rows, right=frozenset({"Seconds", "Rows"})))
-    if not reports:
-        note("No runs yet; `luxor run NAME` makes one.")
-
-
-def print_report(report: RunReport) -> None:
-    """Print what a run did."""
-    day = f"; reference date {report.ref_date}" if report.ref_date else ""
-    emit(f"{report.pipeline} {report.status} in {report.duration_s:.1f} s{day}")
-    counts = ("inserted", "updated", "unchanged", "deleted")
-    loads = [(load.table, *(f"{getattr(load, count):,}" for count in counts)) for load in report.loads]
-    if loads:
-        print_grid(Grid(("Table", *map(str.capitalize, counts)), loads, right=frozenset(map(str.capitalize, counts))))
-    emit(f"rows: {report.rows:,}" + ("" if report.changed else "; nothing changed"))
-    for warning in report.warnings:
-        emit(f"warning: {warning}")
-    emit(f"record: {report.path}")
-
-
-# --- tables -------------------------------------------------------------------------------------
 
 
 @app.command()

@@ -279,6 +279,9 @@ class _UnderWay:
             warnings=tuple(self._scrub([*result.warnings])),
             details=self._scrub(result.details),
         )
+        if done is None:  # it was stopped since
+            self._lease.check()
+            raise AssertionError("a run that was stopped has no lease")
         logger.info("%s done in %.1f s; record %s", done.pipeline, done.duration_s, done.path)
         return done
 
@@ -291,10 +294,11 @@ class _UnderWay:
         self._lease.release()
         return True
 
-    def _end(self, **changes: Any) -> RunReport:
+    def _end(self, **changes: Any) -> RunReport | None:
+        """Write the record for the last time; None where that was done already."""
         with self._turn:
             if self._ended:
-                self._lease.check()  # which says why
+                return None
             duration = round(time.perf_counter() - self._clock, 3)
             report = replace(
                 self._report,
@@ -309,15 +313,14 @@ class _UnderWay:
             return report
 
     def _fail(self, error: BaseException) -> None:
-        if self._ended:
-            return
         report = self._report
         try:
-            self._end(status="failed", error=self._scrub(_described(error)))
+            recorded = self._end(status="failed", error=self._scrub(_described(error)))
         except Exception as problem:  # noqa: BLE001 - what the run failed with is what must be heard
             logger.error("%s failed, and that could not be recorded: %s", report.pipeline, problem)  # noqa: TRY400
         else:
-            logger.info("%s failed (%s); record %s", report.pipeline, type(error).__name__, report.path)
+            if recorded is not None:
+                logger.info("%s failed (%s); record %s", report.pipeline, type(error).__name__, report.path)
 
 
 def _reference_date(function: Callable[..., PipelineResult], day: date | None, today: date) -> date | None:
@@ -348,7 +351,7 @@ def _checked(pipeline: Pipeline, result: Any) -> PipelineResult:
 
 def _described(error: BaseException) -> dict[str, str]:
     message = error.message if isinstance(error, LuxorError) else str(error)
-    hint = error.hint if isinstance(error, LuxorError) else ""
+    hint = error.hint if isinstance(error, LuxorError | Terminated) else ""
     return {"class": type(error).__name__, "message": message, "hint": hint}
 
 

@@ -30,6 +30,8 @@ GRACE_S = 8.0
 class Terminated(SystemExit):
     """The process was told to end while a run was under way on its main thread; exit code 143."""
 
+    hint = "Run it again."
+
     def __init__(self) -> None:
         super().__init__(128 + signal.SIGTERM)
 

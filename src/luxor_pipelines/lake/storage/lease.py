@@ -459,13 +459,13 @@ class Lease:
         Failing to release is logged, not raised: the promise runs out by itself.
         """
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join(_JOIN_S)
-            if self._thread.is_alive():
+        thread = self._thread
+        if thread is not None:
+            thread.join(_JOIN_S)
+            if thread.is_alive():
                 logger.warning("%s is just being renewed, and expires in %.0f s", self.path, self.ttl)
                 self._version = None
                 return
-            self._thread = None
         self._tell_troubles()
         with self._file_turn:
             try:

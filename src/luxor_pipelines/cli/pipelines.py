@@ -1,0 +1,209 @@
+"""Commands that run pipelines, and show what ran."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from luxor_pipelines.cli.app import Json, Lake, Yes, app, checked_lake, confirmed, open_lake
+from luxor_pipelines.cli.output import Grid, emit, log_steps, note, print_grid, print_json, working
+from luxor_pipelines.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from luxor_pipelines.lake.storage.lease import LeaseState
+    from luxor_pipelines.operations.runs import RunReport
+
+__all__ = ["list_", "run_", "runs", "unlock"]
+
+
+@app.command("run")
+def run_(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The pipeline; `luxor list` names them.", show_default=False)
+    ],
+    ref_date: Annotated[
+        str | None,
+        typer.Option(
+            "--ref-date", metavar="DATE", help="Reference date, as 2026-10-31; default the pipeline's own choice."
+        ),
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option("--table", metavar="TABLE", help="Load into this table, where the pipeline lets one.")
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", metavar="KEY=VALUE", help="Another parameter of the pipeline; can be repeated."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write rows that do not pass the checks; the record says so.")
+    ] = False,
+    lake: Lake = None,
+    json: Json = False,
+) -> None:
+    """Run a pipeline, and print what it did.
+
+    Dates are calendar dates in São Paulo (America/Sao_Paulo), and the end is inclusive: a reference date
+    counts itself. hist_returns moves it to the end of its month, takes the last month that has ended when
+    none is given, and refuses one that has not. Running again is safe: what has not changed is not written.
+
+    What does not pass a pipeline's checks (half the assets of last month, say) is not written, and listed; look
+    into it before you --force it.
+
+    Every run leaves a record in the lake, under system/runs/; `luxor runs` lists them.
+    """
+    from luxor_pipelines.operations.discovery import parse_params
+    from luxor_pipelines.operations.runs import run
+
+    log_steps()
+    texts = [*(param or []), *([f"table={table}"] if table is not None else []), *(["force=true"] if force else [])]
+    params = parse_params(name, texts)
+    with working(f"{name} is running"):
+        report = run(name, ref_date=ref_date, lake=checked_lake(lake), **params)
+    if json:
+        print_json(report.as_dict())
+    else:
+        print_report(report)
+
+
+@app.command("list")
+def list_(json: Json = False) -> None:
+    """The pipelines there are."""
+    from luxor_pipelines.operations.discovery import find_pipelines
+
+    found = [(each.name, each.description, each.package) for each in find_pipelines().values()]
+    if json:
+        keys = ("name", "description", "package")
+        print_json({"pipelines": [dict(zip(keys, each, strict=True)) for each in found]})
+    else:
+        print_grid(Grid(("Pipeline", "Description"), [each[:2] for each in found]))
+
+
+@app.command()
+def runs(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Only this pipeline's.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="How many; 0 for all.")] = 20,
+    lake: Lake = None,
+    json: Json = False,
+) -> None:
+    """The most recent runs, newest first."""
+    from luxor_pipelines.operations.runs import last_runs
+
+    reports = last_runs(open_lake(lake), name, limit or None)
+    if json:
+        print_json({"runs": [report.as_dict() for report in reports]})
+        return
+    rows = [
+        (
+            f"{report.started_at:%Y-%m-%d %H:%M:%S}",
+            report.pipeline,
+            report.status,
+            str(report.ref_date) if report.ref_date else None,
+            None if report.duration_s is None else f"{report.duration_s:.1f}",
+            None if report.rows is None else f"{report.rows:,}",
+            None if report.status != "done" else "yes" if report.changed else "no",
+            f"{report.error['class']}: {report.error['message']}" if report.error else None,
+        )
+        for report in reports
+    ]
+    columns = ("Started (UTC)", "Pipeline", "Status", "Ref_Date", "Seconds", "Rows", "Changed", "Error")
+    print_grid(Grid(columns, rows, right=frozenset({"Seconds", "Rows"})))
+    if not reports:
+        note("No runs yet; `luxor run NAME` makes one.")
+
+
+def print_report(report: RunReport) -> None:
+    """Print what a run did."""
+    day = f"; reference date {report.ref_date}" if report.ref_date else ""
+    emit(f"{report.pipeline} {report.status} in {report.duration_s:.1f} s{day}")
+    counts = ("inserted", "updated", "unchanged", "deleted")
+    loads = [(load.table, *(f"{getattr(load, count):,}" for count in counts)) for load in report.loads]
+    if loads:
+        print_grid(Grid(("Table", *map(str.capitalize, counts)), loads, right=frozenset(map(str.capitalize, counts))))
+    emit(f"rows: {report.rows:,}" + ("" if report.changed else "; nothing changed"))
+    for warning in report.warnings:
+        emit(f"warning: {warning}")
+    emit(f"record: {report.path}")
+
+
+# --- leases -------------------------------------------------------------------------------------
+
+
+@app.command()
+def unlock(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME", help="The lease to release, as this lists them; default list them.", show_default=False
+        ),
+    ] = None,
+    ended: Annotated[
+        bool, typer.Option("--ended", help="The processes that held it have surely ended: forget them.")
+    ] = False,
+    yes: Yes = False,
+    lake: Lake = None,
+    json: Json = False,
+) -> None:
+    """Show who holds which lease, or release one whose holder has died.
+
+    A lease keeps two processes from doing the same work. One that is not renewed any more is taken over by the next
+    run; releasing it by hand is for what does not, such as a conversion that died. Its holder may still wake up:
+    until it says that it has ended, or you say so with --ended, later runs guard against what it might write.
+    """
+    from luxor_pipelines.lake.storage import lease
+
+    storage = open_lake(lake).lake.storage
+    states = lease.lease_states(storage)
+    if name is None:
+        _print_leases(states, json=json)
+        return
+    plain = name.strip().strip("/").removeprefix(f"{lease.LEASES}/").removesuffix(".json")
+    path = next((state.path for state in states if _lease_name(state.path) in (plain, f"runs/{plain}")), None)
+    if path is None:
+        raise NotFoundError(f"There is no lease {plain} in {storage.url}.", hint="`luxor unlock` lists them.")
+    question = f"Have all processes that held {plain} ended?" if ended else f"Release {plain}?"
+    if not confirmed(question, yes=yes, what="Releasing a lease"):
+        note("Nothing was changed.")
+        raise typer.Exit(1)
+    changed = lease.unlock(storage, path, ended=ended)
+    if json:
+        print_json({"lease": _lease_name(path), "changed": changed, "ended": ended})
+    else:
+        emit(f"{_lease_name(path)} {'is released' if changed else 'was released already'}")
+
+
+def _print_leases(states: list[LeaseState], *, json: bool) -> None:
+    found: list[dict[str, Any]] = [
+        {
+            "lease": _lease_name(state.path),
+            "state": "released" if state.holder is None else "expired" if state.expired else "held",
+            "holder": None if state.holder is None else dict(state.holder.about),
+            "renewed": None if state.holder is None else state.holder.renewed.isoformat(),
+            "overdue_s": None if state.holder is None else round(state.overdue_s, 3),
+            "lost": [dict(about) for about in state.lost],
+        }
+        for state in states
+    ]
+    if json:
+        print_json({"leases": found})
+        return
+    rows = [
+        (
+            lease["lease"],
+            lease["state"],
+            str((lease["holder"] or {}).get("run", "–")),
+            f"{state.holder.renewed:%Y-%m-%d %H:%M:%S}" if state.holder else None,
+            ", ".join(str(about.get("run", "unknown")) for about in state.lost) or None,
+        )
+        for lease, state in zip(found, states, strict=True)
+    ]
+    print_grid(Grid(("Lease", "State", "Run", "Renewed (UTC)", "Lost runs"), rows))
+    if not found:
+        note("Nobody holds a lease.")
+
+
+def _lease_name(path: str) -> str:
+    """A lease's path without what all of them share."""
+    return path.removeprefix("system/locks/").removesuffix(".json")
