@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from benchmarks import rates
 from benchmarks.lakes import PRICES, REF, TABLES, Lakes
 from benchmarks.measure import Case, Contender, Target, load
-from luxor_pipelines.market.periods import PERIODS as _PERIODS
+from luxor_pipelines.catalog import PERIODS as _PERIODS
 from luxor_pipelines.market.periods import base_date
 
 if TYPE_CHECKING:

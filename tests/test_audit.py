@@ -11,12 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from luxor_pipelines import save_table
+from luxor_pipelines.catalog import KEYS
 from luxor_pipelines.errors import InvalidNameError, UnreachableError, UsageError
 from luxor_pipelines.ingest import incremental_load
 from luxor_pipelines.lake.parquet import file as parquet
 from luxor_pipelines.lake.types.schema import Column, TableSchema
 from luxor_pipelines.pipelines import fx_rates, hist_returns, holidays, market_prices
-from luxor_pipelines.quality.audit import KEYS, audit, declared_schemas
+from luxor_pipelines.quality.audit import audit, declared_schemas
 
 ROOT = "enriched/parquet"
 PRICES = TableSchema(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from luxor_pipelines.catalog import PRICE_TABLES
 from luxor_pipelines.errors import SchemaError
 from luxor_pipelines.lake.parquet import file as parquet
 from luxor_pipelines.lake.storage.base import BlobInfo, Reader, Storage, connect
@@ -26,16 +28,15 @@ from luxor_pipelines.lake.table.layout import PARTITION_COLUMN, Layout, pieces
 from luxor_pipelines.lake.table.table import DIRECTORY, Table
 from luxor_pipelines.lake.types import legacy
 from luxor_pipelines.lake.types.schema import ENCODING
-from luxor_pipelines.market.currency import rates_asof
 from luxor_pipelines.market.daily import daily_prices
-from luxor_pipelines.market.observations import SOURCES
 from luxor_pipelines.market.prices import Observations, StalenessLimits, asof
 from luxor_pipelines.query.market_data import MarketData
 from luxor_pipelines.settings import Settings
+from market.facts import LIMITS, rates_asof
 
 FIRST = date(2024, 1, 1)
 KEYS = ("a", "b", "c", "d", "bmfxclco curncy", "usdbrl curncy", "usdeur curncy")
-EVERY_SOURCE = [source.table for source in SOURCES]
+EVERY_SOURCE = [source.name for source in PRICE_TABLES]
 
 
 def write(storage: Storage, table: str, data: pa.Table) -> None:
@@ -43,7 +44,7 @@ def write(storage: Storage, table: str, data: pa.Table) -> None:
 
 
 def market(storage: Storage, **limits: int) -> MarketData:
-    return MarketData(TableCache(storage, 10**9), DIRECTORY, StalenessLimits(**limits))
+    return MarketData(TableCache(storage, 10**9), DIRECTORY, replace(LIMITS, **limits))
 
 
 def random_lake(rng: np.random.Generator, tables: list[str], days: int) -> Storage:
@@ -52,8 +53,8 @@ def random_lake(rng: np.random.Generator, tables: list[str], days: int) -> Stora
     Some tables lie as they were written, others sorted, in one file or one a year: those have their ends.
     """
     storage = connect(f"memory://{uuid.uuid4().hex}", settings=Settings())
-    for source in SOURCES:
-        if source.table not in tables:
+    for source in PRICE_TABLES:
+        if source.name not in tables:
             continue
         rows = int(rng.integers(0, 40))
         day = rng.integers(0, days, rows) // 7 * 7 if rng.random() < 0.5 else rng.integers(0, days, rows)
@@ -67,13 +68,13 @@ def random_lake(rng: np.random.Generator, tables: list[str], days: int) -> Stora
         table = pa.table(data)
         kind = rng.choice(["unsorted", "sorted", "years"])
         if kind == "unsorted" or not rows:
-            write(storage, source.table, table)
+            write(storage, source.name, table)
             continue
         by = ("Date", source.key_column)
         table = table.sort_by([(column, "ascending") for column in by])
         layout: Layout = "file" if kind == "sorted" else "year"
-        for label, piece in pieces(layout, table, "Date", source.table):
-            path = Table(storage, source.table).path(layout, label)
+        for label, piece in pieces(layout, table, "Date", source.name):
+            path = Table(storage, source.name).path(layout, label)
             metadata = {PARTITION_COLUMN: b"Date", ENCODING: b"typed"}
             storage.write(path, parquet.to_bytes(piece.replace_schema_metadata(metadata), sorted_by=by))
     return storage
@@ -83,8 +84,8 @@ def brute_force(lake: Storage, key: str, day: date, limits: StalenessLimits) -> 
     """Price and staleness by the letter of the rule, row by row."""
     merged: dict[date, tuple[float, float]] = {}
     own = False
-    for source in SOURCES:
-        files = [info.path for info in lake.list(DIRECTORY) if info.path.split("/")[2].split(".")[0] == source.table]
+    for source in PRICE_TABLES:
+        files = [info.path for info in lake.list(DIRECTORY) if info.path.split("/")[2].split(".")[0] == source.name]
         if not files or (source.fallback and own):
             continue
         in_table = {}
@@ -216,7 +217,7 @@ def test_legacy_tables_answer_as_typed_ones_do_kept_whole_or_not(seed: int, tabl
     typed = random_lake(rng, tables, 400)
     asked = [FIRST + timedelta(days=int(day)) for day in rng.integers(-5, 430, 3)]
     expected = market(typed).history(KEYS)
-    text = MarketData(TableCache(as_text(typed), room), DIRECTORY, StalenessLimits())
+    text = MarketData(TableCache(as_text(typed), room), DIRECTORY, LIMITS)
     assert_same_asof(text.observations(KEYS, asked), expected, asked)
     start, end = min(asked), max(asked)
     every = [start + timedelta(days=n) for n in range((end - start).days + 1)]
@@ -395,7 +396,7 @@ def test_a_month_of_twenty_years_is_read_from_one_or_two_row_groups(twenty_years
     # The same again, and part of what was looked up, costs nothing: it is remembered.
     twenty_years.asked.clear()
     data.observations(keys, [date(2012, 5, 31), date(2012, 4, 30)])
-    market_again = MarketData(data._cache, DIRECTORY, StalenessLimits())
+    market_again = MarketData(data._cache, DIRECTORY, LIMITS)
     market_again.observations(keys, [date(2012, 5, 31), date(2012, 4, 30)])
     assert twenty_years.asked == []
 
@@ -414,7 +415,7 @@ def test_a_legacy_file_is_decoded_once_where_there_is_room(tmp_path: Path) -> No
     def read(cache_bytes: int) -> float:
         """How often over the file is read for what it takes three questions to answer."""
         storage.asked.clear()
-        data = MarketData(TableCache(storage, cache_bytes), DIRECTORY, StalenessLimits())
+        data = MarketData(TableCache(storage, cache_bytes), DIRECTORY, LIMITS)
         names = ["k00", "k19", "nowhere"]
         found = data.observations(names, [date(2020, 5, 31)])
         assert asof(found, ["2020-05-31"]).found.ravel().tolist() == [True, True, False]

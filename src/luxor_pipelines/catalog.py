@@ -3,15 +3,191 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from datetime import datetime
 
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.table.layout import DIRECTORY
-from luxor_pipelines.lake.types.schema import ColumnType, Conventions
+from luxor_pipelines.lake.types.schema import Column, ColumnType, Conventions, TableSchema
+from luxor_pipelines.market.currency import CurrencyFacts
+from luxor_pipelines.market.observations import PriceTable, StalenessLimits
 from luxor_pipelines.settings import Settings
 
-__all__ = ["CONVENTIONS", "open_lake"]
+__all__ = [
+    "ASSETS",
+    "CONVENTIONS",
+    "CURRENCIES",
+    "CURRENCY_FACTS",
+    "HIST_ECB_PX_LAST",
+    "HIST_FILE_PX_LAST",
+    "HIST_RETURNS",
+    "HOLIDAYS",
+    "HOLIDAYS_EXCHANGE",
+    "HOUSE_GROUPS",
+    "KEYS",
+    "PERIODS",
+    "PRICE_TABLES",
+    "PX_LAST",
+    "QUOTA_ADJUSTMENTS",
+    "USDBRL",
+    "age_limits",
+    "known_key",
+    "open_lake",
+]
+
+# --- tables that pipelines write ---------------------------------------------------------------------
+
+HIST_RETURNS = TableSchema(
+    name="hist_returns",
+    version=1,
+    columns=(
+        Column("Date", "date", nullable=False),
+        Column("Key", "text", nullable=False),
+        Column("Currency", "text", nullable=False),
+        Column("Period", "text", nullable=False),
+        Column("Price_Key", "text"),
+        Column("Local_Currency", "text"),
+        Column("Return", "number"),
+        Column("Status", "text", nullable=False),
+        Column("Base_Date", "date"),
+        Column("End_Date", "date"),
+        Column("Base_Price", "number"),
+        Column("End_Price", "number"),
+    ),
+    key=("Date", "Key", "Currency", "Period"),
+    partition="month",
+)
+"""One row per month, asset, currency and period; partitioned by month, so that a run writes one file.
+
+``Return`` is a fraction, cumulative; ``Base_Date`` and ``End_Date`` are the observations' dates;
+prices are in ``Currency``, amortization-adjusted. ``Status`` is one of `market.returns.STATUSES`.
+"""
+
+HIST_FILE_PX_LAST = TableSchema(
+    name="hist_file_px_last",
+    version=1,
+    columns=(
+        Column("Date", "date", nullable=False),
+        Column("Asset", "text", nullable=False),
+        Column("Last_Price", "number", nullable=False),
+    ),
+    key=("Date", "Asset"),
+    partition="year",
+)
+"""The prices of files dropped in ``raw/prices``."""
+
+HIST_ECB_PX_LAST = replace(HIST_FILE_PX_LAST, name="hist_ecb_px_last")
+"""The European Central Bank's reference rates, as units per USD and as USD per unit."""
+
+HOLIDAYS_EXCHANGE = TableSchema(
+    name="holidays_exchange",
+    version=1,
+    columns=(Column("Date", "date", nullable=False), Column("Location", "text", nullable=False)),
+    key=("Date", "Location"),
+)
+"""The weekdays on which an exchange does not trade, by location."""
+
+# --- tables that the firm's other systems write ------------------------------------------------------
+
+ASSETS = "assets"
+PX_LAST = "px_last"
+HOLIDAYS = "holidays"
+QUOTA_ADJUSTMENTS = "quota_adjustments"
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "asset_field_map": ("Ticker", "Field"),
+    ASSETS: ("Key",),
+    "bdr_sizes": ("Ticker",),
+    "daily_pnl": ("Date", "Series_Alias", "Currency", "Asset_ID"),
+    "field_map": ("Field",),
+    "funds": ("Short_Name",),
+    "hist_all_flds": ("Date", "Ticker", "Field"),
+    "hist_attr_base": ("Key", "Fund", "Start_Date"),
+    "hist_risk_metrics": ("Date", "Fund"),
+    HOLIDAYS: ("Date", "Location"),
+    "last_all_flds": ("Key",),
+    "last_positions": ("Fund", "Asset", "Ticker"),
+    PX_LAST: ("Key",),
+    "trades": ("ID",),
+}
+"""The keys of tables whose files do not name one."""
+
+
+def known_key(table: str, columns: Collection[str]) -> tuple[str, ...]:
+    """Return the key of a table whose file does not name one; empty where it is not known.
+
+    That of a price table is the date and the series, that of a fund's own quotas (``<fund>_quotas``) the date.
+    """
+    if table in KEYS:
+        return KEYS[table]
+    for prices in PRICE_TABLES:
+        if prices.name == table:
+            return ("Date", prices.columns_in(columns)[0])
+    return ("Date",) if table.endswith("_quotas") and "Quota" in columns else ()
+
+
+# --- prices and returns --------------------------------------------------------------------------
+
+PRICE_TABLES: tuple[PriceTable, ...] = (
+    PriceTable("custom_prices", "Asset", "Last_Price", "fund"),
+    PriceTable("all_funds_quotas", "Fund", "Quota", "fund"),
+    PriceTable("custom_funds_quotas", "Fund", "Quota", "fund"),
+    PriceTable("hist_vc_px_last", "Ticker", "Price", "mark"),
+    PriceTable("hist_non_bbg_px_last", "Asset", "Last_Price", "traded"),
+    PriceTable("hist_px_last", "Asset", "Last_Price", "traded"),
+    PriceTable(HIST_FILE_PX_LAST.name, "Asset", "Last_Price", "traded"),
+    PriceTable(HIST_ECB_PX_LAST.name, "Asset", "Last_Price", "traded", fallback=True),
+)
+"""The price tables, in descending precedence."""
+
+PERIODS = ("mtd", "qtr", "ytd", "12m", "24m", "36m")
+"""The periods that returns are stored of, in their order."""
+
+CURRENCIES = ("local", "usd", "brl")
+"""The currencies that returns are stored in; local first, on which the others rest."""
+
+HOUSE_GROUPS = ("vc", "luxor")
+"""Groups whose price key is the house ticker even where there is a Bloomberg one."""
+
+
+def age_limits(settings: Settings) -> StalenessLimits:
+    """Return the greatest ages of observations; a mark has none."""
+    return StalenessLimits(traded=settings.stale_traded, fund=settings.stale_fund, mark=None)
+
+
+# --- currencies ----------------------------------------------------------------------------------
+
+USDBRL = "bmfxclco curncy"
+"""The default series of BRL per USD: the onshore clean coupon, from 2011-04-14."""
+
+CURRENCY_FACTS = CurrencyFacts(
+    # ``cn`` is Bloomberg's exchange code for Canada, not China.
+    locations={"bz": "brl", "br": "brl", "us": "usd", "cn": "cad", "eur": "eur"},
+    series={
+        "spxt index": "usd",
+        "inx index": "usd",
+        "sofrindx index": "usd",
+        "jpmutcc lx equity": "usd",
+        "sofr + 75bps": "usd",
+        "benchmark luxor spx cash": "usd",
+        "benchmark luxor sp500 85/15 cash": "usd",
+        "caixa us": "usd",
+        "caixa": "brl",
+        "bzacselc index": "brl",
+        # The price of one dollar, in the currency it is quoted in.
+        "usdbrl curncy": "brl",
+        USDBRL: "brl",
+        "usdbrl cmpl curncy": "brl",
+        "usdeur curncy": "eur",
+        "cad curncy": "cad",
+    },
+    unconvertible=frozenset({"fedl01 index"}),
+    depositary_type="ações_bdr",
+    rates={"cad": "cad curncy"},
+    brl_spot="usdbrl curncy",
+)
+"""The currencies of locations and special series, and the series of exchange rates."""
 
 # --- legacy files --------------------------------------------------------------------------------
 

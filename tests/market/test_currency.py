@@ -9,17 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from luxor_pipelines.catalog import CURRENCY_FACTS
 from luxor_pipelines.errors import SchemaError, UsageError
 from luxor_pipelines.market.currency import (
-    KNOWN_SERIES,
     as_currency,
-    brl_per_usd,
     factors,
-    rate_series,
-    rates_asof,
-    series_currency,
 )
 from luxor_pipelines.market.prices import Observations
+from market.facts import brl_per_usd, rate_series, rates_asof, series_currency
 
 Observe = Callable[..., Observations]
 nan = np.nan
@@ -64,7 +61,7 @@ def test_series_currency() -> None:
         columns=["Price_Key", "Location", "Type"],
     )
     currencies, conflicts = series_currency(assets)
-    derived = {key: currency for key, currency in currencies.items() if key not in KNOWN_SERIES}
+    derived = {key: currency for key, currency in currencies.items() if key not in CURRENCY_FACTS.series}
     assert derived == {"aapl us equity": "usd", "petr4 bz equity": "brl", "once said": "cad"}
     assert conflicts == {"torn": ("bz", "us"), "half known": ("jp", "us")}
     assert currencies["spxt index"] == "eur"
@@ -76,11 +73,11 @@ def test_series_currency() -> None:
 def test_known_series_stand_where_no_asset_uses_them() -> None:
     assets = pd.DataFrame({"Price_Key": ["spxt index"], "Location": ["bz"], "Type": ["ações_bdr"]})
     currencies, conflicts = series_currency(assets)
-    assert currencies == KNOWN_SERIES
+    assert currencies == CURRENCY_FACTS.series
     assert conflicts == {}
     for key in ("spxt index", "inx index", "sofrindx index", "jpmutcc lx equity"):
-        assert KNOWN_SERIES[key] == "usd"
-    assert "fedl01 index" not in KNOWN_SERIES
+        assert CURRENCY_FACTS.series[key] == "usd"
+    assert "fedl01 index" not in CURRENCY_FACTS.series
     with pytest.raises(SchemaError, match="assets: missing 'Type'"):
         series_currency(assets.drop(columns="Type"))
 
@@ -88,7 +85,7 @@ def test_known_series_stand_where_no_asset_uses_them() -> None:
 def test_rate_series() -> None:
     assert rate_series("usd") == ()
     assert rate_series(" BRL") == ("bmfxclco curncy", "usdbrl curncy")
-    assert rate_series("brl", "USDBRL Curncy ") == ("usdbrl curncy",)
+    assert rate_series("brl", usdbrl_ticker="USDBRL Curncy ") == ("usdbrl curncy",)
     assert rate_series("cad") == ("cad curncy",)
     assert rate_series("eur") == ("usdeur curncy",)
     assert rate_series("chf") == ("usdchf curncy",)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise, permutations
 
 import numpy as np
@@ -9,19 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from luxor_pipelines.catalog import PRICE_TABLES
 from luxor_pipelines.errors import SchemaError, UsageError
 from luxor_pipelines.market.prices import (
     NO_LIMIT,
-    SOURCES,
     Observations,
-    Source,
-    StalenessLimits,
+    PriceTable,
     last_rows,
-    merge_observations,
 )
+from market.facts import BY_TABLE, LIMITS, merge_observations
 
 Observe = Callable[..., Observations]
-BY_TABLE = {source.table: source for source in SOURCES}
 
 
 def rows(obs: Observations) -> list[tuple[str, str, float]]:
@@ -39,7 +38,7 @@ def test_precedence_is_the_documented_one(observe: Observe) -> None:
         "hist_file_px_last",
         "hist_ecb_px_last",
     ]
-    assert [source.table for source in SOURCES] == tables
+    assert [source.name for source in PRICE_TABLES] == tables
     for strongest in range(len(tables)):
         given_tables = {table: {"x": {"2024-01-31": rank + 1.0}} for rank, table in enumerate(tables)}
         merged = observe(**{table: given_tables[table] for table in reversed(tables[strongest:])})
@@ -59,10 +58,10 @@ def test_limits_and_marks_come_with_the_winning_row(observe: Observe) -> None:
 
 def test_limits_are_settings() -> None:
     part = (BY_TABLE["hist_vc_px_last"], [0], ["2024-01-31"], [1.0])
-    obs = merge_observations(["x"], [part], limits=StalenessLimits(mark=400))
+    obs = merge_observations(["x"], [part], limits=replace(LIMITS, mark=400))
     assert obs.limit.tolist() == [400]
-    assert StalenessLimits().days("mark") == NO_LIMIT
-    assert [StalenessLimits().days("traded"), StalenessLimits(fund=60).days("fund")] == [10, 60]
+    assert LIMITS.days("mark") == NO_LIMIT
+    assert [LIMITS.days("traded"), replace(LIMITS, fund=60).days("fund")] == [10, 60]
 
 
 def test_sorted_by_series_then_date(observe: Observe) -> None:
@@ -88,7 +87,7 @@ def test_the_last_row_of_a_table_wins() -> None:
 
 @pytest.mark.parametrize("price", [np.nan, None, np.inf, -np.inf, 0.0, -1.0])
 def test_what_is_no_observation(price: float | None) -> None:
-    for source in SOURCES:
+    for source in PRICE_TABLES:
         obs = merge_observations(["x"], [(source, [0], ["2024-01-02"], [price])])
         assert len(obs) == (1 if price == 0 and source.kind == "mark" else 0)
 
@@ -122,7 +121,7 @@ def test_a_row_that_is_no_observation_does_not_silence_the_fallback(observe: Obs
 
 parts_strategy = st.lists(
     st.tuples(
-        st.sampled_from(SOURCES),
+        st.sampled_from(PRICE_TABLES),
         st.lists(
             st.tuples(st.integers(-1, 2), st.integers(0, 6), st.sampled_from([1.0, 2.0, 3.0, 0.0, np.nan])),
             max_size=6,
@@ -134,7 +133,7 @@ parts_strategy = st.lists(
 
 
 @given(parts_strategy)
-def test_tables_come_in_any_order(parts: list[tuple[Source, list[tuple[int, int, float]]]]) -> None:
+def test_tables_come_in_any_order(parts: list[tuple[PriceTable, list[tuple[int, int, float]]]]) -> None:
     arrays = [
         (
             source,
@@ -171,7 +170,7 @@ def test_wrong_calls() -> None:
     with pytest.raises(UsageError, match="hist_px_last: series code 1 of 1"):
         merge_observations(["x"], [(source, [1], ["2024-01-02"], [1.0])])
     with pytest.raises(UsageError, match="px_last_other"):
-        merge_observations(["x"], [(Source("px_last_other", "Asset", "Last_Price", "traded"), [], [], [])])
+        merge_observations(["x"], [(PriceTable("px_last_other", "Asset", "Last_Price", "traded"), [], [], [])])
 
 
 def test_columns_in() -> None:

@@ -10,9 +10,9 @@ from dateutil.relativedelta import relativedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from luxor_pipelines.catalog import PERIODS
 from luxor_pipelines.errors import InvalidPeriodError, UsageError
 from luxor_pipelines.market.periods import (
-    PERIODS,
     add_months,
     as_date,
     as_days,

@@ -12,18 +12,15 @@ from hypothesis import strategies as st
 from luxor_pipelines.errors import SchemaError, UsageError
 from luxor_pipelines.market.daily import daily_prices
 from luxor_pipelines.market.prices import (
-    SOURCES,
     Observations,
     adjust_quotas,
-    apply_overrides,
     asof,
-    merge_observations,
 )
+from market.facts import BY_TABLE, apply_overrides, merge_observations
 
 Observe = Callable[..., Observations]
 nan = np.nan
 EPOCH = np.datetime64("2024-01-01")
-BY_TABLE = {source.table: source for source in SOURCES}
 KINDS = ["hist_px_last", "all_funds_quotas", "hist_vc_px_last"]  # limits 10, 45, none
 
 

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from luxor_pipelines.catalog import PERIODS, PRICE_TABLES
 from luxor_pipelines.errors import UsageError
-from luxor_pipelines.market.periods import PERIODS, base_date
-from luxor_pipelines.market.prices import SOURCES, Observations, adjust_quotas, asof, merge_observations
-from luxor_pipelines.market.returns import STATUSES, Returns, point_returns, returns, returns_frame
+from luxor_pipelines.market.periods import base_date
+from luxor_pipelines.market.prices import Observations, adjust_quotas, asof
+from luxor_pipelines.market.returns import STATUSES, Returns, returns, returns_frame
+from market.facts import merge_observations, point_returns
 
 Observe = Callable[..., Observations]
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -269,7 +271,7 @@ def test_many_series_and_periods_at_once(observe: Observe) -> None:
     # One series at a time says the same: assets that share a series cannot differ.
     for row, key in enumerate(obs.keys):
         dates, prices = obs.series(key)
-        one = merge_observations([key], [(SOURCES[5], np.zeros(len(dates), int), dates, prices)])
+        one = merge_observations([key], [(PRICE_TABLES[5], np.zeros(len(dates), int), dates, prices)])
         alone = point_returns(one, REF, [base_date(REF, p) for p in ("mtd", "ytd", "12m")])
         np.testing.assert_array_equal(alone.value[0], found.value[row])
         assert alone.status[0].tolist() == found.status[row].tolist()
@@ -318,7 +320,7 @@ price, rate = st.floats(0.01, 1e6), st.floats(0.5, 20)
 @given(st.tuples(price, price), st.tuples(rate, rate))
 def test_converted_return_compounds_price_and_rate(prices: tuple[float, float], rates: tuple[float, float]) -> None:
     """(1 + R_local)(1 + R_fx) = 1 + R_dest."""
-    source = SOURCES[5]
+    source = PRICE_TABLES[5]
     days = np.array(["2024-02-29", "2024-03-28"], "datetime64[D]")
     obs = merge_observations(["x", "bmfxclco curncy"], [(source, [0, 0], days, prices), (source, [1, 1], days, rates)])
     local, dest = (
@@ -338,7 +340,7 @@ def test_a_return_is_stated_exactly_when_the_status_says_so(seed: int, dest: str
             np.datetime64("2022-01-01") + random.integers(0, 830, 25),
             random.choice([0.0, *extremes, 2.0, 3.0], 25),
         )
-        for source in (SOURCES[1], SOURCES[3], SOURCES[5])
+        for source in (PRICE_TABLES[1], PRICE_TABLES[3], PRICE_TABLES[5])
         for codes, extremes in (([0, 1, 2, 3], [1e-300, 1e300]), ([4, 5], []))
     ]
     obs = merge_observations(keys, parts)
@@ -369,7 +371,7 @@ def observations(wide: pd.DataFrame) -> Observations:
     rows, columns = wide.shape
     codes = np.tile(np.arange(columns), rows)
     days = np.repeat(wide.index.to_numpy().astype("datetime64[D]"), columns)
-    return merge_observations(list(wide.columns), [(SOURCES[5], codes, days, wide.to_numpy().ravel())])
+    return merge_observations(list(wide.columns), [(PRICE_TABLES[5], codes, days, wide.to_numpy().ravel())])
 
 
 @pytest.mark.parametrize("period", PERIODS)

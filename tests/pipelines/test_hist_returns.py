@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from luxor_pipelines import save_table
+from luxor_pipelines.catalog import PERIODS
 from luxor_pipelines.errors import DataError, SchemaError, TableNotFoundError, UsageError
-from luxor_pipelines.market.periods import PERIODS
 from luxor_pipelines.pipelines import fx_rates, hist_returns, market_prices
 
 REF = date(2026, 10, 31)

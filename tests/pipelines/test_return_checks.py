@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from luxor_pipelines import save_table
+from luxor_pipelines.catalog import PERIODS
 from luxor_pipelines.errors import QualityError, SchemaError
-from luxor_pipelines.market.periods import PERIODS
 from luxor_pipelines.operations.runs import last_runs, run
 from luxor_pipelines.pipelines import hist_returns
 from luxor_pipelines.pipelines._return_checks import PLAUSIBLE, check_returns

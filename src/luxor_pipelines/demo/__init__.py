@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from luxor_pipelines.catalog import ASSETS, HIST_RETURNS
 from luxor_pipelines.demo.data import demo_assets, ecb_zip
 from luxor_pipelines.errors import AccessError, UsageError
 from luxor_pipelines.ingest import save_table
@@ -57,7 +58,7 @@ def run_demo(folder: Path) -> tuple[LuxorQuery, list[RunReport]]:
     for path, data in ((MARK, _ABOUT.encode()), (_RATES, ecb_zip())):
         if lq.lake.storage.stat(path) is None:
             lq.lake.storage.write(path, data, expected=None)
-    save_table("assets", demo_assets(), lq=lq, mode="skip")
+    save_table(ASSETS, demo_assets(), lq=lq, mode="skip")
 
     # Rates come first: they say which months there are.
     rates = run("fx_rates", lq=lq)
@@ -66,7 +67,7 @@ def run_demo(folder: Path) -> tuple[LuxorQuery, list[RunReport]]:
     now = datetime.combine(max(last, last_day) + timedelta(days=1), time(18, 30), UTC)
     reports = [rates, run("holidays", lq=lq, now=now)]
     reports += [
-        run("hist_returns", ref_date=month_end(add_months(last, -back)), lq=lq, now=now)
+        run(HIST_RETURNS.name, ref_date=month_end(add_months(last, -back)), lq=lq, now=now)
         for back in range(_MONTHS_BEFORE, -1, -1)
     ]
     return lq, reports

@@ -7,6 +7,7 @@ factor q(b) / q(a), so every pair goes through the dollar.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -17,11 +18,7 @@ from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray,
 from luxor_pipelines.market.periods import DateArray, DatesLike, as_days
 
 __all__ = [
-    "BRL_SPOT",
-    "KNOWN_SERIES",
-    "RATE_LIMIT",
-    "UNCONVERTIBLE",
-    "USDBRL",
+    "CurrencyFacts",
     "as_currency",
     "brl_per_usd",
     "factors",
@@ -30,42 +27,33 @@ __all__ = [
     "series_currency",
 ]
 
-USDBRL = "bmfxclco curncy"
-"""The default series of BRL per USD: the onshore clean coupon, from 2011-04-14."""
 
-BRL_SPOT = "usdbrl curncy"
-"""BRL per USD, spot."""
+@dataclass(frozen=True)
+class CurrencyFacts:
+    """What a firm knows of the currencies of its price series, and of the series of its exchange rates.
 
-RATE_LIMIT = 10
-"""Greatest age, in calendar days, at which an exchange rate still holds."""
+    Attributes
+    ----------
+    locations
+        The currency of the assets of each ``Location``.
+    series
+        The currency of series, such as benchmarks, where no row of ``assets`` gives one.
+    unconvertible
+        Series that are percentages, not prices: they have no currency, whatever ``assets`` says.
+    depositary_type
+        The ``Type`` of depositary receipts, whose series is their underlying's.
+    rates
+        The series of units per USD of a currency; one that is not named has ``usd<iso> curncy``.
+    brl_spot
+        The spot rate of BRL per USD, which extends the series chosen at its ends.
+    """
 
-LOCATION_CURRENCY = {"bz": "brl", "br": "brl", "us": "usd", "cn": "cad", "eur": "eur"}
-"""``cn`` is Bloomberg's exchange code for Canada, not China."""
-
-KNOWN_SERIES = {
-    "spxt index": "usd",
-    "inx index": "usd",
-    "sofrindx index": "usd",
-    "jpmutcc lx equity": "usd",
-    "sofr + 75bps": "usd",
-    "benchmark luxor spx cash": "usd",
-    "benchmark luxor sp500 85/15 cash": "usd",
-    "caixa us": "usd",
-    "caixa": "brl",
-    "bzacselc index": "brl",
-    # The price of one dollar, in the currency it is quoted in.
-    "usdbrl curncy": "brl",
-    "bmfxclco curncy": "brl",
-    "usdbrl cmpl curncy": "brl",
-    "usdeur curncy": "eur",
-    "cad curncy": "cad",
-}
-"""Currencies of benchmarks and special series, where no row of ``assets`` gives one."""
-
-UNCONVERTIBLE = frozenset({"fedl01 index"})
-"""Series that are percentages, not prices: they have no currency, whatever ``assets`` says."""
-
-_BDR = "ações_bdr"
+    locations: Mapping[str, str]
+    series: Mapping[str, str]
+    unconvertible: frozenset[str]
+    depositary_type: str
+    rates: Mapping[str, str]
+    brl_spot: str
 
 
 def as_currency(text: object) -> str:
@@ -82,11 +70,11 @@ def as_currency(text: object) -> str:
     raise UsageError(f"{text!r} is not a currency", hint="Give one: local, or three letters such as usd or brl.")
 
 
-def series_currency(assets: pd.DataFrame) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+def series_currency(assets: pd.DataFrame, facts: CurrencyFacts) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
     """Derive the currency of each price series from the assets that use it.
 
     A BDR's row says nothing, since its series is its underlying's; neither does a row without a
-    location. Where no row says anything because no row but BDRs uses the series, `KNOWN_SERIES` does.
+    location. Where no row says anything because no row but BDRs uses the series, ``facts.series`` does.
 
     Parameters
     ----------
@@ -116,27 +104,27 @@ def series_currency(assets: pd.DataFrame) -> tuple[dict[str, str], dict[str, tup
     keys = index.to_numpy(dtype=object)
     place, places = _encoded(assets["Location"])
     kind, kinds = _encoded(assets["Type"])
-    bdr = np.array([word == _BDR for word in kinds], dtype=bool)
+    bdr = np.array([word == facts.depositary_type for word in kinds], dtype=bool)
     says = (key >= 0) & ~bdr[kind]
     used = set(keys[np.unique(key[says])])
     # A location we cannot place still contradicts one we can, so it stands for itself.
-    stands, names = pd.factorize(np.array([LOCATION_CURRENCY.get(word, word) for word in places[:-1]], dtype=object))
+    stands, names = pd.factorize(np.array([facts.locations.get(word, word) for word in places[:-1]], dtype=object))
     says &= place >= 0
     low, high = np.full(len(keys), len(names)), np.full(len(keys), -1)
     np.minimum.at(low, key[says], stands[place[says]])
     np.maximum.at(high, key[says], stands[place[says]])
 
-    currencies = {series: currency for series, currency in KNOWN_SERIES.items() if series not in used}
-    known = np.array([*np.isin(names, list(LOCATION_CURRENCY.values())), False])
+    currencies = {series: currency for series, currency in facts.series.items() if series not in used}
+    known = np.array([*np.isin(names, list(facts.locations.values())), False])
     clear = (low == high) & known[high]
     currencies |= dict(zip(keys[clear], names[high[clear]], strict=True))
-    for series in UNCONVERTIBLE:
+    for series in facts.unconvertible:
         currencies.pop(series, None)
-    torn = [code for code in np.flatnonzero(low < high) if keys[code] not in UNCONVERTIBLE]
+    torn = [code for code in np.flatnonzero(low < high) if keys[code] not in facts.unconvertible]
     return currencies, {keys[code]: tuple(sorted({places[n] for n in place[says & (key == code)]})) for code in torn}
 
 
-def rate_series(currency: str, usdbrl_ticker: str = USDBRL) -> tuple[str, ...]:
+def rate_series(currency: str, usdbrl_ticker: str, facts: CurrencyFacts) -> tuple[str, ...]:
     """Return the names of the series that give units of ``currency`` per USD.
 
     None for ``usd``; for ``brl`` the series chosen and, to extend it, spot; one for any other.
@@ -153,9 +141,9 @@ def rate_series(currency: str, usdbrl_ticker: str = USDBRL) -> tuple[str, ...]:
         return ()
     if iso == "brl":
         if not isinstance(usdbrl_ticker, str):
-            raise UsageError(f"{usdbrl_ticker!r} is not the name of a series", hint=f"Give one, such as {USDBRL}.")
-        return tuple(dict.fromkeys((usdbrl_ticker.strip().lower(), BRL_SPOT)))
-    return ("cad curncy",) if iso == "cad" else (f"usd{iso} curncy",)
+            raise UsageError(f"{usdbrl_ticker!r} is not the name of a series", hint=f"Give one: {facts.brl_spot}, say.")
+        return tuple(dict.fromkeys((usdbrl_ticker.strip().lower(), facts.brl_spot)))
+    return (facts.rates.get(iso, f"usd{iso} curncy"),)
 
 
 def brl_per_usd(
@@ -164,7 +152,7 @@ def brl_per_usd(
     spot_dates: DatesLike,
     spot_values: ArrayLike,
     dates: DatesLike,
-    limit: int = RATE_LIMIT,
+    limit: int,
 ) -> tuple[FloatArray, BoolArray]:
     """Return BRL per USD as of ``dates``: the clean series, extended at both ends by the moves of spot.
 
@@ -219,8 +207,9 @@ def rates_asof(
     currencies: Iterable[str | None],
     dates: DatesLike,
     *,
-    usdbrl_ticker: str = USDBRL,
-    limit: int = RATE_LIMIT,
+    usdbrl_ticker: str,
+    facts: CurrencyFacts,
+    limit: int,
 ) -> dict[str, FloatArray]:
     """Return units per USD of each of ``currencies`` as of each of ``dates``, NaN where there is none.
 
@@ -231,7 +220,7 @@ def rates_asof(
     asked = as_days(dates)
     rates = {}
     for iso in sorted(wanted):
-        names = rate_series(iso, usdbrl_ticker)
+        names = rate_series(iso, usdbrl_ticker, facts)
         if iso == "usd":
             rates[iso] = np.ones(len(asked))
         elif len(names) == 2:

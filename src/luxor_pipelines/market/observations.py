@@ -20,15 +20,13 @@ from luxor_pipelines.errors import SchemaError, UsageError, sample
 from luxor_pipelines.market.periods import DateArray, DatesLike, as_days
 
 __all__ = [
-    "DEFAULT_LIMITS",
     "NO_LIMIT",
-    "SOURCES",
     "BoolArray",
     "FloatArray",
     "IntArray",
     "Kind",
     "Observations",
-    "Source",
+    "PriceTable",
     "StalenessLimits",
     "last_rows",
     "merge_observations",
@@ -45,20 +43,20 @@ NO_LIMIT = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """A price table: its key and price columns, and the kind of its observations.
+class PriceTable:
+    """A price table: its name, its key and price columns, and the kind of its observations.
 
     ``kind`` sets the age limit. A ``fallback`` serves a series only where no other table has it.
     """
 
-    table: str
+    name: str
     key_column: str
     price_column: str
     kind: Kind
     fallback: bool = False
 
     def columns_in(self, available: Collection[str]) -> tuple[str, str]:
-        """Return the key and price columns of a file: this source's, or else ``Asset``, ``Last_Price``.
+        """Return the key and price columns of a file: this table's, or else ``Asset``, ``Last_Price``.
 
         Raises
         ------
@@ -69,39 +67,23 @@ class Source:
             if all(column in available for column in pair):
                 return pair
         raise SchemaError(
-            f"{self.table}: no columns {self.key_column}, {self.price_column}; it has {sample(available, 10)}",
+            f"{self.name}: no columns {self.key_column}, {self.price_column}; it has {sample(available, 10)}",
             hint="Check that the table was written by its own pipeline.",
         )
-
-
-SOURCES: tuple[Source, ...] = (
-    Source("custom_prices", "Asset", "Last_Price", "fund"),
-    Source("all_funds_quotas", "Fund", "Quota", "fund"),
-    Source("custom_funds_quotas", "Fund", "Quota", "fund"),
-    Source("hist_vc_px_last", "Ticker", "Price", "mark"),
-    Source("hist_non_bbg_px_last", "Asset", "Last_Price", "traded"),
-    Source("hist_px_last", "Asset", "Last_Price", "traded"),
-    Source("hist_file_px_last", "Asset", "Last_Price", "traded"),
-    Source("hist_ecb_px_last", "Asset", "Last_Price", "traded", fallback=True),
-)
-"""The price tables, the one that wins first."""
 
 
 @dataclass(frozen=True, slots=True)
 class StalenessLimits:
     """Greatest age, in calendar days, at which an observation still is the price; None is unlimited."""
 
-    traded: int | None = 10
-    fund: int | None = 45
+    traded: int | None
+    fund: int | None
     mark: int | None = None
 
     def days(self, kind: Kind) -> int:
         """Return the limit of ``kind`` in days, `NO_LIMIT` for none."""
         limit: int | None = getattr(self, kind)
         return NO_LIMIT if limit is None else min(limit, NO_LIMIT)
-
-
-DEFAULT_LIMITS = StalenessLimits()
 
 
 def sort_key(code: NDArray[np.integer[Any]], day: IntArray) -> IntArray:
@@ -126,7 +108,7 @@ class Observations:
     limit
         Greatest age in days at which the observation still is the price, or `NO_LIMIT`.
     mark
-        Whether the observation is a typed-in mark (table ``hist_vc_px_last``).
+        Whether the observation is a typed-in mark.
     """
 
     keys: NDArray[np.object_]
@@ -296,16 +278,16 @@ def _sorted_rows(code: NDArray[np.integer[Any]], day: IntArray) -> IntArray:
 
 def merge_observations(
     keys: Sequence[str] | NDArray[Any],
-    parts: Iterable[tuple[Source, ArrayLike, DatesLike, ArrayLike]],
+    parts: Iterable[tuple[PriceTable, ArrayLike, DatesLike, ArrayLike]],
     *,
-    limits: StalenessLimits = DEFAULT_LIMITS,
-    sources: Sequence[Source] = SOURCES,
+    tables: Sequence[PriceTable],
+    limits: StalenessLimits,
 ) -> Observations:
     """Merge the rows of several price tables into one observation per (series, date).
 
     Rows that are no observation are left out: a null or infinite price, a price of 0 or below (a mark
     of exactly 0 is kept), a null date, a negative series code. Where several tables have a price for
-    one date, the one earlier in ``sources`` wins; within a table the last physical row. A fallback
+    one date, the one earlier in ``tables`` wins; within a table the last physical row. A fallback
     table's rows count only for series that no other table in ``parts`` has.
 
     Parameters
@@ -313,40 +295,40 @@ def merge_observations(
     keys
         Distinct names of the series.
     parts
-        ``(source, codes, dates, prices)`` per table, or piece of a table, in any order of tables;
+        ``(table, codes, dates, prices)`` per table, or piece of a table, in any order of tables;
         ``codes`` are positions in ``keys``, negative for a row to ignore.
+    tables
+        All price tables, in descending precedence.
     limits
         Age limits in calendar days.
-    sources
-        The tables in descending precedence.
 
     Raises
     ------
     UsageError
-        If ``keys`` repeats a name, a code points past it, or a part's source is not in ``sources``.
+        If ``keys`` repeats a name, a code points past it, or a part's table is not in ``tables``.
     """
     names = np.array(list(keys), dtype=object)
     if len(set(names)) != len(names):
         raise UsageError("The series names repeat", hint="Pass each price key once.")
-    rank = {source: position for position, source in enumerate(sources)}
+    rank = {table: position for position, table in enumerate(tables)}
     given = list(parts)
-    unknown = [source.table for source, *_ in given if source not in rank]
+    unknown = [table.name for table, *_ in given if table not in rank]
     if unknown:
-        raise UsageError(f"No precedence for {sample(unknown)}", hint="List the source in `sources`.")
+        raise UsageError(f"No precedence for {sample(unknown)}", hint="List the table in `tables`.")
 
     has_own = np.zeros(len(names), dtype=bool)
     kept = []
-    for source, codes, dates, prices in sorted(given, key=lambda part: part[0].fallback):
-        code, day, price = _valid_rows(source, codes, dates, prices, len(names))
-        if source.fallback:
+    for table, codes, dates, prices in sorted(given, key=lambda part: part[0].fallback):
+        code, day, price = _valid_rows(table, codes, dates, prices, len(names))
+        if table.fallback:
             alone = ~has_own[code]
             code, day, price = code[alone], day[alone], price[alone]
         else:
             has_own[code] = True
         if len(code):
-            kept.append((source, code, day, price))
+            kept.append((table, code, day, price))
     if not kept:  # an empty part keeps the types
-        kept.append((sources[0], *_valid_rows(sources[0], [], [], [], 0)))
+        kept.append((tables[0], *_valid_rows(tables[0], [], [], [], 0)))
     # Weakest table first and a stable sort: of rows that agree in series and date, the last one wins.
     kept.sort(key=lambda part: rank[part[0]], reverse=True)
     return Observations.from_rows(
@@ -354,8 +336,8 @@ def merge_observations(
         _joined([code for _, code, _, _ in kept]),
         _joined([day for _, _, day, _ in kept]),
         _joined([price for *_, price in kept]),
-        _joined([np.full(len(code), limits.days(source.kind), dtype=np.int32) for source, code, _, _ in kept]),
-        _joined([np.full(len(code), source.kind == "mark") for source, code, _, _ in kept]),
+        _joined([np.full(len(code), limits.days(table.kind), dtype=np.int32) for table, code, _, _ in kept]),
+        _joined([np.full(len(code), table.kind == "mark") for table, code, _, _ in kept]),
     )
 
 
@@ -400,15 +382,15 @@ def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 def _valid_rows(
-    source: Source, codes: ArrayLike, dates: DatesLike, prices: ArrayLike, n_keys: int
+    table: PriceTable, codes: ArrayLike, dates: DatesLike, prices: ArrayLike, n_keys: int
 ) -> tuple[NDArray[np.int32], DateArray, FloatArray]:
     code, day = np.asarray(codes, dtype=np.int32), as_days(dates)
     price = np.asarray(prices, dtype=np.float64)
     if len(code) and code.max() >= n_keys:
         raise UsageError(
-            f"{source.table}: series code {code.max()} of {n_keys} series",
+            f"{table.name}: series code {code.max()} of {n_keys} series",
             hint="Codes are positions in `keys`.",
         )
-    usable = price >= 0 if source.kind == "mark" else price > 0
+    usable = price >= 0 if table.kind == "mark" else price > 0
     usable &= (price < np.inf) & ~np.isnat(day) & (code >= 0)
     return (code, day, price) if usable.all() else (code[usable], day[usable], price[usable])

@@ -20,7 +20,6 @@ from numpy.typing import ArrayLike, NDArray
 from luxor_pipelines.errors import InvalidPeriodError, UsageError, shown
 
 __all__ = [
-    "PERIODS",
     "DateArray",
     "DateLike",
     "DatesLike",
@@ -36,9 +35,6 @@ __all__ = [
 DateLike: TypeAlias = date | datetime | np.datetime64 | str
 DatesLike: TypeAlias = ArrayLike | pd.Series | pd.Index | Sequence[DateLike]
 DateArray: TypeAlias = NDArray[np.datetime64]
-
-PERIODS = ("mtd", "qtr", "ytd", "12m", "24m", "36m")
-"""The periods `hist_returns` reports, in its order."""
 
 _MONTHS = re.compile(r"([1-9][0-9]*)m")
 _DATE_HINT = "Give a date like 2026-10-31: as text, a date, or a datetime or Timestamp without a time zone."

@@ -16,14 +16,12 @@ from numpy.typing import NDArray
 
 from luxor_pipelines.errors import SchemaError, UsageError, sample
 from luxor_pipelines.market.observations import (
-    DEFAULT_LIMITS,
     NO_LIMIT,
-    SOURCES,
     BoolArray,
     FloatArray,
     IntArray,
     Observations,
-    Source,
+    PriceTable,
     StalenessLimits,
     last_rows,
     merge_observations,
@@ -34,10 +32,9 @@ from luxor_pipelines.market.periods import DateArray, DateLike, DatesLike, as_da
 __all__ = [
     "CARRIED_AFTER",
     "NO_LIMIT",
-    "SOURCES",
     "AsOf",
     "Observations",
-    "Source",
+    "PriceTable",
     "StalenessLimits",
     "adjust_quotas",
     "apply_overrides",
@@ -229,9 +226,7 @@ def _due(obs: Observations, events: pd.DataFrame, until: DateLike) -> tuple[IntA
     return codes[due], days[due], 1 - ratios[due]
 
 
-def apply_overrides(
-    obs: Observations, overrides: pd.DataFrame, *, limits: StalenessLimits = DEFAULT_LIMITS
-) -> Observations:
+def apply_overrides(obs: Observations, overrides: pd.DataFrame, *, limits: StalenessLimits) -> Observations:
     """Return ``obs`` with a caller's own prices in place of the stored ones.
 
     For each series named, all stored observations from its first to its last override date, both

@@ -18,13 +18,13 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from luxor_pipelines.errors import UsageError
-from luxor_pipelines.market.currency import RATE_LIMIT, USDBRL, as_currency, factors, rates_asof
-from luxor_pipelines.market.observations import FloatArray, IntArray, Observations
-from luxor_pipelines.market.periods import DateArray, DateLike, DatesLike, as_days
-from luxor_pipelines.market.prices import AsOf, asof
+from luxor_pipelines.market.currency import as_currency, factors
+from luxor_pipelines.market.observations import FloatArray, IntArray
+from luxor_pipelines.market.periods import DateArray
+from luxor_pipelines.market.prices import AsOf
 from luxor_pipelines.market.text import text_column
 
-__all__ = ["STATUSES", "Returns", "point_returns", "returns", "returns_frame"]
+__all__ = ["STATUSES", "Returns", "returns", "returns_frame"]
 
 STATUSES = (
     "missing_currency",  # a conversion is asked for, and the series has no known currency
@@ -238,37 +238,3 @@ def _worst(prices: AsOf, conditions: Mapping[str, NDArray[np.bool_]]) -> NDArray
     for status, applies in conditions.items():
         np.minimum(code, _RANK[status], out=code, where=applies)
     return code
-
-
-def point_returns(
-    obs: Observations,
-    ref: DateLike,
-    base_dates: DatesLike,
-    *,
-    currencies: NDArray[np.object_] | None = None,
-    dest: str = "local",
-    rate_obs: Observations | None = None,
-    usdbrl_ticker: str = USDBRL,
-    rate_limit: int = RATE_LIMIT,
-) -> Returns:
-    """Return every series' returns from each of ``base_dates`` to ``ref``, looking up prices and rates.
-
-    Parameters
-    ----------
-    obs
-        The observations, amortization-adjusted where that is wanted.
-    currencies, dest
-        As for `returns`.
-    rate_obs
-        Where the exchange rates are; ``obs`` itself if not given.
-    usdbrl_ticker, rate_limit
-        As for `currency.rates_asof`.
-    """
-    bases = as_days(base_dates)
-    prices = asof(obs, np.append(bases, as_days([ref])))
-    rates: Mapping[str, FloatArray] = _NO_RATES
-    if currencies is not None and as_currency(dest) != "local":
-        source = obs if rate_obs is None else rate_obs
-        rates = rates_asof(source, {dest, *currencies}, prices.asked, usdbrl_ticker=usdbrl_ticker, limit=rate_limit)
-    end = np.full(len(bases), len(bases))
-    return returns(prices, end, np.arange(len(bases)), currencies=currencies, dest=dest, rates=rates)

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from luxor_pipelines.catalog import CURRENCIES, HIST_RETURNS, PERIODS, PRICE_TABLES
 from luxor_pipelines.errors import CorruptFileError, SchemaError, TableNotFoundError, UsageError, sample
-from luxor_pipelines.market.observations import SOURCES, BoolArray
-from luxor_pipelines.market.periods import PERIODS, add_months
+from luxor_pipelines.market.observations import BoolArray
+from luxor_pipelines.market.periods import add_months
 from luxor_pipelines.quality.gate import Finding, half_gone
 
 if TYPE_CHECKING:
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
-__all__ = ["CURRENCIES", "PLAUSIBLE", "check_returns"]
+__all__ = ["PLAUSIBLE", "check_returns"]
 
-TABLE = "hist_returns"
-CURRENCIES = ("local", "usd", "brl")
-"""What returns are stated in; local first, on which the others rest."""
+
+_TABLE = HIST_RETURNS.name
 
 PLAUSIBLE = {
     "mtd": (-0.98, 9.0),
@@ -58,7 +58,7 @@ def check_returns(lq: LuxorQuery, frame: pd.DataFrame, ref: date) -> list[Findin
     except CorruptFileError as error:
         same = frame.iloc[:0]
         what = "stored month, which these returns should be compared with, cannot be read"
-        findings.append(Finding("warning", TABLE, label, what, 1, error.message))
+        findings.append(Finding("warning", _TABLE, label, what, 1, error.message))
     if same.empty:
         findings += _unmatched(lq, frame, ref, label)
     return [*findings, *_bounds(frame, same, label)]
@@ -68,7 +68,7 @@ def _stored(lq: LuxorQuery, day: date) -> pd.DataFrame:
     """The rows stored for a month; none where there is no such table, or one the load will refuse."""
     columns = [*_ROW, "Return"]
     try:
-        return lq.get_table(TABLE, force_reload=True, columns=columns, where={"Date": day})
+        return lq.get_table(_TABLE, force_reload=True, columns=columns, where={"Date": day})
     except (TableNotFoundError, SchemaError, UsageError):
         return pd.DataFrame(columns=columns)
 
@@ -113,7 +113,7 @@ def _stated(rows: pd.DataFrame, keys: pd.Index) -> BoolArray:
 
 
 def _gone(keys: pd.Index, what: str, label: str, severity: Literal["error", "warning"] = "error") -> Finding:
-    return Finding(severity, TABLE, label, what, len(keys), sample(sorted(keys)))
+    return Finding(severity, _TABLE, label, what, len(keys), sample(sorted(keys)))
 
 
 def _unmatched(lq: LuxorQuery, frame: pd.DataFrame, ref: date, label: str) -> list[Finding]:
@@ -122,13 +122,13 @@ def _unmatched(lq: LuxorQuery, frame: pd.DataFrame, ref: date, label: str) -> li
     if len(keys) < 2 or (frame.loc[frame["Currency"] == "local", "Status"] != "no_end").any():
         return []
     month = (ref.replace(day=1), ref)
-    tables = [source.table for source in SOURCES if not source.fallback and lq.table_exists(source.table)]
+    tables = [table.name for table in PRICE_TABLES if not table.fallback and lq.table_exists(table.name)]
     counts = {table: len(lq.get_table(table, columns="Date", where={"Date": month})) for table in tables}
     there = [f"{count:,} in {table}" for table, count in counts.items() if count]
     if not there:
         return []
     what = f"assets, which is all of them, have no price at all, though the month has prices ({', '.join(there)})"
-    return [Finding("error", TABLE, label, what, len(keys), sample(keys))]
+    return [Finding("error", _TABLE, label, what, len(keys), sample(keys))]
 
 
 def _contradictions(frame: pd.DataFrame, label: str) -> list[Finding]:
@@ -139,7 +139,7 @@ def _contradictions(frame: pd.DataFrame, label: str) -> list[Finding]:
     if wrong.empty:
         return []
     what = "rows have a status that their prices and return deny"
-    return [Finding("error", TABLE, label, what, len(wrong), _rows(wrong, wrong["Status"]))]
+    return [Finding("error", _TABLE, label, what, len(wrong), _rows(wrong, wrong["Status"]))]
 
 
 def _bounds(frame: pd.DataFrame, stored: pd.DataFrame, label: str) -> list[Finding]:
@@ -157,7 +157,14 @@ def _bounds(frame: pd.DataFrame, stored: pd.DataFrame, label: str) -> list[Findi
         (odd[~impossible], "returns are beyond what is plausible"),
     )
     return [
-        Finding("error", TABLE, label, what, len(rows), _rows(rows, (100 * rows["Return"]).map("{:,.1f} %".format)))
+        Finding(
+            "error",
+            _TABLE,
+            label,
+            what,
+            len(rows),
+            _rows(rows, (100 * rows["Return"]).map("{:,.1f} %".format)),
+        )
         for rows, what in kinds
         if len(rows)
     ]

@@ -29,10 +29,10 @@ import pyarrow.compute as pc
 import tenacity
 from numpy.typing import NDArray
 
+from luxor_pipelines.catalog import HIST_ECB_PX_LAST
 from luxor_pipelines.errors import ConfigurationError, DataError, NotFoundError, UnreachableError, sample, shown
 from luxor_pipelines.ingest import incremental_load
 from luxor_pipelines.lake.storage.lease import fenced_replace
-from luxor_pipelines.lake.types.schema import Column, TableSchema
 from luxor_pipelines.pipelines import JSON, PipelineResult
 from luxor_pipelines.quality.gate import Finding, gate, half_gone
 from luxor_pipelines.sources.cells import cell_text, parse_dates, parse_numbers
@@ -56,17 +56,7 @@ UNPACKED_MAX = 100_000_000
 RESTATED_MAX = 2.0
 """Factor up to which a rate may differ from what is stored of the same day; the bank corrects digits, not more."""
 
-SCHEMA = TableSchema(
-    name="hist_ecb_px_last",
-    version=1,
-    columns=(
-        Column("Date", "date", nullable=False),
-        Column("Asset", "text", nullable=False),
-        Column("Last_Price", "number", nullable=False),
-    ),
-    key=("Date", "Asset"),
-    partition="year",
-)
+SCHEMA = HIST_ECB_PX_LAST
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from luxor_pipelines.catalog import CURRENCIES, HIST_RETURNS, PERIODS, USDBRL
 from luxor_pipelines.errors import UsageError
 from luxor_pipelines.ingest import incremental_load
-from luxor_pipelines.lake.types.schema import Column, TableSchema
-from luxor_pipelines.market.periods import PERIODS, DateLike, as_date, base_date, month_end
+from luxor_pipelines.market.periods import DateLike, as_date, base_date, month_end
 from luxor_pipelines.market.returns import returns_frame
 from luxor_pipelines.market.text import text_column
 from luxor_pipelines.pipelines import PipelineResult
-from luxor_pipelines.pipelines._return_checks import CURRENCIES, check_returns
+from luxor_pipelines.pipelines._return_checks import check_returns
 from luxor_pipelines.quality.gate import gate
 from luxor_pipelines.query.price_tables import NO_SERIES
 from luxor_pipelines.query.pricing import returns_over
@@ -24,35 +24,11 @@ from luxor_pipelines.query.pricing import returns_over
 if TYPE_CHECKING:
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
-__all__ = ["CURRENCIES", "SCHEMA", "get_returns", "reference_date", "run"]
+__all__ = ["SCHEMA", "get_returns", "reference_date", "run"]
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = TableSchema(
-    name="hist_returns",
-    version=1,
-    columns=(
-        Column("Date", "date", nullable=False),
-        Column("Key", "text", nullable=False),
-        Column("Currency", "text", nullable=False),
-        Column("Period", "text", nullable=False),
-        Column("Price_Key", "text"),
-        Column("Local_Currency", "text"),
-        Column("Return", "number"),
-        Column("Status", "text", nullable=False),
-        Column("Base_Date", "date"),
-        Column("End_Date", "date"),
-        Column("Base_Price", "number"),
-        Column("End_Price", "number"),
-    ),
-    key=("Date", "Key", "Currency", "Period"),
-    partition="month",
-)
-"""One row per month, asset, currency and period; partitioned by month, so that a run writes one file.
-
-``Return`` is a fraction, cumulative; ``Base_Date`` and ``End_Date`` are the observations' dates;
-prices are in ``Currency``, amortization-adjusted. ``Status`` is one of `market.returns.STATUSES`.
-"""
+SCHEMA = HIST_RETURNS
 
 
 def run(
@@ -60,7 +36,7 @@ def run(
     *,
     lq: LuxorQuery | None = None,
     now: datetime | None = None,
-    usdbrl_ticker: str = "bmfxclco curncy",
+    usdbrl_ticker: str = USDBRL,
     force: bool = False,
 ) -> PipelineResult:
     """Compute one month's returns and load them into ``hist_returns``.
@@ -105,7 +81,7 @@ def run(
         force=force,
         command=f"luxor run hist_returns --ref-date {ref_date}",
     )
-    load = incremental_load(lq, "hist_returns", returns_data, normalize_columns=True, schema=SCHEMA)
+    load = incremental_load(lq, SCHEMA.name, returns_data, normalize_columns=True, schema=SCHEMA)
     statuses = returns_data["Status"].value_counts().to_dict()
     logger.info("hist_returns for %s: %s", ref_date, load)
     return PipelineResult(
@@ -138,7 +114,7 @@ def reference_date(ref_date: DateLike | None, today: date) -> date:
     return month
 
 
-def get_returns(lq: LuxorQuery, ref_date: DateLike, *, usdbrl_ticker: str = "bmfxclco curncy") -> pd.DataFrame:
+def get_returns(lq: LuxorQuery, ref_date: DateLike, *, usdbrl_ticker: str = USDBRL) -> pd.DataFrame:
     """One month's returns of every asset of ``assets``: the columns of `SCHEMA`, nothing written.
 
     Every asset has a row for every currency and period, whether or not a return can be stated.

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from luxor_pipelines.catalog import HOLIDAYS_EXCHANGE
 from luxor_pipelines.errors import DataError, UsageError
 from luxor_pipelines.ingest import incremental_load
-from luxor_pipelines.lake.types.schema import Column, TableSchema
 from luxor_pipelines.pipelines import JSON, PipelineResult
 
 if TYPE_CHECKING:
@@ -32,12 +32,7 @@ EXCHANGES = {"bz": "BVMF", "us": "XNYS"}
 """Location to exchange: B3 in São Paulo, the New York Stock Exchange."""
 
 START = "1999-12-01"
-SCHEMA = TableSchema(
-    name="holidays_exchange",
-    version=1,
-    columns=(Column("Date", "date", nullable=False), Column("Location", "text", nullable=False)),
-    key=("Date", "Location"),
-)
+SCHEMA = HOLIDAYS_EXCHANGE
 
 
 def run(

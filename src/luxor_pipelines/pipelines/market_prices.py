@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from luxor_pipelines.catalog import HIST_FILE_PX_LAST
 from luxor_pipelines.errors import CorruptFileError, DataError, InvalidNameError, NotFoundError
 from luxor_pipelines.ingest import LoadResult, incremental_load
 from luxor_pipelines.lake.storage.lease import fenced_replace
-from luxor_pipelines.lake.types.schema import Column, TableSchema
 from luxor_pipelines.pipelines import JSON, PipelineResult
 from luxor_pipelines.quality.gate import Finding, gate
 from luxor_pipelines.sources.price_files import (
@@ -47,17 +47,7 @@ QUARANTINE = "raw/quarantine/prices"
 MISREAD_ROWS = 10
 """Rows that a file has at least, for it to be called misread when half of them are bad."""
 
-SCHEMA = TableSchema(
-    name="hist_file_px_last",
-    version=1,
-    columns=(
-        Column("Date", "date", nullable=False),
-        Column("Asset", "text", nullable=False),
-        Column("Last_Price", "number", nullable=False),
-    ),
-    key=("Date", "Asset"),
-    partition="year",
-)
+SCHEMA = HIST_FILE_PX_LAST
 
 
 def run(

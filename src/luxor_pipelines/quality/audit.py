@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from luxor_pipelines.catalog import PRICE_TABLES, known_key
 from luxor_pipelines.errors import (
     AccessError,
     ConfigurationError,
@@ -42,34 +43,16 @@ from luxor_pipelines.lake.types.schema import (
     stored_key,
     with_codes,
 )
-from luxor_pipelines.market.observations import NO_LIMIT, SOURCES, StalenessLimits
+from luxor_pipelines.market.observations import NO_LIMIT, StalenessLimits
 from luxor_pipelines.operations.discovery import find_pipelines
 from luxor_pipelines.quality.gate import Finding
 
 if TYPE_CHECKING:
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
-__all__ = ["KEYS", "Audit", "audit", "declared_schemas"]
+__all__ = ["Audit", "audit", "declared_schemas"]
 
 logger = logging.getLogger(__name__)
-
-KEYS: dict[str, tuple[str, ...]] = {
-    "asset_field_map": ("Ticker", "Field"),
-    "assets": ("Key",),
-    "bdr_sizes": ("Ticker",),
-    "daily_pnl": ("Date", "Series_Alias", "Currency", "Asset_ID"),
-    "field_map": ("Field",),
-    "funds": ("Short_Name",),
-    "hist_all_flds": ("Date", "Ticker", "Field"),
-    "hist_attr_base": ("Key", "Fund", "Start_Date"),
-    "hist_risk_metrics": ("Date", "Fund"),
-    "holidays": ("Date", "Location"),
-    "last_all_flds": ("Key",),
-    "last_positions": ("Fund", "Asset", "Ticker"),
-    "px_last": ("Key",),
-    "trades": ("ID",),
-}
-"""Keys of the firm's tables whose files do not name one; those of price tables are date and series."""
 
 NULLS_MAX = 0.5
 """Share of a column's cells that may be missing in a file without being pointed out."""
@@ -166,7 +149,7 @@ class _Look:
         self.files = 0
         self.found: list[Finding] = []
         self._declared = declared.get(table.name)
-        self._source = next((source for source in SOURCES if source.table == table.name), None)
+        self._prices = next((prices for prices in PRICE_TABLES if prices.name == table.name), None)
         self._limits = limits
         self._last: dict[str, date] = {}
 
@@ -266,14 +249,11 @@ class _Look:
             self._error(opened[-1].part, what, len(differing), "; ".join(differing[:4]))
 
     def _key(self, opened: _Opened, series: str | None) -> tuple[str, ...]:
-        """What says which row is which: by the file, by the pipeline, or as is known of the table."""
-        name, names = self.table.name, opened.columns.names
-        known = stored_key(opened.columns) or (self._declared.key if self._declared else ()) or KEYS.get(name, ())
-        if not known and series is not None:
-            known = ("Date", series)
-        if not known and name.endswith("_quotas") and "Quota" in names:
-            known = ("Date",)
-        return known
+        """Return the key that the file names, else the pipeline's, else the one known of the table."""
+        key = stored_key(opened.columns) or (self._declared.key if self._declared else ())
+        if key or (self._prices is not None and series is None):
+            return key
+        return known_key(self.table.name, opened.columns.names)
 
     # --- rows -------------------------------------------------------------------------------
 
@@ -281,7 +261,7 @@ class _Look:
         part, names = opened.part, opened.columns.names
         partition = (opened.columns.metadata or {}).get(PARTITION_COLUMN, b"Date").decode()
         try:
-            series = self._source.columns_in(names)[0] if self._source else None
+            series = self._prices.columns_in(names)[0] if self._prices else None
         except SchemaError as error:
             self._error(part, "pair of columns, series and price, is missing", 1, error.message)
             series = None
@@ -369,9 +349,9 @@ class _Look:
             self._last[word] = max(self._last.get(word, day), day)
 
     def _stale(self) -> None:
-        if self._source is None or not self._last:
+        if self._prices is None or not self._last:
             return
-        limit = self._limits.days(self._source.kind)
+        limit = self._limits.days(self._prices.kind)
         newest = max(self._last.values())
         stale = [(day, name) for name, day in self._last.items() if limit < NO_LIMIT and (newest - day).days > limit]
         if stale:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import date
 
+from luxor_pipelines.catalog import age_limits
 from luxor_pipelines.market.calendars import Inclusive
 from luxor_pipelines.market.periods import DateLike, base_date, is_month_end, month_end
-from luxor_pipelines.market.prices import StalenessLimits
 from luxor_pipelines.query.lake_query import LakeQuery
 from luxor_pipelines.query.market_data import MarketData
 
@@ -19,8 +19,7 @@ class CalendarQuery(LakeQuery):
     @property
     def market(self) -> MarketData:
         """The lake's tables as the market's arrays."""
-        limits = StalenessLimits(self.settings.stale_traded, self.settings.stale_fund)
-        return MarketData(self.lake.cache, self.blob_directory, limits)
+        return MarketData(self.lake.cache, self.blob_directory, age_limits(self.settings))
 
     def get_month_end(self, ref_date: DateLike) -> date:
         """The last calendar day of the date's month."""

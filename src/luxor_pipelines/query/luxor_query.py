@@ -9,9 +9,9 @@ from datetime import date, timedelta
 
 import pandas as pd
 
+from luxor_pipelines.catalog import ASSETS, PERIODS, USDBRL
 from luxor_pipelines.errors import UnknownAssetError, UsageError, sample
-from luxor_pipelines.market.currency import USDBRL
-from luxor_pipelines.market.periods import PERIODS, DateLike, as_date, base_date
+from luxor_pipelines.market.periods import DateLike, as_date, base_date
 from luxor_pipelines.query.calendar_query import CalendarQuery
 from luxor_pipelines.query.pricing import changes, convert, prices_between, returns_on, stored_returns
 
@@ -393,7 +393,7 @@ class LuxorQuery(CalendarQuery):
 
     def _unknown_series(self, key: str) -> UnknownAssetError:
         known: Iterable[str] = (
-            self.market.assets(("Price_Key",))["Price_Key"].dropna() if self.table_exists("assets") else []
+            self.market.assets(("Price_Key",))["Price_Key"].dropna() if self.table_exists(ASSETS) else []
         )
         return self._unknown(f"No price table of {self.lake.url} has a series {key!r}", key, known)
 

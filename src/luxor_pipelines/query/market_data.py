@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from luxor_pipelines.catalog import ASSETS, CURRENCY_FACTS, HOLIDAYS, HOLIDAYS_EXCHANGE, HOUSE_GROUPS, PX_LAST, USDBRL
 from luxor_pipelines.errors import DataError, SchemaError, UnknownAssetError, sample
 from luxor_pipelines.lake.parquet.predicates import Where
 from luxor_pipelines.lake.table.layout import bounds
@@ -34,8 +35,6 @@ __all__ = ["MarketData", "price_keys"]
 logger = logging.getLogger(__name__)
 
 _DAY_ONE = np.datetime64(date.min, "D")
-TICKER_GROUPS = ("vc", "luxor")
-"""Groups whose price key is the house ticker even where there is a Bloomberg one."""
 _ASSET_TEXTS = ("Key", "Asset", "Ticker", "Ticker_BBG", "Group", "Location", "Type")
 
 
@@ -44,7 +43,7 @@ def price_keys(ticker: pa.ChunkedArray, bloomberg: pa.ChunkedArray, group: pa.Ch
 
     ``Ticker`` for the groups ``vc`` and ``luxor``; else ``Ticker_BBG``, else ``Ticker``.
     """
-    housed = pc.is_in(group, value_set=pa.array(TICKER_GROUPS))
+    housed = pc.is_in(group, value_set=pa.array(HOUSE_GROUPS))
     return pc.if_else(housed, ticker, pc.coalesce(bloomberg, ticker))
 
 
@@ -79,20 +78,20 @@ class MarketData(PriceTables):
         """
 
         def frame() -> pd.DataFrame:
-            table = self._derive("assets", "rows", self._read_assets)
+            table = self._derive(ASSETS, "rows", self._read_assets)
             return arrow_to_frame(table if columns is None else table.select(columns))
 
-        return self._derive("assets", f"frame of {columns}", frame).copy()
+        return self._derive(ASSETS, f"frame of {columns}", frame).copy()
 
     def _read_assets(self) -> pa.Table:
-        self._has("assets")  # and the others with it
-        table = self._cache.scan("assets", self._directory, drop=("Last_Updated",))
+        self._has(ASSETS)  # and the others with it
+        table = self._cache.scan(ASSETS, self._directory, drop=("Last_Updated",))
         if "Key" not in table.column_names:
             raise SchemaError(
                 f"Table assets has no column 'Key'; it has {sample(table.column_names, 10)}.",
                 hint="Export the asset master again, with its Key column.",
             )
-        self._check_types("assets", {"Key": TEXT}, {})
+        self._check_types(ASSETS, {"Key": TEXT}, {})
         texts = {name: _text(table, name) for name in _ASSET_TEXTS}
         named = pc.binary_join_element_wise(texts["Asset"], texts["Ticker"], "_")
         texts = {
@@ -121,12 +120,12 @@ class MarketData(PriceTables):
 
     def series_currency(self) -> Mapping[str, str]:
         """The currency of each price series that has one; see `market.currency.series_currency`."""
-        if not self._has("assets"):
-            return MappingProxyType(fx.KNOWN_SERIES)
-        return self._derive("assets", "currencies", self._read_currencies)
+        if not self._has(ASSETS):
+            return MappingProxyType(CURRENCY_FACTS.series)
+        return self._derive(ASSETS, "currencies", self._read_currencies)
 
     def _read_currencies(self) -> Mapping[str, str]:
-        currencies, conflicts = fx.series_currency(self.assets(("Price_Key", "Location", "Type")))
+        currencies, conflicts = fx.series_currency(self.assets(("Price_Key", "Location", "Type")), CURRENCY_FACTS)
         if conflicts:
             logger.warning("assets: locations disagree on the currency of %s", sample(conflicts))
         return MappingProxyType(currencies)
@@ -144,7 +143,7 @@ class MarketData(PriceTables):
         TableNotFoundError
             The lake has neither ``holidays`` nor ``holidays_exchange``.
         """
-        table = "holidays" if self._has("holidays") else "holidays_exchange"
+        table = HOLIDAYS if self._has(HOLIDAYS) else HOLIDAYS_EXCHANGE.name
 
         def read() -> HolidayCalendar:
             frame = self._cache.scan(table, self._directory, ("Date", "Location"))
@@ -167,7 +166,7 @@ class MarketData(PriceTables):
     def rate_keys(currencies: Iterable[str | None], usdbrl_ticker: str) -> list[str]:
         """The series that rates between ``currencies`` are made of."""
         wanted = {iso for iso in currencies if iso is not None and iso != "local"}
-        return sorted({key for iso in wanted for key in fx.rate_series(iso, usdbrl_ticker)})
+        return sorted({key for iso in wanted for key in fx.rate_series(iso, usdbrl_ticker, CURRENCY_FACTS)})
 
     def rate_observations(
         self, obs: Observations, currencies: Iterable[str | None], dates: DatesLike, usdbrl_ticker: str
@@ -184,7 +183,7 @@ class MarketData(PriceTables):
             There is no such series as ``usdbrl_ticker``, and it is not the default, for which spot stands in.
         """
         wanted = set(currencies)
-        chain = fx.rate_series("brl", usdbrl_ticker)
+        chain = fx.rate_series("brl", usdbrl_ticker, CURRENCY_FACTS)
         if "brl" not in wanted or len(chain) == 1:
             return obs
         keys = self.rate_keys(wanted, usdbrl_ticker)
@@ -196,10 +195,10 @@ class MarketData(PriceTables):
         at, at_spot = (np.searchsorted(each[1:], days, side="right") for each in (clean, spot))
         before, after = at == 0, (at == len(clean) - 1) & (spot[at_spot] > clean[at])
         if len(clean) == 1 and not self.known(obs.only(chain[:1])).any():
-            if chain[0] != fx.USDBRL:
+            if chain[0] != USDBRL:
                 raise UnknownAssetError(
                     f"No price table has a series {chain[0]!r}, whose rates were asked for.",
-                    hint=f"Check the spelling of usdbrl_ticker; the default is {fx.USDBRL!r}.",
+                    hint=f"Check the spelling of usdbrl_ticker; the default is {USDBRL!r}.",
                 )
             return obs
         if not (before | after).any():
@@ -221,9 +220,9 @@ class MarketData(PriceTables):
 
         Of series that have none there is no row, nor is there a table.
         """
-        if not self._has("px_last"):
+        if not self._has(PX_LAST):
             return np.empty(0, np.int64), np.empty(0, "datetime64[D]"), np.empty(0)
-        frame = self._derive("px_last", "latest", self._read_latest)
+        frame = self._derive(PX_LAST, "latest", self._read_latest)
         at = frame.index.get_indexer(pd.Index(list(keys), dtype=object))
         code = np.flatnonzero(at >= 0)
         rows = frame.iloc[at[code]]
@@ -231,8 +230,8 @@ class MarketData(PriceTables):
 
     def _read_latest(self) -> pd.DataFrame:
         columns = ("Key", "px_last", "last_update_dt")
-        self._check_types("px_last", dict(zip(columns, (TEXT, NUMBER, DATE), strict=True)), {})
-        frame: pd.DataFrame = arrow_to_frame(self._cache.scan("px_last", self._directory, columns))
+        self._check_types(PX_LAST, dict(zip(columns, (TEXT, NUMBER, DATE), strict=True)), {})
+        frame: pd.DataFrame = arrow_to_frame(self._cache.scan(PX_LAST, self._directory, columns))
         frame = frame[(frame["px_last"] > 0) & np.isfinite(frame["px_last"])].dropna()
         frame = frame.sort_values("last_update_dt", kind="stable").drop_duplicates("Key", keep="last")
         return frame.set_index(frame["Key"].astype(object))

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from luxor_pipelines.catalog import ASSETS, PRICE_TABLES, QUOTA_ADJUSTMENTS
 from luxor_pipelines.errors import SchemaError
 from luxor_pipelines.lake.parquet import series_index as ends
 from luxor_pipelines.lake.parquet.predicates import Where
@@ -29,10 +30,9 @@ from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray
 from luxor_pipelines.market.periods import DateArray, as_days
 from luxor_pipelines.market.prices import (
     NO_LIMIT,
-    SOURCES,
     AsOf,
     Observations,
-    Source,
+    PriceTable,
     StalenessLimits,
     adjust_quotas,
     asof,
@@ -48,12 +48,12 @@ __all__ = ["NO_SERIES", "PriceTables"]
 NO_SERIES = ""
 """The price key of an asset that names no series: nothing is ever looked up for it."""
 
-_TABLES = ("assets", "quota_adjustments", *(source.table for source in SOURCES))
+_TABLES = (ASSETS, QUOTA_ADJUSTMENTS, *(source.name for source in PRICE_TABLES))
 """What nearly every question is about: looked for together, which is one request where it would be twenty."""
 
 T = TypeVar("T")
 Names = NDArray[np.object_]
-Rows = tuple[Source, NDArray[np.integer[Any]], DateArray, FloatArray]
+Rows = tuple[PriceTable, NDArray[np.integer[Any]], DateArray, FloatArray]
 
 
 class PriceTables:
@@ -72,8 +72,8 @@ class PriceTables:
     def _derive(self, table: str, what: str, make: Callable[[], T]) -> T:
         return self._cache.derive(table, self._directory, what, make)
 
-    def _sources(self) -> list[Source]:
-        return [source for source in SOURCES if self._has(source.table)]
+    def _sources(self) -> list[PriceTable]:
+        return [source for source in PRICE_TABLES if self._has(source.name)]
 
     def observations(
         self,
@@ -167,19 +167,19 @@ class PriceTables:
         return None if events is None else quota_basis(obs, events, dates, until)
 
     def _amortizations(self) -> pd.DataFrame | None:
-        if not self._has("quota_adjustments"):
+        if not self._has(QUOTA_ADJUSTMENTS):
             return None
         types = {"date": ["Event_Date"], "float": ["Ratio"]}
-        return arrow_to_frame(self._cache.scan("quota_adjustments", self._directory, overrides=types))
+        return arrow_to_frame(self._cache.scan(QUOTA_ADJUSTMENTS, self._directory, overrides=types))
 
     def _merge(self, names: Names, rows: Sequence[Rows]) -> Observations:
-        return merge_observations(names, rows, limits=self.limits)
+        return merge_observations(names, rows, tables=PRICE_TABLES, limits=self.limits)
 
     # --- windows ----------------------------------------------------------------------------
 
     def _windows(
         self,
-        source: Source,
+        source: PriceTable,
         names: Names,
         dates: Sequence[date],
         span: tuple[date, date] | None,
@@ -189,10 +189,10 @@ class PriceTables:
             spans: list[tuple[Any, Any]] = [(None, last_instant(max([*dates, *(span or ())])))]
         else:
             # Where a source's price is too old, so are the ones of the same date that it takes precedence over.
-            reach = self._reach(SOURCES[SOURCES.index(source) :])
+            reach = self._reach(PRICE_TABLES[PRICE_TABLES.index(source) :])
             wanted = [(before(day, reach), day) for day in dates]
             if known:  # on whose days a price may be stale: the last before it is as near as any limit reaches
-                wanted.append((before(known[0], self._reach(SOURCES)), known[1]))
+                wanted.append((before(known[0], self._reach(PRICE_TABLES)), known[1]))
             spans = joined(wanted)
         where = [Where("Date", tuple(spans))]
         if span or len(names) <= _FEW:
@@ -200,42 +200,42 @@ class PriceTables:
         upto = dates if span is None and self._only_last(source) else ()
         return self._rows(source, names, where, keep=len(dates) <= _MANY, upto=upto)
 
-    def _around(self, sources: Iterable[Source], dates: Sequence[date]) -> tuple[date, date] | None:
+    def _around(self, sources: Iterable[PriceTable], dates: Sequence[date]) -> tuple[date, date] | None:
         """From the first to the last of many dates, where of each piece of a table little is kept."""
         many = len(dates) > _MANY and all(
             (source.kind == "mark" or self._only_last(source))
-            and not self._cache.without_order(source.table, self._directory)
+            and not self._cache.without_order(source.name, self._directory)
             for source in sources
         )
         return (min(dates), max(dates)) if many else None
 
-    def _only_last(self, source: Source) -> bool:
+    def _only_last(self, source: PriceTable) -> bool:
         """Whether of a series' rows up to a date only the last one can be an answer.
 
         A row hides those of its date in tables of lower rank. If these grow stale later than it does, an earlier row
         can be the answer, and which ones are hidden matters. (Where a mark is hidden is read from the whole history.)
         """
-        limit, rank = self.limits.days(source.kind), SOURCES.index(source)
-        sooner = any(self.limits.days(each.kind) < limit for each in SOURCES[:rank])
-        later = any(self.limits.days(each.kind) > limit for each in SOURCES[rank + 1 :] if each.kind != "mark")
+        limit, rank = self.limits.days(source.kind), PRICE_TABLES.index(source)
+        sooner = any(self.limits.days(each.kind) < limit for each in PRICE_TABLES[:rank])
+        later = any(self.limits.days(each.kind) > limit for each in PRICE_TABLES[rank + 1 :] if each.kind != "mark")
         return not (source.kind == "mark" or sooner or later)
 
-    def _reach(self, sources: Iterable[Source]) -> int:
+    def _reach(self, sources: Iterable[PriceTable]) -> int:
         """The greatest age limit of these sources, in days, that is one."""
         limits = (self.limits.days(source.kind) for source in sources)
         return max((limit for limit in limits if limit != NO_LIMIT), default=0)
 
-    def _among(self, source: Source, names: Names) -> Where:
+    def _among(self, source: PriceTable, names: Names) -> Where:
         return Where(self._columns(source)[0], values=tuple(names))
 
-    def _columns(self, source: Source) -> tuple[str, str]:
+    def _columns(self, source: PriceTable) -> tuple[str, str]:
         def find() -> tuple[str, str]:
-            key, price = source.columns_in(self._cache.codec(source.table, self._directory).stored.names)
+            key, price = source.columns_in(self._cache.codec(source.name, self._directory).stored.names)
             kinds = {"Date": DATE, key: TEXT, price: NUMBER}
-            self._check_types(source.table, kinds, {"date": ["Date"], "float": [price]})
+            self._check_types(source.name, kinds, {"date": ["Date"], "float": [price]})
             return key, price
 
-        return self._derive(source.table, "columns", find)
+        return self._derive(source.name, "columns", find)
 
     def _check_types(self, table: str, kinds: Mapping[str, pa.DataType], overrides: Mapping[str, Any]) -> None:
         """Refuse a table that another program wrote with types that cannot be meant."""
@@ -249,7 +249,7 @@ class PriceTables:
 
     def _rows(
         self,
-        source: Source,
+        source: PriceTable,
         names: Names,
         where: Sequence[Where],
         *,
@@ -267,7 +267,7 @@ class PriceTables:
 
         options: dict[str, Any] = {} if keep or not upto else {"each": last}
         table = self._cache.scan(
-            source.table, self._directory, ("Date", key, price), tuple(where), dictionary=(key, "Date"),
+            source.name, self._directory, ("Date", key, price), tuple(where), dictionary=(key, "Date"),
             overrides={"date": ["Date"], "float": [price]}, keep=keep, more=True, **options,
         )  # fmt: skip
         code, day, number = arrays(table)
@@ -294,7 +294,7 @@ class PriceTables:
             rows += self._last_before(source, names, unanswered & alone[:, np.newaxis], asked)
         return rows
 
-    def _last_before(self, source: Source, names: Names, unanswered: BoolArray, asked: DateArray) -> list[Rows]:
+    def _last_before(self, source: PriceTable, names: Names, unanswered: BoolArray, asked: DateArray) -> list[Rows]:
         """Of one table, at least the last row up to each date of each series that is unanswered."""
         wanted = np.flatnonzero(unanswered.any(axis=1))
         if not len(wanted):
@@ -316,7 +316,7 @@ class PriceTables:
         return rows + self._backwards(source, names, wanted[unanswered[wanted].any(axis=1)], unanswered, asked, near)
 
     def _backwards(
-        self, source: Source, names: Names, wanted: IntArray, unanswered: BoolArray, asked: DateArray, near: int = 0
+        self, source: PriceTable, names: Names, wanted: IntArray, unanswered: BoolArray, asked: DateArray, near: int = 0
     ) -> list[Rows]:
         """The rows of some series up to the dates asked for: of the year before, and where that has none, of ever more.
 
@@ -333,7 +333,7 @@ class PriceTables:
         spans: list[Sequence[tuple[Any, Any]]] = [close] if near else []
         spans += [between(close, edges[0], end), *([whole_days(old, before(new, 1))] for new, old in pairwise(edges))]
         spans += [[(None, last_instant(before(edges[-1], 1))), (first_instant(end) + timedelta(days=1), None)]]
-        if self._cache.without_order(source.table, self._directory):
+        if self._cache.without_order(source.name, self._directory):
             spans = [[(None, None)]]
         since = asked - np.timedelta64(near, "D")
         rows: list[Rows] = []
@@ -353,7 +353,7 @@ class PriceTables:
             wanted = wanted[(unanswered[wanted] & ~answered).any(axis=1)]
         return rows
 
-    def _in_tables(self, names: Names, rows: Sequence[Rows], sources: Iterable[Source]) -> BoolArray:
+    def _in_tables(self, names: Names, rows: Sequence[Rows], sources: Iterable[PriceTable]) -> BoolArray:
         """Whether each series has an observation in these rows, or at the ends of one of the tables."""
         there = np.zeros(len(names), dtype=bool)
         there[self._merge(names, rows).code] = True
@@ -363,13 +363,13 @@ class PriceTables:
                 there |= known.observed
         return there
 
-    def _ends(self, source: Source, names: Names) -> SeriesEnds | None:
+    def _ends(self, source: PriceTable, names: Names) -> SeriesEnds | None:
         """The ends of these series in a table; None where it does not keep them."""
         key, price = self._columns(source)
-        table = self._cache.ends(source.table, self._directory, key)
+        table = self._cache.ends(source.name, self._directory, key)
         if table is None or set(table.column_names) != {"Date", key, price, ends.FIRST}:
             return None
-        known, values = self._derive(source.table, f"ends of {key}", lambda: combined(table, key, price))
+        known, values = self._derive(source.name, f"ends of {key}", lambda: combined(table, key, price))
         at = pc.fill_null(pc.index_in(pa.array(names, pa.string()), value_set=known), -1).to_numpy()
         return SeriesEnds(
             *(np.append(each, [missing])[at] for each, missing in zip(values, (NAT, NAT, np.nan), strict=True))

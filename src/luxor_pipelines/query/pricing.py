@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from luxor_pipelines.catalog import ASSETS, CURRENCY_FACTS, HIST_RETURNS, PERIODS, USDBRL
 from luxor_pipelines.errors import DataError, SchemaError, UsageError, sample
-from luxor_pipelines.market.currency import USDBRL, as_currency, factors, rates_asof
+from luxor_pipelines.market.currency import as_currency, factors, rates_asof
 from luxor_pipelines.market.daily import PriceRows, daily_prices, observed_prices
 from luxor_pipelines.market.periods import (
-    PERIODS,
     DateArray,
     DateLike,
     as_date,
@@ -194,7 +194,14 @@ def returns_over(
         basis = market.basis(obs, dates, last) if len(ends) > 1 else None
         obs = market.adjusted(obs, last)
     prices = asof(obs, dates)
-    per_usd = rates_asof(rates, wanted, dates, usdbrl_ticker=usdbrl_ticker, limit=market.limits.days("traded"))
+    per_usd = rates_asof(
+        rates,
+        wanted,
+        dates,
+        facts=CURRENCY_FACTS,
+        usdbrl_ticker=usdbrl_ticker,
+        limit=market.limits.days("traded"),
+    )
     column = {day: position for position, day in enumerate(dates)}
     base, end = ([column[day] for day in days] for days in zip(*spans, strict=True))
     rows = obs.codes(names)
@@ -272,7 +279,7 @@ def stored_returns(
     lq: LuxorQuery, ref_date: DateLike | None, currency: str | None, *, wide: bool, with_status: bool
 ) -> pd.DataFrame:
     """The stored ``hist_returns`` of one month, long or wide."""
-    name = "hist_returns"
+    name = HIST_RETURNS.name
     chosen = as_currency(currency or "brl") if currency is not None or wide else None
     last = lq.market.last_date(name) if ref_date is None else as_date(ref_date)
     if last is None:
@@ -298,7 +305,7 @@ def _wide(lq: LuxorQuery, rows: pd.DataFrame, day: date, *, with_status: bool) -
     order = [period for period in PERIODS if period in values.columns]
     order += [period for period in values.columns if period not in order]
     frame = values[order].reset_index().rename_axis(columns=None)
-    if lq.table_exists("assets"):
+    if lq.table_exists(ASSETS):
         assets = lq.market.assets()
         if "Name" in assets.columns:
             frame.insert(1, "Name", frame["Key"].map(dict(zip(assets["Key"], assets["Name"], strict=True))))
@@ -323,7 +330,12 @@ def _factors(
     """Of each of ``own`` its currency's row, -1 without one; and the currencies' factors to ``dest`` by day."""
     code, currencies = pd.factorize(own)
     per_usd = rates_asof(
-        rates, {dest, *currencies}, days, usdbrl_ticker=usdbrl_ticker, limit=market.limits.days("traded")
+        rates,
+        {dest, *currencies},
+        days,
+        facts=CURRENCY_FACTS,
+        usdbrl_ticker=usdbrl_ticker,
+        limit=market.limits.days("traded"),
     )
     # The last row, which -1 takes, is that of no currency: not a number.
     return code, factors(np.array([*currencies, None], dtype=object), dest, per_usd, len(days))

@@ -72,7 +72,7 @@ def table_name(name: str) -> str:
             return check_path(plain)
     raise InvalidNameError(
         f"{shown(name)} is not a table's name.",
-        hint="Use letters a to z, accented or not, digits, spaces, _ - and . only, as in hist_returns, and "
+        hint="Use letters a to z, accented or not, digits, spaces, _ - and . only, as in daily_volume, and "
         f"{_LONGEST} bytes at most.",
     )
 
