@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,8 +16,9 @@ from luxor_pipelines.errors import LakeError, SchemaError, UnreachableError, Usa
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
-__all__ = ["Currency", "demo", "returns", "show", "tables"]
+__all__ = ["Currency", "demo", "returns", "show", "sql", "tables"]
 
 
 class Currency(StrEnum):
@@ -80,7 +83,7 @@ def show(
     csv: Csv = False,
 ) -> None:
     """The rows of a table."""
-    from luxor_pipelines.cli.tables import are_dates, as_json, as_text, is_number, select
+    from luxor_pipelines.cli.tables import select
 
     one_of(json, csv)
     lq = open_lake(lake)
@@ -89,19 +92,51 @@ def show(
         raise UsageError("--columns names none.", hint="Write it like --columns Date,Asset.")
     data = select(lq.lake.table(table), chosen, where or [])
     shown = data.slice(0, limit) if limit else data
-    dates = {name: are_dates(data[name]) for name in data.column_names}
-    if json:
-        cells = [as_json(shown[name], dates=dates[name]) for name in shown.column_names]
-        rows = [dict(zip(shown.column_names, row, strict=True)) for row in zip(*cells, strict=True)]
-        print_json({"table": table, "total_rows": len(data), "columns": shown.column_names, "rows": rows})
-    else:
-        texts = list(zip(*(as_text(shown[name], dates=dates[name]) for name in shown.column_names), strict=True))
-        if csv:
-            print_csv(shown.column_names, texts)
-        else:
-            numbers = frozenset(name for name in shown.column_names if is_number(shown[name]))
-            print_grid(Grid(shown.column_names, texts, right=numbers, signed=numbers))
+    print_rows(shown, {"table": table, "total_rows": len(data)}, json=json, csv=csv)
     note(f"{len(shown):,} of {len(data):,} rows")
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="One SELECT, in DuckDB's SQL; - reads it from stdin.")],
+    xlsx: Annotated[str | None, typer.Option("--xlsx", metavar="FILE", help="Write an Excel workbook instead.")] = None,
+    lake: Lake = None,
+    json: Json = False,
+    csv: Csv = False,
+) -> None:
+    """Query the tables in SQL, read-only. Needs the extra sql."""
+    from luxor_pipelines.cli.tables import write_workbook
+
+    one_of(json, csv)
+    if xlsx is not None and (json or csv):
+        raise UsageError("--xlsx and another format are given.", hint="Give one of them.")
+    data = open_lake(lake).sql(sys.stdin.read() if query == "-" else query).arrow()
+    if xlsx is not None:
+        write_workbook(data, xlsx)
+    else:
+        print_rows(data, {"total_rows": len(data)}, json=json, csv=csv)
+    note(f"{len(data):,} rows")
+
+
+def print_rows(data: pa.Table, head: Mapping[str, Any], *, json: bool, csv: bool) -> None:
+    """Print rows: as JSON below ``head``, as csv, or as a table."""
+    from luxor_pipelines.cli.tables import are_dates, as_json, as_text, is_number
+
+    dates = [are_dates(column) for column in data.columns]
+    if json:
+        cells = [as_json(column, dates=days) for column, days in zip(data.columns, dates, strict=True)]
+        rows = [dict(zip(data.column_names, row, strict=True)) for row in zip(*cells, strict=True)]
+        print_json({**head, "columns": data.column_names, "rows": rows})
+        return
+    columns = (as_text(column, dates=days) for column, days in zip(data.columns, dates, strict=True))
+    texts = list(zip(*columns, strict=True))
+    if csv:
+        print_csv(data.column_names, texts)
+    else:
+        numbers = frozenset(
+            name for name, column in zip(data.column_names, data.columns, strict=True) if is_number(column)
+        )
+        print_grid(Grid(data.column_names, texts, right=numbers, signed=numbers))
 
 
 @app.command()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -27,10 +29,14 @@ __all__ = [
     "parse_condition",
     "select",
     "table_files",
+    "write_workbook",
 ]
 
 _CONDITION = re.compile(r"(?P<column>[^=!<>]+)(?P<operator>!=|<=|>=|=|<|>)(?P<value>.*)", re.DOTALL)
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_SHEET_ROWS = 1_048_576
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+"""Characters that no workbook may have."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +204,47 @@ def are_dates(column: pa.ChunkedArray) -> bool:
 def is_number(column: pa.ChunkedArray) -> bool:
     """Whether a column holds numbers."""
     return bool(pa.types.is_floating(column.type) or pa.types.is_integer(column.type))
+
+
+def write_workbook(data: pa.Table, file: str) -> None:
+    """Write rows into a new Excel workbook; text stays text, whatever it begins with, and instants are in UTC.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be written, or a sheet cannot hold so many rows.
+    """
+    from openpyxl import Workbook
+    from openpyxl.cell import WriteOnlyCell
+
+    if len(data) >= _SHEET_ROWS:
+        raise UsageError(
+            f"{len(data):,} rows do not fit in a sheet, which has {_SHEET_ROWS:,}.", hint="Use --csv, or a LIMIT."
+        )
+    book = Workbook(write_only=True)
+    sheet = book.create_sheet("rows")
+
+    def cell(value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
+        if isinstance(value, datetime):
+            return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+        if value is None or isinstance(value, int | float | date | time):
+            return value
+        text = WriteOnlyCell(sheet, _UNPRINTABLE.sub("", str(value)))
+        text.data_type = "s"  # never a formula
+        return text
+
+    sheet.append([cell(name) for name in data.column_names])
+    columns = [column.to_pylist() for column in data.columns]
+    for row in zip(*columns, strict=True):
+        sheet.append([cell(value) for value in row])
+    buffer = io.BytesIO()
+    book.save(buffer)
+    try:
+        Path(file).write_bytes(buffer.getvalue())
+    except OSError as error:
+        raise UsageError(f"{shown(file)} cannot be written: {error.strerror}.", hint="Name another file.") from error
 
 
 def table_files(storage: Storage, name: str, directory: str) -> list[BlobInfo]:

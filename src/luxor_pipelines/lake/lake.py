@@ -130,6 +130,16 @@ class Lake:
         """The names of the tables, sorted."""
         return list_tables(self.storage, self.directory)
 
+    def paths(self, name: str, directory: str | None = None) -> list[str]:
+        """The files of a table as they are now, by their places on ``storage.filesystem``, in the order of their dates.
+
+        Raises
+        ------
+        TableNotFoundError
+        """
+        snapshot = self.table(name, directory).snapshot()
+        return [self.storage.location(part.info.path) for part in snapshot.parts]
+
     def forget(self, name: str, directory: str | None = None) -> None:
         """Read a table afresh when it is next asked for; loads call this."""
         self.cache.forget(name, self.directory if directory is None else directory)

@@ -8,6 +8,7 @@ from datetime import date, datetime
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from luxor_pipelines.catalog import open_lake
 from luxor_pipelines.errors import SchemaError, Secret, sample
@@ -17,6 +18,7 @@ from luxor_pipelines.lake.parquet.predicates import Where, conditions
 from luxor_pipelines.lake.table.table import DIRECTORY
 from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import LAST_UPDATED
+from luxor_pipelines.query.sql import SqlResult, run_sql
 from luxor_pipelines.settings import Settings
 
 __all__ = ["LakeQuery"]
@@ -149,6 +151,60 @@ class LakeQuery:
                 )
             frame = frame.set_index(index_name)
         return frame
+
+    def scan(
+        self, table_name: str, columns: str | Sequence[str] | None = None, where: Mapping[str, Any] | None = None
+    ) -> pa.Table:
+        """A table as Arrow columns: what `get_table` reads, before it becomes a frame.
+
+        Polars (``pl.from_arrow``) and DuckDB take it without a copy, ``.to_batches()`` gives it piece by piece. The
+        parameters and errors are those of `get_table`; ``Last_Updated`` is among the columns.
+        """
+        names = [columns] if isinstance(columns, str) else columns
+        conditions = self._conditions(table_name, where or {}, None)
+        return self.lake.cache.scan(table_name, self.blob_directory, names, conditions)
+
+    def sql(self, query: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> SqlResult:
+        """Run a ``SELECT`` over the tables of the lake; see `luxor_pipelines.query.sql`.
+
+        Columns and conditions go down into the scan of each table. Nothing is written, and no file but the
+        tables can be reached. Needs the extra ``sql``.
+
+        Parameters
+        ----------
+        query
+            DuckDB's SQL, with ``?`` or ``$name`` for parameters.
+        params
+            Their values: a list or, by name, a mapping.
+
+        Returns
+        -------
+        SqlResult
+            The rows: ``.df()`` a pandas frame, ``.arrow()`` an Arrow table, ``.pl()`` a Polars frame.
+
+        Raises
+        ------
+        UsageError
+            Not one ``SELECT``, or DuckDB finds fault with it.
+        TableNotFoundError, ConfigurationError
+        """
+        return run_sql(self.lake, query, params)
+
+    @property
+    def filesystem(self) -> Any:
+        """The fsspec filesystem that the lake lies on, to read files with; `paths` has a table's."""
+        return self.lake.storage.filesystem
+
+    def paths(self, table_name: str) -> list[str]:
+        """The files of a table on `filesystem`, as they are now: one, or one a month or year.
+
+        A partitioned table's files lack no column, but their months are in their folders' names.
+
+        Raises
+        ------
+        TableNotFoundError
+        """
+        return self.lake.paths(table_name, self.blob_directory)
 
     def update(self, update_attempts_limit: int = 8) -> list[str]:
         """Look for tables changed in the lake since they were read, and name them.

@@ -44,7 +44,7 @@ from luxor_pipelines.errors import (
     shown,
 )
 from luxor_pipelines.lake.storage.azure_account import client_of, default_credential, parse_url
-from luxor_pipelines.lake.storage.base import ANY, Blob, BlobInfo, Folder, Reader, Storage, Unusable
+from luxor_pipelines.lake.storage.base import ANY, Blob, BlobInfo, Folder, Reader, Storage, Unusable, check_path
 from luxor_pipelines.lake.storage.pinned import CHUNK, PinnedFile
 from luxor_pipelines.lake.storage.retry import Retry
 from luxor_pipelines.settings import Settings
@@ -120,6 +120,15 @@ class AzureStorage(Storage):
                 "3 to 63 of them.",
             )
         return cls(client, credential, container, root)
+
+    @property
+    def filesystem(self) -> Any:
+        """adlfs, on the lake's own account, credential, retries and timeouts."""
+        return self.fs
+
+    def location(self, path: str) -> str:
+        """The blob's name, after that of its container."""
+        return f"{self._container}/{self._root}{check_path(path)}"
 
     # --- the four verbs ---------------------------------------------------------------------
 

@@ -196,6 +196,18 @@ class Storage(ABC):
     def fetch_ends(self, infos: Sequence[BlobInfo], size: int) -> None:  # noqa: B027 (near by, nothing is gained)
         """Of files far away that are then opened, fetch the last ``size`` bytes, all at once."""
 
+    @property
+    @abstractmethod
+    def filesystem(self) -> Any:
+        """The fsspec filesystem that the files lie on, for other libraries to read them with.
+
+        What is written through it has none of the lake's promises.
+        """
+
+    @abstractmethod
+    def location(self, path: str) -> str:
+        """Where the file of a path lies on `filesystem`."""
+
     def read(self, path: str) -> Blob:
         """The file's bytes, all of one version.
 

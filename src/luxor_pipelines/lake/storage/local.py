@@ -21,9 +21,10 @@ from urllib.parse import unquote, urlsplit
 import tenacity
 from filelock import FileLock, Timeout
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 from luxor_pipelines.errors import AccessError, ConfigurationError, ConflictError, InvalidNameError, LakeError, shown
-from luxor_pipelines.lake.storage.base import ANY, Blob, BlobInfo, Folder, Reader, Storage, Unusable
+from luxor_pipelines.lake.storage.base import ANY, Blob, BlobInfo, Folder, Reader, Storage, Unusable, check_path
 from luxor_pipelines.settings import Settings
 
 __all__ = ["LocalStorage"]
@@ -68,6 +69,15 @@ class LocalStorage(Storage):
                 "wrong place looks empty.",
             )
         return cls(root, settings)
+
+    @property
+    def filesystem(self) -> Any:
+        """The machine's own."""
+        return LocalFileSystem()
+
+    def location(self, path: str) -> str:
+        """The file's absolute path."""
+        return (self.root / check_path(path)).as_posix()
 
     def _at(self, path: str) -> Path:
         """Where a file lies; not beyond a link that leads out of the lake."""

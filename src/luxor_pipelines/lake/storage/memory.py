@@ -16,7 +16,17 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from luxor_pipelines.errors import AccessError, ConfigurationError, LuxorError, UnreachableError, scrubbed
-from luxor_pipelines.lake.storage.base import ANY, Blob, BlobInfo, Folder, Reader, Storage, Unusable, WholeFile
+from luxor_pipelines.lake.storage.base import (
+    ANY,
+    Blob,
+    BlobInfo,
+    Folder,
+    Reader,
+    Storage,
+    Unusable,
+    WholeFile,
+    check_path,
+)
 
 __all__ = ["FsspecStorage"]
 
@@ -104,6 +114,15 @@ class FsspecStorage(Storage):
                 hint="Use abfss://container@account.dfs.core.windows.net, file:///folder or memory://name.",
             )
         return cls(filesystem, root, shown)
+
+    @property
+    def filesystem(self) -> Any:
+        """The filesystem that the lake's URL names."""
+        return self.fs
+
+    def location(self, path: str) -> str:
+        """The file's path below the lake's root."""
+        return f"{self.root}/{check_path(path)}"
 
     @_guarded
     def _list(self, folder: str, unusable: list[Unusable]) -> list[BlobInfo]:
