@@ -82,12 +82,13 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def torture(session: nox.Session) -> None:
-    """The long version of tests/reliability, with its figures: `nox -s torture -- -k crashes --seed 2`."""
+    """The long version of the tests that kill and race, with their figures: `nox -s torture -- -k crashes --seed 2`."""
     install(session, "test")
     session.install(".")
     install_azurite(session)
     session.env["AZURITE_FOLDER"] = str(AZURITE.absolute())
-    session.run("pytest", "tests/reliability", "--torture", *session.posargs)
+    long = ["tests/reliability", "tests/functions/test_kills.py"]
+    session.run("pytest", *long, "--torture", *session.posargs)
 
 
 @nox.session

@@ -6,6 +6,6 @@ from luxor_pipelines import hosting
 from run_fx_rates.run_fx_rates import run
 
 
-def main(mytimer: func.TimerRequest) -> None:
+def main(mytimer: func.TimerRequest, context: func.Context) -> None:
     """Run the steps; the host tries again when one fails."""
-    hosting.on_timer(mytimer, run)
+    hosting.on_timer(mytimer, run, context)

@@ -6,5 +6,5 @@ import luxor_pipelines
 def run() -> list[luxor_pipelines.RunReport]:
     """Run the steps; a further one is a further line."""
     return [
-        luxor_pipelines.run("fx_rates", if_running="skip"),
+        luxor_pipelines.run("fx_rates", if_running="wait"),
     ]

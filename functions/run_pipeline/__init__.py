@@ -6,6 +6,6 @@ from luxor_pipelines import hosting
 from run_pipeline.run_pipeline import run
 
 
-def main(req: func.HttpRequest) -> func.HttpResponse:
+def main(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     """Answer with the run's record."""
-    return hosting.post_run(req, run)
+    return hosting.post_run(req, run, context)

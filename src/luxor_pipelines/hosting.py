@@ -9,9 +9,11 @@ import functools
 import json
 import logging
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +21,7 @@ import azure.functions as func
 
 from luxor_pipelines import __version__
 from luxor_pipelines.errors import (
+    ConfigurationError,
     ConflictError,
     LuxorError,
     QualityError,
@@ -29,12 +32,14 @@ from luxor_pipelines.errors import (
 )
 from luxor_pipelines.operations.discovery import find_pipelines, parse_params
 from luxor_pipelines.operations.runs import RunReport, last_runs
+from luxor_pipelines.operations.stopping import handle_sigterm
 from luxor_pipelines.settings import Settings
+from luxor_pipelines.telemetry import TriggerKind, configure_azure_monitor, name_runs, triggered_by
 
 if TYPE_CHECKING:
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
-__all__ = ["get_health", "get_pipelines", "on_timer", "post_run"]
+__all__ = ["get_health", "get_pipelines", "on_timer", "post_run", "prepare_worker"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,14 +52,27 @@ PROBE_S = 30.0
 _NAME = re.compile(r"[\w-]{1,100}", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
-# At the worker's level, INFO, the Azure SDK logs every request it makes.
-logging.getLogger("azure").setLevel(logging.WARNING)
+
+def prepare_worker() -> None:
+    """Set this worker process up: what its log lines say, where traces go, and what SIGTERM does.
+
+    The worker imports the functions, and so calls this, in its main thread and after it has attached its log handler.
+    """
+    # At the worker's level, INFO, the Azure SDK logs every request it makes.
+    logging.getLogger("azure").setLevel(logging.WARNING)
+    handle_sigterm()
+    try:
+        name_runs(logging.getLogger().handlers, Settings.read("log_format"))
+        if Settings.read("telemetry") == "azure":
+            configure_azure_monitor()
+    except ConfigurationError as error:
+        logger.error("%s", error)  # noqa: TRY400 - the functions are to load all the same, and each run says it again
 
 
 # --- timers -------------------------------------------------------------------------------------
 
 
-def on_timer(mytimer: func.TimerRequest, run: Callable[[], Sequence[RunReport]]) -> None:
+def on_timer(mytimer: func.TimerRequest, run: Callable[[], Sequence[RunReport]], context: func.Context) -> None:
     """Run a function's steps and log how each ended; what is raised is logged and raised again.
 
     A timer that is past due, or fires twice, does no harm: runs can be repeated.
@@ -63,7 +81,8 @@ def on_timer(mytimer: func.TimerRequest, run: Callable[[], Sequence[RunReport]])
     logger.info("%s started%s", name, " (past due)" if mytimer.past_due else "")
     failure = None
     try:
-        reports = run()
+        with _triggered_by("timer", context):
+            reports = run()
     except Exception as error:
         logger.error("%s failed: %s", name, _describe(error))  # noqa: TRY400 - a traceback may quote what must not be logged
         if not holds_secret(error):
@@ -115,7 +134,9 @@ def _answers(handler: Callable[..., Answer]) -> Callable[..., func.HttpResponse]
 
 
 @_answers
-def post_run(req: func.HttpRequest, run: Callable[[str, date | None, Mapping[str, Any]], RunReport]) -> Answer:
+def post_run(
+    req: func.HttpRequest, run: Callable[[str, date | None, Mapping[str, Any]], RunReport], context: func.Context
+) -> Answer:
     """``POST pipelines/{name}/runs`` with ``{"ref_date": "2026-10-31"}``: run, and answer with the record.
 
     The body may also have ``force`` (true or false) and ``params`` (an object), which are what ``--force`` and
@@ -133,7 +154,8 @@ def post_run(req: func.HttpRequest, run: Callable[[str, date | None, Mapping[str
         )
         return _error_answer(error)._replace(status=405, headers={"Allow": "POST"})
     asked = _parse_request(name, req)
-    return Answer(200, run(name, asked.ref_date, asked.params).as_dict())
+    with _triggered_by("http", context):
+        return Answer(200, run(name, asked.ref_date, asked.params).as_dict())
 
 
 @_answers
@@ -232,6 +254,10 @@ def _parameter_text(value: Any) -> str | None:
     return None
 
 
+def _triggered_by(kind: TriggerKind, context: func.Context) -> AbstractContextManager[None]:
+    return triggered_by(kind, context.invocation_id, context.trace_context.trace_parent)
+
+
 def _names() -> str:
     return ", ".join(find_pipelines())
 
@@ -290,3 +316,6 @@ class _Probe:
 
 
 _probe = _Probe()
+
+if sys.modules.keys() & {"azure_functions_worker", "azure_functions_runtime_v1"}:
+    prepare_worker()

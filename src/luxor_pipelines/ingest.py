@@ -7,7 +7,8 @@ order with the same outcome.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +19,7 @@ from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.lake.table.load import Load, TableExistsError, exists
 from luxor_pipelines.lake.table.load_result import LoadResult
 from luxor_pipelines.lake.types.frames import check_frame
+from luxor_pipelines.telemetry import span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +116,8 @@ def incremental_load(
             )
         increment_column = load.partition_column
     try:
-        load.merge(batch, "upsert" if unique else "slices", key, increment_column)
+        with _writing(load):
+            load.merge(batch, "upsert" if unique else "slices", key, increment_column)
     finally:
         lake_of(lq).forget(load.table.name, load.table.directory)
     return load.result()
@@ -171,13 +174,23 @@ def save_table(
         return load.result()
     batch = load.batch(df, index=index, index_name=index_name, normalize=normalize_columns, key=load.key)
     try:
-        load.replace(batch)
+        with _writing(load):
+            load.replace(batch)
     except TableExistsError:
         if mode == "error":
             raise
     finally:
         lake_of(lq).forget(load.table.name, load.table.directory)
     return load.result()
+
+
+@contextmanager
+def _writing(load: Load) -> Iterator[None]:
+    """A span of the load, which ends with what the load changed."""
+    with span("write", table=load.table.name) as ending:
+        yield
+        result = load.result()
+        ending |= {"rows": result.inserted + result.updated + result.unchanged, "changed": result.changed}
 
 
 def _load(

@@ -17,9 +17,18 @@ _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
 
 
-def _env(variable: str, default: Any, *, least: float = 0, most: float = float("inf"), **options: Any) -> Any:
-    """A field of `Settings`, the environment variable that sets it, and between what a number must lie."""
-    return field(default=default, metadata={"env": variable, "least": least, "most": most}, **options)
+def _env(
+    variable: str,
+    default: Any,
+    *,
+    least: float = 0,
+    most: float = float("inf"),
+    choices: tuple[str, ...] = (),
+    **options: Any,
+) -> Any:
+    """A field of `Settings`, the environment variable that sets it, and the bounds of a number or a text's choices."""
+    metadata = {"env": variable, "least": least, "most": most, "choices": choices}
+    return field(default=default, metadata=metadata, **options)
 
 
 _HOUR, _DAY, _CENTURY = 3_600.0, 86_400.0, 36_525
@@ -51,6 +60,9 @@ class Settings:
     stale_fund: int = _env("LUXOR_STALE_FUND", 45, most=_CENTURY)
     time_zone: str = _env("LUXOR_TIME_ZONE", "America/Sao_Paulo")
 
+    log_format: str = _env("LUXOR_LOG_FORMAT", "text", choices=("text", "json"))
+    telemetry: str = _env("LUXOR_TELEMETRY", "none", choices=("none", "azure"))
+
     ecb_url: str = _env("LUXOR_ECB_URL", ECB_URL, repr=False)
     ecb_fetch: bool = _env("LUXOR_ECB_FETCH", default=False)
 
@@ -81,13 +93,19 @@ class Settings:
             A value is not of the setting's type; the value itself is not repeated.
         """
         environ = os.environ if environ is None else environ
-        values: dict[str, Any] = {}
-        for setting in fields(cls):
-            variable = setting.metadata["env"]
-            text = environ.get(variable, "").strip()
-            if text:
-                values[setting.name] = _parse(variable, text, setting)
-        return cls(**values)
+        return cls(**{setting.name: _read(setting, environ) for setting in fields(cls)})
+
+    @classmethod
+    def read(cls, name: str, environ: Mapping[str, str] | None = None) -> Any:
+        """Read one setting alone, whatever the others are; raises as `from_env` does."""
+        (setting,) = (setting for setting in fields(cls) if setting.name == name)
+        return _read(setting, os.environ if environ is None else environ)
+
+
+def _read(setting: Field[Any], environ: Mapping[str, str]) -> Any:
+    variable = setting.metadata["env"]
+    text = environ.get(variable, "").strip()
+    return _parse(variable, text, setting) if text else setting.default
 
 
 def _parse(variable: str, text: str, setting: Field[Any]) -> Any:
@@ -108,4 +126,10 @@ def _parse(variable: str, text: str, setting: Field[Any]) -> Any:
                 f"{variable} is not {what} from {least:,} to {most:,}.", hint=f"Correct or unset {variable}."
             )
         return number
+    if choices := setting.metadata["choices"]:
+        text = text.lower()
+        if text not in choices:
+            raise ConfigurationError(
+                f"{variable} is none of {', '.join(choices)}.", hint=f"Correct or unset {variable}."
+            )
     return text

@@ -62,10 +62,16 @@ def clean_modules() -> Iterator[None]:
 
 
 @pytest.fixture
-def load(host: ModuleType, clean_modules: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+def load_main(host: ModuleType, clean_modules: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
     """Loads a function of the checkout."""
     monkeypatch.syspath_prepend(APP)
     return lambda name: host.load(APP, name)
+
+
+@pytest.fixture
+def load(host: ModuleType, load_main: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Loads a function of the checkout, to be called with its trigger alone."""
+    return lambda name: host.bind(load_main(name))
 
 
 # --- a lake -------------------------------------------------------------------------------------

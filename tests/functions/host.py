@@ -7,14 +7,40 @@
 ``"body"``, ``"params"`` for HTTP; each outcome is one line of JSON on stdout, all logs go to stderr.
 """
 
+import concurrent.futures
+import functools
 import importlib
 import importlib.machinery
 import importlib.util
+import inspect
 import json
 import sys
+import threading
 from pathlib import Path
+from typing import ClassVar
 
 NAMESPACE = "__app__"
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+class Context:
+    """What the worker tells a function about its invocation."""
+
+    invocation_id = "0b8f9c39-5d53-4f9a-8d45-7a0a1c0f3d11"
+    function_name = ""
+    function_directory = ""
+    thread_local_storage = None
+    retry_context = None
+
+    class trace_context:
+        trace_parent = TRACEPARENT
+        trace_state = ""
+        attributes: ClassVar = {}
+
+
+def bind(main):
+    """The function with its context, where it takes one."""
+    return functools.partial(main, context=Context()) if "context" in inspect.signature(main).parameters else main
 
 
 def load(app, name):
@@ -44,13 +70,24 @@ def call(main, request):
         body = request.get("body", "").encode()
         argument = func.HttpRequest("POST", "/api", body=body, route_params=request.get("params", {}))
     try:
-        result = main(argument)
+        result = bind(main)(argument)
     except Exception as error:  # noqa: BLE001 - the outcome, whatever it is
         return {"raised": type(error).__name__, "message": str(error)}
     if isinstance(result, func.HttpResponse):
         return {"status": result.status_code, "body": json.loads(result.get_body())}
     assert result is None, f"a timer returned {result!r}: the worker fails a function that does"
     return {"returned": None}
+
+
+def pause_at(name):
+    """Have the function of that name tell that it was reached, and never return."""
+    module, _, attribute = name.rpartition(".")
+
+    def paused(*args, **options):
+        print(json.dumps({"reached": name}), flush=True)
+        threading.Event().wait()
+
+    setattr(importlib.import_module(module), attribute, paused)
 
 
 def run(app):
@@ -61,9 +98,20 @@ def run(app):
     import logging
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
-    for request in json.load(sys.stdin):
-        main = load(app, request["function"])
-        print(json.dumps({"function": request["function"], **call(main, request)}), flush=True)
+    requests = json.load(sys.stdin)
+    mains = [load(app, request["function"]) for request in requests]
+    from luxor_pipelines import hosting
+
+    hosting.prepare_worker()
+    # Signals are handled in the main thread, functions run on others.
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        for main, request in zip(mains, requests, strict=True):
+            if request.get("tell"):
+                print(json.dumps({"reached": request["function"]}), flush=True)
+            if "pause" in request:
+                pause_at(request["pause"])
+            outcome = pool.submit(call, main, request).result()
+            print(json.dumps({"function": request["function"], **outcome}), flush=True)
     import luxor_pipelines
 
     print(json.dumps({"library": luxor_pipelines.__file__, "path": sys.path}), flush=True)

@@ -53,7 +53,7 @@ def test_each_of_our_pipelines_has_a_timer_that_runs_it() -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_it_loads_and_takes_what_is_bound(folder: str, load: Callable[[str], Any]) -> None:
+def test_it_loads_and_takes_what_is_bound(folder: str, load_main: Callable[[str], Any]) -> None:
     config = declared(folder)
     assert (APP / folder / config["scriptFile"]).is_file()
     names = [binding["name"] for binding in config["bindings"]]
@@ -63,14 +63,16 @@ def test_it_loads_and_takes_what_is_bound(folder: str, load: Callable[[str], Any
         assert re.fullmatch(r"[A-Za-z][A-Za-z0-9]{0,127}|\$return", binding["name"])
         assert binding["direction"] in ("in", "out")
 
-    main = load(folder)
+    main = load_main(folder)
     signature = inspect.signature(main)
-    assert list(signature.parameters) == [name for name in names if name != "$return"]
+    parameters = [name for name in signature.parameters if name != "context"]
+    assert parameters == [name for name in names if name != "$return"]
     assert {parameter.kind for parameter in signature.parameters.values()} == {inspect.Parameter.POSITIONAL_OR_KEYWORD}
     # The worker resolves the annotations when it loads, so they must be names of the module.
     hints = typing.get_type_hints(main)
     types = {"timerTrigger": func.TimerRequest, "httpTrigger": func.HttpRequest}
     assert hints[trigger(folder)["name"]] is types[trigger(folder)["type"]]
+    assert hints.get("context", func.Context) is func.Context
     returned = func.HttpResponse if "$return" in names else type(None)
     assert hints["return"] is returned, "what has no output binding returns nothing, or the worker fails it"
 
@@ -118,8 +120,10 @@ def test_a_timer_is_monitored_retried_and_does_not_run_on_startup(folder: str) -
     waits = [timedelta(**dict(zip(("hours", "minutes", "seconds"), map(int, retry[key].split(":")), strict=True)))
              for key in ("minimumInterval", "maximumInterval")]  # fmt: skip
     assert waits[0] < waits[1]
-    # One who retries after a run that was killed must find it given up by then.
-    assert waits[1].total_seconds() > Settings().run_lock_ttl
+    # A retry that meets a run which was killed waits until its lease runs out, and that must fit the function's time.
+    hours, minutes, seconds = map(int, json.loads((ROOT / "host.json").read_text())["functionTimeout"].split(":"))
+    assert Settings().run_lock_ttl + 1 < (hours * 60 + minutes) * 60 + seconds
+    assert 'if_running="wait"' in (APP / folder / f"{folder}.py").read_text(encoding="utf-8")
 
 
 def test_returns_are_computed_at_1530_in_sao_paulo_after_what_they_need() -> None:

@@ -7,6 +7,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -22,6 +23,7 @@ from luxor_pipelines.pipelines import hist_returns
 
 LAST_MONTH = hist_returns.reference_date(None, datetime.now(ZoneInfo("America/Sao_Paulo")).date())
 KEY = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="
+CONTEXT: Any = SimpleNamespace(invocation_id="an-invocation", trace_context=SimpleNamespace(trace_parent=None))
 
 
 def timer(past_due: bool = False) -> func.TimerRequest:
@@ -72,7 +74,7 @@ def test_a_timer_raises_no_chain_with_a_secret(link: str, said: Callable[[], str
         raise error
 
     with pytest.raises(RuntimeError, match="no lake") as caught:
-        hosting.on_timer(timer(), broken)
+        hosting.on_timer(timer(), broken, CONTEXT)
     assert caught.value.__cause__ is caught.value.__context__ is None
     shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value.args) + said()
     assert KEY not in shown
@@ -86,7 +88,7 @@ def test_a_timer_raises_other_errors_as_they_are() -> None:
         raise error
 
     with pytest.raises(RuntimeError) as caught:
-        hosting.on_timer(timer(), broken)
+        hosting.on_timer(timer(), broken, CONTEXT)
     assert caught.value is error
     assert str(caught.value.__cause__) == "no account"
 
@@ -103,6 +105,7 @@ def test_a_timer_that_meets_an_http_run_of_its_month_is_skipped(
         return compute(*args, **options)
 
     monkeypatch.setattr(hist_returns, "get_returns", gated)
+    monkeypatch.setenv("LUXOR_RUN_LOCK_TTL", "3")  # the timer watches until the lease is renewed, after a third
     by_hand, by_timer = load("run_pipeline"), load("run_hist_returns")
     body = f'{{"ref_date": "{LAST_MONTH.replace(day=5)}"}}'.encode()
     request = func.HttpRequest("POST", "/api", body=body, route_params={"name": "hist_returns"})
@@ -178,7 +181,7 @@ def test_a_failure_is_raised_again_and_the_earlier_steps_stay_done(disk_lake: An
         return [luxor_pipelines.run("holidays"), luxor_pipelines.run("hist_returns", ref_date="2199-01-31")]
 
     with pytest.raises(ValueError, match="has not ended yet"):
-        hosting.on_timer(timer(), run)
+        hosting.on_timer(timer(), run, CONTEXT)
     assert [(report.pipeline, report.status) for report in last_runs(disk_lake.query())] == [("holidays", "done")]
     assert "failed: UsageError: The month of 2199-01-31 has not ended yet" in said()
 
@@ -197,7 +200,7 @@ def test_what_is_raised_and_logged_has_no_secret(error: Exception, kind: type[Ex
         raise error
 
     with pytest.raises(kind) as raised:
-        hosting.on_timer(timer(), run)
+        hosting.on_timer(timer(), run, CONTEXT)
     assert type(raised.value) is kind
     assert KEY not in str(raised.value) + repr(raised.value) + said()
     assert raised.value.__cause__ is None

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import azure.functions as func
@@ -151,12 +152,15 @@ def test_requests(body: bytes, name: str) -> None:
     """Only a name and a date get as far as a run; all else is answered 400 or 404, in JSON, without being repeated."""
     asked: list[Any] = []
 
-    def run(name: str, day: Any) -> Any:
+    context: Any = SimpleNamespace(invocation_id="", trace_context=SimpleNamespace(trace_parent=""))
+
+    def run(name: str, day: Any, params: Any) -> Any:
         asked.append((name, day))
         raise AssertionError("it got as far as a run")
 
     for route in ("hist_returns", name):
-        answer = hosting.post_run(func.HttpRequest("POST", "/", body=body, route_params={"name": route}), run)
+        request = func.HttpRequest("POST", "/", body=body, route_params={"name": route})
+        answer = hosting.post_run(request, run, context)
         told = json.loads(answer.get_body())["error"]
         if asked:
             assert answer.status_code == 500

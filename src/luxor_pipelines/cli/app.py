@@ -10,6 +10,8 @@ import typer
 from luxor_pipelines import __version__
 from luxor_pipelines.cli.output import configure_logging, emit
 from luxor_pipelines.errors import ConfigurationError, UsageError
+from luxor_pipelines.settings import Settings
+from luxor_pipelines.telemetry import configure_azure_monitor, triggered_by
 
 if TYPE_CHECKING:
     from luxor_pipelines.query.luxor_query import LuxorQuery
@@ -52,6 +54,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Log everything; show tracebacks.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is being done.")] = False,
     version: Annotated[  # noqa: ARG001 - its callback prints it
@@ -64,6 +67,9 @@ def options(
     3 configuration or credentials, 4 conflict (try again), 130 interrupted.
     """
     configure_logging(debug=debug, verbose=verbose)
+    context.with_resource(triggered_by("cli"))
+    if Settings.read("telemetry") == "azure":
+        configure_azure_monitor()
 
 
 def open_lake(lake: str | None) -> LuxorQuery:

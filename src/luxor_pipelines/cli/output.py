@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from luxor_pipelines.errors import redact
+from luxor_pipelines.settings import Settings
+from luxor_pipelines.telemetry import name_runs
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -199,8 +201,11 @@ def configure_logging(*, debug: bool, verbose: bool) -> None:
     for handler in [handler for handler in package.handlers if isinstance(handler, _Handler)]:
         package.removeHandler(handler)
     handler = _Handler()
-    pattern = "%(asctime)s %(levelname)s %(name)s: %(message)s" if debug else "%(levelname)s %(message)s"
-    handler.setFormatter(_Formatter(pattern))
+    log_format = Settings.read("log_format")
+    if debug or log_format == "json":
+        name_runs([handler], log_format, "%(asctime)s %(levelname)s %(name)s: %(message)s")
+    else:
+        handler.setFormatter(_Formatter("%(levelname)s %(message)s"))
     package.addHandler(handler)
     package.setLevel(logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING)
     for steps in _STEPS:

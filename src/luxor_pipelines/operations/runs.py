@@ -25,9 +25,10 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from luxor_pipelines import __version__
+from luxor_pipelines import __version__, telemetry
 from luxor_pipelines.errors import AccessError, ConflictError, LuxorError, RunInProgressError, UsageError, redact
 from luxor_pipelines.lake.storage.lease import LEASES, Lease, fenced, holder_of
 from luxor_pipelines.operations.discovery import check_params, find_pipelines, get_pipeline
@@ -78,6 +79,8 @@ class RunReport:
         Where in the lake the record is.
     lock
         Where the lease lies that the run holds while it goes on; None for one that was skipped.
+    trigger, invocation_id, trace_id
+        What started it (see `telemetry.Trigger`), and under which ids logs and traces in Azure know it.
     unsettled
         Files whose last write by a failed run may still land, since the lake did not say how it went.
     """
@@ -100,6 +103,9 @@ class RunReport:
     error: Mapping[str, str] | None = None
     lock: str | None = None
     unsettled: tuple[str, ...] = ()
+    trigger: str = ""
+    invocation_id: str | None = None
+    trace_id: str | None = None
     library_version: str = __version__
     schema_version: int = SCHEMA_VERSION
 
@@ -186,7 +192,7 @@ def run(
     started, clock = lq.now(), time.perf_counter()
     now = started if now is None else now.astimezone(UTC)
     scrub = _scrubber(params)
-    ident = uuid.uuid4().hex[:12]
+    ident, trigger = uuid.uuid4().hex[:12], telemetry.trigger()
     resolved = _reference_date(function, day, lq.lake.today(now))
     report = RunReport(
         id=ident,
@@ -198,19 +204,40 @@ def run(
         path=f"{_FOLDER}/{pipeline.name}/{started:%Y%m%dT%H%M%SZ}-{ident}.json",
         params={key: "***" if _SECRET_NAME.search(key) else scrub(value) for key, value in params.items()},
         lock=f"{_LEASES}/{pipeline.name}/{resolved or 'any'}.json",
+        trigger=trigger.kind,
+        invocation_id=trigger.invocation_id,
+        trace_id=trigger.trace_id,
     )
+    context = telemetry.RunContext(ident, pipeline.name, None if report.ref_date is None else str(report.ref_date))
+    with telemetry.run_context(context), telemetry.span("run") as ending:
+        work = partial(function, day, lq=lq, now=now, **params)
+        report = _go(lq, report, lambda: _checked(pipeline, work()), scrub, clock, if_running)
+        ending |= {"status": report.status, "rows": report.rows}
+        return report
+
+
+def _go(
+    lq: LuxorQuery,
+    report: RunReport,
+    work: Callable[[], PipelineResult],
+    scrub: Callable[[Any], Any],
+    clock: float,
+    if_running: Literal["error", "skip", "wait"],
+) -> RunReport:
+    """Do the work under the run's lease, or skip it for another run that holds the lease."""
     assert report.lock is not None
     about = {
-        "run": ident,
+        "run": report.id,
         "record": report.path,
-        "started_at": started.isoformat(),
+        "started_at": report.started_at.isoformat(),
         "host": platform.node(),
         "process": os.getpid(),
     }
     lease = Lease(lq.lake.storage, report.lock, ttl=lq.settings.run_lock_ttl, about=about)
     holder = lease.acquire(wait=if_running == "wait")
     if holder is not None:
-        what = f"{pipeline.name} is running already{f' for {resolved}' if resolved else ''}"
+        day = "" if report.lock.endswith("/any.json") else f" for {report.ref_date}"
+        what = f"{report.pipeline} is running already{day}"
         busy = f"{what} (run {holder.about.get('run', 'unknown')})."
         if if_running == "error":
             raise RunInProgressError(
@@ -224,7 +251,7 @@ def run(
         _account(lq, lease)
         under_way = _UnderWay(lq, report, lease, scrub, clock)
         with stoppable(under_way):
-            return under_way.work(lambda: _checked(pipeline, function(day, lq=lq, now=now, **params)))
+            return under_way.work(work)
 
 
 def _account(lq: LuxorQuery, lease: Lease) -> None:
@@ -310,6 +337,7 @@ class _UnderWay:
             )
             _save(self._lq, report, self._version)
             self._ended = True
+            telemetry.record_run(report.pipeline, report.status, duration, report.rows)
             return report
 
     def _fail(self, error: BaseException) -> None:
@@ -482,7 +510,8 @@ _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("details", "params"), _object),
     "inputs": _text_by_name,
     "error": _optional(_error),
-    "lock": _optional(_text),
+    **dict.fromkeys(("lock", "invocation_id", "trace_id"), _optional(_text)),
+    "trigger": _text,
     "schema_version": _count,
 }
 """How each field of a record is read back, and checked."""

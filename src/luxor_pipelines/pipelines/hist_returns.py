@@ -20,6 +20,7 @@ from luxor_pipelines.pipelines._return_checks import check_returns
 from luxor_pipelines.quality.gate import gate
 from luxor_pipelines.query.price_tables import NO_SERIES
 from luxor_pipelines.query.pricing import returns_over
+from luxor_pipelines.telemetry import span
 
 if TYPE_CHECKING:
     from luxor_pipelines.query.luxor_query import LuxorQuery
@@ -74,7 +75,8 @@ def run(
     ref_date = reference_date(ref_date, lq.lake.today(now or lq.now()))
 
     logger.info("hist_returns for %s", ref_date)
-    returns_data = get_returns(lq, ref_date, usdbrl_ticker=usdbrl_ticker)
+    with span("compute"):
+        returns_data = get_returns(lq, ref_date, usdbrl_ticker=usdbrl_ticker)
     passed = gate(
         f"hist_returns of {ref_date}",
         check_returns(lq, returns_data, ref_date),

@@ -20,6 +20,7 @@ from luxor_pipelines.catalog import HOLIDAYS_EXCHANGE
 from luxor_pipelines.errors import DataError, UsageError
 from luxor_pipelines.ingest import incremental_load
 from luxor_pipelines.pipelines import JSON, PipelineResult
+from luxor_pipelines.telemetry import span
 
 if TYPE_CHECKING:
     from luxor_pipelines.query.luxor_query import LuxorQuery
@@ -77,7 +78,8 @@ def run(
     last = _day(end, "end") if end is not None else last_day(now or lq.now())
     if first >= last:
         raise UsageError(f"start {first:%Y-%m-%d} is not before end {last:%Y-%m-%d}.", hint="Correct one of them.")
-    found = {location: exchange_holidays(code, first, last) for location, code in chosen.items()}
+    with span("compute"):
+        found = {location: exchange_holidays(code, first, last) for location, code in chosen.items()}
     notes = tuple(note for _, note in found.values() if note)
     counts: dict[str, JSON] = {location: len(days) for location, (days, _) in found.items()}
     logger.info("weekdays without session, %s to %s: %s", first.date(), last.date(), counts)

@@ -35,6 +35,7 @@ from luxor_pipelines.lake.table.layout import (
 )
 from luxor_pipelines.lake.types.codec import Codec, Overrides, codec_of, overridden
 from luxor_pipelines.lake.types.schema import DATE, Conventions
+from luxor_pipelines.telemetry import span
 
 __all__ = [
     "DIRECTORY",
@@ -287,7 +288,10 @@ class Table:
         for _ in range(_ATTEMPTS):
             current = snapshot or self.snapshot()
             try:
-                return self._scan(current, wanted, types)
+                with span("read", table=self.name) as ending:
+                    scan = self._scan(current, wanted, types)
+                    ending |= {"rows": scan.data.num_rows}
+                    return scan
             except _TableMovedError:
                 snapshot = None
         raise self.storage.changed(self.name)
