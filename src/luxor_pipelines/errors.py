@@ -14,6 +14,7 @@
     │   ├── CorruptFileError                         there, but cannot be read
     │   └── ConflictError                            somebody else wrote first
     │       ├── LoadConflictError                    … and kept doing so
+    │       ├── FileLockedError                      another process keeps a file locked, on local disk
     │       ├── RunInProgressError                   the same pipeline and date is running already
     │       └── LockLostError                        … or was started again, this one having stalled
     ├── SchemaError (ValueError)      columns, types, keys or cells that do not fit
@@ -38,6 +39,7 @@ __all__ = [
     "ConflictError",
     "CorruptFileError",
     "DataError",
+    "FileLockedError",
     "InvalidNameError",
     "InvalidPeriodError",
     "LakeError",
@@ -230,6 +232,10 @@ class ConflictError(LakeError):
 
 class LoadConflictError(ConflictError):
     """A load met other writers until its attempts ran out; the table is intact."""
+
+
+class FileLockedError(ConflictError):
+    """Another process kept a file locked for longer than ``LUXOR_LOCK_TIMEOUT``; nothing was written."""
 
 
 class RunInProgressError(ConflictError):

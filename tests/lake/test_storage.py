@@ -252,7 +252,7 @@ def test_a_lock_held_too_long_is_a_conflict(disk: Any) -> None:
     storage = disk.storage(settings=Settings(lock_timeout=0.05))
     storage.write("t", b"1")
     (lock,) = (storage.root / "system" / "locks").iterdir()
-    with FileLock(lock), pytest.raises(ConflictError, match="locked by another writer"):
+    with FileLock(lock), pytest.raises(ConflictError, match="locked by another process"):
         storage.write("t", b"2")
     assert storage.read("t").data == b"1"
 

@@ -43,7 +43,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any
 
-from luxor_pipelines.errors import ConflictError, LockLostError, LuxorError, NotFoundError
+from luxor_pipelines.errors import ConflictError, FileLockedError, LockLostError, LuxorError, NotFoundError
 from luxor_pipelines.lake.storage.base import BlobInfo, Storage
 
 __all__ = [
@@ -303,6 +303,8 @@ class Lease:
     def _create(self) -> bool:
         try:
             self._version = self._storage.write(self.path, self._content(), expected=None)
+        except FileLockedError:
+            raise
         except ConflictError:
             return False
         self._start()
@@ -315,6 +317,8 @@ class Lease:
         self._fenced = state.fenced if holder is None else frozenset()
         try:
             self._version = self._storage.write(self.path, self._content(), expected=state.version)
+        except FileLockedError:
+            raise
         except ConflictError:
             self._lost_holders, self._fenced = (), frozenset()
             return False
@@ -605,7 +609,7 @@ def fenced_replace(storage: Storage, path: str, data: bytes | None) -> bool:
                 return False
             else:
                 fenced_write(storage, path, data, expected=info.version)
-        except LockLostError:
+        except (LockLostError, FileLockedError):
             raise
         except (ConflictError, NotFoundError):
             continue

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import itertools
 import os
+import platform
 import re
 import stat
 import sys
@@ -23,13 +24,22 @@ from filelock import FileLock, Timeout
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from luxor_pipelines.errors import AccessError, ConfigurationError, ConflictError, InvalidNameError, LakeError, shown
+from luxor_pipelines.errors import (
+    AccessError,
+    ConfigurationError,
+    FileLockedError,
+    InvalidNameError,
+    LakeError,
+    shown,
+)
 from luxor_pipelines.lake.storage.base import ANY, Blob, BlobInfo, Folder, Reader, Storage, Unusable, check_path
 from luxor_pipelines.settings import Settings
 
 __all__ = ["LocalStorage"]
 
 LOCKS = "system/locks"
+_SHARED_LOCKS = re.compile(r"archive(?=/)|system/(?!locks/runs/)([^/]+/)*[^/]+(?=/)")
+"""Folders whose files have new names all the time; a lock of its own for each would leave a file for each."""
 
 _IN_USE = ", and that no other program, such as Excel or Power BI, has the file open."
 _NO_FILE = "it is neither a file nor a folder but a pipe, a socket or a device"
@@ -247,17 +257,31 @@ class LocalStorage(Storage):
 
     @contextmanager
     def _locked(self, path: str) -> Iterator[None]:
-        # One lock file a path, under a hash: a table's folder holds nothing but its data.
+        """Keep other writers of ``path`` waiting; the lock's file says which process does, and is never removed.
+
+        A removed lock file would let two in: one that has it open still, and one that makes it anew.
+        """
         locks = self.root / LOCKS
         locks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(locks / f"{hashlib.sha256(path.encode()).hexdigest()[:32]}.lock", timeout=self._lock_timeout)
+        place = locks / _lock_name(path)
+        descriptors: list[int] = []
+
+        def sign(descriptor: int) -> None:
+            descriptors.append(descriptor)
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"\nprocess {os.getpid()} on {platform.node()}".encode())
+
+        lock = FileLock(place, timeout=self._lock_timeout, preserve_lock_file=True, on_acquired=sign)
         try:
             with lock:
-                yield
+                try:
+                    yield
+                finally:
+                    os.ftruncate(descriptors[0], 0)
         except Timeout as error:
-            raise ConflictError(
-                f"{path} in {self.url} has been locked by another writer for {self._lock_timeout:g} s.",
-                hint="Try again when the other run is done.",
+            raise FileLockedError(
+                f"{path} in {self.url} has been locked by {_signature(place)} for {self._lock_timeout:g} s.",
+                hint="Nothing was written. Try again when that process is done; if it is suspended, resume or end it.",
             ) from error
 
     def _info(self, path: str, status: os.stat_result) -> BlobInfo:
@@ -275,6 +299,26 @@ class _LocalReader:
 
     def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Nothing to gain: the operating system reads ahead."""
+
+
+def _lock_name(path: str) -> str:
+    """The name of the lock's file: a hash, of the path or of the folder that shares one lock.
+
+    Earlier versions know only the former. They and this one shut each other out of tables and leases all the same.
+    """
+    shared = _SHARED_LOCKS.match(path)
+    return f"{hashlib.sha256((shared[0] if shared else path).encode()).hexdigest()[:32]}.lock"
+
+
+def _signature(lock: Path) -> str:
+    """The process that a lock's file names as its holder."""
+    try:
+        with lock.open("rb", buffering=0) as file:
+            file.seek(1)  # Windows may keep the first byte from being read while the lock is held
+            text = file.read(200).decode(errors="replace").strip()
+    except OSError:
+        text = ""
+    return text if text.isprintable() and text else "another process"
 
 
 def _is_dir(path: Path) -> bool:

@@ -17,6 +17,7 @@ import tenacity
 from luxor_pipelines.errors import (
     ConflictError,
     CorruptFileError,
+    FileLockedError,
     LoadConflictError,
     LockLostError,
     SchemaError,
@@ -290,7 +291,7 @@ class Load:
                     if attempt.retry_state.attempt_number > 1:
                         part = self._current(label)
                     work(part)
-        except (LoadConflictError, LockLostError):
+        except _FINAL:
             raise
         except ConflictError as error:
             raise LoadConflictError(
@@ -450,5 +451,9 @@ def exists(table: Table) -> TableExistsError:
     )
 
 
+_FINAL = (LoadConflictError, LockLostError, FileLockedError)
+"""Conflicts that another attempt does not end."""
+
+
 def _is_conflict(error: BaseException) -> bool:
-    return isinstance(error, ConflictError) and not isinstance(error, LoadConflictError | LockLostError)
+    return isinstance(error, ConflictError) and not isinstance(error, _FINAL)

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tenacity
 
-from luxor_pipelines.errors import ConflictError, LoadConflictError, SchemaError, UsageError
+from luxor_pipelines.errors import ConflictError, FileLockedError, LoadConflictError, SchemaError, UsageError
 from luxor_pipelines.lake.parquet import file as parquet
 from luxor_pipelines.lake.parquet import series_index as ends
 from luxor_pipelines.lake.storage.base import BlobInfo, WholeFile
@@ -135,13 +135,17 @@ def optimize(
     """
     try:
         for attempt in tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(ConflictError),
+            retry=tenacity.retry_if_exception(
+                lambda error: isinstance(error, ConflictError) and not isinstance(error, FileLockedError)
+            ),
             stop=tenacity.stop_after_attempt(attempts),
             wait=tenacity.wait_random_exponential(0.02, max=1.0),
             reraise=True,
         ):
             with attempt:
                 return _once(table, layout, date_column, tuple(sort_by), types, dry_run=dry_run)
+    except FileLockedError:
+        raise
     except ConflictError as error:
         raise LoadConflictError(
             f"Table {table.name}: other writers came first {attempts} times.",
