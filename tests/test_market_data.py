@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,21 +17,21 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from luxor_pipelines.catalog import PRICE_TABLES
+from luxor_pipelines.catalog import CONVENTIONS, PRICE_TABLES
 from luxor_pipelines.errors import SchemaError
+from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.parquet import file as parquet
 from luxor_pipelines.lake.storage.base import BlobInfo, Reader, Storage, connect
 from luxor_pipelines.lake.storage.local import LocalStorage
-from luxor_pipelines.lake.table.cache import TableCache
 from luxor_pipelines.lake.table.layout import PARTITION_COLUMN, Layout, pieces
 from luxor_pipelines.lake.table.table import DIRECTORY, Table
 from luxor_pipelines.lake.types import legacy
 from luxor_pipelines.lake.types.schema import ENCODING
 from luxor_pipelines.market.daily import daily_prices
 from luxor_pipelines.market.prices import Observations, StalenessLimits, asof
-from luxor_pipelines.query.market_data import MarketData
+from luxor_pipelines.query.market import Market
 from luxor_pipelines.settings import Settings
-from market.facts import LIMITS, rates_asof
+from market.facts import rates_asof
 
 FIRST = date(2024, 1, 1)
 KEYS = ("a", "b", "c", "d", "bmfxclco curncy", "usdbrl curncy", "usdeur curncy")
@@ -43,8 +42,9 @@ def write(storage: Storage, table: str, data: pa.Table) -> None:
     storage.write(f"{DIRECTORY}/{table}.parquet", parquet.to_bytes(data))
 
 
-def market(storage: Storage, **limits: int) -> MarketData:
-    return MarketData(TableCache(storage, 10**9), DIRECTORY, replace(LIMITS, **limits))
+def market(storage: Storage, cache_bytes: int = 10**9, **limits: int) -> Market:
+    settings = Settings(cache_bytes=cache_bytes, **{f"stale_{kind}": days for kind, days in limits.items()})
+    return Market(Lake(storage, settings=settings, conventions=CONVENTIONS))
 
 
 def random_lake(rng: np.random.Generator, tables: list[str], days: int) -> Storage:
@@ -128,8 +128,8 @@ def test_windows_give_what_the_whole_history_gives(
     lake = random_lake(rng, tables, days)
     asked = [FIRST + timedelta(days=int(day)) for day in rng.integers(-5, days + 30, 3)]
     data = market(lake, **limits)
-    whole = data.history(KEYS)
-    assert_same_asof(data.observations(KEYS, asked), whole, asked)
+    whole = data.prices.history(KEYS)
+    assert_same_asof(data.prices.observations(KEYS, asked), whole, asked)
     for key in KEYS[:4]:
         found = asof(whole.only([key]), asked[:1])
         expected = brute_force(lake, key, asked[0], data.limits)
@@ -139,15 +139,15 @@ def test_windows_give_what_the_whole_history_gives(
 
     start, end = min(asked), max(asked)
     every = [start + timedelta(days=n) for n in range((end - start).days + 1)]
-    spanned = data.observations(KEYS, [start, end], span=(start, end))
+    spanned = data.prices.observations(KEYS, [start, end], span=(start, end))
     assert_same_asof(spanned, whole, every)
     left, right = daily_prices(spanned, start, end).to_frame(), daily_prices(whole, start, end).to_frame()
     pd.testing.assert_frame_equal(left, right)
 
     # Rates, of which the clean series' two ends matter, however far they are from the dates asked for.
-    for obs, dates in ((data.observations(KEYS, asked), asked), (spanned, every)):
+    for obs, dates in ((data.prices.observations(KEYS, asked), asked), (spanned, every)):
         for ticker in ("bmfxclco curncy", "usdbrl curncy"):
-            rates = data.rate_observations(obs, {"brl", "eur"}, dates, ticker)
+            rates = data.rates(ticker).observations(obs, {"brl", "eur"}, dates)
             found, expected = (
                 rates_asof(each, {"brl", "eur"}, dates, usdbrl_ticker=ticker, limit=data.limits.days("traded"))
                 for each in (rates, whole)
@@ -170,10 +170,10 @@ def test_many_dates_at_once_give_what_the_whole_history_gives(
     rng = np.random.default_rng(seed)
     data = market(random_lake(rng, tables, days), **limits)
     asked = [FIRST + timedelta(days=int(rng.integers(-5, days)) + step * n) for n in range(60)]
-    whole = data.history(KEYS)
-    found = data.observations(KEYS, asked)
+    whole = data.prices.history(KEYS)
+    found = data.prices.observations(KEYS, asked)
     assert_same_asof(found, whole, asked)
-    rates = data.rate_observations(found, {"brl", "eur"}, asked, KEYS[4])
+    rates = data.rates(KEYS[4]).observations(found, {"brl", "eur"}, asked)
     left, right = (
         rates_asof(each, {"brl", "eur"}, asked, usdbrl_ticker=KEYS[4], limit=data.limits.days("traded"))
         for each in (rates, whole)
@@ -191,7 +191,9 @@ def test_tables_that_are_read_at_once_give_what_they_give_one_by_one(make_rig: A
         far.write(info.path, here.read(info.path).data)
     asked = [FIRST + timedelta(days=int(day)) for day in rng.integers(-5, 430, 60)]
     for dates in (asked[:3], asked):
-        assert_same_asof(market(far).observations(KEYS, dates), market(here).observations(KEYS, dates), dates)
+        assert_same_asof(
+            market(far).prices.observations(KEYS, dates), market(here).prices.observations(KEYS, dates), dates
+        )
 
 
 def as_text(lake: Storage) -> Storage:
@@ -216,13 +218,15 @@ def test_legacy_tables_answer_as_typed_ones_do_kept_whole_or_not(seed: int, tabl
     rng = np.random.default_rng(seed)
     typed = random_lake(rng, tables, 400)
     asked = [FIRST + timedelta(days=int(day)) for day in rng.integers(-5, 430, 3)]
-    expected = market(typed).history(KEYS)
-    text = MarketData(TableCache(as_text(typed), room), DIRECTORY, LIMITS)
-    assert_same_asof(text.observations(KEYS, asked), expected, asked)
+    expected = market(typed).prices.history(KEYS)
+    text = market(as_text(typed), room)
+    assert_same_asof(text.prices.observations(KEYS, asked), expected, asked)
     start, end = min(asked), max(asked)
     every = [start + timedelta(days=n) for n in range((end - start).days + 1)]
-    assert_same_asof(text.observations(KEYS[:3], [start, end], span=(start, end)), expected.only(KEYS[:3]), every)
-    assert_same_asof(text.history(KEYS), expected, asked)
+    assert_same_asof(
+        text.prices.observations(KEYS[:3], [start, end], span=(start, end)), expected.only(KEYS[:3]), every
+    )
+    assert_same_asof(text.prices.history(KEYS), expected, asked)
 
 
 def assert_same_asof(found: Observations, whole: Observations, dates: list[date]) -> None:
@@ -240,7 +244,7 @@ def test_a_fallback_serves_only_what_no_other_table_has() -> None:
     # Of `a` another table has one price, years before: the fallback has no say in it.
     old = np.array(["2010-01-31"], dtype="datetime64[us]")
     write(storage, "hist_px_last", pa.table({"Date": old, "Asset": ["a"], "Last_Price": [9.0]}))
-    found = asof(market(storage).observations(["a", "b"], [date(2024, 1, 31)]), ["2024-01-31"])
+    found = asof(market(storage).prices.observations(["a", "b"], [date(2024, 1, 31)]), ["2024-01-31"])
     assert found.price.ravel().tolist() == [9, 2]
     assert found.stale.ravel().tolist() == [True, False]
 
@@ -254,7 +258,7 @@ def test_a_fallback_stays_out_of_a_series_whose_own_table_begins_later_and_ends_
     storage.write(f"{DIRECTORY}/hist_px_last.parquet", data)  # with its ends: the last of `a` is no observation
     old = np.array(["2019-01-31"], dtype="datetime64[us]")
     write(storage, "hist_ecb_px_last", pa.table({"Date": old, "Asset": ["a"], "Last_Price": [1.0]}))
-    found = asof(market(storage).observations(["a"], [date(2019, 1, 31)]), ["2019-01-31"])
+    found = asof(market(storage).prices.observations(["a"], [date(2019, 1, 31)]), ["2019-01-31"])
     assert not found.found.any()
 
 
@@ -266,7 +270,7 @@ def test_of_a_fallback_too_every_day_of_a_span_is_read() -> None:
     data = parquet.to_bytes(rows.replace_schema_metadata(metadata), sorted_by=("Date", "Asset"))
     storage.write(f"{DIRECTORY}/hist_ecb_px_last.parquet", data)
     start, end = date(2024, 1, 1), date(2025, 2, 3)
-    found = market(storage).observations(["a"], [start, end], span=(start, end))
+    found = market(storage).prices.observations(["a"], [start, end], span=(start, end))
     assert found.price.tolist() == list(range(1, 401))
 
 
@@ -282,7 +286,7 @@ def test_a_fallback_gives_no_rates_of_a_series_whose_own_last_row_is_no_price() 
         data = parquet.to_bytes(table.replace_schema_metadata(metadata), sorted_by=("Date", "Asset"))
         storage.write(f"{DIRECTORY}/{name}.parquet", data)
     data, day = market(storage), [date(2024, 1, 10)]
-    found = data.rate_observations(data.observations([clean, spot], day), {"brl"}, day, clean)
+    found = data.rates(clean).observations(data.prices.observations([clean, spot], day), {"brl"}, day)
     assert np.isnan(rates_asof(found, {"brl"}, day, limit=10)["brl"]).all()
 
 
@@ -293,7 +297,7 @@ def test_a_last_price_beside_an_empty_cell_counts() -> None:
     metadata = {PARTITION_COLUMN: b"Date", ENCODING: b"typed"}
     data = parquet.to_bytes(rows.replace_schema_metadata(metadata), sorted_by=("Date", "Asset"))
     storage.write(f"{DIRECTORY}/hist_px_last.parquet", data)
-    found = asof(market(storage).observations(["a"], [date(2023, 6, 1)]), ["2023-06-01"])
+    found = asof(market(storage).prices.observations(["a"], [date(2023, 6, 1)]), ["2023-06-01"])
     assert found.price.tolist() == [[2.0]]
 
 
@@ -303,9 +307,9 @@ def test_a_table_laid_out_in_two_ways_is_named_when_it_is_asked_for_and_not_befo
     for place in ("month=2024-01", "year=2024"):
         storage.write(f"{DIRECTORY}/hist_px_last/{place}/data.parquet", b"")
     data = market(storage)
-    assert data.assets()["Key"].tolist() == ["k"]
+    assert data.assets.frame()["Key"].tolist() == ["k"]
     with pytest.raises(SchemaError, match="both month= and year="):
-        data.observations(["a"], [date(2024, 1, 31)])
+        data.prices.observations(["a"], [date(2024, 1, 31)])
 
 
 # --- the amount of work ------------------------------------------------------------------------
@@ -387,7 +391,7 @@ def test_a_month_of_twenty_years_is_read_from_one_or_two_row_groups(twenty_years
     total = pq.read_metadata(twenty_years.root / path).num_row_groups
     assert total == 31
 
-    found = data.observations(keys, [date(2012, 5, 31), date(2012, 4, 30)])
+    found = data.prices.observations(keys, [date(2012, 5, 31), date(2012, 4, 30)])
     assert not asof(found, ["2012-05-31", "2012-04-30"]).stale.any()
     touched = row_groups(twenty_years, path)
     assert {column for _, column in touched} == {"Date", "Asset", "Last_Price"}
@@ -395,9 +399,8 @@ def test_a_month_of_twenty_years_is_read_from_one_or_two_row_groups(twenty_years
 
     # The same again, and part of what was looked up, costs nothing: it is remembered.
     twenty_years.asked.clear()
-    data.observations(keys, [date(2012, 5, 31), date(2012, 4, 30)])
-    market_again = MarketData(data._cache, DIRECTORY, LIMITS)
-    market_again.observations(keys, [date(2012, 5, 31), date(2012, 4, 30)])
+    data.prices.observations(keys, [date(2012, 5, 31), date(2012, 4, 30)])
+    Market(data.lake).prices.observations(keys, [date(2012, 5, 31), date(2012, 4, 30)])
     assert twenty_years.asked == []
 
 
@@ -415,13 +418,13 @@ def test_a_legacy_file_is_decoded_once_where_there_is_room(tmp_path: Path) -> No
     def read(cache_bytes: int) -> float:
         """How often over the file is read for what it takes three questions to answer."""
         storage.asked.clear()
-        data = MarketData(TableCache(storage, cache_bytes), DIRECTORY, LIMITS)
+        data = market(storage, cache_bytes)
         names = ["k00", "k19", "nowhere"]
-        found = data.observations(names, [date(2020, 5, 31)])
+        found = data.prices.observations(names, [date(2020, 5, 31)])
         assert asof(found, ["2020-05-31"]).found.ravel().tolist() == [True, True, False]
-        assert len(data.history(["k07"])) == 3000
+        assert len(data.prices.history(["k07"])) == 3000
         many = [date(2020, 1, 31) + timedelta(days=7 * n) for n in range(60)]
-        assert asof(data.observations(["k03"], many), many).found.all()
+        assert asof(data.prices.observations(["k03"], many), many).found.all()
         return sum(high - low for _, low, high in storage.asked) / size
 
     assert read(room + 1) < 1.1
@@ -430,7 +433,7 @@ def test_a_legacy_file_is_decoded_once_where_there_is_room(tmp_path: Path) -> No
 
 def test_a_dead_series_costs_its_key_column_not_all_of_history(twenty_years: CountingStorage) -> None:
     path = f"{DIRECTORY}/hist_px_last.parquet"
-    market(twenty_years).observations(["nowhere"], [date(2012, 5, 31)])
+    market(twenty_years).prices.observations(["nowhere"], [date(2012, 5, 31)])
     columns = [column for _, column in row_groups(twenty_years, path)]
     assert columns.count("Asset") <= 31
     assert columns.count("Last_Price") <= 2

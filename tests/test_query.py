@@ -28,7 +28,7 @@ from luxor_pipelines.errors import (
 from luxor_pipelines.lake.types.schema import Column, TableSchema
 from luxor_pipelines.market.calendars import CalendarRangeWarning
 from luxor_pipelines.pipelines.hist_returns import SCHEMA as HIST_RETURNS
-from luxor_pipelines.query.pricing import returns_over
+from luxor_pipelines.query.answers import Answers
 from luxor_pipelines.settings import Settings
 
 TODAY = "2026-11-23"  # of the clock in conftest.py: a Monday
@@ -146,15 +146,15 @@ def test_a_change_by_another_is_seen_after_update_and_not_before(rig: Any) -> No
     assert lq.get_table("t")["x"].tolist() == [1, 2]
     assert lq.get_table("kept")["x"].tolist() == [1]
     assert lq.update() == []
-    assert lq.market.latest(["new"])[1].tolist() == []
+    assert lq.market.current.of(["new"])[1].tolist() == []
 
     save_table("t", numbers(7, 8), lq=other, mode="replace")
     fill(other, px_last={"new": {TODAY: 5.0}})
     assert lq.get_table("t")["x"].tolist() == [1, 2]
-    assert lq.market.latest(["new"])[1].tolist() == []
+    assert lq.market.current.of(["new"])[1].tolist() == []
     assert lq.update() == ["px_last", "t"]
     assert lq.get_table("t")["x"].tolist() == [7, 8]
-    assert lq.market.latest(["new"])[1].tolist() == [date(2026, 11, 23)]
+    assert lq.market.current.of(["new"])[1].tolist() == [date(2026, 11, 23)]
     assert lq.update() == []
 
     save_table("t", numbers(9), lq=other, mode="replace")
@@ -193,7 +193,7 @@ def test_what_a_caller_does_to_a_frame_stays_with_the_caller(disk: Any) -> None:
     readers = {
         "table": lambda: lq.get_table("hist_px_last"),
         "assets table": lambda: lq.get_table("assets"),
-        "assets": lambda: lq.market.assets(),
+        "assets": lambda: lq.market.assets.frame(),
         "prices": lambda: lq.get_prices("x", with_status=True),
         "changes": lambda: lq.get_pct_changes("x"),
     }
@@ -838,7 +838,7 @@ def test_prices_of_many_dates_are_each_on_the_basis_of_its_own(disk: Any) -> Non
     save_table("quota_adjustments", events, lq=lq)
     january, february, march = date(2026, 1, 31), date(2026, 2, 28), date(2026, 3, 31)
     spans = [(date(2025, 12, 31), january), (january, february), (february, march), (january, march)]
-    ((_, found),) = returns_over(lq.market, ["fund"], spans, ["local"])
+    ((_, found),) = Answers(lq.market).returns(["fund"], spans, ["local"])
     assert found.end_price.tolist() == [[100, 50, 55, 55]]  # in January nobody knew of the repayment
     np.testing.assert_allclose(found.base_price, [[np.nan, 50, 50, 50]])
     np.testing.assert_allclose(found.value, [[np.nan, 0, 0.1, 0.1]], atol=1e-12)

@@ -27,6 +27,7 @@ __all__ = [
     "HOUSE_GROUPS",
     "KEYS",
     "PERIODS",
+    "PRICE_INPUTS",
     "PRICE_TABLES",
     "PX_LAST",
     "QUOTA_ADJUSTMENTS",
@@ -140,6 +141,9 @@ PRICE_TABLES: tuple[PriceTable, ...] = (
     PriceTable(HIST_ECB_PX_LAST.name, "Asset", "Last_Price", "traded", fallback=True),
 )
 """The price tables, in descending precedence."""
+
+PRICE_INPUTS = (ASSETS, QUOTA_ADJUSTMENTS, *(table.name for table in PRICE_TABLES))
+"""The tables that nearly every question about prices needs: they are looked for together."""
 
 PERIODS = ("mtd", "qtr", "ytd", "12m", "24m", "36m")
 """The periods that returns are stored of, in their order."""

@@ -65,11 +65,11 @@ def put(storage: LocalStorage, *values: float) -> None:
 
 
 def read(cache: TableCache, **options: Any) -> list[float]:
-    return cache.scan("t", DIRECTORY, **options)["x"].to_pylist()
+    return cache.scan("t", **options)["x"].to_pylist()
 
 
 def derived(cache: TableCache) -> float:
-    return cache.derive("t", DIRECTORY, "sum", lambda: sum(read(cache, keep=False)))
+    return cache.derive("t", "sum", lambda: sum(read(cache, keep=False)))
 
 
 @contextmanager
@@ -90,11 +90,11 @@ def halted(storage: Halting, at: str, question: Callable[[], Any]) -> Iterator[l
 @pytest.mark.parametrize("again", [True, False], ids=["asked meanwhile", "not asked meanwhile"])
 def test_an_answer_begun_before_a_load_is_not_kept_after_it(tmp_path: Path, at: str, ask: Any, again: bool) -> None:
     storage = Halting(tmp_path)
-    cache = TableCache(storage, 10**9)
+    cache = TableCache(storage, DIRECTORY, 10**9)
     put(storage, 1.0)
     with halted(storage, at, lambda: ask(cache)) as late:
         put(storage, 2.0)
-        cache.forget("t", DIRECTORY)  # as a load does before it is acknowledged
+        cache.forget("t")  # as a load does before it is acknowledged
         if again:
             assert read(cache) == [2.0]
     assert late in ([[1.0]], [1.0], [[2.0]], [2.0])
@@ -106,7 +106,7 @@ def test_an_answer_begun_before_a_load_is_not_kept_after_it(tmp_path: Path, at: 
 @pytest.mark.parametrize("at", ["look", "read"])
 def test_update_forgets_a_look_that_began_before_it(tmp_path: Path, at: str) -> None:
     storage = Halting(tmp_path)
-    cache = TableCache(storage, 10**9)
+    cache = TableCache(storage, DIRECTORY, 10**9)
     put(storage, 1.0)
     with halted(storage, at, lambda: read(cache)):
         put(storage, 2.0)
@@ -116,12 +116,12 @@ def test_update_forgets_a_look_that_began_before_it(tmp_path: Path, at: str) -> 
 
 def test_update_beside_a_load_names_what_it_found_and_forgets_nothing_newer(tmp_path: Path) -> None:
     storage = Halting(tmp_path)
-    cache = TableCache(storage, 10**9)
+    cache = TableCache(storage, DIRECTORY, 10**9)
     put(storage, 1.0)
     assert read(cache) == [1.0]
     put(storage, 2.0)
     with halted(storage, "list", cache.update) as changed:
-        cache.forget("t", DIRECTORY)
+        cache.forget("t")
         put(storage, 3.0)
         assert read(cache) == [3.0]
     assert changed == [["t"]]
@@ -131,7 +131,7 @@ def test_update_beside_a_load_names_what_it_found_and_forgets_nothing_newer(tmp_
 
 def test_what_is_kept_is_counted_once(tmp_path: Path) -> None:
     storage = Halting(tmp_path)
-    cache = TableCache(storage, 10**9)
+    cache = TableCache(storage, DIRECTORY, 10**9)
     put(storage, *range(1000))
     for _ in range(3):
         read(cache)

@@ -10,7 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from luxor_pipelines.errors import ConfigurationError, Secret, UsageError
-from luxor_pipelines.lake.storage.base import Storage, connect
+from luxor_pipelines.lake.storage.base import Storage, check_path, connect
 from luxor_pipelines.lake.table.cache import TableCache
 from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.lake.table.table import Table, list_tables
@@ -54,10 +54,10 @@ class Lake:
         conventions: Conventions | None = None,
     ) -> None:
         self.storage = storage
-        self.directory = directory
+        self.directory = check_path(directory)
         self.settings = settings or Settings.from_env()
         self.conventions = conventions or Conventions()
-        self.cache = TableCache(storage, self.settings.cache_bytes, self.conventions)
+        self.cache = TableCache(storage, self.directory, self.settings.cache_bytes, self.conventions)
         self._clock = clock or _system_clock
         self._zone = _zone(self.settings.time_zone)
 
@@ -142,7 +142,8 @@ class Lake:
 
     def forget(self, name: str, directory: str | None = None) -> None:
         """Read a table afresh when it is next asked for; loads call this."""
-        self.cache.forget(name, self.directory if directory is None else directory)
+        if directory is None or check_path(directory) == self.directory:
+            self.cache.forget(name)
 
     def fresh(self) -> Lake:
         """The same lake with an empty cache."""
@@ -157,7 +158,7 @@ class Lake:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Drop what has been read."""
-        self.cache = TableCache(self.storage, self.settings.cache_bytes, self.conventions)
+        self.cache.clear()
 
     def __repr__(self) -> str:
         if not hasattr(self, "directory"):  # in a traceback with locals, when opening failed

@@ -20,11 +20,11 @@ from numpy.typing import ArrayLike, NDArray
 from luxor_pipelines.errors import UsageError
 from luxor_pipelines.market.currency import as_currency, factors
 from luxor_pipelines.market.observations import FloatArray, IntArray
-from luxor_pipelines.market.periods import DateArray
+from luxor_pipelines.market.periods import DateArray, DateLike, as_date
 from luxor_pipelines.market.prices import AsOf
 from luxor_pipelines.market.text import text_column
 
-__all__ = ["STATUSES", "Returns", "returns", "returns_frame"]
+__all__ = ["COLUMNS", "STATUSES", "Returns", "returns", "returns_frame"]
 
 STATUSES = (
     "missing_currency",  # a conversion is asked for, and the series has no known currency
@@ -38,6 +38,13 @@ STATUSES = (
 )
 """What can be said of a return; the first that applies. The last two come with one."""
 
+COLUMNS = (
+    *("Currency", "Price_Key", "Period", "Return", "Status"),
+    *("Base_Date", "End_Date", "Base_Price", "End_Price"),
+)
+"""The columns of a frame of returns."""
+
+_NO_TEXTS: Mapping[str, Sequence[str | None]] = MappingProxyType({})
 _NO_RATES: Mapping[str, FloatArray] = MappingProxyType({})
 _RANK = {status: np.int8(position) for position, status in enumerate(STATUSES)}
 
@@ -116,24 +123,33 @@ class Returns:
 
 
 def returns_frame(
-    found: Mapping[str, Returns], keys: Sequence[str | None] | NDArray[np.object_], periods: Sequence[str]
+    found: Mapping[str, Returns],
+    keys: Sequence[str | None] | NDArray[np.object_],
+    periods: Sequence[str],
+    *,
+    columns: Sequence[str] = COLUMNS,
+    texts: Mapping[str, Sequence[str | None] | NDArray[np.object_]] = _NO_TEXTS,
+    date: DateLike | None = None,
 ) -> pd.DataFrame:
-    """Return one row per currency, series and return, in that order.
-
-    Columns ``Currency``, ``Price_Key``, ``Period``, ``Return``, ``Status``, ``Base_Date``, ``End_Date``,
-    ``Base_Price``, ``End_Price``.
+    """Return one row per currency, series and period, in that order.
 
     Parameters
     ----------
     found
         The returns in each currency, of the same series and periods.
     keys, periods
-        The names of the series and of the returns.
+        The names of the series, which are the column ``Price_Key``, and of the periods.
+    columns
+        The columns wanted, in this order: any of `COLUMNS`, ``Date`` and those of ``texts``.
+    texts
+        Columns that have one text for each series, None where it has none.
+    date
+        The date in the column ``Date``.
 
     Raises
     ------
     UsageError
-        If there are other numbers of names than of series and returns.
+        If there are other numbers of names than of series and periods.
     """
     shape = len(keys), len(periods)
     for each in found.values():
@@ -142,25 +158,32 @@ def returns_frame(
                 f"{shape[0]} keys and {shape[1]} periods for {' × '.join(map(str, each.value.shape))} returns",
                 hint="Pass the names the returns were computed for.",
             )
-    currency, key, period = (code.ravel() for code in np.indices((len(found), *shape), dtype=np.int32))
+    texts = {"Price_Key": keys, **texts}
+    currency, series, period = (code.ravel() for code in np.indices((len(found), *shape), dtype=np.int32))
 
-    def column(name: str) -> NDArray[Any]:
+    def values(name: str) -> NDArray[Any]:
         return np.concatenate([getattr(each, name).ravel() for each in found.values()])
 
-    return pd.DataFrame(
-        {
-            "Currency": text_column(list(found), currency),
-            "Price_Key": text_column(keys, key),
-            "Period": text_column(periods, period),
-            "Return": column("value"),
-            "Status": text_column(STATUSES, column("code")),
-            "Base_Date": column("base_date").astype("datetime64[us]"),
-            "End_Date": column("end_date").astype("datetime64[us]"),
-            "Base_Price": column("base_price"),
-            "End_Price": column("end_price"),
-        },
-        copy=False,
-    )
+    def column(name: str) -> Any:
+        if name in texts:
+            return text_column(texts[name], series)
+        match name:
+            case "Currency":
+                return text_column(list(found), currency)
+            case "Period":
+                return text_column(periods, period)
+            case "Status":
+                return text_column(STATUSES, values("code"))
+            case "Date":
+                return np.full(len(series), np.datetime64(as_date(date), "us"))
+            case "Return":
+                return values("value")
+            case "Base_Date" | "End_Date":
+                return values(name.lower()).astype("datetime64[us]")
+            case _:
+                return values(name.lower())
+
+    return pd.DataFrame({name: column(name) for name in columns}, copy=False)
 
 
 def returns(

@@ -142,7 +142,7 @@ def run(
 def check_rates(lq: LuxorQuery, frame: pd.DataFrame) -> list[Finding]:
     """What is odd about the rates, held against the last day that is stored: what is missing, what contradicts it."""
     table = SCHEMA.name
-    last = lq.market.last_date(table) if lq.table_exists(table) else None
+    last = lq.lake.cache.last_date(table) if lq.table_exists(table) else None
     if last is None:
         return []
     stored = lq.get_table(table, columns=["Asset", "Last_Price"], where={"Date": last})

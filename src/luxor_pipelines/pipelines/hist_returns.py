@@ -14,12 +14,11 @@ from luxor_pipelines.errors import UsageError
 from luxor_pipelines.ingest import incremental_load
 from luxor_pipelines.market.periods import DateLike, as_date, base_date, month_end
 from luxor_pipelines.market.returns import returns_frame
-from luxor_pipelines.market.text import text_column
 from luxor_pipelines.pipelines import PipelineResult
 from luxor_pipelines.pipelines._return_checks import check_returns
 from luxor_pipelines.quality.gate import gate
-from luxor_pipelines.query.price_tables import NO_SERIES
-from luxor_pipelines.query.pricing import returns_over
+from luxor_pipelines.query.answers import Answers
+from luxor_pipelines.query.prices import NO_SERIES
 from luxor_pipelines.telemetry import span
 
 if TYPE_CHECKING:
@@ -122,22 +121,23 @@ def get_returns(lq: LuxorQuery, ref_date: DateLike, *, usdbrl_ticker: str = USDB
     Every asset has a row for every currency and period, whether or not a return can be stated.
     """
     ref: date = month_end(as_date(ref_date))
-    market = lq.market
-    assets = market.assets(("Key", "Price_Key"))
+    assets = lq.market.assets.frame(("Key", "Price_Key"))
     # An asset that names no series is one without observations.
     price_key = assets["Price_Key"].fillna(NO_SERIES).to_numpy(dtype=object)
     keys = sorted(set(price_key))
     position = {key: row for row, key in enumerate(keys)}
     series = np.array([position[key] for key in price_key])
     spans = [(base_date(ref, period), ref) for period in PERIODS]
-    found = returns_over(market, keys, spans, CURRENCIES, usdbrl_ticker)
-
+    found = Answers(lq.market, usdbrl_ticker).returns(keys, spans, CURRENCIES)
     # Each series is computed once; the assets that share it take its rows.
-    of_assets = {currency: of_series.take(series) for currency, of_series in found}
-    table = returns_frame(of_assets, [key if key != NO_SERIES else None for key in price_key], PERIODS)
-    asset = np.tile(np.repeat(np.arange(len(assets)), len(PERIODS)), len(CURRENCIES))
-    columns = {name: column.array for name, column in table.items()}
-    columns["Date"] = np.full(len(table), np.datetime64(ref, "us"))
-    columns["Key"] = text_column(assets["Key"].to_numpy(dtype=object), asset)
-    columns["Local_Currency"] = text_column(market.currencies(keys)[series], asset)
-    return pd.DataFrame({column.name: columns[column.name] for column in SCHEMA.columns}, copy=False)
+    return returns_frame(
+        {currency: of_series.take(series) for currency, of_series in found},
+        [key if key != NO_SERIES else None for key in price_key],
+        PERIODS,
+        columns=[column.name for column in SCHEMA.columns],
+        texts={
+            "Key": assets["Key"].to_numpy(dtype=object),
+            "Local_Currency": lq.market.assets.currencies(keys)[series],
+        },
+        date=ref,
+    )

@@ -117,7 +117,7 @@ def run(
             "or Date and a column per asset.",
         )
     declared = declared_formats(lq.lake.storage.read(FORMATS).data, FORMATS) if lq.lake.storage.stat(FORMATS) else {}
-    known = set(lq.market.assets(("Price_Key",))["Price_Key"].dropna()) if known_assets_only else None
+    known = set(lq.market.assets.price_keys()) if known_assets_only else None
 
     read: dict[str, FileRows] = {}
     unread: dict[str, str] = {}

@@ -1,26 +1,39 @@
-"""`LuxorQuery`: the readers' one door to the lake. Thin: it delegates to ``lake`` and ``market``."""
+"""`LuxorQuery`: the readers' one door to the lake. Thin: it delegates to its lake and its market."""
 
 from __future__ import annotations
 
-import difflib
 import logging
-from collections.abc import Iterable, Mapping
-from datetime import date, timedelta
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
-from luxor_pipelines.catalog import ASSETS, PERIODS, USDBRL
-from luxor_pipelines.errors import UnknownAssetError, UsageError, sample
-from luxor_pipelines.market.periods import DateLike, as_date, base_date
-from luxor_pipelines.query.calendar_query import CalendarQuery
-from luxor_pipelines.query.pricing import changes, convert, prices_between, returns_on, stored_returns
+from luxor_pipelines.catalog import PERIODS, USDBRL, open_lake
+from luxor_pipelines.errors import SchemaError, Secret, UnknownAssetError, UsageError, sample
+from luxor_pipelines.lake.lake import Lake
+from luxor_pipelines.lake.parquet.footer import corrupt
+from luxor_pipelines.lake.parquet.predicates import Where, conditions
+from luxor_pipelines.lake.table.table import DIRECTORY
+from luxor_pipelines.lake.types.frames import arrow_to_frame
+from luxor_pipelines.lake.types.schema import LAST_UPDATED
+from luxor_pipelines.market.calendars import Inclusive
+from luxor_pipelines.market.periods import DateLike, as_date, base_date, is_month_end, month_end
+from luxor_pipelines.query.answers import Answers
+from luxor_pipelines.query.assets import unknown_asset
+from luxor_pipelines.query.market import Market
+from luxor_pipelines.query.sql import SqlResult, run_sql
+from luxor_pipelines.query.stored_returns import stored_returns
+from luxor_pipelines.settings import Settings
 
 __all__ = ["LuxorQuery"]
 
 logger = logging.getLogger(__name__)
 
 
-class LuxorQuery(CalendarQuery):
+class LuxorQuery:
     """The lake, for reading: tables, prices, returns, calendars.
 
     What has been read is kept by version and served again, so that everything computed from one
@@ -56,6 +69,201 @@ class LuxorQuery(CalendarQuery):
     >>> lq.get_hist_returns("2026-10-31", currency="brl", wide=True)  # doctest: +SKIP
     """
 
+    def __init__(
+        self,
+        blob_directory: str = DIRECTORY,
+        adls_connection_string: str | None = None,
+        container_name: str | None = None,
+        *,
+        lake: Lake | str | os.PathLike[str] | None = None,
+        settings: Settings | None = None,
+        clock: Callable[[], datetime] | None = None,
+    ) -> None:
+        if isinstance(lake, Lake):
+            self.lake, self.market = lake, Market(lake)
+            return
+        # A traceback may show variables; these print as a mask.
+        lake = Secret(lake) if isinstance(lake, str) else lake
+        adls_connection_string = None if adls_connection_string is None else Secret(adls_connection_string)
+        self.lake = open_lake(
+            lake,
+            blob_directory,
+            connection_string=adls_connection_string,
+            container=container_name,
+            settings=settings,
+            clock=clock,
+        )
+        self.market = Market(self.lake)
+
+    @property
+    def blob_directory(self) -> str:
+        """The folder of the tables."""
+        return self.lake.directory
+
+    @property
+    def settings(self) -> Settings:
+        """The lake's settings."""
+        return self.lake.settings
+
+    def __repr__(self) -> str:
+        if not hasattr(self, "lake"):  # in a traceback with locals, when opening the lake failed
+            return f"{type(self).__name__}(…)"
+        return f"{type(self).__name__}({self.lake.url!r}, blob_directory={self.blob_directory!r})"
+
+    # --- the clock --------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """The current time, UTC."""
+        return self.lake.now()
+
+    def today(self) -> date:
+        """The current date where the firm is (``LUXOR_TIME_ZONE``, by default São Paulo)."""
+        return self.lake.today()
+
+    # --- tables -----------------------------------------------------------------------------
+
+    def table_exists(self, table_name: str, blob_directory: str | None = None) -> bool:
+        """Whether the lake has the table now. An error is raised, never answered with False."""
+        return self.lake.table(table_name, blob_directory).find() is not None
+
+    def list_tables(self) -> list[str]:
+        """The names of the tables, sorted."""
+        return self.lake.tables()
+
+    def get_table(
+        self,
+        table_name: str,
+        index: bool = False,
+        index_name: str = "index",
+        dtypes_override: Mapping[str, Any] | None = None,
+        force_reload: bool = False,
+        drop_last_updated_columns: bool = True,
+        auto_convert_mapped_types: bool = True,
+        *,
+        columns: str | Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """A table as a frame with typed columns.
+
+        Parameters
+        ----------
+        index, index_name
+            Whether to make the column ``index_name`` the index.
+        dtypes_override
+            Types for columns of a legacy text table beyond those known by name:
+            ``{"float": […], "date": […], "bool": […], "str_nan_format": […]}``.
+        force_reload
+            Look at the lake again even if the table has been read.
+        drop_last_updated_columns
+            Leave ``Last_Updated`` out.
+        auto_convert_mapped_types
+            False returns a legacy text table's columns as the text they are.
+        columns
+            Only these columns (or this one), in this order; no others are read.
+        where
+            Only rows that meet all conditions: column → a value, a list (or Series …) of values, or a tuple
+            ``(first, last)``, both included, None for an open end. Dates may be ISO text; one without a
+            time is the whole day. Text also finds what is stored trimmed and in lower case.
+
+        Raises
+        ------
+        TableNotFoundError
+        SchemaError
+            A column that is not there, or a cell that is not of its column's type.
+        CorruptFileError
+        """
+        if force_reload:
+            self.forget(table_name)
+        data = self.lake.cache.scan(
+            table_name,
+            [columns] if isinstance(columns, str) else columns,
+            self._rows_wanted(table_name, where, dtypes_override),
+            overrides=dtypes_override,
+            drop=(LAST_UPDATED,) if drop_last_updated_columns else (),
+            raw=not auto_convert_mapped_types,
+        )
+        with corrupt(f"{self.blob_directory}/{table_name}"):  # old versions of pandas look at the text
+            frame = arrow_to_frame(data)
+        if index:
+            if index_name not in frame.columns:
+                raise SchemaError(
+                    f"Table {table_name} has no column {index_name!r} to be the index; it has "
+                    f"{sample(frame.columns, 20)}.",
+                    hint="Name one of its columns in index_name.",
+                )
+            frame = frame.set_index(index_name)
+        return frame
+
+    def scan(
+        self, table_name: str, columns: str | Sequence[str] | None = None, where: Mapping[str, Any] | None = None
+    ) -> pa.Table:
+        """A table as Arrow columns: what `get_table` reads, before it becomes a frame.
+
+        Polars (``pl.from_arrow``) and DuckDB take it without a copy, ``.to_batches()`` gives it piece by piece. The
+        parameters and errors are those of `get_table`; ``Last_Updated`` is among the columns.
+        """
+        names = [columns] if isinstance(columns, str) else columns
+        return self.lake.cache.scan(table_name, names, self._rows_wanted(table_name, where))
+
+    def sql(self, query: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> SqlResult:
+        """Run a ``SELECT`` over the tables of the lake; see `luxor_pipelines.query.sql`.
+
+        Columns and conditions go down into the scan of each table. Nothing is written, and no file but the
+        tables can be reached. Needs the extra ``sql``.
+
+        Parameters
+        ----------
+        query
+            DuckDB's SQL, with ``?`` or ``$name`` for parameters.
+        params
+            Their values: a list or, by name, a mapping.
+
+        Returns
+        -------
+        SqlResult
+            The rows: ``.df()`` a pandas frame, ``.arrow()`` an Arrow table, ``.pl()`` a Polars frame.
+
+        Raises
+        ------
+        UsageError
+            Not one ``SELECT``, or DuckDB finds fault with it.
+        TableNotFoundError, ConfigurationError
+        """
+        return run_sql(self.lake, query, params)
+
+    @property
+    def filesystem(self) -> Any:
+        """The fsspec filesystem that the lake lies on, to read files with; `paths` has a table's."""
+        return self.lake.storage.filesystem
+
+    def paths(self, table_name: str) -> list[str]:
+        """The files of a table on `filesystem`, as they are now: one, or one a month or year.
+
+        A partitioned table's files lack no column, but their months are in their folders' names.
+
+        Raises
+        ------
+        TableNotFoundError
+        """
+        return self.lake.paths(table_name, self.blob_directory)
+
+    def update(self, update_attempts_limit: int = 8) -> list[str]:
+        """Look for tables changed in the lake since they were read, and name them.
+
+        They are read again when next asked for. ``update_attempts_limit`` is kept for familiarity:
+        retries are the storage client's (``LUXOR_RETRIES``), and a failure is raised.
+        """
+        del update_attempts_limit
+        return self.lake.cache.update()
+
+    def forget(self, table_name: str, blob_directory: str | None = None) -> None:
+        """Read the table afresh when it is next asked for; `incremental_load` says so after a load."""
+        self.lake.forget(table_name, blob_directory)
+
+    def versions(self) -> dict[str, str]:
+        """The version of each table that has been read through this object."""
+        return self.lake.cache.versions()
+
     # --- assets and prices ------------------------------------------------------------------
 
     def get_price_key(self, asset_key: str) -> str:
@@ -66,14 +274,7 @@ class LuxorQuery(CalendarQuery):
         UnknownAssetError
             No such ``Key`` in ``assets``, or the asset names no series.
         """
-        assets = self.market.assets(("Key", "Price_Key"))
-        key = _plain(asset_key)
-        found = assets.loc[assets["Key"] == key, "Price_Key"]
-        if found.empty:
-            raise self._unknown(f"There is no asset {key!r}", key, assets["Key"])
-        if found.isna().any():
-            raise UnknownAssetError(f"Asset {key!r} has neither Ticker nor Ticker_BBG.", hint="Complete its row.")
-        return str(found.iloc[0])
+        return self.market.assets.price_key(_plain(asset_key))
 
     def get_price(
         self,
@@ -105,7 +306,7 @@ class LuxorQuery(CalendarQuery):
         """
         del logger_level, dr_adjusted, asset_location
         day = self.today() if px_date is None else as_date(px_date)
-        rows = prices_between(self.market, [_plain(ticker)], day, day, currency, usdbrl_ticker, today=self.today())
+        rows = self._answers(usdbrl_ticker).prices([_plain(ticker)], day, day, currency, today=self.today())
         missing = rows.without_price()
         if "unknown" in missing.values():
             raise self._unknown_series(_plain(ticker))
@@ -166,8 +367,8 @@ class LuxorQuery(CalendarQuery):
         """
         del holiday_location
         start, end = self._range(recent_date, previous_date, period, 30, force_month_end=force_month_end)
-        rows = prices_between(
-            self.market, self._keys(tickers), start, end, currency, usdbrl_ticker,
+        rows = self._answers(usdbrl_ticker).prices(
+            self._keys(tickers), start, end, currency,
             continuous=force_continuous_date_range,
             today=self.today() if get_intraday_prices else None,
             overrides=price_overrides,
@@ -209,7 +410,7 @@ class LuxorQuery(CalendarQuery):
         """
         del force_continuous_date_range, holiday_location, force_month_end
         today = self.today() if get_intraday_prices else None
-        return convert(self.market, prices, price_currency, dest_currency, usdbrl_ticker, today=today)
+        return self._answers(usdbrl_ticker).convert(prices, price_currency, dest_currency, today=today)
 
     # --- returns ----------------------------------------------------------------------------
 
@@ -234,9 +435,10 @@ class LuxorQuery(CalendarQuery):
         """
         del holiday_location
         start, end = self._range(recent_date, previous_date, period, 1, force_month_end=force_month_end)
-        key, market = _plain(ticker), self.market
-        row = changes(market, [key], start, end, adjust=adjust_amortization, today=self.today()).iloc[0]
-        if row["Status"] == "no_end" and not market.has_series(key):
+        key = _plain(ticker)
+        answers = self._answers(USDBRL)
+        row = answers.changes([key], start, end, adjust=adjust_amortization, today=self.today()).iloc[0]
+        if row["Status"] == "no_end" and not answers.is_known(key):
             raise self._unknown_series(key)
         if row["Status"] not in {"ok", "carried"}:
             logger.warning("No return of %s from %s to %s: %s", ticker, start, end, row["Status"])
@@ -278,10 +480,9 @@ class LuxorQuery(CalendarQuery):
             ``End_Date``, ``Base_Price``, ``End_Price``.
         """
         start, end = self._range(recent_date, previous_date, period, 1, force_month_end=force_month_end)
-        return changes(
-            self.market, self._keys(tickers), start, end, currency, usdbrl_ticker,
-            adjust=adjust_amortization, today=self.today(),
-        )  # fmt: skip
+        return self._answers(usdbrl_ticker).changes(
+            self._keys(tickers), start, end, currency, adjust=adjust_amortization, today=self.today()
+        )
 
     def get_returns(
         self,
@@ -324,12 +525,14 @@ class LuxorQuery(CalendarQuery):
             No date, or something that is none; no currency, or what is none.
         """
         dates = [ref_dates] if isinstance(ref_dates, DateLike) else list(ref_dates)
-        return returns_on(
-            self.market, self._keys(tickers), [as_date(day) for day in dates],
+        return self._answers(usdbrl_ticker).returns_on(
+            self._keys(tickers),
+            [as_date(day) for day in dates],
             [periods] if isinstance(periods, str) else list(periods),
             [currency] if isinstance(currency, str) else list(currency),
-            usdbrl_ticker, adjust=adjust_amortization, today=self.today(),
-        )  # fmt: skip
+            adjust=adjust_amortization,
+            today=self.today(),
+        )
 
     def get_hist_returns(
         self,
@@ -361,9 +564,69 @@ class LuxorQuery(CalendarQuery):
         UsageError
             The currency is not among those stored.
         """
-        return stored_returns(self, ref_date, currency, wide=wide, with_status=with_status)
+        return stored_returns(self.lake, self.market.assets, ref_date, currency, wide=wide, with_status=with_status)
+
+    # --- dates ------------------------------------------------------------------------------
+
+    def get_month_end(self, ref_date: DateLike) -> date:
+        """The last calendar day of the date's month."""
+        return month_end(ref_date)
+
+    def is_month_end(self, date: DateLike) -> bool:
+        """Whether the date is the last calendar day of its month."""
+        return is_month_end(date)
+
+    def get_start_period_dt(
+        self,
+        ref_date: DateLike,
+        period: str,
+        force_bday: bool = False,
+        holiday_location: str = "all",
+        force_month_end: bool = False,
+    ) -> date:
+        """The base date of a period: the date whose closing price is the denominator.
+
+        ``force_bday`` moves it back to a business day of ``holiday_location``.
+
+        Raises
+        ------
+        InvalidPeriodError
+            Not ``mtd``, ``qtr``, ``ytd`` or ``<N>m``.
+        """
+        base = base_date(ref_date, period, force_month_end=force_month_end)
+        return self.market.calendar.holidays().roll_back(base, holiday_location) if force_bday else base
+
+    def is_holiday(self, date: DateLike, location: str) -> bool:
+        """Whether the date is a holiday: of a location (``us``, ``bz``), of ``any`` or of ``all``."""
+        return self.market.calendar.holidays().is_holiday(date, location)
+
+    def is_business_day(self, date: DateLike, location: str = "bz") -> bool:
+        """Whether the date is a Monday to Friday that is no holiday of the location."""
+        return self.market.calendar.holidays().is_business_day(date, location)
+
+    def get_bday_offset(self, date: DateLike, offset: int = 1, location: str = "bz") -> date:
+        """The ``offset``-th business day after the date; before it if negative; 0: itself or the one before."""
+        return self.market.calendar.holidays().business_day_offset(date, offset, location)
+
+    def get_bdays_count(
+        self,
+        recent_date: DateLike,
+        previous_date: DateLike,
+        location: str = "bz",
+        inclusive: Inclusive = "neither",
+    ) -> int:
+        """Business days between two dates, by default without either; 0 if the first is not later."""
+        return self.market.calendar.holidays().business_days_between(recent_date, previous_date, location, inclusive)
 
     # --- helpers ----------------------------------------------------------------------------
+
+    def _rows_wanted(
+        self, table_name: str, where: Mapping[str, Any] | None, overrides: Mapping[str, Any] | None = None
+    ) -> Sequence[Where]:
+        return conditions(self.lake.cache.codec(table_name, overrides).schema, table_name, where) if where else ()
+
+    def _answers(self, usdbrl_ticker: str) -> Answers:
+        return Answers(self.market, usdbrl_ticker)
 
     def _range(
         self,
@@ -386,22 +649,15 @@ class LuxorQuery(CalendarQuery):
 
     def _keys(self, tickers: str | Iterable[str] | None) -> list[str]:
         if tickers is None:
-            return sorted(self.market.assets(("Price_Key",))["Price_Key"].dropna().unique())
+            return self.market.assets.price_keys()
         if isinstance(tickers, str):
             tickers = [tickers]
         return list(dict.fromkeys(_plain(ticker) for ticker in tickers))
 
     def _unknown_series(self, key: str) -> UnknownAssetError:
-        known: Iterable[str] = (
-            self.market.assets(("Price_Key",))["Price_Key"].dropna() if self.table_exists(ASSETS) else []
-        )
-        return self._unknown(f"No price table of {self.lake.url} has a series {key!r}", key, known)
-
-    @staticmethod
-    def _unknown(message: str, name: str, known: Iterable[str]) -> UnknownAssetError:
-        near = difflib.get_close_matches(name, list(known), n=3)
-        hint = f"Did you mean {sample(near)}?" if near else "Price keys are lower-case tickers, as in `assets`."
-        return UnknownAssetError(f"{message}.", hint=hint)
+        assets = self.market.assets
+        known = assets.price_keys() if assets.exists() else []
+        return unknown_asset(f"No price table of {self.lake.url} has a series {key!r}", key, known)
 
 
 def _plain(text: str) -> str:

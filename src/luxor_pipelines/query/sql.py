@@ -170,7 +170,7 @@ def _source(lake: Lake, name: str, failures: list[LuxorError]) -> pl.LazyFrame |
 
     try:
         stored = table_name(name)
-        schema = lake.cache.codec(stored, lake.directory).schema
+        schema = lake.cache.codec(stored).schema
     except (InvalidNameError, TableNotFoundError):
         return None
 
@@ -181,7 +181,7 @@ def _source(lake: Lake, name: str, failures: list[LuxorError]) -> pl.LazyFrame |
             where = [] if predicate is None else _conditions(predicate, schema)
             tested = [] if predicate is None else predicate.meta.root_names()
             wanted = None if columns is None else tuple(dict.fromkeys([*columns, *tested]))
-            data = lake.cache.scan(stored, lake.directory, wanted, tuple(where))
+            data = lake.cache.scan(stored, wanted, tuple(where))
         except LuxorError as error:
             failures.append(error)
             raise

@@ -8,10 +8,10 @@ The prices are those that the whole history gives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,11 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from luxor_pipelines.catalog import ASSETS, PRICE_TABLES, QUOTA_ADJUSTMENTS
-from luxor_pipelines.errors import SchemaError
+from luxor_pipelines.catalog import PRICE_INPUTS, PRICE_TABLES, PX_LAST, QUOTA_ADJUSTMENTS
+from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.parquet import series_index as ends
 from luxor_pipelines.lake.parquet.predicates import Where
-from luxor_pipelines.lake.table.cache import TableCache
 from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import DATE, NUMBER, TEXT
 from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray
@@ -36,6 +35,7 @@ from luxor_pipelines.market.prices import (
     StalenessLimits,
     adjust_quotas,
     asof,
+    extend,
     last_rows,
     merge_observations,
     quota_basis,
@@ -43,34 +43,24 @@ from luxor_pipelines.market.prices import (
 from luxor_pipelines.query.date_spans import before, between, first_instant, joined, last_instant, whole_days
 from luxor_pipelines.query.series_ends import NAT, SeriesEnds, combined
 
-__all__ = ["NO_SERIES", "PriceTables"]
+__all__ = ["NO_SERIES", "CurrentPrices", "PriceReader"]
 
 NO_SERIES = ""
 """The price key of an asset that names no series: nothing is ever looked up for it."""
 
-_TABLES = (ASSETS, QUOTA_ADJUSTMENTS, *(source.name for source in PRICE_TABLES))
-"""What nearly every question is about: looked for together, which is one request where it would be twenty."""
-
-T = TypeVar("T")
 Names = NDArray[np.object_]
 Rows = tuple[PriceTable, NDArray[np.integer[Any]], DateArray, FloatArray]
 
 
-class PriceTables:
-    """The price tables of one lake, through its `TableCache`."""
+class PriceReader:
+    """Reads the price tables of one lake."""
 
-    def __init__(self, cache: TableCache, directory: str, limits: StalenessLimits) -> None:
-        self._cache = cache
-        self._directory = directory
+    def __init__(self, lake: Lake, limits: StalenessLimits) -> None:
+        self._cache = lake.cache
         self.limits = limits
 
     def _has(self, table: str) -> bool:
-        if table in _TABLES:
-            self._cache.look(_TABLES, self._directory)
-        return self._cache.snapshot(table, self._directory) is not None
-
-    def _derive(self, table: str, what: str, make: Callable[[], T]) -> T:
-        return self._cache.derive(table, self._directory, what, make)
+        return self._cache.exists(table, beside=PRICE_INPUTS)
 
     def _sources(self) -> list[PriceTable]:
         return [source for source in PRICE_TABLES if self._has(source.name)]
@@ -170,7 +160,7 @@ class PriceTables:
         if not self._has(QUOTA_ADJUSTMENTS):
             return None
         types = {"date": ["Event_Date"], "float": ["Ratio"]}
-        return arrow_to_frame(self._cache.scan(QUOTA_ADJUSTMENTS, self._directory, overrides=types))
+        return arrow_to_frame(self._cache.scan("quota_adjustments", overrides=types))
 
     def _merge(self, names: Names, rows: Sequence[Rows]) -> Observations:
         return merge_observations(names, rows, tables=PRICE_TABLES, limits=self.limits)
@@ -203,8 +193,7 @@ class PriceTables:
     def _around(self, sources: Iterable[PriceTable], dates: Sequence[date]) -> tuple[date, date] | None:
         """From the first to the last of many dates, where of each piece of a table little is kept."""
         many = len(dates) > _MANY and all(
-            (source.kind == "mark" or self._only_last(source))
-            and not self._cache.without_order(source.name, self._directory)
+            (source.kind == "mark" or self._only_last(source)) and not self._cache.without_order(source.name)
             for source in sources
         )
         return (min(dates), max(dates)) if many else None
@@ -230,22 +219,12 @@ class PriceTables:
 
     def _columns(self, source: PriceTable) -> tuple[str, str]:
         def find() -> tuple[str, str]:
-            key, price = source.columns_in(self._cache.codec(source.name, self._directory).stored.names)
+            key, price = source.columns_in(self._cache.codec(source.name).stored.names)
             kinds = {"Date": DATE, key: TEXT, price: NUMBER}
-            self._check_types(source.name, kinds, {"date": ["Date"], "float": [price]})
+            self._cache.check_types(source.name, kinds, {"date": ["Date"], "float": [price]})
             return key, price
 
-        return self._derive(source.name, "columns", find)
-
-    def _check_types(self, table: str, kinds: Mapping[str, pa.DataType], overrides: Mapping[str, Any]) -> None:
-        """Refuse a table that another program wrote with types that cannot be meant."""
-        typed = self._cache.codec(table, self._directory, overrides).schema
-        for name, kind in kinds.items():
-            if name in typed.names and typed.field(name).type != kind:
-                raise SchemaError(
-                    f"Table {table}, column {name!r}: it holds {typed.field(name).type}, not {kind}.",
-                    hint="Write the table again with dates, text and numbers, or move it aside.",
-                )
+        return self._cache.derive(source.name, "columns", find)
 
     def _rows(
         self,
@@ -267,7 +246,7 @@ class PriceTables:
 
         options: dict[str, Any] = {} if keep or not upto else {"each": last}
         table = self._cache.scan(
-            source.name, self._directory, ("Date", key, price), tuple(where), dictionary=(key, "Date"),
+            source.name, ("Date", key, price), tuple(where), dictionary=(key, "Date"),
             overrides={"date": ["Date"], "float": [price]}, keep=keep, more=True, **options,
         )  # fmt: skip
         code, day, number = arrays(table)
@@ -333,7 +312,7 @@ class PriceTables:
         spans: list[Sequence[tuple[Any, Any]]] = [close] if near else []
         spans += [between(close, edges[0], end), *([whole_days(old, before(new, 1))] for new, old in pairwise(edges))]
         spans += [[(None, last_instant(before(edges[-1], 1))), (first_instant(end) + timedelta(days=1), None)]]
-        if self._cache.without_order(source.name, self._directory):
+        if self._cache.without_order(source.name):
             spans = [[(None, None)]]
         since = asked - np.timedelta64(near, "D")
         rows: list[Rows] = []
@@ -366,14 +345,49 @@ class PriceTables:
     def _ends(self, source: PriceTable, names: Names) -> SeriesEnds | None:
         """The ends of these series in a table; None where it does not keep them."""
         key, price = self._columns(source)
-        table = self._cache.ends(source.name, self._directory, key)
+        table = self._cache.ends(source.name, key)
         if table is None or set(table.column_names) != {"Date", key, price, ends.FIRST}:
             return None
-        known, values = self._derive(source.name, f"ends of {key}", lambda: combined(table, key, price))
+        known, values = self._cache.derive(source.name, f"ends of {key}", lambda: combined(table, key, price))
         at = pc.fill_null(pc.index_in(pa.array(names, pa.string()), value_set=known), -1).to_numpy()
         return SeriesEnds(
             *(np.append(each, [missing])[at] for each, missing in zip(values, (NAT, NAT, np.nan), strict=True))
         )
+
+
+class CurrentPrices:
+    """The table ``px_last`` of one lake: the latest price of each series; kept as long as the table's version."""
+
+    def __init__(self, lake: Lake, limits: StalenessLimits) -> None:
+        self._cache = lake.cache
+        self._limits = limits
+
+    def of(self, keys: Iterable[str]) -> tuple[IntArray, DateArray, FloatArray]:
+        """The current prices of these series, each by its position in ``keys``: positions, dates and prices.
+
+        A series without one has no row; nor has any, where the lake has no such table.
+        """
+        if not self._cache.exists(PX_LAST):
+            return np.empty(0, np.int64), np.empty(0, "datetime64[D]"), np.empty(0)
+        rows = self._cache.derive(PX_LAST, "latest", self._read)
+        at = pc.index_in(pa.array(list(keys), pa.string()), value_set=rows["Key"].combine_chunks())
+        code = np.flatnonzero(at.is_valid().to_numpy(zero_copy_only=False))
+        found = rows.take(at.drop_null())
+        date, price = found["last_update_dt"].to_numpy(), found["px_last"].to_numpy()
+        return code, date.astype("datetime64[D]"), price
+
+    def extend(self, obs: Observations, today: date) -> tuple[Observations, DateArray]:
+        """``obs`` with the current prices that are newer, and their dates; see `market.prices.extend`."""
+        return extend(obs, *self.of(obs.keys), today, limit=self._limits.days("traded"))
+
+    def _read(self) -> pa.Table:
+        columns = ("Key", "px_last", "last_update_dt")
+        self._cache.check_types(PX_LAST, dict(zip(columns, (TEXT, NUMBER, DATE), strict=True)))
+        frame: pd.DataFrame = arrow_to_frame(self._cache.scan(PX_LAST, columns))
+        frame = frame[(frame["px_last"] > 0) & np.isfinite(frame["px_last"])].dropna()
+        frame = frame.sort_values("last_update_dt", kind="stable").drop_duplicates("Key", keep="last")
+        kinds = pa.schema(list(zip(columns, (TEXT, NUMBER, DATE), strict=True)))
+        return pa.Table.from_pandas(frame, kinds, preserve_index=False)
 
 
 def _telling(obs: Observations, found: AsOf) -> Iterator[tuple[NDArray[np.integer[Any]], DateArray, FloatArray]]:

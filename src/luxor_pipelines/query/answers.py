@@ -1,0 +1,280 @@
+"""`Answers`: prices, conversions and returns, worked out of a lake's market data."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from luxor_pipelines.catalog import USDBRL
+from luxor_pipelines.errors import SchemaError, UsageError, sample
+from luxor_pipelines.market.currency import as_currency, factors
+from luxor_pipelines.market.daily import PriceRows, daily_prices, observed_prices
+from luxor_pipelines.market.periods import DateArray, as_days, as_period, base_date
+from luxor_pipelines.market.prices import Observations, apply_overrides, asof
+from luxor_pipelines.market.returns import STATUSES, Returns, returns, returns_frame
+from luxor_pipelines.query.market import Market
+
+__all__ = ["Answers"]
+
+logger = logging.getLogger(__name__)
+
+_Cell = TypeVar("_Cell", bound=np.generic)
+
+
+class Answers:
+    """Answers questions about prices and returns.
+
+    Parameters
+    ----------
+    market
+        The market data.
+    usdbrl_ticker
+        The series of BRL per USD.
+    """
+
+    def __init__(self, market: Market, usdbrl_ticker: str = USDBRL) -> None:
+        self._market = market
+        self._rates = market.rates(usdbrl_ticker)
+
+    # --- prices -----------------------------------------------------------------------------
+
+    def prices(
+        self,
+        keys: Iterable[str],
+        start: date,
+        end: date,
+        currency: str = "local",
+        *,
+        continuous: bool = True,
+        today: date | None = None,
+        overrides: pd.DataFrame | None = None,
+    ) -> PriceRows:
+        """Prices of ``keys`` on the days from ``start`` to ``end``, both included.
+
+        A series without any price in the range is ``absent`` with the status ``no_price`` or, where no table has
+        it at all, ``unknown``.
+
+        Parameters
+        ----------
+        continuous
+            Every calendar day, as of the day; else only the days observed.
+        today
+            Given and equal to ``end``: newer prices of ``px_last`` extend the history.
+        overrides
+            See `market.prices.apply_overrides`.
+        """
+        market = self._market
+        dest, names = as_currency(currency), sorted(set(keys))
+        own = market.assets.currencies(names)
+        wanted = {dest, *own} if dest != "local" else set()
+        days = np.arange(np.datetime64(start, "D"), np.datetime64(end, "D") + 1)
+        found = market.prices.observations([*names, *self._rates.keys(wanted)], [start, end], span=(start, end))
+        rates = self._rates.observations(found, wanted, days)
+        obs = found.only(names)
+        if overrides is not None:
+            obs = apply_overrides(obs, overrides, limits=market.limits)
+        newest: DateArray = np.full(len(names), np.datetime64("NaT", "D"))
+        if today == end:
+            obs, newest = market.current.extend(obs, end)
+            rates, _ = market.current.extend(rates, end)
+
+        rows = daily_prices(obs, start, end) if continuous else observed_prices(obs, start, end)
+        if today == end:
+            rows = rows.marked((rows.status == 0) & (rows.price_date == newest[rows.code]), "intraday")
+        if dest != "local":
+            code, by_currency = self._factors(rates, own, dest, days)
+            of_row = code[rows.code]
+            factor = by_currency[of_row, (rows.date - days[0]).view(np.int64)]
+            if np.isnan(factor).any():
+                rows = rows.marked(np.isfinite(rows.price) & np.isnan(factor), "no_fx")
+                rows = rows.marked(of_row < 0, "missing_currency")
+            rows = replace(rows, price=rows.price * factor)
+
+        absent, known = np.ones(len(names), dtype=bool), np.zeros(len(names), dtype=bool)
+        absent[rows.code] = False
+        known[obs.code] = known[market.current.of(obs.keys)[0]] = True
+        if (absent & ~known).any():
+            known |= market.prices.known(obs)
+        return replace(rows, absent={names[n]: "no_price" if known[n] else "unknown" for n in np.flatnonzero(absent)})
+
+    def convert(
+        self,
+        prices: pd.DataFrame,
+        price_currency: str | Mapping[str, str],
+        dest_currency: str,
+        *,
+        today: date | None = None,
+    ) -> pd.DataFrame:
+        """``prices`` (``Date, Asset, Last_Price``) in another currency, each row at its own date's rate.
+
+        ``today`` given and the last date of all: newer rates of ``px_last`` extend the history.
+
+        Raises
+        ------
+        SchemaError
+            A column is missing, or a date is.
+        UsageError
+            A currency is unknown, or an asset has none in the mapping.
+        """
+        missing = [name for name in ("Date", "Asset", "Last_Price") if name not in prices.columns]
+        if missing:
+            raise SchemaError(
+                f"The prices have no column {sample(missing)}; they have {sample(prices.columns, 10)}.",
+                hint="Pass a frame with Date, Asset and Last_Price.",
+            )
+        dest = as_currency(dest_currency)
+        own = _currencies(prices["Asset"], price_currency)
+        if "local" in {dest, *own}:
+            raise UsageError("'local' is no currency to convert between.", hint="Name a currency, such as usd or brl.")
+        out = prices.copy()
+        if set(own) <= {dest}:
+            return out
+        days, position = np.unique(as_days(prices["Date"]), return_inverse=True)
+        if np.isnat(days[-1]):
+            raise SchemaError("The prices have rows without a Date.", hint="Fill or drop those rows.")
+        wanted = {dest, *own}
+        first, last = days[0].item(), days[-1].item()
+        obs = self._market.prices.observations(self._rates.keys(wanted), [first, last], span=(first, last))
+        rates = self._rates.observations(obs, wanted, days)
+        if today == last:
+            rates, _ = self._market.current.extend(rates, last)
+        code, by_currency = self._factors(rates, own, dest, days)
+        out["Last_Price"] = prices["Last_Price"] * by_currency[code, position]
+        return out
+
+    # --- returns ----------------------------------------------------------------------------
+
+    def returns(
+        self,
+        keys: Iterable[str],
+        spans: Sequence[tuple[date, date]],
+        currencies: Sequence[str],
+        *,
+        adjust: bool = True,
+        today: date | None = None,
+        name_unknown: bool = False,
+    ) -> Iterator[tuple[str, Returns]]:
+        """Returns of ``keys`` over each span, from a base to a reference date, in one of ``currencies`` after another.
+
+        Prices and rates are read once, and looked up once a date, for all spans and currencies. Rows are
+        in the order of ``keys``. With ``today`` among the reference dates, newer prices of ``px_last``
+        extend the history. To ``name_unknown`` logs which series no table has.
+        """
+        market = self._market
+        names = list(dict.fromkeys(keys))
+        dests = [as_currency(currency) for currency in currencies]
+        own = market.assets.currencies(sorted(names))
+        wanted = {*dests, *own} if set(dests) != {"local"} else set()
+        dates = sorted({day for span in spans for day in span})
+        ends = {end for _, end in spans}
+        obs = market.prices.observations([*names, *self._rates.keys(wanted)], dates)
+        rates = self._rates.observations(obs, wanted, dates)
+        obs = obs.only(names)
+        if name_unknown:
+            known = market.prices.known(obs)
+            known[market.current.of(obs.keys)[0]] = True
+            if not known.all():
+                logger.warning("No price table has %d of the series: %s", (~known).sum(), sample(obs.keys[~known]))
+        if today in ends:
+            obs, _ = market.current.extend(obs, today)
+            rates, _ = market.current.extend(rates, today)
+        basis = None
+        if adjust:
+            last = max(ends)
+            basis = market.prices.basis(obs, dates, last) if len(ends) > 1 else None
+            obs = market.prices.adjusted(obs, last)
+        prices = asof(obs, dates)
+        per_usd = self._rates.asof(rates, wanted, dates)
+        column = {day: position for position, day in enumerate(dates)}
+        base, end = ([column[day] for day in days] for days in zip(*spans, strict=True))
+        rows = obs.codes(names)
+        in_order = len(rows) == len(obs.keys) and bool((np.diff(rows) == 1).all())
+        for dest in dests:
+            found = returns(prices, end, base, currencies=own, dest=dest, rates=per_usd, basis=basis)
+            yield dest, found if in_order else found.take(rows)
+
+    def returns_on(
+        self,
+        keys: Iterable[str],
+        ref_dates: Iterable[date],
+        periods: Iterable[str],
+        currencies: Iterable[str],
+        *,
+        adjust: bool,
+        today: date,
+    ) -> pd.DataFrame:
+        """The returns of ``keys`` over each period up to each reference date; see `LuxorQuery.get_returns`."""
+        names, dates = list(dict.fromkeys(keys)), list(dict.fromkeys(ref_dates))
+        labels, dests = list(dict.fromkeys(map(as_period, periods))), list(dict.fromkeys(map(as_currency, currencies)))
+        if not (dates and labels and dests):
+            raise UsageError("There is no date, period or currency to give returns for.", hint="Name one of each.")
+        spans = [(base_date(day, label), day) for day in dates for label in labels]
+        shape = (len(dests), len(names), len(dates), len(labels))
+        values, codes = np.empty(shape), np.empty(shape, dtype=np.int8)
+        in_turn = self.returns(names, spans, dests, adjust=adjust, today=today, name_unknown=True)
+        for place, (_, found) in enumerate(in_turn):
+            values[place], codes[place] = found.value.reshape(shape[1:]), found.code.reshape(shape[1:])
+
+        def along(values: NDArray[_Cell], axis: int) -> NDArray[_Cell]:
+            """``values`` for each row, by its place on one of the axes."""
+            return np.tile(np.repeat(values, math.prod(shape[axis + 1 :])), math.prod(shape[:axis]))
+
+        def words(labels: Sequence[str], axis: int) -> Any:
+            codes = np.arange(len(labels)).astype(np.min_scalar_type(-len(labels)))
+            return pd.Categorical.from_codes(along(codes, axis), pd.Index(labels))
+
+        days = np.array(dates, dtype="datetime64[D]").astype("datetime64[us]")
+        return pd.DataFrame(
+            {
+                "Currency": words(dests, 0),
+                "Asset": words(names, 1),
+                "Date": along(days, 2),
+                "Period": words(labels, 3),
+                "Return": values.ravel(),
+                "Status": pd.Categorical.from_codes(codes.ravel(), pd.Index(STATUSES)),
+            },
+            copy=False,
+        )
+
+    def changes(
+        self, keys: Iterable[str], start: date, end: date, currency: str = "local", *, adjust: bool, today: date
+    ) -> pd.DataFrame:
+        """The returns of ``keys`` over one period: one row each, index ``Asset``."""
+        names = list(dict.fromkeys(keys))
+        found = dict(self.returns(names, [(start, end)], [currency], adjust=adjust, today=today, name_unknown=True))
+        columns = ["Return", "Status", "Base_Date", "End_Date", "Base_Price", "End_Price"]
+        frame = returns_frame(found, names, ["period"], columns=columns)
+        return frame.rename(columns={"Return": "Pct_Change"}).set_axis(pd.Index(names, name="Asset", dtype="str"))
+
+    def is_known(self, key: str) -> bool:
+        """Whether any price table has the series."""
+        return bool(len(self._market.current.of([key])[0]) or len(self._market.prices.history([key])))
+
+    def _factors(
+        self, rates: Observations, own: NDArray[Any], dest: str, days: DateArray
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The row of each of ``own`` among its currencies, -1 without one; and their factors to ``dest`` by day."""
+        code, currencies = pd.factorize(own)
+        per_usd = self._rates.asof(rates, {dest, *currencies}, days)
+        # The last row, which -1 takes, is that of no currency: not a number.
+        return code, factors(np.array([*currencies, None], dtype=object), dest, per_usd, len(days))
+
+
+def _currencies(assets: pd.Series, given: str | Mapping[str, str]) -> NDArray[Any]:
+    """The currency of each of some assets, as one for all or by asset."""
+    if isinstance(given, str):
+        return np.full(len(assets), as_currency(given), dtype=object)
+    known = {key.strip().lower(): as_currency(value) for key, value in given.items()}
+    own = assets.astype("string").str.strip().str.lower().map(known).to_numpy(dtype=object)
+    without = assets[pd.isna(own)]
+    if len(without):
+        raise UsageError(f"No currency is given for {sample(without.unique())}.", hint="Add them to the mapping.")
+    return own

@@ -1,0 +1,32 @@
+"""The lake's calendar: its holidays, from the firm's own table or the exchanges'."""
+
+from __future__ import annotations
+
+from luxor_pipelines.catalog import HOLIDAYS, HOLIDAYS_EXCHANGE
+from luxor_pipelines.lake.lake import Lake
+from luxor_pipelines.lake.types.frames import arrow_to_frame
+from luxor_pipelines.market.calendars import HolidayCalendar
+
+__all__ = ["Calendar"]
+
+
+class Calendar:
+    """The holidays of one lake, kept as long as the version of their table."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._cache = lake.cache
+
+    def holidays(self) -> HolidayCalendar:
+        """The firm's own holidays, or the exchanges' where the lake has none of its own.
+
+        Raises
+        ------
+        TableNotFoundError
+            The lake has neither ``holidays`` nor ``holidays_exchange``.
+        """
+        table = HOLIDAYS if self._cache.exists(HOLIDAYS) else HOLIDAYS_EXCHANGE.name
+
+        def read() -> HolidayCalendar:
+            return HolidayCalendar.from_frame(arrow_to_frame(self._cache.scan(table, ("Date", "Location"))))
+
+        return self._cache.derive(table, "calendar", read)

@@ -1,0 +1,90 @@
+"""Exchange rates: the series they are read from, and what it takes to extend the BRL series at its ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+
+import numpy as np
+
+from luxor_pipelines.catalog import CURRENCY_FACTS, USDBRL
+from luxor_pipelines.errors import UnknownAssetError
+from luxor_pipelines.market import currency as fx
+from luxor_pipelines.market.observations import FloatArray
+from luxor_pipelines.market.periods import DatesLike, as_days
+from luxor_pipelines.market.prices import Observations
+from luxor_pipelines.query.prices import PriceReader
+
+__all__ = ["Rates"]
+
+_DAY_ONE = np.datetime64(date.min, "D")
+
+
+class Rates:
+    """Exchange rates per USD out of the price tables; BRL by the series of a name.
+
+    Parameters
+    ----------
+    usdbrl_ticker
+        The series of BRL per USD.
+    """
+
+    def __init__(self, prices: PriceReader, usdbrl_ticker: str) -> None:
+        self._prices = prices
+        self._ticker = usdbrl_ticker
+        self._limit = prices.limits.days("traded")
+
+    def keys(self, currencies: Iterable[str | None]) -> list[str]:
+        """The series that rates between ``currencies`` are made of."""
+        wanted = {iso for iso in currencies if iso is not None and iso != "local"}
+        return sorted({key for iso in wanted for key in fx.rate_series(iso, self._ticker, CURRENCY_FACTS)})
+
+    def asof(self, obs: Observations, currencies: Iterable[str | None], dates: DatesLike) -> dict[str, FloatArray]:
+        """Units per USD of each currency as of each date, NaN where there is none."""
+        return fx.rates_asof(
+            obs, currencies, dates, usdbrl_ticker=self._ticker, facts=CURRENCY_FACTS, limit=self._limit
+        )
+
+    def observations(self, obs: Observations, currencies: Iterable[str | None], dates: DatesLike) -> Observations:
+        """Where the rates as of ``dates`` are: ``obs``, and what it takes to extend the BRL series at its ends.
+
+        Whether the clean series begins after a date, or has ended before it, is open where there is no clean
+        value before it, or spot has a newer one and no later clean value has been read. Then the rates are read
+        up to the first clean value, or from the last one on.
+
+        Raises
+        ------
+        UnknownAssetError
+            There is no such series as ``usdbrl_ticker``, and it is not the default, for which spot stands in.
+        """
+        wanted = set(currencies)
+        chain = fx.rate_series("brl", self._ticker, CURRENCY_FACTS)
+        if "brl" not in wanted or len(chain) == 1:
+            return obs
+        keys = self.keys(wanted)
+        known = [obs.series(key) for key in chain]
+        if any((price == 0).any() for _, price in known):  # a mark of 0, which is no rate but hides what is before it
+            return self._prices.between(obs, keys, [(date.min, date.max)])
+        days = as_days(dates)
+        clean, spot = (np.append(np.datetime64("NaT", "D"), day) for day, _ in known)
+        at, at_spot = (np.searchsorted(each[1:], days, side="right") for each in (clean, spot))
+        before, after = at == 0, (at == len(clean) - 1) & (spot[at_spot] > clean[at])
+        if len(clean) == 1 and not self._prices.known(obs.only(chain[:1])).any():
+            if chain[0] != USDBRL:
+                raise UnknownAssetError(
+                    f"No price table has a series {chain[0]!r}, whose rates were asked for.",
+                    hint=f"Check the spelling of usdbrl_ticker; the default is {USDBRL!r}.",
+                )
+            return obs
+        if not (before | after).any():
+            return obs
+        # On none of the days before is there a clean value: the first one comes after all of them. As of its first and
+        # last day too there must be a spot rate, which may be older by as much as rates may be.
+        spans = []
+        if before.any():
+            spans.append((days[before].max(), clean[1].item() if len(clean) > 1 else date.max))
+        if after.any():
+            spans.append((clean[-1], date.max))
+        return self._prices.between(
+            obs, keys, [(max(_DAY_ONE, first - self._limit).item(), last) for first, last in spans]
+        )
