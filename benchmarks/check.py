@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from luxor_pipelines import LuxorQuery
-from luxor_pipelines.lake.parquet import file as parquet
+from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.table.layout import PARTITION_COLUMN
 from luxor_pipelines.lake.types.schema import ENCODING
 from luxor_pipelines.quality.audit import audit
@@ -43,14 +43,14 @@ def make(folder: Path, layout: str, table: pa.Table) -> None:
         dates = table["Date"].cast(pa.date32())
         table = pa.table([column.cast(pa.string()) for column in (dates, *table.columns[1:])], names=table.column_names)
         folder.mkdir(parents=True)
-        (folder / "hist_px_last.parquet").write_bytes(parquet.to_bytes(table))
+        (folder / "hist_px_last.parquet").write_bytes(to_bytes(table))
         return
     table = table.replace_schema_metadata({ENCODING: b"typed", PARTITION_COLUMN: b"Date"})
     years = table["Date"].to_numpy().astype("datetime64[Y]")
     for year in np.unique(years):
         place = folder / f"hist_px_last/year={year}"
         place.mkdir(parents=True)
-        (place / "data.parquet").write_bytes(parquet.to_bytes(table.filter(pa.array(years == year))))
+        (place / "data.parquet").write_bytes(to_bytes(table.filter(pa.array(years == year))))
 
 
 def check(folder: str) -> None:

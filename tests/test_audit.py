@@ -14,7 +14,7 @@ from luxor_pipelines import save_table
 from luxor_pipelines.catalog import KEYS
 from luxor_pipelines.errors import InvalidNameError, UnreachableError, UsageError
 from luxor_pipelines.ingest import incremental_load
-from luxor_pipelines.lake.parquet import file as parquet
+from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.types.schema import Column, TableSchema
 from luxor_pipelines.pipelines import fx_rates, hist_returns, holidays, market_prices
 from luxor_pipelines.quality.audit import audit, declared_schemas
@@ -56,7 +56,7 @@ def stored(lq: Any, label: str) -> pa.Table:
 
 
 def put(lq: Any, where: str, table: pa.Table) -> None:
-    lq.lake.storage.write(where, parquet.to_bytes(table))
+    lq.lake.storage.write(where, to_bytes(table))
 
 
 def found(lq: Any, table: str | None = None) -> list[tuple[str, str, str, int]]:

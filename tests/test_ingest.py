@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from luxor_pipelines import LoadResult, incremental_load, save_table
 from luxor_pipelines.errors import CorruptFileError, LoadConflictError, SchemaError, UsageError
-from luxor_pipelines.lake.parquet import file as parquet
+from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.storage.base import ANY
 from luxor_pipelines.lake.table.layout import pieces
 from luxor_pipelines.lake.table.table import Table
@@ -381,7 +381,7 @@ def test_a_table_converted_during_a_load_keeps_both_writers_rows(rig: Any, monke
         (part,) = table.snapshot().parts
         rows = table.read_part(part).physical
         for label, piece in pieces("month", rows, "Date", "t"):
-            table.write_part("month", label, parquet.to_bytes(piece), expected=None)
+            table.write_part("month", label, to_bytes(piece), expected=None)
         other.lake.storage.delete(part.info.path, expected=part.info.version)
 
     interfere(monkeypatch, lq, convert)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from luxor_pipelines.catalog import CONVENTIONS, PRICE_TABLES
 from luxor_pipelines.errors import SchemaError
 from luxor_pipelines.lake.lake import Lake
-from luxor_pipelines.lake.parquet import file as parquet
+from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.storage.base import BlobInfo, Reader, Storage, connect
 from luxor_pipelines.lake.storage.local import LocalStorage
 from luxor_pipelines.lake.table.layout import PARTITION_COLUMN, Layout, pieces
@@ -39,7 +39,7 @@ EVERY_SOURCE = [source.name for source in PRICE_TABLES]
 
 
 def write(storage: Storage, table: str, data: pa.Table) -> None:
-    storage.write(f"{DIRECTORY}/{table}.parquet", parquet.to_bytes(data))
+    storage.write(f"{DIRECTORY}/{table}.parquet", to_bytes(data))
 
 
 def market(storage: Storage, cache_bytes: int = 10**9, **limits: int) -> Market:
@@ -76,7 +76,7 @@ def random_lake(rng: np.random.Generator, tables: list[str], days: int) -> Stora
         for label, piece in pieces(layout, table, "Date", source.name):
             path = Table(storage, source.name).path(layout, label)
             metadata = {PARTITION_COLUMN: b"Date", ENCODING: b"typed"}
-            storage.write(path, parquet.to_bytes(piece.replace_schema_metadata(metadata), sorted_by=by))
+            storage.write(path, to_bytes(piece.replace_schema_metadata(metadata), sorted_by=by))
     return storage
 
 
@@ -203,7 +203,7 @@ def as_text(lake: Storage) -> Storage:
         data = lake.read(info.path).data
         if info.path.count("/") == 2:
             rows = pq.ParquetFile(pa.BufferReader(data)).read()
-            data = parquet.to_bytes(legacy.spell(rows).replace_schema_metadata(None))
+            data = to_bytes(legacy.spell(rows).replace_schema_metadata(None))
         copy.write(info.path, data)
     return copy
 
@@ -254,7 +254,7 @@ def test_a_fallback_stays_out_of_a_series_whose_own_table_begins_later_and_ends_
     day = np.array(["2024-01-31", "2024-02-29"], dtype="datetime64[us]")
     own = pa.table({"Date": day, "Asset": ["a", "a"], "Last_Price": [9.0, None]})
     metadata = {PARTITION_COLUMN: b"Date", ENCODING: b"typed"}
-    data = parquet.to_bytes(own.replace_schema_metadata(metadata), sorted_by=("Date", "Asset"))
+    data = to_bytes(own.replace_schema_metadata(metadata), sorted_by=("Date", "Asset"))
     storage.write(f"{DIRECTORY}/hist_px_last.parquet", data)  # with its ends: the last of `a` is no observation
     old = np.array(["2019-01-31"], dtype="datetime64[us]")
     write(storage, "hist_ecb_px_last", pa.table({"Date": old, "Asset": ["a"], "Last_Price": [1.0]}))
@@ -267,7 +267,7 @@ def test_of_a_fallback_too_every_day_of_a_span_is_read() -> None:
     days = np.datetime64("2024-01-01", "us") + np.arange(400) * np.timedelta64(1, "D")
     rows = pa.table({"Date": days, "Asset": ["a"] * 400, "Last_Price": np.arange(1.0, 401.0)})
     metadata = {PARTITION_COLUMN: b"Date", ENCODING: b"typed"}
-    data = parquet.to_bytes(rows.replace_schema_metadata(metadata), sorted_by=("Date", "Asset"))
+    data = to_bytes(rows.replace_schema_metadata(metadata), sorted_by=("Date", "Asset"))
     storage.write(f"{DIRECTORY}/hist_ecb_px_last.parquet", data)
     start, end = date(2024, 1, 1), date(2025, 2, 3)
     found = market(storage).prices.observations(["a"], [start, end], span=(start, end))
@@ -283,7 +283,7 @@ def test_a_fallback_gives_no_rates_of_a_series_whose_own_last_row_is_no_price() 
         days, keys, prices = zip(*rows, strict=True)
         table = pa.table({"Date": np.array(days, "datetime64[us]"), "Asset": keys, "Last_Price": prices})
         metadata = {PARTITION_COLUMN: b"Date", ENCODING: b"typed"}
-        data = parquet.to_bytes(table.replace_schema_metadata(metadata), sorted_by=("Date", "Asset"))
+        data = to_bytes(table.replace_schema_metadata(metadata), sorted_by=("Date", "Asset"))
         storage.write(f"{DIRECTORY}/{name}.parquet", data)
     data, day = market(storage), [date(2024, 1, 10)]
     found = data.rates(clean).observations(data.prices.observations([clean, spot], day), {"brl"}, day)
@@ -295,7 +295,7 @@ def test_a_last_price_beside_an_empty_cell_counts() -> None:
     days = np.array(["2019-01-02", "2020-01-02"], dtype="datetime64[us]")
     rows = pa.table({"Date": days, "Asset": ["a", "a"], "Last_Price": [1.0, 2.0], "Volume": [5.0, None]})
     metadata = {PARTITION_COLUMN: b"Date", ENCODING: b"typed"}
-    data = parquet.to_bytes(rows.replace_schema_metadata(metadata), sorted_by=("Date", "Asset"))
+    data = to_bytes(rows.replace_schema_metadata(metadata), sorted_by=("Date", "Asset"))
     storage.write(f"{DIRECTORY}/hist_px_last.parquet", data)
     found = asof(market(storage).prices.observations(["a"], [date(2023, 6, 1)]), ["2023-06-01"])
     assert found.price.tolist() == [[2.0]]
@@ -412,7 +412,7 @@ def test_a_legacy_file_is_decoded_once_where_there_is_room(tmp_path: Path) -> No
     prices = np.random.default_rng(0).random(60_000)
     rows = pa.table({"Date": days, "Asset": pa.array(keys, pa.string()), "Last_Price": prices})
     path = f"{DIRECTORY}/hist_px_last.parquet"
-    storage.write(path, parquet.to_bytes(legacy.spell(rows)))
+    storage.write(path, to_bytes(legacy.spell(rows)))
     size, room = (tmp_path / path).stat().st_size, 32 * 60_000
 
     def read(cache_bytes: int) -> float:

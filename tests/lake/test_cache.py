@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from luxor_pipelines import incremental_load, save_table
-from luxor_pipelines.lake.parquet import file as parquet
+from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.parquet.predicates import Where
 from luxor_pipelines.lake.storage.base import BlobInfo, Folder, Reader
 from luxor_pipelines.lake.storage.local import LocalStorage
@@ -61,7 +61,7 @@ class Halting(LocalStorage):
 
 def put(storage: LocalStorage, *values: float) -> None:
     expected = None if storage.stat(PATH) is None else storage.read(PATH).version
-    storage.write(PATH, parquet.to_bytes(pa.table({"x": list(values)})), expected=expected)
+    storage.write(PATH, to_bytes(pa.table({"x": list(values)})), expected=expected)
 
 
 def read(cache: TableCache, **options: Any) -> list[float]:

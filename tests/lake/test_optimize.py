@@ -26,7 +26,7 @@ from luxor_pipelines.errors import (
     TableNotFoundError,
     UsageError,
 )
-from luxor_pipelines.lake.parquet import file as parquet
+from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.storage.base import Storage
 from luxor_pipelines.lake.table.load import Load
 from luxor_pipelines.lake.table.optimize import optimize, retyped
@@ -37,7 +37,7 @@ FIRST = datetime(2024, 1, 1)
 
 
 def put(storage: Storage, name: str, data: pa.Table) -> Table:
-    storage.write(f"{DIRECTORY}/{name}.parquet", parquet.to_bytes(data))
+    storage.write(f"{DIRECTORY}/{name}.parquet", to_bytes(data))
     return Table(storage, name, conventions=CONVENTIONS)
 
 
@@ -300,7 +300,7 @@ def test_a_conversion_that_dies_leaves_the_table_and_is_completed_by_another(rig
     assert rows(table) == before
     # What it left is read by nobody, not even when the table has lost a month since.
     frame = table.scan().data.to_pandas()
-    table.storage.write(table.path("file"), parquet.to_bytes(pa.Table.from_pandas(frame[frame["Date"] < "2024-03-01"])))
+    table.storage.write(table.path("file"), to_bytes(pa.Table.from_pandas(frame[frame["Date"] < "2024-03-01"])))
     optimize(table, layout="month")
     assert [part.label for part in table.snapshot().parts] == ["2024-01", "2024-02"]
     assert sum(rows(table).values()) == 60 * 5

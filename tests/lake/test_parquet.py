@@ -19,8 +19,8 @@ import pytest
 from hypothesis import given, settings
 
 from luxor_pipelines.errors import CorruptFileError, SchemaError, UsageError
-from luxor_pipelines.lake.parquet import file as parquet
-from luxor_pipelines.lake.parquet.predicates import Where, conditions
+from luxor_pipelines.lake.parquet.file import ParquetFile, open_file, to_bytes
+from luxor_pipelines.lake.parquet.predicates import Where, apply, conditions
 from luxor_pipelines.lake.storage import pinned
 from luxor_pipelines.lake.storage.base import BlobInfo
 from luxor_pipelines.lake.storage.pinned import PinnedFile
@@ -44,8 +44,8 @@ class Remote:
         return PinnedFile(len(self.data), self.fetch)
 
     @contextmanager
-    def opened(self) -> Iterator[parquet.ParquetFile]:
-        with parquet.opened(self.file, self.info) as file:
+    def opened(self) -> Iterator[ParquetFile]:
+        with open_file(self.file, self.info) as file:
             yield file
 
     def read(
@@ -222,7 +222,7 @@ def test_words_that_repeat_and_words_that_do_not_read_as_they_were_written(
     columns = {"Word": pa.array(few, kind), "Many": pa.array(many, kind), "n": pa.array(range(rows))}
     table = pa.table(columns)
     read = stored(table, row_group_size=13_000, dictionary_pagesize_limit=50_000).read(where=where)
-    expected = parquet.apply(table, where)
+    expected = apply(table, where)
     assert read.equals(expected)
     assert read.schema.equals(expected.schema)
 
@@ -353,7 +353,7 @@ def test_a_failure_to_fetch_is_not_taken_for_damage() -> None:
 
 
 def test_a_written_file_says_how_it_is_sorted() -> None:
-    data = parquet.to_bytes(history(3, 2), sorted_by=["Date"])
+    data = to_bytes(history(3, 2), sorted_by=["Date"])
     group = pq.ParquetFile(BytesIO(data)).metadata.row_group(0)
     assert [(column.column_index, column.descending, column.nulls_first) for column in group.sorting_columns] == [
         (0, False, False)

@@ -28,9 +28,9 @@ from luxor_pipelines.errors import (
     TableNotFoundError,
     UnreachableError,
 )
-from luxor_pipelines.lake.parquet import file as parquet
 from luxor_pipelines.lake.parquet import footer
-from luxor_pipelines.lake.parquet.predicates import Where
+from luxor_pipelines.lake.parquet.file import to_bytes
+from luxor_pipelines.lake.parquet.predicates import Where, apply
 from luxor_pipelines.lake.storage import pinned
 from luxor_pipelines.lake.storage.base import connect
 from luxor_pipelines.lake.table.layout import PARTITION_COLUMN, Layout, bounds, near, pieces, recognise
@@ -57,7 +57,7 @@ def store(storage: Any, table: pa.Table, layout: Layout, name: str = "t", column
     target = Table(storage, name, conventions=CONVENTIONS)
     metadata = {b"luxor.encoding": b"typed"} | ({PARTITION_COLUMN: column.encode()} if layout != "file" else {})
     for label, rows in pieces(layout, table, column, name):
-        target.write_part(layout, label, parquet.to_bytes(rows.replace_schema_metadata(metadata)), expected=None)
+        target.write_part(layout, label, to_bytes(rows.replace_schema_metadata(metadata)), expected=None)
     return target
 
 
@@ -91,7 +91,7 @@ def test_both_layouts_read_alike(rig: Any, dates: Where, assets: list[str], colu
         for layout in LAYOUTS:
             store(storage, prices(), layout, layout)
     where = [dates, Where("Asset", values=tuple(assets))] if assets else [dates]
-    expected = parquet.apply(prices(), where).select(columns or prices().column_names)
+    expected = apply(prices(), where).select(columns or prices().column_names)
     for layout in LAYOUTS:
         found = Table(storage, layout, conventions=CONVENTIONS).scan(columns, where, dictionary=["Asset"]).data
         assert found.column_names == expected.column_names
@@ -136,7 +136,7 @@ def test_a_version_changes_with_any_partition_and_only_then(rig: Any, layout: La
     assert table.scan().snapshot == before
     part = before.parts[-1]
     rows = table.read_part(part).physical.slice(0, 1)
-    table.write_part(layout, part.label, parquet.to_bytes(rows), expected=part.info.version)
+    table.write_part(layout, part.label, to_bytes(rows), expected=part.info.version)
     after = table.snapshot()
     assert after.version != before.version
     assert after.parts[:-1] == before.parts[:-1]
@@ -204,7 +204,7 @@ def test_a_folder_that_names_no_month_or_year_is_no_partition(folder: str) -> No
 @layouts
 def test_only_what_is_asked_for_is_fetched(make_rig: Any, monkeypatch: pytest.MonkeyPatch, layout: Layout) -> None:
     storage = make_rig("azurite").storage()
-    monkeypatch.setattr(parquet, "ROW_GROUP", 30 * 1000)
+    monkeypatch.setattr("luxor_pipelines.lake.parquet.file.ROW_GROUP", 30 * 1000)
     notes = [f"{n} {'x' * 30} {n * n}" for n in range(365 * 1000)]
     table = store(storage, prices(365, 1000, datetime(2026, 1, 1)).append_column("Note", [notes]), layout)
     fetched = []
@@ -284,7 +284,7 @@ def while_running(work: Callable[[], None], check: Callable[[], None]) -> int:
 
 
 def test_a_scan_during_swaps_never_mixes_versions_of_a_partition(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "ROW_GROUP", 200)
+    monkeypatch.setattr("luxor_pipelines.lake.parquet.file.ROW_GROUP", 200)
     monkeypatch.setattr(footer, "TAIL", 8)  # footer and pages come by several requests
     monkeypatch.setattr(pinned, "_NEIGHBOURS", 0)
     writer, reader = (
@@ -292,13 +292,13 @@ def test_a_scan_during_swaps_never_mixes_versions_of_a_partition(rig: Any, monke
         Table(rig.storage(), "t", conventions=CONVENTIONS),
     )
     for month in (1, 2, 3):
-        writer.write_part("month", f"2026-{month:02d}", parquet.to_bytes(numbered(month, 0)), expected=None)
+        writer.write_part("month", f"2026-{month:02d}", to_bytes(numbered(month, 0)), expected=None)
 
     def swap() -> None:
         for number in range(1, 21):
             for month in (1, 2, 3):
                 label = f"2026-{month:02d}"
-                writer.write_part("month", label, parquet.to_bytes(numbered(month, number)), expected=found(label))
+                writer.write_part("month", label, to_bytes(numbered(month, number)), expected=found(label))
 
     def found(label: str) -> str:
         part = writer.snapshot().part(label)
@@ -331,7 +331,7 @@ def test_a_scan_says_which_versions_it_read(rig: Any) -> None:
     old = table.snapshot()
     changed = old.parts[1]
     rows = table.read_part(changed).physical.slice(0, 2)
-    table.write_part("month", changed.label, parquet.to_bytes(rows), expected=changed.info.version)
+    table.write_part("month", changed.label, to_bytes(rows), expected=changed.info.version)
     scan = table.scan(snapshot=old)
     assert scan.snapshot == table.snapshot() != old
     storage.delete(changed.info.path)
@@ -552,9 +552,7 @@ def test_a_folder_in_the_place_of_a_file_is_told(disk: Any) -> None:
     assert Table(storage, "t", conventions=CONVENTIONS).find() is None
     rows = prices(1, 1, datetime(2026, 1, 1))
     with pytest.raises(LakeError, match="folder"):
-        Table(storage, "t", conventions=CONVENTIONS).write_part(
-            "month", "2026-01", parquet.to_bytes(rows), expected=None
-        )
+        Table(storage, "t", conventions=CONVENTIONS).write_part("month", "2026-01", to_bytes(rows), expected=None)
 
 
 def test_threads_may_share_a_storage(rig: Any) -> None:
@@ -594,7 +592,7 @@ def test_near_an_instant_only_its_partition_and_the_one_before_are_looked_for(ri
     table = Table(storage, "t", conventions=CONVENTIONS)
     assert table.find_near(datetime(2026, 3, 5)) is None
     for month in range(1, 6):
-        table.write_part("month", f"2026-{month:02d}", parquet.to_bytes(numbered(month, 0)), expected=None)
+        table.write_part("month", f"2026-{month:02d}", to_bytes(numbered(month, 0)), expected=None)
     found, everything = table.find_near(datetime(2026, 3, 5)), table.find()
     assert found is not None
     assert everything is not None
@@ -605,7 +603,7 @@ def test_near_an_instant_only_its_partition_and_the_one_before_are_looked_for(ri
     assert found is not None
     assert found.parts == everything.parts[4:5]
     assert table.find_near(datetime(2030, 1, 1)) == everything  # neither is there: then all are
-    storage.write(table.path("file"), parquet.to_bytes(numbered(1, 0)), expected=None)
+    storage.write(table.path("file"), to_bytes(numbered(1, 0)), expected=None)
     found = table.find_near(datetime(2026, 3, 5))
     assert found is not None
     assert (found.layout, found.whole) == ("file", True)  # the file wins

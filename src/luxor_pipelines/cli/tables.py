@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from luxor_pipelines.errors import ConflictError, SchemaError, TableNotFoundError, UsageError, shown
-from luxor_pipelines.lake.parquet.file import Where
+from luxor_pipelines.lake.parquet.predicates import Where
 from luxor_pipelines.lake.storage.base import BlobInfo, Storage
 from luxor_pipelines.lake.table.table import Table
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from luxor_pipelines.catalog import PRICE_INPUTS, PRICE_TABLES, PX_LAST, QUOTA_ADJUSTMENTS
 from luxor_pipelines.lake.lake import Lake
-from luxor_pipelines.lake.parquet import series_index as ends
 from luxor_pipelines.lake.parquet.predicates import Where
+from luxor_pipelines.lake.parquet.series_index import FIRST
 from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import DATE, NUMBER, TEXT
 from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray
@@ -346,7 +346,7 @@ class PriceReader:
         """The ends of these series in a table; None where it does not keep them."""
         key, price = self._columns(source)
         table = self._cache.ends(source.name, key)
-        if table is None or set(table.column_names) != {"Date", key, price, ends.FIRST}:
+        if table is None or set(table.column_names) != {"Date", key, price, FIRST}:
             return None
         known, values = self._cache.derive(source.name, f"ends of {key}", lambda: combined(table, key, price))
         at = pc.fill_null(pc.index_in(pa.array(names, pa.string()), value_set=known), -1).to_numpy()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from luxor_pipelines.lake.parquet import series_index as ends
+from luxor_pipelines.lake.parquet.series_index import FIRST
 from luxor_pipelines.market.observations import BoolArray, FloatArray
 from luxor_pipelines.market.periods import DateArray
 
@@ -38,7 +38,7 @@ def combined(table: pa.Table, key: str, price: str) -> tuple[pa.Array, SeriesEnd
     """The names, and the ends of each: those of all partitions together."""
     encoded = table[key].combine_chunks().dictionary_encode()
     code = encoded.indices.to_numpy()
-    first, last = (table[name].to_numpy().astype("datetime64[D]") for name in (ends.FIRST, "Date"))
+    first, last = (table[name].to_numpy().astype("datetime64[D]") for name in (FIRST, "Date"))
     known = SeriesEnds(
         np.full(len(encoded.dictionary), NAT),
         np.full(len(encoded.dictionary), NAT),

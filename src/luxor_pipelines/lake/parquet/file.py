@@ -1,4 +1,4 @@
-"""One Parquet file: reading the columns and row groups that are asked for, and writing."""
+"""One Parquet file: reading its columns and row groups, as stored or as typed columns, and writing it."""
 
 from __future__ import annotations
 
@@ -16,24 +16,36 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from luxor_pipelines.errors import SchemaError
-from luxor_pipelines.lake.parquet import series_index as ends
-from luxor_pipelines.lake.parquet.footer import Footer, Group, corrupt, read_footer
-from luxor_pipelines.lake.parquet.predicates import Where, apply, mask
+from luxor_pipelines.lake.parquet.footer import Footer, RowGroup, corrupt, read_footer
+from luxor_pipelines.lake.parquet.predicates import Spelt, Where, apply, mask
+from luxor_pipelines.lake.parquet.series_index import build_index, insert_index
 from luxor_pipelines.lake.storage.base import BlobInfo, Reader
+from luxor_pipelines.lake.types.codec import Codec
 from luxor_pipelines.lake.types.schema import is_text_type
 
-__all__ = ["ROW_GROUP", "Footers", "ParquetFile", "Where", "apply", "opened", "to_bytes"]
+__all__ = [
+    "ROW_GROUP",
+    "Footers",
+    "ParquetFile",
+    "PerBatch",
+    "Selection",
+    "StoredRows",
+    "open_file",
+    "read_typed",
+    "to_bytes",
+]
 
 ROW_GROUP = 64 * 1024
-"""Rows a row group: at 2000 series a day, six weeks; small enough to skip most of a history."""
+"""Rows of a row group: at 2000 series a day, six weeks; small enough to skip most of a history."""
 
 _BATCH = 256 * 1024
-"""Rows that are decoded at once: those that meet no condition are let go before the next."""
+"""Rows decoded at once; those that meet no condition are dropped before the next batch."""
 
-Each = Callable[[pa.Table], pa.Table]
+PerBatch = Callable[[pa.Table], pa.Table]
+"""Work on the rows of one batch, before the batches are put together."""
 
 Footers = MutableMapping[BlobInfo, Footer]
-"""Footers that have been read: a version's never change."""
+"""Footers that have been read, by version of a file, of which they never change."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +64,13 @@ class ParquetFile:
 
     @property
     def rows(self) -> int:
-        """How many rows it has."""
+        """The number of rows."""
         return int(self.footer.metadata.num_rows)
 
-    def rules_out(self, where: Sequence[Where]) -> bool:
-        """As `Footer.rules_out`."""
+    def might_match(self, where: Sequence[Where]) -> bool:
+        """As `Footer.might_match`."""
         with corrupt(self.info.path):
-            return self.footer.rules_out(where)
+            return self.footer.might_match(where)
 
     def read(
         self,
@@ -66,19 +78,16 @@ class ParquetFile:
         where: Sequence[Where] = (),
         *,
         dictionary: Sequence[str] = (),
-        each: Each | None = None,
+        per_batch: PerBatch | None = None,
     ) -> pa.Table:
-        """Read the asked-for columns of the rows that meet ``where``.
+        """Read columns as the file stores them, of the rows that meet all conditions.
 
-        Row groups that cannot hold such a row, by their statistics, are not read, and of the others
-        only the columns needed.
+        Row groups that by their statistics hold no such row are not read, and of the others only the columns needed.
 
         Parameters
         ----------
         dictionary
             Text columns to return dictionary-encoded.
-        each
-            What is done to the rows of each batch, before they are put together.
 
         Raises
         ------
@@ -97,81 +106,82 @@ class ParquetFile:
             )
         needed = list(dict.fromkeys([*columns, *tested]))
         texts = [name for name in needed if is_text_type(self.schema.field(name).type)]
-        # Words are looked for among the distinct ones, not row by row; and decoded once each where they repeat.
-        words = {condition.column for condition in where if condition.sparse}
+        # Single values are looked for among a column's distinct words, and words that repeat are decoded once each.
+        encoded = {condition.column for condition in where if condition.sparse} | set(dictionary)
         with corrupt(self.info.path):
-            groups = self.footer.groups(where)
+            groups = self.footer.plan(where)
             if not groups:
-                return self._no_rows(columns, dictionary, each)
+                return self._no_rows(columns, dictionary, per_batch)
             self._open().prefetch(self.footer.ranges(groups, needed))
-            words.update(name for name in texts if self.footer.repeats(groups, name))
-        encoded = [name for name in texts if name in words or name in dictionary]
-        plain = [self.schema.field(name) for name in encoded if name in columns and name not in dictionary]
+            encoded.update(name for name in texts if self.footer.repeats(groups, name))
+        through_words = [name for name in texts if name in encoded]
+        plain = [self.schema.field(name) for name in through_words if name in columns and name not in dictionary]
 
-        pieces = self._pieces(groups, columns, encoded, plain, each)
-        return pa.concat_tables(pieces) if pieces else self._no_rows(columns, dictionary, each)
+        pieces = self._read_batches(groups, columns, through_words, plain, per_batch)
+        return pa.concat_tables(pieces) if pieces else self._no_rows(columns, dictionary, per_batch)
 
-    def _no_rows(self, columns: Sequence[str], dictionary: Sequence[str], each: Each | None) -> pa.Table:
-        words = [field.name for field in self.schema if field.name in dictionary and is_text_type(field.type)]
-        empty = self.footer.empty(words).select(columns)
-        return empty if each is None else each(empty)
+    def _no_rows(self, columns: Sequence[str], dictionary: Sequence[str], per_batch: PerBatch | None) -> pa.Table:
+        texts = [field.name for field in self.schema if field.name in dictionary and is_text_type(field.type)]
+        empty = self.footer.empty(texts).select(columns)
+        return empty if per_batch is None else per_batch(empty)
 
-    def _pieces(
+    def _read_batches(
         self,
-        groups: Sequence[Group],
+        groups: Sequence[RowGroup],
         columns: Sequence[str],
         encoded: Sequence[str],
         plain: Sequence[pa.Field],
-        each: Each | None,
+        per_batch: PerBatch | None,
     ) -> list[pa.Table]:
-        """The rows wanted, batch by batch; several batches at once, where there are several.
+        """Read the row groups batch by batch, on all cores where there are several batches.
 
         The columns in ``encoded`` are read through their dictionary, and those of ``plain`` are text again afterwards.
         """
         batches = list(_batches(groups))
 
-        def work(batch: Sequence[Group]) -> list[pa.Table]:
-            # pyarrow's files are not to be shared between threads; the footer is.
-            # Among what is damaged are columns of one group that are not of one length.
+        def work(batch: Sequence[RowGroup]) -> list[pa.Table]:
+            # Threads cannot share one of pyarrow's files; they share the footer. Damaged files may have columns of
+            # different lengths in one row group, which shows only here.
             with corrupt(self.info.path), self._file(encoded) as file:
                 pieces = [_decoded(piece, plain) for piece in self._read_batch(file, batch, columns)]
-            return pieces if each is None else [each(piece) for piece in pieces]
+            return pieces if per_batch is None else [per_batch(piece) for piece in pieces]
 
         if len(batches) < 2 or pa.cpu_count() < 2:
             return [piece for batch in batches for piece in work(batch)]
         with ThreadPoolExecutor(pa.cpu_count()) as pool:
             return [piece for pieces in pool.map(work, batches) for piece in pieces]
 
-    def _read_batch(self, file: Any, batch: Sequence[Group], columns: Sequence[str]) -> Iterator[pa.Table]:
-        def read(groups: Sequence[Group], names: Sequence[str]) -> pa.Table:
+    def _read_batch(self, file: Any, batch: Sequence[RowGroup], columns: Sequence[str]) -> Iterator[pa.Table]:
+        def read(groups: Sequence[RowGroup], names: Sequence[str]) -> pa.Table:
             with corrupt(self.info.path):
                 table = file.read_row_groups([group.number for group in groups], columns=list(dict.fromkeys(names)))
-                _check_words(table)
+                _check_codes(table)
             return table
 
-        def fetch(groups: Sequence[Group], names: Sequence[str]) -> Iterator[pa.Table]:
+        def read_each(groups: Sequence[RowGroup], names: Sequence[str]) -> Iterator[pa.Table]:
             table = read(groups, names)
             starts = itertools.accumulate((group.rows for group in groups), initial=0)
             return (table.slice(start, group.rows) for start, group in zip(starts, groups, strict=False))
 
-        if not any(group.open for group in batch):
+        if not any(group.residual for group in batch):
             yield read(batch, columns).select(columns)
             return
-        tested = list(dict.fromkeys(condition.column for group in batch for condition in group.open))
-        # Where single values are looked for most groups have none, and the other columns are not decoded.
-        sparse = any(condition.sparse for group in batch for condition in group.open)
+        tested = list(dict.fromkeys(condition.column for group in batch for condition in group.residual))
+        # Most row groups have none of a few single values, and their other columns are not decoded.
+        sparse = any(condition.sparse for group in batch for condition in group.residual)
         first = tested if sparse else [*columns, *tested]
-        found = []
-        for group, part in zip(batch, fetch(batch, first), strict=True):
-            kept = _meeting(part, group.open)
-            if kept is not None:
-                found.append((group, kept, _kept(part, kept)))
+        matching = []
+        for group, part in zip(batch, read_each(batch, first), strict=True):
+            rows = _matching_rows(part, group.residual)
+            if rows is not None:
+                matching.append((group, rows, _taken(part, rows)))
         rest = [name for name in columns if name not in first]
-        if not rest or not found:
-            yield from (part.select(columns) for _, _, part in found)
+        if not rest or not matching:
+            yield from (part.select(columns) for _, _, part in matching)
             return
-        for (_, kept, part), more in zip(found, fetch([group for group, *_ in found], rest), strict=True):
-            more = _kept(more, kept)
+        others = read_each([group for group, *_ in matching], rest)
+        for (_, rows, part), other in zip(matching, others, strict=True):
+            more = _taken(other, rows)
             for name in rest:
                 part = part.append_column(more.schema.field(name), more[name])
             yield part.select(columns)
@@ -191,21 +201,21 @@ class ParquetFile:
 
 
 def _source_of(reader: Reader) -> Any:
-    """A file for pyarrow, and for this thread: what pyarrow is handed, it seeks in and then reads."""
+    """Return a file for pyarrow and for this thread alone: pyarrow seeks in it, then reads."""
     source = reader.source()
     return source if isinstance(source, pa.NativeFile) else pa.PythonFile(source, mode="r")
 
 
 @contextmanager
-def opened(
-    open_file: Callable[[], AbstractContextManager[Reader]], info: BlobInfo, footers: Footers | None = None
+def open_file(
+    open_reader: Callable[[], AbstractContextManager[Reader]], info: BlobInfo, footers: Footers | None = None
 ) -> Iterator[ParquetFile]:
-    """A file with its footer: read here, unless it is among ``footers``, where it is then kept.
+    """Open a file: its footer is read, or taken from ``footers``, where it is kept.
 
     Parameters
     ----------
-    open_file
-        Opens the file, where something of it is read.
+    open_reader
+        Opens the blob, when something of it is read.
 
     Raises
     ------
@@ -219,29 +229,27 @@ def opened(
 
         def reader() -> Reader:
             if not readers:
-                readers.append(stack.enter_context(open_file()))
+                readers.append(stack.enter_context(open_reader()))
             return readers[0]
 
-        known = None if footers is None else footers.get(info)
-        if known is not None:
-            yield ParquetFile(info, known, reader)
-            return
-        with corrupt(info.path):
-            footer = read_footer(reader(), _source_of(reader()), info.size)
-            names = footer.schema.names
-        twice = [name for name, count in Counter(names).items() if count > 1]
-        if twice:
-            raise SchemaError(
-                f"{info.path} has more than one column {', '.join(map(repr, twice))}.",
-                hint="Write the file again with distinct names.",
-            )
-        if footers is not None:
-            footers[info] = footer
+        footer = None if footers is None else footers.get(info)
+        if footer is None:
+            with corrupt(info.path):
+                footer = read_footer(reader(), _source_of(reader()), info.size)
+                names = footer.schema.names
+            repeated = [name for name, count in Counter(names).items() if count > 1]
+            if repeated:
+                raise SchemaError(
+                    f"{info.path} has more than one column {', '.join(map(repr, repeated))}.",
+                    hint="Write the file again with distinct names.",
+                )
+            if footers is not None:
+                footers[info] = footer
         yield ParquetFile(info, footer, reader)
 
 
-def _batches(groups: Sequence[Group]) -> Iterator[list[Group]]:
-    batch: list[Group] = []
+def _batches(groups: Sequence[RowGroup]) -> Iterator[list[RowGroup]]:
+    batch: list[RowGroup] = []
     rows = 0
     for group in groups:
         if batch and rows + group.rows > _BATCH:
@@ -253,30 +261,30 @@ def _batches(groups: Sequence[Group]) -> Iterator[list[Group]]:
         yield batch
 
 
-_Kept: TypeAlias = slice | pa.Array
+_Rows: TypeAlias = slice | pa.Array
 
 
-def _meeting(part: pa.Table, where: Sequence[Where]) -> _Kept | None:
-    """The rows that meet ``where``: a slice where they follow each other, else positions; None when there are none.
+def _matching_rows(part: pa.Table, where: Sequence[Where]) -> _Rows | None:
+    """Return the rows that meet all conditions: a slice or their positions; None when there are none.
 
-    A slice keeps all of its row group in memory: of a small part of one it is positions.
+    A slice keeps its whole row group in memory, so that a small part of one is returned as positions.
     """
-    meets = mask(part, where)
-    if meets is None:
+    matches = mask(part, where)
+    if matches is None:
         return slice(0, len(part))
-    rows = np.flatnonzero(meets)
+    rows = np.flatnonzero(matches)
     if not len(rows):
         return None
     first, last = int(rows[0]), int(rows[-1]) + 1
     return slice(first, last) if last - first == len(rows) >= len(part) // 2 else pa.array(rows)
 
 
-def _kept(part: pa.Table, kept: _Kept) -> pa.Table:
-    return part.slice(kept.start, kept.stop - kept.start) if isinstance(kept, slice) else part.take(kept)
+def _taken(part: pa.Table, rows: _Rows) -> pa.Table:
+    return part.slice(rows.start, rows.stop - rows.start) if isinstance(rows, slice) else part.take(rows)
 
 
-def _check_words(table: pa.Table) -> None:
-    """Raise where the number of a word is beyond the dictionary: Arrow takes it as the file has it."""
+def _check_codes(table: pa.Table) -> None:
+    """Raise where the code of a word lies beyond the dictionary, which Arrow does not check."""
     for column in table.columns:
         if pa.types.is_dictionary(column.type):
             for chunk in column.chunks:
@@ -291,14 +299,104 @@ def _decoded(part: pa.Table, fields: Sequence[pa.Field]) -> pa.Table:
     return part
 
 
+# --- typed columns -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The columns and rows that a scan asks of each file; see `Table.scan`."""
+
+    columns: Sequence[str] | None
+    where: Sequence[Where]
+    dictionary: Sequence[str]
+    drop: Sequence[str] = ()
+    raw: bool = False
+    per_batch: PerBatch | None = None
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """Stored rows in memory, which are read as a `ParquetFile` is."""
+
+    rows: pa.Table
+
+    def read(
+        self,
+        columns: Sequence[str],
+        where: Sequence[Where] = (),
+        *,
+        dictionary: Sequence[str] = (),  # noqa: ARG002
+        per_batch: PerBatch | None = None,
+    ) -> pa.Table:
+        """As `ParquetFile.read`; text that is dictionary-encoded stays so."""
+        rows = self.rows.select(list(dict.fromkeys([*columns, *(condition.column for condition in where)])))
+        for condition in sorted(where, key=lambda condition: not condition.sparse):  # few rows have single values
+            rows = apply(rows, [condition])
+        rows = rows.select(list(columns))
+        return rows if per_batch is None else per_batch(rows)
+
+
+def read_typed(file: ParquetFile | StoredRows, codec: Codec, selection: Selection) -> pa.Table:
+    """Read the selected columns and rows of one file as typed columns.
+
+    Raises
+    ------
+    SchemaError
+        A column that the file does not have, or cells that are not of their column's type.
+    CorruptFileError
+    """
+    columns = list(dict.fromkeys(selection.columns or ()))
+    if selection.columns is None:
+        columns = [name for name in codec.schema.names if name not in selection.drop]
+
+    # The file itself answers a condition on cells that are stored as they are read, or on the words of a text.
+    pushed, residual = [], []
+    for condition in selection.where:
+        if condition.column not in codec.schema.names or codec.is_plain(condition.column):
+            pushed.append(condition)
+        elif is_text_type(codec.stored.field(condition.column).type):
+            pushed.append(_spelt(condition, codec))
+        else:
+            residual.append(condition)
+    needed = list(dict.fromkeys([*columns, *(condition.column for condition in residual)]))
+
+    def typed(part: pa.Table) -> pa.Table:
+        if not selection.raw:
+            part = codec.decode(part, selection.dictionary)
+        if residual:
+            tested = part.select(list(dict.fromkeys(condition.column for condition in residual)))
+            part = part.filter(pa.array(mask(codec.decode(tested) if selection.raw else tested, residual)))
+        part = part.select(list(columns))
+        return part if selection.per_batch is None else selection.per_batch(part)
+
+    try:
+        return file.read(needed, pushed, dictionary=selection.dictionary, per_batch=typed)
+    except SchemaError:
+        # The first batch with bad cells raised; the error is to count those of the whole file.
+        for condition in pushed:
+            if isinstance(condition, Spelt):
+                codec.decode(file.read([condition.column]))
+        codec.decode(file.read(needed, pushed, dictionary=selection.dictionary))
+        raise
+
+
+def _spelt(condition: Where, codec: Codec) -> Spelt:
+    def meaning(words: pa.Array) -> pa.Array:
+        return codec.decode(pa.table({condition.column: words})).column(0).combine_chunks()
+
+    return Spelt(condition.column, condition.spans, condition.values, meaning)
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
 def to_bytes(table: pa.Table, *, sorted_by: Sequence[str] = ()) -> bytes:
-    """Write ``table`` as a Parquet file: Snappy, statistics, row groups of `ROW_GROUP` rows.
+    """Return ``table`` as a Parquet file: Snappy, statistics, row groups of `ROW_GROUP` rows.
 
     Parameters
     ----------
     sorted_by
-        The columns the rows are sorted by. A table of series, sorted by date and name, is written
-        with their `ends`.
+        The columns the rows are sorted by. A table of series, sorted by date and name, gets a series index.
     """
     sink = pa.BufferOutputStream()
     sorting = [pq.SortingColumn(table.schema.get_field_index(name)) for name in sorted_by]
@@ -311,4 +409,4 @@ def to_bytes(table: pa.Table, *, sorted_by: Sequence[str] = ()) -> bytes:
         use_dictionary=[field.name for field in table.schema if not pa.types.is_floating(field.type)],
         sorting_columns=sorting or None,
     )
-    return ends.insert(sink.getvalue(), ends.of(table, sorted_by))
+    return insert_index(sink.getvalue(), build_index(table, sorted_by))

@@ -1,4 +1,4 @@
-"""A Parquet file's footer: what it says of the columns and row groups, without a row read."""
+"""The footer of a Parquet file: its columns, its row groups and their statistics, known without reading a row."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from luxor_pipelines.errors import CorruptFileError, LuxorError
-from luxor_pipelines.lake.parquet import series_index as ends
 from luxor_pipelines.lake.parquet.predicates import Where
+from luxor_pipelines.lake.parquet.series_index import read_index
 from luxor_pipelines.lake.storage.base import Reader
 from luxor_pipelines.lake.types.schema import DATE
 
-__all__ = ["TAIL", "Footer", "Group", "corrupt", "read_footer"]
+__all__ = ["TAIL", "Footer", "RowGroup", "corrupt", "read_footer"]
 
 TAIL = 128 * 1024
-"""Bytes fetched at the end of a file, of which most footers are a part."""
+"""Bytes fetched at the end of a file; most footers are shorter."""
 
-_SHORT = 4
-"""Bytes a row below which a column of text is taken for one of words that repeat."""
+_CODE_BYTES = 4
+"""Bytes per row below which a column of text is taken to store codes of words that repeat."""
 
 
 @contextmanager
 def corrupt(path: str) -> Iterator[None]:
-    """Turn what Arrow raises for a damaged file into a `CorruptFileError`."""
+    """Turn the errors that Arrow raises for a damaged file into a `CorruptFileError`."""
     try:
         yield
     except LuxorError:
@@ -43,16 +43,16 @@ def corrupt(path: str) -> Iterator[None]:
         ) from error
 
 
-class Group(NamedTuple):
-    """A row group that may hold rows wanted: its number, its rows, the conditions its statistics leave open."""
+class RowGroup(NamedTuple):
+    """A row group to read: its number, its rows, and the residual conditions, which its statistics do not decide."""
 
     number: int
     rows: int
-    open: Sequence[Where]
+    residual: Sequence[Where]
 
 
-class _Extremes(NamedTuple):
-    """Of a column in a row group its least and greatest value; ``complete`` when there is nothing else in it."""
+class _Bounds(NamedTuple):
+    """The least and the greatest value of a column in a row group; ``complete`` where every row lies between them."""
 
     low: Any
     high: Any
@@ -61,19 +61,26 @@ class _Extremes(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Footer:
-    """What a file's footer says; of one version it never changes.
+    """The footer of one version of a file.
 
-    ``ends`` are those of its series, where the file has them (see `lake.ends`), ``size`` the file's bytes.
+    Attributes
+    ----------
+    metadata
+        The footer as Arrow has it.
+    series_index
+        The index of the file's series, where it has one.
+    size
+        The file's bytes.
     """
 
     metadata: Any
-    ends: pa.Table | None
+    series_index: pa.Table | None
     size: int
-    _extremes: dict[str, list[_Extremes | None]] = field(default_factory=dict)
+    _bounds: dict[str, list[_Bounds | None]] = field(default_factory=dict)
 
     @cached_property
     def _row_groups(self) -> list[Any]:
-        """What is said of each row group, looked over by Arrow first: see `_check_chunks`."""
+        """Arrow's metadata of each row group, checked first: see `_check_chunks`."""
         _check_chunks(self.metadata, self.size)
         return [self.metadata.row_group(number) for number in range(self.metadata.num_row_groups)]
 
@@ -84,42 +91,42 @@ class Footer:
 
     @cached_property
     def rows(self) -> list[int]:
-        """The rows of each row group."""
+        """The number of rows of each row group."""
         return [group.num_rows for group in self._row_groups]
 
     @cached_property
     def _leaves(self) -> dict[str, list[int]]:
         """The positions of each column's leaves in the file: more than one where it is nested."""
         numbers = itertools.count()
-        return {each.name: list(itertools.islice(numbers, _leaf_count(each.type))) for each in self.schema}
+        return {column.name: list(itertools.islice(numbers, _leaf_count(column.type))) for column in self.schema}
 
     def empty(self, dictionary: Sequence[str] = ()) -> pa.Table:
-        """No rows of the file, with the text of some columns dictionary-encoded."""
+        """Return a table of the file's columns without rows, some text columns dictionary-encoded."""
         file = pq.ParquetFile(_OnlySize(0), metadata=self.metadata, read_dictionary=list(dictionary))
         return file.schema_arrow.empty_table()
 
-    def groups(self, where: Sequence[Where]) -> list[Group]:
-        """The row groups that may hold rows that meet ``where``."""
-        known = [self._known(condition.column) for condition in where]
-        groups = []
-        for number, rows in enumerate(self.rows):
-            left = _undecided(where, [extremes[number] for extremes in known])
-            if left is not None:
-                groups.append(Group(number, rows, left))
-        return groups
-
-    def rules_out(self, where: Sequence[Where]) -> bool:
-        """Whether it is plain from a column of dates that no row meets ``where``."""
+    def might_match(self, where: Sequence[Where]) -> bool:
+        """Whether some row may meet all conditions, judged by those on columns of dates alone."""
         for condition in where:
             at = self.schema.get_field_index(condition.column)
             if at >= 0 and self.schema.field(at).type == DATE:
-                known = self._known(condition.column)
-                if not any(each is None or condition.may_hold(each.low, each.high) for each in known):
-                    return True
-        return False
+                bounds = self._column_bounds(condition.column)
+                if not any(b is None or condition.may_hold(b.low, b.high) for b in bounds):
+                    return False
+        return True
 
-    def ranges(self, groups: Sequence[Group], columns: Sequence[str]) -> list[tuple[int, int]]:
-        """Where in the file columns of some row groups lie: from which byte to which."""
+    def plan(self, where: Sequence[Where]) -> list[RowGroup]:
+        """Return the row groups that may hold rows that meet all conditions."""
+        bounds = [self._column_bounds(condition.column) for condition in where]
+        groups = []
+        for number, rows in enumerate(self.rows):
+            residual = _residual(where, [of_column[number] for of_column in bounds])
+            if residual is not None:
+                groups.append(RowGroup(number, rows, residual))
+        return groups
+
+    def ranges(self, groups: Sequence[RowGroup], columns: Sequence[str]) -> list[tuple[int, int]]:
+        """Return the first byte and the one after the last of each column chunk."""
         ranges = []
         for chunk in self._chunks(groups, columns):
             start = chunk.data_page_offset
@@ -128,75 +135,76 @@ class Footer:
             ranges.append((start, start + chunk.total_compressed_size))
         return ranges
 
-    def repeats(self, groups: Sequence[Group], column: str) -> bool:
-        """Whether a column of text takes so few bytes a row that its cells can only be numbers of words."""
+    def repeats(self, groups: Sequence[RowGroup], column: str) -> bool:
+        """Whether a text column is so small that its cells must be codes of words that repeat."""
         rows = sum(group.rows for group in groups)
         chunks = list(self._chunks(groups, [column]))
         return (
             rows > 0
             and all(chunk.has_dictionary_page for chunk in chunks)
-            and sum(chunk.total_uncompressed_size for chunk in chunks) < _SHORT * rows
+            and sum(chunk.total_uncompressed_size for chunk in chunks) < _CODE_BYTES * rows
         )
 
-    def _chunks(self, groups: Sequence[Group], columns: Sequence[str]) -> Iterator[Any]:
+    def _chunks(self, groups: Sequence[RowGroup], columns: Sequence[str]) -> Iterator[Any]:
         for group in groups:
-            found = self._row_groups[group.number]
-            yield from (found.column(leaf) for name in columns for leaf in self._leaves[name])
+            metadata = self._row_groups[group.number]
+            yield from (metadata.column(leaf) for name in columns for leaf in self._leaves[name])
 
-    def _known(self, column: str) -> list[_Extremes | None]:
-        if column not in self._extremes:
+    def _column_bounds(self, column: str) -> list[_Bounds | None]:
+        """Return the bounds of a column in each row group; None where its statistics do not tell."""
+        if column not in self._bounds:
             leaf = self._leaves[column][0]
             kind = self.metadata.schema.column(leaf).physical_type
-            self._extremes[column] = [_extremes(group.column(leaf), kind, column) for group in self._row_groups]
-        return self._extremes[column]
+            self._bounds[column] = [_chunk_bounds(group.column(leaf), kind, column) for group in self._row_groups]
+        return self._bounds[column]
 
 
 def _leaf_count(kind: pa.DataType) -> int:
     return sum(_leaf_count(kind.field(n).type) for n in range(kind.num_fields)) or 1
 
 
-def _extremes(chunk: Any, kind: str, column: str) -> _Extremes | None:
-    if chunk.physical_type != kind:  # asked for these statistics, C++ aborts
+def _chunk_bounds(chunk: Any, kind: str, column: str) -> _Bounds | None:
+    if chunk.physical_type != kind:  # Arrow's C++ would abort the process when asked for these statistics
         raise ValueError(f"Column {column!r} is said to be of two types")
     statistics = chunk.statistics
     if statistics is None or not statistics.has_min_max:
         return None
     try:
         low, high = statistics.min, statistics.max
-    except (OverflowError, ValueError):  # such as a date beyond the year 9999, which Python has no object for
+    except (OverflowError, ValueError):  # such as a date beyond the year 9999, for which Python has no object
         return None
-    # Statistics say nothing of NaNs, which meet no condition.
+    # Statistics do not count NaNs, which meet no condition.
     complete = not isinstance(low, float) and statistics.has_null_count and statistics.null_count == 0
-    return _Extremes(low, high, complete)
+    return _Bounds(low, high, complete)
 
 
-def _undecided(where: Sequence[Where], known: Sequence[_Extremes | None]) -> list[Where] | None:
-    """The conditions that a group's statistics leave open; None when no row can meet them all."""
-    left = []
-    for condition, of_column in zip(where, known, strict=True):
-        if of_column is None:
-            left.append(condition)
+def _residual(where: Sequence[Where], bounds: Sequence[_Bounds | None]) -> list[Where] | None:
+    """Return the conditions that the bounds of a row group do not decide; None where no row can meet them all."""
+    residual = []
+    for condition, column_bounds in zip(where, bounds, strict=True):
+        if column_bounds is None:
+            residual.append(condition)
             continue
-        low, high, complete = of_column
+        low, high, complete = column_bounds
         if not condition.may_hold(low, high):
             return None
         if not (complete and condition.must_hold(low, high)):
-            left.append(condition.within(low, high))
-    return left
+            residual.append(condition.within(low, high))
+    return residual
 
 
-# --- reading it ------------------------------------------------------------------------------------
+# --- reading it ----------------------------------------------------------------------------------
 
 
 def read_footer(reader: Reader, source: Any, size: int) -> Footer:
-    """Read the footer of a file of ``size`` bytes, and the ends beside it."""
+    """Read the footer of a file of ``size`` bytes, and the series index beside it."""
     reader.prefetch([(max(0, size - TAIL), size)])
     metadata = pq.read_metadata(source)
-    return Footer(metadata, ends.read(source, size - metadata.serialized_size - 8, reader.prefetch), size)
+    return Footer(metadata, read_index(source, size - metadata.serialized_size - 8, reader.prefetch), size)
 
 
 class _OnlySize(io.RawIOBase):
-    """A file of which nothing is known but its size, and whether its data was asked for."""
+    """A file that has a size and no bytes, and notes whether any were asked for."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -220,10 +228,10 @@ class _OnlySize(io.RawIOBase):
 
 
 def _check_chunks(metadata: Any, size: int) -> None:
-    """Raise what Arrow has to say against the footer's column chunks.
+    """Raise if Arrow finds fault with a column chunk in the footer.
 
-    Asked for a damaged one from Python, Arrow's C++ ends the whole process; on its own way to the data it
-    looks at the same chunks, all of them before the first is read, and raises. It is sent that way, to no data.
+    Asked from Python about a damaged chunk, Arrow's C++ ends the whole process. When it reads data it first looks
+    at all chunks, and raises; so it is made to read from a file without bytes.
     """
     if metadata.num_row_groups and metadata.num_columns:
         file = _OnlySize(size)

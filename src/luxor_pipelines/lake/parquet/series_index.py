@@ -1,15 +1,15 @@
-"""The ends of each series in a file: its first date and its last row, kept in the file itself.
+"""The series index: the first date and the last row of each series in a file, kept in the file itself.
 
-A table of series (a date, a name, a number) is mostly asked what was last known on a date. Rows
-sorted by date answer that for whatever is alive; of a series that ended long ago, has not begun or does
-not exist at all they would have to be searched from end to end. The ends answer it without a row read.
+A table of series has a date, a name and a number, and most questions ask for the last row up to a date. In
+rows sorted by date that row is near for a series that is alive. One that ended long ago, has not begun or is
+not there would have to be looked for in the whole file; the index answers without a row read.
 
-They lie between the last row group and the footer, where Parquet leaves bytes to whoever wants them:
+It lies between the last row group and the footer, where Parquet leaves room and every other reader passes over it:
 
-    row groups | ends, an Arrow stream | its length, 8 bytes | MAGIC | footer
+    row groups | index, an Arrow stream | its length, 8 bytes | MAGIC | footer
 
-Every reader passes over them. And a program that writes the file anew leaves them out, as it would not the
-file's metadata; so they are never those of other rows.
+A program that writes the file anew leaves it out, as it would not the file's metadata: an index never describes
+other rows than the file's.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ import pyarrow.compute as pc
 
 from luxor_pipelines.lake.types.schema import DATE, LAST_UPDATED, NUMBER, TEXT
 
-__all__ = ["FIRST", "insert", "of", "read"]
+__all__ = ["FIRST", "build_index", "insert_index", "read_index"]
 
 FIRST = "first"
-"""The column of the first date; the others are the file's own, of each series' last row."""
+"""The index's column of first dates; its others are the file's own columns, in each series' last row."""
 
 MAGIC = b"LUXORENDS1"
-_MOST = 50_000
-"""Names up to which the ends are kept; a table of more is hardly one of series."""
+_MAX_SERIES = 50_000
+"""Names up to which a table is indexed; one with more is hardly a table of series."""
 
 
-def of(table: pa.Table, sorted_by: Sequence[str]) -> pa.Table | None:
-    """The ends of the series of a table sorted by date and name; None of any other table.
+def build_index(table: pa.Table, sorted_by: Sequence[str]) -> pa.Table | None:
+    """Return the index of a table of series that is sorted by date and name; None of any other table.
 
-    One row a name, sorted: the first date and the columns of the last row, `LAST_UPDATED` left out.
-    Rows with an empty cell are passed over.
+    It has one row per name, sorted: the columns of the last row without `LAST_UPDATED`, and the first date. Rows
+    with an empty cell are passed over.
     """
     data = table.drop_columns([LAST_UPDATED]) if LAST_UPDATED in table.column_names else table
     kinds = [field.type for field in data.schema]
@@ -49,36 +49,36 @@ def of(table: pa.Table, sorted_by: Sequence[str]) -> pa.Table | None:
         return None
     encoded = data[name].dictionary_encode().combine_chunks()
     encoded = encoded.chunk(0) if isinstance(encoded, pa.ChunkedArray) else encoded
-    if not 0 < len(encoded.dictionary) <= _MOST:
+    if not 0 < len(encoded.dictionary) <= _MAX_SERIES:
         return None
     filled = [pc.is_valid(column).to_numpy() for column in data.columns if column.null_count]
     rows = np.flatnonzero(np.logical_and.reduce(filled)) if filled else np.arange(len(data))
     codes = pc.fill_null(encoded.indices, 0).to_numpy()[rows]
     first, last = (np.full(len(encoded.dictionary), -1) for _ in range(2))
-    first[codes[::-1]] = rows[::-1]  # of a row that is written twice the last one written stays
+    first[codes[::-1]] = rows[::-1]  # numpy keeps what is written last, which here is the first row
     last[codes] = rows
-    there = np.flatnonzero(last >= 0)
-    order = pc.sort_indices(encoded.dictionary.take(pa.array(there))).to_numpy()
-    first, last = first[there[order]], last[there[order]]
-    found = data.take(pa.array(last)).combine_chunks().replace_schema_metadata(None)
-    return found.append_column(FIRST, data[date].take(pa.array(first)).combine_chunks())
+    present = np.flatnonzero(last >= 0)
+    order = pc.sort_indices(encoded.dictionary.take(pa.array(present))).to_numpy()
+    first, last = first[present[order]], last[present[order]]
+    last_rows = data.take(pa.array(last)).combine_chunks().replace_schema_metadata(None)
+    return last_rows.append_column(FIRST, data[date].take(pa.array(first)).combine_chunks())
 
 
-def insert(file: pa.Buffer, found: pa.Table | None) -> bytes:
-    """The bytes of a Parquet file, with ``found`` before its footer."""
+def insert_index(file: pa.Buffer, index: pa.Table | None) -> bytes:
+    """Return the bytes of a Parquet file with the index before its footer."""
     data = memoryview(file)
-    if found is None or FIRST in found.column_names[:-1]:
+    if index is None or FIRST in index.column_names[:-1]:
         return bytes(data)
     stream = pa.BufferOutputStream()
-    with pa.ipc.new_stream(stream, found.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
-        writer.write_table(found)
+    with pa.ipc.new_stream(stream, index.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(index)
     body = stream.getvalue()
     footer = len(data) - 8 - struct.unpack("<I", data[-8:-4])[0]
     return b"".join([data[:footer], body, struct.pack("<Q", body.size), MAGIC, data[footer:]])
 
 
-def read(source: Any, footer: int, prefetch: Callable[[Sequence[tuple[int, int]]], None]) -> pa.Table | None:
-    """The ends that lie before the footer at that position; None where there are none."""
+def read_index(source: Any, footer: int, prefetch: Callable[[Sequence[tuple[int, int]]], None]) -> pa.Table | None:
+    """Return the index before the footer that starts at a position of the file; None where there is none."""
     mark = footer - len(MAGIC) - 8
     if mark < 0:
         return None

@@ -23,7 +23,7 @@ from luxor_pipelines.errors import (
     SchemaError,
     UsageError,
 )
-from luxor_pipelines.lake.parquet import file as parquet
+from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.storage.base import BlobInfo, VersionChangedError
 from luxor_pipelines.lake.storage.lease import check_fence, fenced_delete, renew_version
 from luxor_pipelines.lake.table.ahead import ahead
@@ -335,7 +335,7 @@ class Load:
         data = self._build(stored, batch, change, plan)
         # Text is not in the order of what it means.
         by = () if self._legacy else sort_columns(data, plan.increment, plan.key)
-        return _Change(result, parquet.to_bytes(data, sorted_by=by))
+        return _Change(result, to_bytes(data, sorted_by=by))
 
     def _write(self, label: str, tries: Iterator[Callable[[Part | None], _Change]], part: Part | None) -> None:
         self._before[label] = self._after[label] = part

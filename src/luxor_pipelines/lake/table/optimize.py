@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 import tenacity
 
 from luxor_pipelines.errors import ConflictError, FileLockedError, LoadConflictError, SchemaError, UsageError
-from luxor_pipelines.lake.parquet import file as parquet
-from luxor_pipelines.lake.parquet import series_index as ends
+from luxor_pipelines.lake.parquet.file import ROW_GROUP, ParquetFile, open_file, to_bytes
+from luxor_pipelines.lake.parquet.series_index import build_index
 from luxor_pipelines.lake.storage.base import BlobInfo, WholeFile
 from luxor_pipelines.lake.table.layout import PARTITION_COLUMN, Layout, Part, Snapshot, pieces, recognise
 from luxor_pipelines.lake.table.merge import sort_indices
@@ -292,17 +292,17 @@ def _made(table: str, path: str, stored: bytes, plan: _Plan) -> dict[str, bytes]
         rows = rows.take(pa.array(order)).combine_chunks()
     rows = rows.replace_schema_metadata(metadata)
     split = [("", rows)] if keeps_layout else pieces(plan.layout, rows, plan.date or "", table)
-    return {label: parquet.to_bytes(piece, sorted_by=plan.by) for label, piece in split}
+    return {label: to_bytes(piece, sorted_by=plan.by) for label, piece in split}
 
 
-def _in_shape(file: parquet.ParquetFile, rows: pa.Table, by: Sequence[str]) -> bool:
+def _in_shape(file: ParquetFile, rows: pa.Table, by: Sequence[str]) -> bool:
     """Whether a file whose rows are in order is typed, in our row groups, and has the ends it should have."""
     groups = file.footer.rows
     return (
         (file.schema.metadata or {}).get(ENCODING) == b"typed"
-        and all(size == parquet.ROW_GROUP for size in groups[:-1])
-        and all(size <= parquet.ROW_GROUP for size in groups)
-        and (file.footer.ends is None) == (ends.of(rows.slice(0, 1), by) is None)
+        and all(size == ROW_GROUP for size in groups[:-1])
+        and all(size <= ROW_GROUP for size in groups)
+        and (file.footer.series_index is None) == (build_index(rows.slice(0, 1), by) is None)
     )
 
 
@@ -321,16 +321,18 @@ def _split(table: Table, part: Part, layout: Layout, files: Mapping[str, bytes])
 
 
 @contextmanager
-def _opened(path: str, data: bytes) -> Iterator[parquet.ParquetFile]:
+def _opened(path: str, data: bytes) -> Iterator[ParquetFile]:
     info = BlobInfo(path, "", len(data), datetime.now(UTC))
-    with parquet.opened(lambda: nullcontext(WholeFile(data)), info) as file:
+    with open_file(lambda: nullcontext(WholeFile(data)), info) as file:
         yield file
 
 
 def _shape(path: str, layout: Layout, data: bytes, plan: _Plan) -> Shape:
     with _opened(path, data) as file:
         typed = not codec_of(file.schema, "", plan.conventions).legacy
-        return Shape(layout, typed, 1, file.rows, len(file.footer.rows), len(data), int(file.footer.ends is not None))
+        return Shape(
+            layout, typed, 1, file.rows, len(file.footer.rows), len(data), int(file.footer.series_index is not None)
+        )
 
 
 def _sum(shapes: Sequence[Shape]) -> Shape:

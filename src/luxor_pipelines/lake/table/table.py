@@ -17,9 +17,16 @@ from typing import Any, NamedTuple, TypeVar
 import pyarrow as pa
 
 from luxor_pipelines.errors import InvalidNameError, LakeError, SchemaError, TableNotFoundError
-from luxor_pipelines.lake.parquet import file as parquet
+from luxor_pipelines.lake.parquet.file import (
+    Footers,
+    ParquetFile,
+    PerBatch,
+    Selection,
+    StoredRows,
+    open_file,
+    read_typed,
+)
 from luxor_pipelines.lake.parquet.predicates import Where, conditions
-from luxor_pipelines.lake.parquet.reading import InMemory, Wanted, read
 from luxor_pipelines.lake.storage.base import BlobInfo, Storage, Unusable, VersionChangedError, check_path
 from luxor_pipelines.lake.storage.lease import fenced_write
 from luxor_pipelines.lake.table.layout import (
@@ -106,13 +113,13 @@ class Table:
         directory: str = DIRECTORY,
         *,
         conventions: Conventions | None = None,
-        footers: parquet.Footers | None = None,
+        footers: Footers | None = None,
     ) -> None:
         self.storage = storage
         self.name = table_name(name)
         self.directory = check_path(directory)
         self.conventions = conventions or Conventions()
-        self._footers: parquet.Footers = {} if footers is None else footers
+        self._footers: Footers = {} if footers is None else footers
 
     def __repr__(self) -> str:
         return f"Table({self.name!r} in {self.storage.url}/{self.directory})"
@@ -227,7 +234,7 @@ class Table:
         def one(part: Part) -> pa.Table | None:
             try:
                 with self._open(part.info) as file:
-                    return file.footer.ends
+                    return file.footer.series_index
             except VersionChangedError:
                 return None
 
@@ -252,7 +259,7 @@ class Table:
         dictionary: Sequence[str] = (),
         drop: Sequence[str] = (),
         raw: bool = False,
-        each: parquet.Each | None = None,
+        each: PerBatch | None = None,
     ) -> Scan:
         """Read typed columns, from as few partitions, row groups and columns as will do.
 
@@ -284,7 +291,7 @@ class Table:
             A column the table does not have, or a cell of a text file that is not of its type.
         CorruptFileError
         """
-        wanted, types = Wanted(columns, where, dictionary, drop, raw, each), overridden(overrides)
+        wanted, types = Selection(columns, where, dictionary, drop, raw, each), overridden(overrides)
         for _ in range(_ATTEMPTS):
             current = snapshot or self.snapshot()
             try:
@@ -304,11 +311,11 @@ class Table:
         *,
         overrides: Mapping[str, Any] | None = None,
         dictionary: Sequence[str] = (),
-        each: parquet.Each | None = None,
+        each: PerBatch | None = None,
     ) -> pa.Table:
         """What `scan` gives, from ``rows`` that it has read ``raw``: all there are, in the columns needed."""
         codec = self._codec(rows.schema, overridden(overrides))
-        return read(InMemory(rows), codec, Wanted(columns, where, dictionary, each=each))
+        return read_typed(StoredRows(rows), codec, Selection(columns, where, dictionary, per_batch=each))
 
     def read_part(self, part: Part) -> StoredPart:
         """Read one partition whole, pinned to its version.
@@ -337,14 +344,14 @@ class Table:
     # --- reading ----------------------------------------------------------------------------
 
     @contextmanager
-    def _open(self, info: BlobInfo) -> Iterator[parquet.ParquetFile]:
-        with parquet.opened(lambda: self.storage.open(info), info, self._footers) as file:
+    def _open(self, info: BlobInfo) -> Iterator[ParquetFile]:
+        with open_file(lambda: self.storage.open(info), info, self._footers) as file:
             yield file
 
     def _codec(self, stored: pa.Schema, overrides: Overrides | None = None) -> Codec:
         return codec_of(stored, self.name, self.conventions, overrides)
 
-    def _scan(self, snapshot: Snapshot, wanted: Wanted, overrides: Overrides) -> Scan:
+    def _scan(self, snapshot: Snapshot, wanted: Selection, overrides: Overrides) -> Scan:
         parts = self._prune(snapshot, wanted.where)
         found = self.each(parts, lambda part: self._read_current(part, wanted, overrides, passing_over=len(parts) > 1))
         pieces = [(part, data) for part, data in found if data is not None]
@@ -368,14 +375,14 @@ class Table:
         return kept or [snapshot.parts[-1]]
 
     def _read_current(
-        self, part: Part, wanted: Wanted, overrides: Overrides, *, passing_over: bool = False
+        self, part: Part, wanted: Selection, overrides: Overrides, *, passing_over: bool = False
     ) -> tuple[Part, pa.Table]:
         """The rows wanted of one partition as it is now; None, ``passing_over`` those where there plainly are none."""
         for _ in range(_ATTEMPTS):
             try:
                 with self._open(part.info) as file:
-                    skipped = passing_over and file.rules_out(wanted.where)
-                    return part, None if skipped else read(file, self._codec(file.schema, overrides), wanted)
+                    skipped = passing_over and not file.might_match(wanted.where)
+                    return part, None if skipped else read_typed(file, self._codec(file.schema, overrides), wanted)
             except VersionChangedError:
                 info = self.storage.stat(part.info.path)
                 if info is None:

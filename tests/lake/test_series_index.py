@@ -1,4 +1,4 @@
-"""The ends of a file's series: what they say, that every reader passes over them, that none survives a rewrite."""
+"""The series index of a file: its rows, that every reader passes over it, that it survives no rewrite."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 
-from luxor_pipelines.lake.parquet import file as parquet
-from luxor_pipelines.lake.parquet import series_index as ends
+from luxor_pipelines.lake.parquet.file import open_file, to_bytes
+from luxor_pipelines.lake.parquet.series_index import FIRST as FIRST_DATE
+from luxor_pipelines.lake.parquet.series_index import MAGIC
 from luxor_pipelines.lake.storage.base import BlobInfo, WholeFile
 from luxor_pipelines.lake.types.schema import STAMP
 
@@ -42,8 +43,8 @@ def table(given_rows: Sequence[tuple[Any, ...]]) -> pa.Table:
 
 def stored(data: bytes) -> pa.Table | None:
     info = BlobInfo("enriched/parquet/t.parquet", "v1", len(data), datetime(2026, 11, 23, tzinfo=UTC))
-    with parquet.opened(lambda: nullcontext(WholeFile(data)), info) as file:
-        return file.footer.ends
+    with open_file(lambda: nullcontext(WholeFile(data)), info) as file:
+        return file.footer.series_index
 
 
 @settings(max_examples=200, deadline=None)
@@ -54,14 +55,14 @@ def test_the_ends_are_each_series_first_date_and_last_row(rows: list[Any]) -> No
     for row in data.to_pylist():
         if None not in row.values():
             expected.setdefault(row["Asset"], []).append(row)
-    found = stored(parquet.to_bytes(data, sorted_by=BY))
+    found = stored(to_bytes(data, sorted_by=BY))
     if not expected:
         assert found is None or not len(found)
         return
     assert found is not None
     assert found["Asset"].to_pylist() == sorted(expected)
     for row in found.to_pylist():
-        assert row.pop(ends.FIRST) == expected[row["Asset"]][0]["Date"]
+        assert row.pop(FIRST_DATE) == expected[row["Asset"]][0]["Date"]
         assert row == expected[row["Asset"]][-1]
 
 
@@ -71,14 +72,14 @@ def series(days: int = 40, assets: int = 7) -> pa.Table:
 
 def test_other_readers_pass_over_them() -> None:
     data = series()
-    file = parquet.to_bytes(data, sorted_by=BY)
-    assert len(file) > len(parquet.to_bytes(data)) + 200
+    file = to_bytes(data, sorted_by=BY)
+    assert len(file) > len(to_bytes(data)) + 200
     assert pq.read_table(io.BytesIO(file)).equals(data)
     assert len(pd.read_parquet(io.BytesIO(file))) == len(data)
 
 
 def test_a_rewrite_by_another_program_leaves_them_out() -> None:
-    file = parquet.to_bytes(series(), sorted_by=BY)
+    file = to_bytes(series(), sorted_by=BY)
     assert stored(file) is not None
     again = io.BytesIO()
     pq.write_table(pq.read_table(io.BytesIO(file)).slice(0, 20), again)
@@ -99,20 +100,20 @@ def test_a_rewrite_by_another_program_leaves_them_out() -> None:
     ids=["unsorted", "by date", "by name", "two names", "flags", "text dates", "empty"],
 )
 def test_only_a_table_of_series_sorted_by_date_and_name_has_them(data: pa.Table, by: tuple[str, ...]) -> None:
-    assert stored(parquet.to_bytes(data, sorted_by=by)) is None
+    assert stored(to_bytes(data, sorted_by=by)) is None
 
 
 def test_when_a_row_was_written_is_not_among_them() -> None:
     data = series()
     stamps = pa.array([datetime(2026, 11, 23, tzinfo=UTC)] * len(data), STAMP)
-    found = stored(parquet.to_bytes(data.append_column("Last_Updated", stamps), sorted_by=BY))
+    found = stored(to_bytes(data.append_column("Last_Updated", stamps), sorted_by=BY))
     assert found is not None
-    assert found.column_names == ["Date", "Asset", "Last_Price", ends.FIRST]
+    assert found.column_names == ["Date", "Asset", "Last_Price", FIRST_DATE]
 
 
 def test_chance_bytes_before_the_footer_are_no_ends() -> None:
-    file = parquet.to_bytes(series(), sorted_by=BY)
-    mark = file.rindex(ends.MAGIC)
+    file = to_bytes(series(), sorted_by=BY)
+    mark = file.rindex(MAGIC)
     for at in (mark, mark - 1):  # another mark; a length that reaches before the file
         damaged = bytearray(file)
         damaged[at] ^= 0xFF
@@ -121,4 +122,4 @@ def test_chance_bytes_before_the_footer_are_no_ends() -> None:
 
 def test_a_table_of_several_numbers_has_none() -> None:
     data = series().append_column("Volume", pa.array(range(280), pa.float64()))
-    assert stored(parquet.to_bytes(data, sorted_by=BY)) is None
+    assert stored(to_bytes(data, sorted_by=BY)) is None
