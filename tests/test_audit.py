@@ -236,8 +236,30 @@ def test_a_file_and_a_folder_of_one_table(lq: Any) -> None:
 
 
 def test_months_and_years_at_once(lq: Any) -> None:
-    lq.lake.storage.write(f"{ROOT}/prices/year=2026/data.parquet", lq.lake.storage.read(path("2026-09")).data)
+    storage = lq.lake.storage
+    storage.write(f"{ROOT}/prices/year=2026/data.parquet", storage.read(path("2026-09")).data)
+    assert found(lq) == [("error", "", "partitions lie beside those by month, which are what is read", 1)]
+    storage.delete(f"{ROOT}/prices/_layout.json")
     assert found(lq) == [("error", "", "partitions are by month and by year", 4)]
+
+
+def test_a_table_that_is_being_moved(lq: Any) -> None:
+    lq.lake.storage.write(f"{ROOT}/prices/_moving.json", b"{}")
+    assert found(lq) == [("error", "", "is being moved to the archive or back, or such a move was cut short", 1)]
+
+
+def test_a_single_file_that_came_too_late(lq: Any) -> None:
+    storage = lq.lake.storage
+    months = pq.read_table(io.BytesIO(storage.read(path("2026-09")).data))
+    late = months.replace_schema_metadata({**months.schema.metadata, b"luxor.birth": b"1"})
+    sink = io.BytesIO()
+    pq.write_table(late, sink)
+    storage.write(f"{ROOT}/prices.parquet", sink.getvalue())
+    assert found(lq) == [
+        ("error", "", "a single file, written too late to be the table, lies beside those by month", 1)
+    ]
+    storage.write(f"{ROOT}/prices/_layout.json", b"no layout")
+    assert found(lq) == [("error", "", "layout is not told", 1)]
 
 
 def test_a_folder_without_a_partition(lq: Any) -> None:

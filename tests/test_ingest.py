@@ -57,7 +57,8 @@ def content(lq: Any, name: str = "t") -> list[tuple[Any, ...]]:
 
 
 def stored_files(lq: Any) -> dict[str, str]:
-    return {info.path: info.version for info in lq.lake.storage.list("enriched")}
+    files = lq.lake.storage.list("enriched")
+    return {info.path: info.version for info in files if info.path.endswith(".parquet")}
 
 
 def write_parquet(lq: Any, table: pa.Table, name: str = "t") -> None:
@@ -385,9 +386,6 @@ def test_a_table_converted_during_a_load_keeps_both_writers_rows(rig: Any, monke
         other.lake.storage.delete(part.info.path, expected=part.info.version)
 
     interfere(monkeypatch, lq, convert)
-    with pytest.raises(LoadConflictError, match="converted from file to month"):
-        incremental_load(lq, "t", month(3))
-    assert len(content(rig.query())) == 4
     assert incremental_load(lq, "t", month(3)).partitions == ("2026-03",)
     assert len(content(rig.query())) == 6
 

@@ -15,6 +15,7 @@
     │   └── ConflictError                            somebody else wrote first
     │       ├── LoadConflictError                    … and kept doing so
     │       ├── FileLockedError                      another process keeps a file locked, on local disk
+    │       ├── MoveInProgressError                  a table is between its place and the archive
     │       ├── RunInProgressError                   the same pipeline and date is running already
     │       └── LockLostError                        … or was started again, this one having stalled
     ├── SchemaError (ValueError)      columns, types, keys or cells that do not fit
@@ -46,6 +47,7 @@ __all__ = [
     "LoadConflictError",
     "LockLostError",
     "LuxorError",
+    "MoveInProgressError",
     "NotFoundError",
     "QualityError",
     "RunInProgressError",
@@ -236,6 +238,10 @@ class LoadConflictError(ConflictError):
 
 class FileLockedError(ConflictError):
     """Another process kept a file locked for longer than ``LUXOR_LOCK_TIMEOUT``; nothing was written."""
+
+
+class MoveInProgressError(ConflictError):
+    """A table is being moved to the archive or back, or such a move was cut short; it is not read or written."""
 
 
 class RunInProgressError(ConflictError):

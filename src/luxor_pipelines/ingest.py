@@ -7,7 +7,7 @@ order with the same outcome.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
@@ -16,7 +16,7 @@ from luxor_pipelines.catalog import open_lake
 from luxor_pipelines.errors import UsageError
 from luxor_pipelines.lake.lake import Lake, lake_of
 from luxor_pipelines.lake.table.layout import DIRECTORY
-from luxor_pipelines.lake.table.load import Load, TableExistsError, exists
+from luxor_pipelines.lake.table.load import LayoutChangedError, Load, TableExistsError, attempts, exists
 from luxor_pipelines.lake.table.load_result import LoadResult
 from luxor_pipelines.lake.types.frames import check_frame
 from luxor_pipelines.telemetry import span
@@ -85,42 +85,44 @@ def incremental_load(
             "replace.",
             hint="Name the column that defines slices, or the key; to replace a whole table use save_table.",
         )
-    load = _load(lq, table_name, directory, schema, near=_last_date(df, increment_column))
-    check_frame(df, load.table.name)
-    if not len(df):
-        return load.result()
+    lake = lake_of(lq)
     unique = [unique_columns] if isinstance(unique_columns, str) else list(dict.fromkeys(unique_columns or ()))
-    partitioned = load.layout != "file"
-    if unique and partitioned and load.partition_column not in unique:
-        unique = [load.partition_column, *unique]
-    key = tuple(unique) or load.key
-    if not unique and load.key and increment_column in df.columns and increment_column not in load.key:
-        raise UsageError(
-            f"The key of table {load.table.name} ({', '.join(load.key)}) does not hold {increment_column!r}: of two "
-            "slices each could bring a row of one key.",
-            hint=f"Upsert by the key: unique_columns={list(load.key)}.",
-        )
-    batch = load.batch(
-        df,
-        index=index,
-        index_name=index_name,
-        normalize=normalize_columns,
-        key=key,
-        required=[] if increment_column is None else [increment_column],
-    )
-    if partitioned and increment_column != load.partition_column:
-        if not unique:
+
+    def load_once() -> LoadResult:
+        load = _load(lake, table_name, directory, schema, near=_last_date(df, increment_column))
+        check_frame(df, load.table.name)
+        if not len(df):
+            return load.result()
+        by_date = load.partition_column if load.layout != "file" else None
+        unique_here = [by_date, *unique] if unique and by_date is not None and by_date not in unique else unique
+        key = tuple(unique_here) or load.key
+        if not unique and load.key and increment_column in df.columns and increment_column not in load.key:
             raise UsageError(
-                f"Table {load.table.name} is partitioned by {load.partition_column}, so its slices are too.",
-                hint=f"Leave increment_column at {load.partition_column!r}.",
+                f"The key of table {load.table.name} ({', '.join(load.key)}) does not hold {increment_column!r}: of "
+                "two slices each could bring a row of one key.",
+                hint=f"Upsert by the key: unique_columns={list(load.key)}.",
             )
-        increment_column = load.partition_column
-    try:
-        with _writing(load):
-            load.merge(batch, "upsert" if unique else "slices", key, increment_column)
-    finally:
-        lake_of(lq).forget(load.table.name, load.table.directory)
-    return load.result()
+        batch = load.batch(
+            df,
+            index=index,
+            index_name=index_name,
+            normalize=normalize_columns,
+            key=key,
+            required=[] if increment_column is None else [increment_column],
+        )
+        if by_date is not None and increment_column != by_date and not unique:
+            raise UsageError(
+                f"Table {load.table.name} is partitioned by {by_date}, so its slices are too.",
+                hint=f"Leave increment_column at {by_date!r}.",
+            )
+        try:
+            with _writing(load):
+                load.merge(batch, "upsert" if unique else "slices", key, by_date or increment_column)
+        finally:
+            lake.forget(load.table.name, load.table.directory)
+        return load.result()
+
+    return _until_settled(lake, load_once)
 
 
 def save_table(
@@ -165,23 +167,37 @@ def save_table(
         raise UsageError(
             f"Tables are Parquet; {format!r} is not written to the lake.", hint="Export with df.to_excel or df.to_csv."
         )
-    if lq is None:
-        lq = open_lake()
-    load = _load(lq, table_name, directory, schema, whole=True, only_new=mode != "replace")
-    if load.snapshot is not None and mode == "error":
-        raise exists(load.table)
-    if load.snapshot is not None and mode == "skip":
+    lake = open_lake() if lq is None else lake_of(lq)
+
+    def save_once() -> LoadResult:
+        load = _load(lake, table_name, directory, schema, whole=True, only_new=mode != "replace")
+        if load.snapshot is not None and mode == "error":
+            raise exists(load.table)
+        if load.snapshot is not None and mode == "skip":
+            return load.result()
+        batch = load.batch(df, index=index, index_name=index_name, normalize=normalize_columns, key=load.key)
+        try:
+            with _writing(load):
+                load.replace(batch)
+        except TableExistsError:
+            if mode == "error":
+                raise
+        finally:
+            lake.forget(load.table.name, load.table.directory)
         return load.result()
-    batch = load.batch(df, index=index, index_name=index_name, normalize=normalize_columns, key=load.key)
-    try:
-        with _writing(load):
-            load.replace(batch)
-    except TableExistsError:
-        if mode == "error":
-            raise
-    finally:
-        lake_of(lq).forget(load.table.name, load.table.directory)
-    return load.result()
+
+    return _until_settled(lake, save_once)
+
+
+def _until_settled(lake: Lake, load_once: Callable[[], LoadResult]) -> LoadResult:
+    """Return the result of a load, begun anew where others create, convert or move its table meanwhile."""
+    for attempt in attempts(lake.settings.load_attempts):
+        try:
+            return load_once()
+        except LayoutChangedError:
+            if attempt == lake.settings.load_attempts:
+                raise
+    raise AssertionError("unreachable")
 
 
 @contextmanager
@@ -194,7 +210,7 @@ def _writing(load: Load) -> Iterator[None]:
 
 
 def _load(
-    lake_or_query: Lake | LuxorQuery,
+    lake: Lake,
     name: str,
     directory: str,
     schema: TableSchema | None,
@@ -203,7 +219,6 @@ def _load(
     only_new: bool = False,
     near: datetime | None = None,
 ) -> Load:
-    lake = lake_of(lake_or_query)
     return Load(
         lake.table(name, directory),
         schema,

@@ -590,21 +590,21 @@ def test_the_labels_near_an_instant(layout: Layout, instant: datetime, labels: l
 def test_near_an_instant_only_its_partition_and_the_one_before_are_looked_for(rig: Any) -> None:
     storage = rig.storage()
     table = Table(storage, "t", conventions=CONVENTIONS)
-    assert table.find_near(datetime(2026, 3, 5)) is None
+    assert table.find_near(datetime(2026, 3, 5))[0] is None
     for month in range(1, 6):
         table.write_part("month", f"2026-{month:02d}", to_bytes(numbered(month, 0)), expected=None)
-    found, everything = table.find_near(datetime(2026, 3, 5)), table.find()
+    found, everything = table.find_near(datetime(2026, 3, 5))[0], table.find()
     assert found is not None
     assert everything is not None
     assert [part.label for part in found.parts] == ["2026-03"]
     assert found.parts == everything.parts[2:3]
     assert (found.whole, everything.whole) == (False, True)
-    found = table.find_near(datetime(2026, 6, 5))
+    found = table.find_near(datetime(2026, 6, 5))[0]
     assert found is not None
     assert found.parts == everything.parts[4:5]
-    assert table.find_near(datetime(2030, 1, 1)) == everything  # neither is there: then all are
+    assert table.find_near(datetime(2030, 1, 1))[0] == everything  # neither is there: then all are
     storage.write(table.path("file"), to_bytes(numbered(1, 0)), expected=None)
-    found = table.find_near(datetime(2026, 3, 5))
+    found = table.find_near(datetime(2026, 3, 5))[0]
     assert found is not None
     assert (found.layout, found.whole) == ("file", True)  # the file wins
 

@@ -24,13 +24,23 @@ from luxor_pipelines.errors import (
     ConfigurationError,
     CorruptFileError,
     LakeError,
+    MoveInProgressError,
     SchemaError,
     UnreachableError,
     UsageError,
     sample,
 )
-from luxor_pipelines.lake.storage.base import Unusable, VersionChangedError
-from luxor_pipelines.lake.table.layout import PARTITION_COLUMN, Layout, Part, Snapshot, bounds, recognise
+from luxor_pipelines.lake.storage.base import BlobInfo, Unusable, VersionChangedError
+from luxor_pipelines.lake.table.layout import (
+    LAYOUT_FILE,
+    MOVING_FILE,
+    PARTITION_COLUMN,
+    Layout,
+    Part,
+    Snapshot,
+    bounds,
+    recognise,
+)
 from luxor_pipelines.lake.table.table import StoredFile, Table, list_tables
 from luxor_pipelines.lake.types.schema import (
     DATE,
@@ -186,10 +196,7 @@ class _Look:
         below = [info.path[len(folder) + 1 :] for info in self.table.storage.list(folder, unusable=unusable)]
         self.there = single is not None or bool(below)
         partitions = [path for path in below if recognise(path)]
-        strays = [path for path in below if not recognise(path)]
-        if single is not None and partitions:
-            what = "partitions lie beside the table's one file, which is what is read"
-            self._error(None, what, len(partitions), sample(partitions))
+        strays = [path for path in below if not recognise(path) and path not in (LAYOUT_FILE, MOVING_FILE)]
         data = [path for path in strays if path.lower().endswith(".parquet")]
         if data:
             what = "Parquet files in the table's folder are not its partitions, though others may read them as such"
@@ -200,15 +207,39 @@ class _Look:
         for entry in unusable:
             self._warning(None, f"entry is passed over: {entry.reason}", 1, entry.path)
         try:
-            return self.table.find()
+            snapshot = self.table.find()
+        except SchemaError as error:
+            self._error(None, "partitions are by month and by year", len(partitions), error.message)
+            return None
+        except MoveInProgressError as error:
+            self._error(None, "is being moved to the archive or back, or such a move was cut short", 1, error.hint)
+            return None
+        except CorruptFileError as error:
+            self._error(None, "layout is not told", 1, error.message)
+            return None
         except UnreachableError:
             raise
         except LakeError as error:
             self._error(None, "partition cannot be looked at", 1, error.message)
             return None
-        except SchemaError as error:
-            self._error(None, "partitions are by month and by year", len(partitions), error.message)
-            return None
+        if snapshot is not None:
+            self._beside(snapshot, single, partitions)
+        return snapshot
+
+    def _beside(self, snapshot: Snapshot, single: BlobInfo | None, partitions: Sequence[str]) -> None:
+        """Name the files of the table's name that are not read, because the table has another layout."""
+        if snapshot.layout == "file":
+            if partitions:
+                what = "partitions lie beside the table's one file, which is what is read"
+                self._error(None, what, len(partitions), sample(partitions))
+            return
+        others = [path for path in partitions if not path.startswith(f"{snapshot.layout}=")]
+        if others:
+            what = f"partitions lie beside those by {snapshot.layout}, which are what is read"
+            self._error(None, what, len(others), sample(others))
+        if single is not None:
+            what = f"a single file, written too late to be the table, lies beside those by {snapshot.layout}"
+            self._error(None, what, 1, single.path)
 
     def _open(self, part: Part) -> _Opened | None:
         """The partition; None for one that does not open, or has gone meanwhile."""

@@ -1,4 +1,4 @@
-"""Where a table's files lie, and what they are called.
+"""Layouts: where a table's files lie, what they are called, and which layout counts.
 
 ========  ==========================================  ================================
 layout    where                                       one partition
@@ -7,28 +7,43 @@ file      ``<directory>/<name>.parquet``              the whole table, label ``"
 month     ``<directory>/<name>/month=2026-10/data.parquet``   one month, label ``2026-10``
 year      ``<directory>/<name>/year=2026/data.parquet``       one year, label ``2026``
 ========  ==========================================  ================================
+
+Beside the partitions lie two small files. ``_layout.json``, the `LayoutRecord`, is written before a new table's
+first row and before a conversion deletes the single file. ``_moving.json`` lies there while the partitions are
+moved to the archive or back. The rules by which the layout is told:
+
+1. While ``_moving.json`` is there, there is no table to be read or written.
+2. A single file is the table, whatever lies in the folder; except one that `LayoutRecord.supersedes`.
+3. Else the partitions are. Of partitions by month and by year those count that the record names.
 """
 
 from __future__ import annotations
 
 import calendar
 import hashlib
+import json
 import re
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from luxor_pipelines.errors import InvalidNameError, SchemaError, shown
+from luxor_pipelines.errors import CorruptFileError, InvalidNameError, SchemaError, shown
 from luxor_pipelines.lake.storage.base import BlobInfo, check_path
 
 __all__ = [
+    "BIRTH",
+    "CONVERSION",
     "DIRECTORY",
+    "LAYOUT_FILE",
+    "MOVING_FILE",
     "PARTITION_COLUMN",
     "Layout",
+    "LayoutRecord",
     "Part",
     "Snapshot",
     "bounds",
@@ -41,6 +56,12 @@ __all__ = [
 DIRECTORY = "enriched/parquet"
 PARTITION_COLUMN = b"luxor.partition_column"
 """The files' metadata says by which column they are partitioned."""
+BIRTH = b"luxor.birth"
+"""A single file's metadata holds an id that the load which created it drew; later loads keep it."""
+CONVERSION = b"luxor.conversion"
+"""A partition's metadata holds the id of the conversion that made it, until a load changes the partition."""
+LAYOUT_FILE = "_layout.json"
+MOVING_FILE = "_moving.json"
 
 Layout = Literal["file", "month", "year"]
 
@@ -107,6 +128,65 @@ class Snapshot:
     def part(self, label: str) -> Part | None:
         """The partition of that label, if there is one."""
         return next((part for part in self.parts if part.label == label), None)
+
+
+@dataclass(frozen=True)
+class LayoutRecord:
+    """The layout that was agreed on for a table, as its ``_layout.json`` says.
+
+    Attributes
+    ----------
+    layout, column
+        The layout, and the column of dates that partitions are made by.
+    conversion
+        The id of the conversion that made the partitions of its single file; None for a table created so.
+    birth, digest
+        The converted file's `BIRTH`, None if it had none, and the SHA-256 of its bytes.
+    version
+        The version of ``_layout.json``; empty before it is written.
+    """
+
+    layout: Layout
+    column: str
+    conversion: str | None = None
+    birth: str | None = None
+    digest: str | None = None
+    version: str = ""
+
+    def supersedes(self, metadata: Mapping[bytes, bytes]) -> bool:
+        """Whether a single file beside the record is no table: a load created it after others had agreed otherwise.
+
+        Files of other programs have no `BIRTH` and are never superseded; nor is the file that was converted, which
+        is the table until it is deleted.
+        """
+        birth = metadata.get(BIRTH)
+        return self.layout != "file" and birth is not None and birth.decode() != self.birth
+
+    def encode(self) -> bytes:
+        """Return the content of ``_layout.json``."""
+        content = {name: value for name, value in asdict(self).items() if name != "version" and value is not None}
+        return json.dumps(content, indent=1).encode()
+
+    @classmethod
+    def decode(cls, data: bytes, version: str, path: str) -> LayoutRecord:
+        """Return the record that a ``_layout.json`` holds.
+
+        Raises
+        ------
+        CorruptFileError
+        """
+        try:
+            content = json.loads(data)
+            known = {name: content[name] for name in cls.__dataclass_fields__ if name in content}
+            record = cls(**{**known, "version": version})
+        except (ValueError, TypeError, RecursionError):
+            record = None
+        if record is None or record.layout not in ("file", "month", "year") or not isinstance(record.column, str):
+            raise CorruptFileError(
+                f"{path} does not say how the table is laid out.",
+                hint="If the table lies there in one layout only, delete that small file.",
+            )
+        return record
 
 
 def recognise(path: str) -> tuple[Layout, str] | None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import random
+import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -20,6 +23,7 @@ from luxor_pipelines.errors import (
     FileLockedError,
     LoadConflictError,
     LockLostError,
+    MoveInProgressError,
     SchemaError,
     UsageError,
 )
@@ -28,7 +32,16 @@ from luxor_pipelines.lake.storage.base import BlobInfo, VersionChangedError
 from luxor_pipelines.lake.storage.lease import check_fence, fenced_delete, renew_version
 from luxor_pipelines.lake.table.ahead import ahead
 from luxor_pipelines.lake.table.fitting import check_declared, check_filled, types_of
-from luxor_pipelines.lake.table.layout import PARTITION_COLUMN, Layout, Part, Snapshot, pieces
+from luxor_pipelines.lake.table.layout import (
+    BIRTH,
+    CONVERSION,
+    PARTITION_COLUMN,
+    Layout,
+    LayoutRecord,
+    Part,
+    Snapshot,
+    pieces,
+)
 from luxor_pipelines.lake.table.layout import near as near_labels
 from luxor_pipelines.lake.table.load_result import LoadResult
 from luxor_pipelines.lake.table.merge import Merge, merge, sort_columns, sort_indices, taken
@@ -49,12 +62,20 @@ from luxor_pipelines.lake.types.schema import (
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Load", "TableExistsError", "exists"]
+__all__ = ["LayoutChangedError", "Load", "TableExistsError", "attempts", "exists"]
 
 logger = logging.getLogger(__name__)
 
 _AHEAD = 4
 """Partitions read, merged and encoded before their turn to be written, where the lake is far away."""
+
+
+_FINAL = (LoadConflictError, LockLostError, FileLockedError, MoveInProgressError)
+"""Conflicts that another attempt does not end."""
+
+
+class LayoutChangedError(LoadConflictError):
+    """The table was created, converted or moved while the load was under way; the load has to begin anew."""
 
 
 class TableExistsError(UsageError):
@@ -115,13 +136,18 @@ class Load:
         self._now = now
         self._whole = whole
         self._only_new = only_new
-        self.snapshot = table.find() if near is None or whole else table.find_near(near)
+        if near is None or whole:
+            self.snapshot, self._record = table.find(), table.record()
+        else:
+            self.snapshot, self._record = table.find_near(near)
         self._codec = self._stored_codec()
         metadata = (self._codec.stored.metadata or {}) if self._codec else {}
         self.key = schema.key if schema else (stored_key(self._codec.stored) if self._codec else ()) or None
         if self.snapshot is not None:
             self.layout: Layout = self.snapshot.layout
             self.partition_column = metadata.get(PARTITION_COLUMN, b"Date").decode()
+        elif self._record is not None:
+            self.layout, self.partition_column = self._record.layout, self._record.column
         else:
             self.layout = (schema.partition if schema else None) or "file"
             self.partition_column = schema.increment if schema else "Date"
@@ -130,6 +156,7 @@ class Load:
         # For the partition before it is only looked where there is none of the batch's own.
         there = self.snapshot is not None and any(part.label in labels[:1] for part in self.snapshot.parts)
         self._looked = set(labels[:1] if there else labels)
+        self._created: list[BlobInfo] = []
         self._before: dict[str, Part | None] = {}
         self._after: dict[str, Part | None] = {}
         self._done: list[LoadResult] = []
@@ -213,9 +240,12 @@ class Load:
         labels = {label for label, _ in parts}
         if self.snapshot is not None and not self.snapshot.whole and labels - self._looked:
             self.snapshot = self.table.find()
+            if self.snapshot is None or self.snapshot.layout != self.layout:
+                raise self._changed()
         if len(parts) > 1:
             self._check_partitions(labels, batch.schema)
         self._commit(parts, _Plan(mode, key, increment))
+        self._confirm()
 
     def replace(self, batch: pa.Table) -> None:
         """Make the batch the table's whole content.
@@ -238,6 +268,7 @@ class Load:
         gone = [part for part in (self.snapshot.parts if self.snapshot else ()) if part.label not in dict(parts)]
         for part in gone:
             self._retried(part.label, part, self._drop)
+        self._confirm()
 
     def _check_partitions(self, labels: set[str], batch: pa.Schema) -> None:
         """Refuse columns in which a partition differs from the table, before the first is written."""
@@ -301,22 +332,64 @@ class Load:
             ) from error
 
     def _current(self, label: str) -> Part | None:
-        places = self.table.path("file"), self.table.path(self.layout, label)
-        once = list(dict.fromkeys(places))
-        seen = dict(zip(once, self.table.storage.peek(once), strict=True))
-        as_file, info = (seen[place] for place in places)
-        layout: Layout = "file" if as_file is not None else self.layout
-        if self.layout == "file" and info is None:
-            found = self.table.find()
-            layout = found.layout if found else layout
+        """Return the partition as it is now, None for none.
+
+        Raises
+        ------
+        LayoutChangedError
+            The table has another layout by now.
+        """
+        place: tuple[Layout, str] = (self.layout, label)
+        files, _ = self.table.look(list(dict.fromkeys([("file", ""), place])))
+        layout: Layout = "file" if ("file", "") in files else self.layout
+        if self.layout == "file" and not files:
+            partitions = self.table.find_partitions()
+            layout = partitions.layout if partitions else layout
         if layout != self.layout:
-            raise LoadConflictError(
+            raise LayoutChangedError(
                 f"Table {self.table.name} was converted from {self.layout} to {layout} during the load.",
                 hint="Run the load again.",
             )
-        if self._only_new and info is not None:
+        if self._only_new and place in files:
             raise exists(self.table)
-        return None if info is None else Part(label, info)
+        return Part(label, files[place]) if place in files else None
+
+    # --- the layout of a table that is new ----------------------------------------------------
+
+    def _agree(self) -> None:
+        """Put the layout on record before rows go into partitions or into a new file, unless it is there already."""
+        if self._record is not None and (self.snapshot is None or self._record.layout == self.layout):
+            return
+        record = LayoutRecord(self.layout, self.partition_column)
+        before = self._record.version if self._record is not None else None
+        try:
+            self._record = self.table.write_record(record, expected=before)
+        except ConflictError as error:
+            raise self._changed() from error
+
+    def _confirm(self) -> None:
+        """See whether the table still is as agreed, once the load has created files of it; else take them back.
+
+        Whether it is being moved is asked before which layout is on record: a move that begins later finds these
+        files, and one that has ended has changed the record.
+        """
+        if not self._created:
+            return
+        with suppress(MoveInProgressError):
+            files, _ = self.table.look([("file", "")])
+            alone = ("file", "") not in files if self.layout != "file" else self.table.find_partitions() is None
+            if alone and self.table.record() == self._record:
+                return
+        for info in self._created:
+            with suppress(ConflictError):  # others have loaded into it: the next attempt does, too
+                self.table.storage.delete(info.path, expected=info.version)
+        raise self._changed()
+
+    def _changed(self) -> LayoutChangedError:
+        return LayoutChangedError(
+            f"Table {self.table.name} was created, converted or moved by others during the load.",
+            hint="Run the load again.",
+        )
 
     def _change(self, part: Part | None, batch: pa.Table, plan: _Plan) -> _Change:
         """What the batch changes in a partition, and the new file if it does."""
@@ -333,6 +406,7 @@ class Load:
         if not change.changed and (as_before or not self._whole):
             return _Change(result, None)
         data = self._build(stored, batch, change, plan)
+        data = data.replace_schema_metadata(self._lineage(part, data.schema.metadata or {}))
         # Text is not in the order of what it means.
         by = () if self._legacy else sort_columns(data, plan.increment, plan.key)
         return _Change(result, to_bytes(data, sorted_by=by))
@@ -341,9 +415,13 @@ class Load:
         self._before[label] = self._after[label] = part
         result, file = next(tries)(part)
         if file is not None:
+            if part is None or self.layout != "file":
+                self._agree()
             version = self.table.write_part(self.layout, label, file, expected=part.info.version if part else None)
-            path = self.table.path(self.layout, label)
-            self._after[label] = Part(label, BlobInfo(path, version, len(file), self._now()))
+            info = BlobInfo(self.table.path(self.layout, label), version, len(file), self._now())
+            self._after[label] = Part(label, info)
+            if part is None:
+                self._created.append(info)
             result = replace(result, partitions=(label,))
             logger.info("%s%s written: %s", self.table.name, f" {label}" if label else "", result)
         elif part is not None:
@@ -395,6 +473,15 @@ class Load:
         anew = before | self._metadata(plan.key)
         return None if anew == before else anew
 
+    def _lineage(self, part: Part | None, metadata: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+        """The metadata of a new file, which tells where it comes from: see `BIRTH` and `CONVERSION`."""
+        metadata = {name: text for name, text in metadata.items() if name not in (BIRTH, CONVERSION)}
+        if part is None:
+            birth = uuid.uuid4().hex.encode() if self.layout == "file" else None
+        else:
+            birth = (self.table.stored(part).codec.stored.metadata or {}).get(BIRTH)
+        return metadata if birth is None else metadata | {BIRTH: birth}
+
     def _metadata(self, key: tuple[str, ...] | None) -> dict[bytes, bytes]:
         metadata: dict[bytes, bytes] = {ENCODING: b"typed"}
         if self._schema is not None:
@@ -443,16 +530,20 @@ def _then(
         yield again
 
 
+def attempts(limit: int) -> Iterator[int]:
+    """Yield 1, 2, … ``limit``; before each but the first, wait for a random time that grows up to a second."""
+    for attempt in range(1, limit + 1):
+        if attempt > 1:
+            time.sleep(random.uniform(0, min(1.0, 0.01 * 2**attempt)))  # noqa: S311 - spreads load, hides nothing
+        yield attempt
+
+
 def exists(table: Table) -> TableExistsError:
     """The error for a table that was not to be replaced."""
     return TableExistsError(
         f"Table {table.name} exists already in {table.storage.url}/{table.directory}.",
         hint="Use mode='replace' to replace it, mode='skip' to leave it, or incremental_load to add to it.",
     )
-
-
-_FINAL = (LoadConflictError, LockLostError, FileLockedError)
-"""Conflicts that another attempt does not end."""
 
 
 def _is_conflict(error: BaseException) -> bool:

@@ -16,7 +16,16 @@ from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 
-from luxor_pipelines.errors import InvalidNameError, LakeError, SchemaError, TableNotFoundError
+from luxor_pipelines.errors import (
+    AccessError,
+    InvalidNameError,
+    LakeError,
+    MoveInProgressError,
+    NotFoundError,
+    SchemaError,
+    TableNotFoundError,
+    UnreachableError,
+)
 from luxor_pipelines.lake.parquet.file import (
     Footers,
     ParquetFile,
@@ -31,8 +40,11 @@ from luxor_pipelines.lake.storage.base import BlobInfo, Storage, Unusable, Versi
 from luxor_pipelines.lake.storage.lease import fenced_write
 from luxor_pipelines.lake.table.layout import (
     DIRECTORY,
+    LAYOUT_FILE,
+    MOVING_FILE,
     PARTITION_COLUMN,
     Layout,
+    LayoutRecord,
     Part,
     Snapshot,
     bounds,
@@ -124,64 +136,164 @@ class Table:
     def __repr__(self) -> str:
         return f"Table({self.name!r} in {self.storage.url}/{self.directory})"
 
+    @property
+    def folder(self) -> str:
+        """The folder of the table's partitions."""
+        return f"{self.directory}/{self.name}"
+
+    @property
+    def record_path(self) -> str:
+        """The path of the table's `LayoutRecord`."""
+        return f"{self.folder}/{LAYOUT_FILE}"
+
+    @property
+    def moving_path(self) -> str:
+        """The path of the file that lies there while the table is moved to the archive or back."""
+        return f"{self.folder}/{MOVING_FILE}"
+
     def path(self, layout: Layout, label: str = "") -> str:
-        """Where a partition's file lies."""
-        base = f"{self.directory}/{self.name}"
-        return f"{base}.parquet" if layout == "file" else f"{base}/{layout}={label}/data.parquet"
+        """The path of a partition's file."""
+        return f"{self.folder}.parquet" if layout == "file" else f"{self.folder}/{layout}={label}/data.parquet"
 
     def find(self) -> Snapshot | None:
-        """The table's partitions as they are now; None only when there is definitely no such table."""
-        info = self.storage.stat(self.path("file"))
-        return self.find_partitions() if info is None else Snapshot("file", (Part("", info),))
+        """Return the table's partitions as they are now; None only when there is definitely no such table.
+
+        Raises
+        ------
+        MoveInProgressError
+        SchemaError
+            There are partitions by month and by year, and no record says which count.
+        """
+        places = [self.path("file"), self.record_path, self.moving_path]
+        single, recorded, moving = at_once(self.storage, places, self.storage.stat)
+        if moving is not None:
+            raise self.moving()
+        if single is None or self._is_superseded(single, None if recorded is None else self.record()):
+            return self.find_partitions()
+        return Snapshot("file", (Part("", single),))
 
     def find_partitions(self) -> Snapshot | None:
         """`find` where no single file is: the table's partitions, None where there are none."""
-        folder = f"{self.directory}/{self.name}"
         parts: dict[Layout, list[Part]] = {"month": [], "year": []}
         unusable: list[Unusable] = []
-        files = self.storage.list(folder, unusable=unusable)
+        files = self.storage.list(self.folder, unusable=unusable)
         for entry in unusable:  # `luxor check` names the others
-            place = entry.path[len(folder) + 1 :]
+            place = entry.path[len(self.folder) + 1 :]
             if recognise(place) or recognise(f"{place}/data.parquet"):
                 raise LakeError(
                     f"Table {self.name} cannot be read: {entry.path}: {entry.reason}.",
                     hint="Make that partition readable, or move it away.",
                 )
         for info in files:
-            found = recognise(info.path[len(folder) + 1 :])
-            if found is not None:
-                layout, label = found
+            if info.path == self.moving_path:
+                raise self.moving()
+            layout_and_label = recognise(info.path[len(self.folder) + 1 :])
+            if layout_and_label is not None:
+                layout, label = layout_and_label
                 parts[layout].append(Part(label, info))
-        if parts["month"] and parts["year"]:
-            raise SchemaError(
-                f"Table {self.name} has both month= and year= partitions in {folder}.",
-                hint="Move the ones that do not belong there aside.",
-            )
-        for layout, listed in parts.items():
-            if listed:
-                return Snapshot(layout, tuple(sorted(listed, key=lambda part: part.label)))
+        layouts = [layout for layout in parts if parts[layout]]
+        if len(layouts) > 1:
+            record = self.record()
+            if record is None or record.layout not in layouts:
+                raise SchemaError(
+                    f"Table {self.name} has both month= and year= partitions in {self.folder}.",
+                    hint="Move the ones that do not belong there aside.",
+                )
+            layouts = [record.layout]
+        for layout in layouts:
+            return Snapshot(layout, tuple(sorted(parts[layout], key=lambda part: part.label)))
         return None
 
-    def find_near(self, instant: datetime) -> Snapshot | None:
-        """The table's one file, or its partition of an instant, or else the one before: what a load of it needs to see.
+    def find_near(self, instant: datetime) -> tuple[Snapshot | None, LayoutRecord | None]:
+        """Return what a load of an instant needs to see: the one file, the partition there, or else the one before.
 
-        Of a long history that is much quicker than `find`, which is asked where there is none of them.
+        Of a long history that is much quicker than `find`, which is asked where there is none of them. The layout's
+        record comes along.
         """
         by_layout = {layout: near(layout, instant) for layout in _SPLIT}
         for places in (
             [("file", ""), *((layout, labels[0]) for layout, labels in by_layout.items())],
             [(layout, label) for layout, labels in by_layout.items() for label in labels[1:]],
         ):
-            infos = self.storage.peek([self.path(layout, label) for layout, label in places])
-            found = {place: info for place, info in zip(places, infos, strict=True) if info is not None}
-            if ("file", "") in found:
-                return Snapshot("file", (Part("", found["file", ""]),))
-            if len(found) == 1:
-                ((layout, label), info) = next(iter(found.items()))
-                return Snapshot(layout, (Part(label, info),), whole=False)
-            if found:
+            files, record = self.look(places)
+            if ("file", "") in files:
+                return Snapshot("file", (Part("", files["file", ""]),)), record
+            if len(files) == 1:
+                ((layout, label), info) = next(iter(files.items()))
+                return Snapshot(layout, (Part(label, info),), whole=False), record
+            if files:
                 break
-        return self.find()
+        return self.find(), self.record()
+
+    def look(
+        self, places: Sequence[tuple[Layout, str]]
+    ) -> tuple[dict[tuple[Layout, str], BlobInfo], LayoutRecord | None]:
+        """Return those of some files of the table that are there now, by layout and label, and the layout's record.
+
+        A single file that is superseded counts as none.
+
+        Raises
+        ------
+        MoveInProgressError
+        """
+        paths = [self.path(layout, label) for layout, label in places]
+        recorded, moving, *infos = self.storage.peek([self.record_path, self.moving_path, *paths])
+        if moving is not None:
+            raise self.moving()
+        files = {place: info for place, info in zip(places, infos, strict=True) if info is not None}
+        record = None if recorded is None else self._read_record(recorded)
+        if ("file", "") in files and self._is_superseded(files["file", ""], record):
+            del files["file", ""]
+        return files, record
+
+    def record(self) -> LayoutRecord | None:
+        """Return the layout that was agreed on for the table; None where nothing was.
+
+        Raises
+        ------
+        CorruptFileError
+        """
+        try:
+            blob = self.storage.read(self.record_path)
+        except NotFoundError:
+            return None
+        return LayoutRecord.decode(blob.data, blob.version, self.record_path)
+
+    def _read_record(self, info: BlobInfo) -> LayoutRecord | None:
+        """As `record`, of a record that was peeked at, whose bytes came along."""
+        try:
+            with self.storage.open(info) as reader:
+                return LayoutRecord.decode(reader.source().read(), info.version, info.path)
+        except VersionChangedError:
+            return self.record()
+
+    def write_record(self, record: LayoutRecord, *, expected: str | None) -> LayoutRecord:
+        """Swap the record on condition of its version, None for none; return it with the new one.
+
+        Raises
+        ------
+        ConflictError
+        """
+        return replace(record, version=self.storage.write(self.record_path, record.encode(), expected=expected))
+
+    def _is_superseded(self, single: BlobInfo, record: LayoutRecord | None) -> bool:
+        """Whether the single file is no table: see `LayoutRecord.supersedes`. Its footer is read only if it may be."""
+        if record is None or record.layout == "file":
+            return False
+        try:
+            with self._open(single) as file:
+                return record.supersedes(file.schema.metadata or {})
+        except VersionChangedError:
+            return False  # who reads it next finds out
+
+    def moving(self) -> MoveInProgressError:
+        """The error for a table that is being moved."""
+        return MoveInProgressError(
+            f"Table {self.name} in {self.storage.url}/{self.directory} is being moved to the archive or back, or such "
+            "a move was cut short.",
+            hint=f"If nobody is at it, `luxor archive {self.name}` completes the move and `luxor restore {self.name}` "
+            "puts the table back.",
+        )
 
     def snapshot(self) -> Snapshot:
         """The table's partitions as they are now.
@@ -413,28 +525,34 @@ class Table:
 def find_all(storage: Storage, names: Sequence[str], directory: str = DIRECTORY) -> dict[str, Snapshot | None]:
     """`Table.find` of several tables, with one look at the directory for all that lie in one file.
 
-    One that is laid out in a way that cannot be read is left out, to be named when it is asked for itself.
+    A table that cannot be told, such as one that is being moved, is left out; the error comes when it is asked for
+    by itself.
     """
-    found = storage.folder(directory, unusable=[])
-    files = {info.path.rpartition("/")[2]: info for info in found.files}
+    listed = storage.folder(directory, unusable=[])
+    files = {info.path.rpartition("/")[2]: info for info in listed.files}
+    folders = frozenset(listed.folders)
     snapshots: dict[str, Snapshot | None] = {}
     others = []
     for name in names:
-        if f"{name}.parquet" in files:
-            snapshots[name] = Snapshot("file", (Part("", files[f"{name}.parquet"]),))
-        elif name in found.folders or not storage.concurrent:  # where it is cheap, what is not seen is asked about
+        single = files.get(f"{name}.parquet")
+        if single is not None and name not in folders:
+            snapshots[name] = Snapshot("file", (Part("", single),))
+        elif name in folders or not storage.concurrent:  # where it is cheap, what is not seen is asked about
             others.append(Table(storage, name, directory))
         else:
             snapshots[name] = None
 
     def one(table: Table) -> dict[str, Snapshot | None]:
+        partitions_only = table.name in folders and f"{table.name}.parquet" not in files
         try:
-            return {table.name: table.find_partitions() if table.name in found.folders else table.find()}
-        except SchemaError:
+            return {table.name: table.find_partitions() if partitions_only else table.find()}
+        except (AccessError, UnreachableError):
+            raise
+        except (SchemaError, LakeError):
             return {}
 
-    for each in at_once(storage, others, one):
-        snapshots |= each
+    for snapshot in at_once(storage, others, one):
+        snapshots |= snapshot
     return snapshots
 
 
