@@ -109,11 +109,12 @@ class Azurite:
 
     url: str
     key: str = KEY
+    service: str = "blob"
 
     @property
     def connection_string(self) -> str:
         account = f"AccountName={ACCOUNT};AccountKey={self.key}"
-        return f"DefaultEndpointsProtocol=http;{account};BlobEndpoint={self.url}/{ACCOUNT};"
+        return f"DefaultEndpointsProtocol=http;{account};{self.service.title()}Endpoint={self.url}/{ACCOUNT};"
 
     def client(self) -> Any:
         from azure.storage.blob import BlobServiceClient
@@ -128,13 +129,13 @@ class Azurite:
         return name
 
 
-def _azurite_command() -> list[str] | None:
+def _azurite_command(service: str) -> list[str] | None:
     folder = Path(os.environ.get("AZURITE_FOLDER", ROOT / ".azurite"))
-    main = folder / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
+    main = folder / "node_modules" / "azurite" / "dist" / "src" / service / "main.js"
     node = shutil.which("node")
     if node and main.exists():
         return [node, str(main)]
-    found = shutil.which("azurite-blob")
+    found = shutil.which(f"azurite-{service}")
     return [found] if found else None
 
 
@@ -144,14 +145,14 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
     yield from serve(tmp_path_factory.mktemp("azurite"))
 
 
-def serve(location: Path, **environment: str) -> Iterator[Azurite]:
-    command = _azurite_command()
+def serve(location: Path, service: str = "blob", **environment: str) -> Iterator[Azurite]:
+    command = _azurite_command(service)
     if command is None:
         message = f"Azurite is not installed: npm install --no-save --prefix {ROOT / '.azurite'} azurite"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
-    options = ["--blobPort", "0", "--disableTelemetry", "--skipApiVersionCheck"]
+    options = [f"--{service}Port", "0", "--disableTelemetry", "--skipApiVersionCheck"]
     process = subprocess.Popen(
         [*command, *options, "--location", str(location)],
         stdout=subprocess.PIPE,
@@ -172,12 +173,18 @@ def serve(location: Path, **environment: str) -> Iterator[Azurite]:
     drain = threading.Thread(target=lambda: [None for _ in process.stdout or ()], daemon=True)
     drain.start()
     try:
-        yield Azurite(url)
+        yield Azurite(url, service=service)
     finally:
         process.terminate()
         process.wait(timeout=30)
         drain.join(timeout=30)
         process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def azurite_queues(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
+    """A real server of storage queues on a free port, stopped at the end."""
+    yield from serve(tmp_path_factory.mktemp("azurite"), "queue")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """What the functions of the Azure Functions app share; each of them makes one call into this module.
 
-Timers: `on_timer`. HTTP: `post_run`, `get_pipelines`, `get_health`. Needs the extra ``functions``.
+Timers: `on_timer`. HTTP: `post_run`, `get_run`, `get_pipelines`, `get_health`. Queue: `on_queue`, `on_poison`.
+Needs the extra ``functions``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import date
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import azure.functions as func
 
@@ -24,14 +26,16 @@ from luxor_pipelines.errors import (
     ConfigurationError,
     ConflictError,
     LuxorError,
+    NotFoundError,
     QualityError,
+    RunInProgressError,
     UnknownPipelineError,
     UsageError,
     holds_secret,
     redact,
 )
 from luxor_pipelines.operations.discovery import find_pipelines, parse_params
-from luxor_pipelines.operations.runs import RunReport, last_runs
+from luxor_pipelines.operations.runs import RunReport, fail_run, last_runs, queue_run, read_run
 from luxor_pipelines.operations.stopping import handle_sigterm
 from luxor_pipelines.settings import Settings
 from luxor_pipelines.telemetry import TriggerKind, configure_azure_monitor, name_runs, triggered_by
@@ -39,9 +43,19 @@ from luxor_pipelines.telemetry import TriggerKind, configure_azure_monitor, name
 if TYPE_CHECKING:
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
-__all__ = ["get_health", "get_pipelines", "on_timer", "post_run", "prepare_worker"]
+__all__ = [
+    "get_health",
+    "get_pipelines",
+    "get_run",
+    "on_poison",
+    "on_queue",
+    "on_timer",
+    "post_run",
+    "prepare_worker",
+]
 
 logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 BODY_MAX = 16_384
 """Bytes of a request's body; a reference date needs thirty."""
@@ -79,22 +93,66 @@ def on_timer(mytimer: func.TimerRequest, run: Callable[[], Sequence[RunReport]],
     """
     name = run.__module__.rpartition(".")[2]
     logger.info("%s started%s", name, " (past due)" if mytimer.past_due else "")
-    failure = None
-    try:
-        with _triggered_by("timer", context):
-            reports = run()
-    except Exception as error:
-        logger.error("%s failed: %s", name, _describe(error))  # noqa: TRY400 - a traceback may quote what must not be logged
-        if not holds_secret(error):
-            raise
-        failure = RuntimeError(_describe(error))
-    if failure is not None:
-        raise failure  # the host logs the whole chain of what it is raised: this one has none
+    with _triggered_by("timer", context):
+        reports = _tell_failure(name, run)
     for report in reports:
         day = f", reference date {report.ref_date}" if report.ref_date else ""
         changes = "" if report.status != "done" else ", changed" if report.changed else ", nothing changed"
         logger.info("%s: %s %s%s%s; record %s", name, report.pipeline, report.status, day, changes, report.path)
     logger.info("%s ended", name)
+
+
+def _tell_failure(name: str, work: Callable[[], Result]) -> Result:
+    """Do the work; log what it raises and raise it again, so that the host tries again."""
+    try:
+        return work()
+    except Exception as error:
+        logger.error("%s failed: %s", name, _describe(error))  # noqa: TRY400 - a traceback may quote what must not be logged
+        if not holds_secret(error):
+            raise
+        failure = RuntimeError(_describe(error))
+    raise failure  # the host logs the whole chain of what it is raised: this one has none
+
+
+# --- the queue ----------------------------------------------------------------------------------
+
+
+def on_queue(
+    message: func.QueueMessage, again: func.Out[str], run: Callable[[str], RunReport], context: func.Context
+) -> None:
+    """Do the queued run whose record the message names; the host retries what is raised.
+
+    A message whose run is done is dropped. One that meets a live run of its pipeline and date is put back: the run
+    has watched that one for up to 30 seconds by then. What a retry would meet again is logged and not raised.
+    """
+    path = message.get_body().decode("utf-8", "replace")
+
+    def work() -> RunReport | None:
+        try:
+            return run(path)
+        except RunInProgressError as error:
+            logger.info("run_pipeline_queue: %s %s is put back into the queue", error.message, path)
+            return None
+
+    try:
+        with _triggered_by("queue", context):
+            report = _tell_failure("run_pipeline_queue", work)
+    except (UsageError, QualityError):
+        logger.info("run_pipeline_queue: %s is not tried again: the result would be the same", path)
+        return
+    if report is None:
+        again.set(path)
+    else:
+        logger.info("run_pipeline_queue: %s %s; record %s", report.pipeline, report.status, report.path)
+
+
+def on_poison(message: func.QueueMessage, fail: Callable[[str, Exception], RunReport], context: func.Context) -> None:
+    """Record as failed the run of a message that the host has given up."""
+    path = message.get_body().decode("utf-8", "replace")
+    error = TimeoutError("The host has given the run up: each of its tries failed, or was ended before it was done.")
+    with _triggered_by("queue", context):
+        report = _tell_failure("run_pipeline_poison", partial(fail, path, error))
+    logger.error("run_pipeline_poison: %s %s; record %s", report.pipeline, report.status, path)
 
 
 # --- HTTP ---------------------------------------------------------------------------------------
@@ -113,6 +171,7 @@ class RunRequest(NamedTuple):
 
     ref_date: date | None
     params: Mapping[str, Any]
+    queued: bool
 
 
 def _answers(handler: Callable[..., Answer]) -> Callable[..., func.HttpResponse]:
@@ -135,15 +194,21 @@ def _answers(handler: Callable[..., Answer]) -> Callable[..., func.HttpResponse]
 
 @_answers
 def post_run(
-    req: func.HttpRequest, run: Callable[[str, date | None, Mapping[str, Any]], RunReport], context: func.Context
+    req: func.HttpRequest,
+    message: func.Out[str],
+    run: Callable[[str, date | None, Mapping[str, Any]], RunReport],
+    context: func.Context,
 ) -> Answer:
     """``POST pipelines/{name}/runs`` with ``{"ref_date": "2026-10-31"}``: run, and answer with the record.
 
     The body may also have ``force`` (true or false) and ``params`` (an object), which are what ``--force`` and
     ``--param`` are on the command line; ``ref_date`` and ``force`` may stand in the query string instead. Without
-    a date the pipeline chooses it. 400 a bad date, parameter or body, 404 no such pipeline, 405 another method
-    than POST, 409 it is running already or met another writer, 422 its rows did not pass their checks and were
-    not written (the message lists what the checks saw), 500 it failed.
+    a date the pipeline chooses it. With ``"async": true`` or the header ``Prefer: respond-async`` the run is queued,
+    ``message`` takes the path of its record, and the answer is 202 with the run's place in ``Location``.
+
+    400 a bad date, parameter or body, 404 no such pipeline, 405 another method than POST, 409 it is running already
+    or met another writer, 422 its rows did not pass their checks and were not written (the message lists what the
+    checks saw), 500 it failed.
     """
     name = req.route_params.get("name", "")
     if not _NAME.fullmatch(name):
@@ -155,7 +220,28 @@ def post_run(
         return _error_answer(error)._replace(status=405, headers={"Allow": "POST"})
     asked = _parse_request(name, req)
     with _triggered_by("http", context):
-        return Answer(200, run(name, asked.ref_date, asked.params).as_dict())
+        if not asked.queued:
+            return Answer(200, run(name, asked.ref_date, asked.params).as_dict())
+        lq = _lake(Settings.from_env())
+        report = queue_run(name, ref_date=asked.ref_date, lq=lq, **asked.params)
+        try:
+            message.set(report.path)
+        except Exception as error:
+            fail_run(report.path, error, lq=lq)
+            raise
+    place = report.path.removeprefix("system/").removesuffix(".json")
+    return Answer(202, report.as_dict(), {"Location": f"/api/{place}", "Preference-Applied": "respond-async"})
+
+
+@_answers
+def get_run(req: func.HttpRequest) -> Answer:
+    """``GET runs/{pipeline}/{run}``: the record of a run, where ``Location`` of `post_run` leads. 404 no such run."""
+    pipeline, run = req.route_params.get("pipeline", ""), req.route_params.get("run", "")
+    try:
+        report = read_run(_lake(Settings.from_env()), pipeline, run)
+    except NotFoundError as error:
+        return _error_answer(error)._replace(status=404)
+    return Answer(200, report.as_dict())
 
 
 @_answers
@@ -184,7 +270,7 @@ def get_health(req: func.HttpRequest) -> Answer:  # noqa: ARG001 - every request
     return Answer(200 if reachable else 503, {**content, "library_version": __version__})
 
 
-_BODY_HINT = 'Send JSON like {"ref_date": "2026-10-31", "force": false, "params": {}}, or nothing.'
+_BODY_HINT = 'Send JSON like {"ref_date": "2026-10-31", "force": false, "params": {}, "async": false}, or nothing.'
 _KEY_NAMES = {"code", "clientId"}
 """Names under which Azure Functions takes its own key in a query string."""
 
@@ -193,21 +279,25 @@ def _parse_request(name: str, req: func.HttpRequest) -> RunRequest:
     """Read body and query string; an error message never repeats their values."""
     body = _parse_body(req.get_body())
     query = {key: value for key, value in req.params.items() if key not in _KEY_NAMES}
-    if query.keys() - {"ref_date", "force"}:
+    if query.keys() - {"ref_date", "force", "async"}:
         raise UsageError(
-            "The query string has a parameter that is not ref_date or force.",
+            "The query string has a parameter that is not ref_date, force or async.",
             hint="Send other parameters of the pipeline in the body, under params.",
         )
     if twice := sorted(query.keys() & body.keys()):
         raise UsageError(f"{' and '.join(twice)} in the body and in the query string.", hint="Send it once.")
     given = {**body, **query}
-    force = given.get("force", False)
-    if force in ("true", "false"):
-        force = force == "true"
-    if not isinstance(force, bool):
-        raise UsageError("force is neither true nor false.", hint=_BODY_HINT)
-    texts = _parameter_texts(given.get("params") or {}) + (["force=true"] if force else [])
-    return RunRequest(_parse_date(given.get("ref_date")), parse_params(name, texts) if texts else {})
+    texts = _parameter_texts(given.get("params") or {}) + (["force=true"] if _parse_flag(given, "force") else [])
+    preferences = {preference.strip().lower() for preference in req.headers.get("Prefer", "").split(",")}
+    queued = _parse_flag(given, "async") or "respond-async" in preferences
+    return RunRequest(_parse_date(given.get("ref_date")), parse_params(name, texts) if texts else {}, queued)
+
+
+def _parse_flag(given: Mapping[str, Any], name: str) -> bool:
+    flag = {"true": True, "false": False}.get(value) if isinstance(value := given.get(name, False), str) else value
+    if not isinstance(flag, bool):
+        raise UsageError(f"{name} is neither true nor false.", hint=_BODY_HINT)
+    return flag
 
 
 def _parse_body(body: bytes) -> dict[str, Any]:
@@ -219,8 +309,8 @@ def _parse_body(body: bytes) -> dict[str, Any]:
         content = json.loads(body)
     except (ValueError, RecursionError):
         raise UsageError("The body is not JSON.", hint=_BODY_HINT) from None
-    if not isinstance(content, dict) or content.keys() - {"ref_date", "force", "params"}:
-        raise UsageError("The body is not an object of ref_date, force and params.", hint=_BODY_HINT)
+    if not isinstance(content, dict) or content.keys() - {"ref_date", "force", "params", "async"}:
+        raise UsageError("The body is not an object of ref_date, force, params and async.", hint=_BODY_HINT)
     return content
 
 

@@ -4,7 +4,8 @@
 
 ``APP`` is a folder with host.json at its root. Nothing but the standard library, the app's root and its
 ``.python_packages`` is on the path. Each call is ``{"function": …}`` with ``"past_due"`` for a timer,
-``"body"``, ``"params"`` for HTTP; each outcome is one line of JSON on stdout, all logs go to stderr.
+``"body"``, ``"params"`` for HTTP, ``"message"`` for a queue; each outcome is one line of JSON on stdout, all logs go
+to stderr.
 """
 
 import concurrent.futures
@@ -38,9 +39,27 @@ class Context:
         attributes: ClassVar = {}
 
 
+class Out:
+    """An output binding: what a function sets goes into the outcome."""
+
+    def __init__(self):
+        self.value = None
+
+    def set(self, value):
+        self.value = value
+
+    def get(self):
+        return self.value
+
+
 def bind(main):
-    """The function with its context, where it takes one."""
-    return functools.partial(main, context=Context()) if "context" in inspect.signature(main).parameters else main
+    """The function with its context and output bindings, where it takes them."""
+    parameters = inspect.signature(main).parameters
+    outputs = {name: Out() for name in parameters if name in ("message", "again") and "Out" in str(parameters[name])}
+    context = {"context": Context()} if "context" in parameters else {}
+    bound = functools.partial(main, **outputs, **context)
+    bound.outputs = outputs
+    return bound
 
 
 def load(app, name):
@@ -66,17 +85,22 @@ def call(main, request):
 
     if "past_due" in request:
         argument = TimerRequest(past_due=request["past_due"])
+    elif "message" in request:
+        argument = func.QueueMessage(id="a-message", body=request["message"].encode())
     else:
         body = request.get("body", "").encode()
-        argument = func.HttpRequest("POST", "/api", body=body, route_params=request.get("params", {}))
+        options = {"headers": request.get("headers"), "route_params": request.get("params", {})}
+        argument = func.HttpRequest(request.get("method", "POST"), "/api", body=body, **options)
+    bound = bind(main)
     try:
-        result = bind(main)(argument)
+        result = bound(argument)
     except Exception as error:  # noqa: BLE001 - the outcome, whatever it is
         return {"raised": type(error).__name__, "message": str(error)}
+    put = {name: out.get() for name, out in bound.outputs.items() if out.get() is not None}
     if isinstance(result, func.HttpResponse):
-        return {"status": result.status_code, "body": json.loads(result.get_body())}
+        return {"status": result.status_code, "body": json.loads(result.get_body()), **put}
     assert result is None, f"a timer returned {result!r}: the worker fails a function that does"
-    return {"returned": None}
+    return {"returned": None, **put}
 
 
 def pause_at(name):

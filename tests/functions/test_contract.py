@@ -70,8 +70,15 @@ def test_it_loads_and_takes_what_is_bound(folder: str, load_main: Callable[[str]
     assert {parameter.kind for parameter in signature.parameters.values()} == {inspect.Parameter.POSITIONAL_OR_KEYWORD}
     # The worker resolves the annotations when it loads, so they must be names of the module.
     hints = typing.get_type_hints(main)
-    types = {"timerTrigger": func.TimerRequest, "httpTrigger": func.HttpRequest}
-    assert hints[trigger(folder)["name"]] is types[trigger(folder)["type"]]
+    types = {
+        "timerTrigger": func.TimerRequest,
+        "httpTrigger": func.HttpRequest,
+        "queueTrigger": func.QueueMessage,
+        "queue": func.Out[str],
+    }
+    for binding in config["bindings"]:
+        if binding["name"] != "$return":
+            assert hints[binding["name"]] == types[binding["type"]]
     assert hints.get("context", func.Context) is func.Context
     returned = func.HttpResponse if "$return" in names else type(None)
     assert hints["return"] is returned, "what has no output binding returns nothing, or the worker fails it"
@@ -142,6 +149,18 @@ def test_http_functions_have_their_own_route_and_ask_for_a_key() -> None:
     assert levels == {folder: "anonymous" if folder in OPEN else "function" for folder in triggers}
     for folder in triggers:
         assert {"type": "http", "direction": "out", "name": "$return"} in declared(folder)["bindings"]
+
+
+def test_queues_are_worked_off_by_functions_of_the_app() -> None:
+    bindings = [binding for folder in FOLDERS for binding in declared(folder)["bindings"] if "queue" in binding["type"]]
+    assert {binding["connection"] for binding in bindings} == {"AzureWebJobsStorage"}
+    read = {binding["queueName"] for binding in bindings if binding["type"] == "queueTrigger"}
+    written = {binding["queueName"] for binding in bindings if binding["type"] == "queue"}
+    assert written <= read
+    # The host names the queue of messages that it has given up.
+    assert {f"{name}-poison" for name in written} <= read
+    queues = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))["extensions"]["queues"]
+    assert (queues["batchSize"], queues["newBatchThreshold"], queues["maxDequeueCount"]) == (1, 0, 5)
 
 
 def test_a_new_function_needs_its_folder_and_nothing_else(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from luxor_pipelines.operations.runs import RunReport, last_runs
 from luxor_pipelines.settings import Settings
 
 KEY = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="
+Out: Any = SimpleNamespace
 CONTEXT: Any = SimpleNamespace(invocation_id="an-invocation", trace_context=SimpleNamespace(trace_parent=None))
 MAY = '{"ref_date": "2024-05-31"}'
 
@@ -110,6 +111,7 @@ BODIES = {
     "another spelling": b'{"Ref_Date": "2024-05-31"}',
     "force that is no flag": b'{"force": "yes"}',
     "force that is a number": b'{"force": 1}',
+    "async that is no flag": b'{"async": "later"}',
     "params that are no object": b'{"params": ["fetch=true"]}',
     "params within params": b'{"params": {"usdbrl_ticker": {"a": 1}}}',
     "a parameter that is null": b'{"params": {"usdbrl_ticker": null}}',
@@ -119,7 +121,7 @@ BODIES = {
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 def test_400_for_a_bad_body(body: bytes) -> None:
-    told = error(hosting.post_run(request(body=body), never, CONTEXT), 400)
+    told = error(hosting.post_run(request(body=body), Out(), never, CONTEXT), 400)
     assert told["class"] == "UsageError"
     assert "ref_date" in told["hint"]
     assert len(json.dumps(told)) < 500, "the body is not repeated"
@@ -155,7 +157,7 @@ def test_the_date_may_stand_in_the_query_string(disk_lake: Any, load: Any) -> No
     ],
 )
 def test_400_for_a_query_string_that_would_else_be_ignored(query: dict[str, str], body: str) -> None:
-    assert error(hosting.post_run(request(body=body, query=query), never, CONTEXT), 400)["class"] == "UsageError"
+    assert error(hosting.post_run(request(body=body, query=query), Out(), never, CONTEXT), 400)["class"] == "UsageError"
 
 
 def test_force_and_params_are_what_the_command_line_has(disk_lake: Any, load: Any) -> None:
@@ -178,7 +180,7 @@ def test_force_and_params_are_what_the_command_line_has(disk_lake: Any, load: An
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
 def test_405_names_the_method_that_runs_a_pipeline(method: str) -> None:
-    response = hosting.post_run(request(method=method), never, CONTEXT)
+    response = hosting.post_run(request(method=method), Out(), never, CONTEXT)
     told = error(response, 405)
     assert response.headers["Allow"] == "POST"
     assert "POST runs the pipeline" in told["hint"]
@@ -233,7 +235,7 @@ def test_409_for_every_conflict(kind: type[LuxorError]) -> None:
     def run(name: str, ref_date: date | None, params: Mapping[str, Any]) -> RunReport:
         raise kind("Somebody else was quicker.", hint="Try again.")
 
-    told = error(hosting.post_run(request(), run, CONTEXT), 409)
+    told = error(hosting.post_run(request(), Out(), run, CONTEXT), 409)
     assert told == {"class": kind.__name__, "message": "Somebody else was quicker.", "hint": "Try again."}
 
 
@@ -271,7 +273,7 @@ def test_500_tells_no_secret(raised: Exception, caplog: pytest.LogCaptureFixture
     def run(name: str, ref_date: date | None, params: Mapping[str, Any]) -> RunReport:
         raise raised
 
-    response = hosting.post_run(request(), run, CONTEXT)
+    response = hosting.post_run(request(), Out(), run, CONTEXT)
     assert error(response, 500)["class"] == type(raised).__name__
     assert KEY.encode() not in response.get_body()
     assert KEY not in caplog.text
@@ -295,7 +297,7 @@ def test_422_with_the_report(caplog: pytest.LogCaptureFixture) -> None:
     def run(name: str, ref_date: date | None, params: Mapping[str, Any]) -> RunReport:
         raise QualityError("hist_returns: nothing was written:\n- 2 of the 4 assets are missing", hint="Look.")
 
-    told = error(hosting.post_run(request(), run, CONTEXT), 422)
+    told = error(hosting.post_run(request(), Out(), run, CONTEXT), 422)
     assert told["class"] == "QualityError"
     assert "- 2 of the 4 assets are missing" in told["message"]
     (entry,) = caplog.records

@@ -160,7 +160,7 @@ def test_requests(body: bytes, name: str) -> None:
 
     for route in ("hist_returns", name):
         request = func.HttpRequest("POST", "/", body=body, route_params={"name": route})
-        answer = hosting.post_run(request, run, context)
+        answer = hosting.post_run(request, SimpleNamespace(), run, context)
         told = json.loads(answer.get_body())["error"]
         if asked:
             assert answer.status_code == 500

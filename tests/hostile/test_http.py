@@ -70,7 +70,9 @@ def named(lake: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 def answered(name: str, body: bytes) -> tuple[int, dict[str, Any], bytes]:
     request = func.HttpRequest("POST", "/api", body=body, route_params={"name": name})
     context: Any = SimpleNamespace(invocation_id="", trace_context=SimpleNamespace(trace_parent=""))
-    answer = hosting.post_run(request, lambda name, day, params: runs.run(name, ref_date=day, **params), context)
+    answer = hosting.post_run(
+        request, SimpleNamespace(), lambda name, day, params: runs.run(name, ref_date=day, **params), context
+    )
     return answer.status_code, json.loads(answer.get_body())["error"], answer.get_body()
 
 

@@ -5,6 +5,9 @@ file ``system/runs/<pipeline>/<UTC stamp>-<id>.json``: written when the run star
 it ends. One that was killed leaves ``running`` behind for ever; `last_runs` calls it ``died`` when it
 no longer holds its lease.
 
+A run can be queued first (`queue_run`) and done later by another process (`run_queued`); its record is written when
+it is queued, as ``queued``.
+
 One run of a pipeline and reference date goes on at a time, whatever started it: a lease in the lake,
 ``system/locks/runs/<pipeline>/<date>.json``, sees to that. A run that stalled and was succeeded ends in a
 `LockLostError`; `luxor_pipelines.lake.storage.lease` says what it may still have written.
@@ -24,12 +27,20 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from luxor_pipelines import __version__, telemetry
-from luxor_pipelines.errors import AccessError, ConflictError, LuxorError, RunInProgressError, UsageError, redact
+from luxor_pipelines.errors import (
+    AccessError,
+    ConflictError,
+    LuxorError,
+    NotFoundError,
+    RunInProgressError,
+    UsageError,
+    redact,
+)
 from luxor_pipelines.lake.storage.lease import LEASES, Lease, fenced, holder_of
 from luxor_pipelines.operations.discovery import check_params, find_pipelines, get_pipeline
 from luxor_pipelines.operations.stopping import Terminated, stoppable
@@ -42,7 +53,17 @@ if TYPE_CHECKING:
     from luxor_pipelines.pipelines import JSON
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
-__all__ = ["SCHEMA_VERSION", "RunReport", "find_pipelines", "last_runs", "run"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "RunReport",
+    "fail_run",
+    "find_pipelines",
+    "last_runs",
+    "queue_run",
+    "read_run",
+    "run",
+    "run_queued",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +72,10 @@ SCHEMA_VERSION = 1
 
 _FOLDER = "system/runs"
 _LEASES = f"{LEASES}/runs"
+_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{12}", re.ASCII)
+_RECORD = re.compile(rf"{_FOLDER}/[\w-]{{1,100}}/{_RUN.pattern}\.json", re.ASCII)
+_QUEUED_MAX = timedelta(hours=1)
+"""How long a run may be queued before it counts as lost."""
 _SECRET_NAME = re.compile(r"key|secret|password|token|connection", re.IGNORECASE)
 
 
@@ -61,14 +86,17 @@ class RunReport:
     Attributes
     ----------
     status
-        ``running``, ``done``, ``failed``, or ``skipped`` because another run was at it. A run that is
-        recorded as running but gives no sign of life is ``died``: `last_runs` says so, no record does.
+        ``queued``, ``running``, ``done``, ``failed``, or ``skipped`` because another run was at it. A run that is
+        recorded as running but gives no sign of life, or that was queued an hour ago and not begun, is ``died``:
+        `last_runs` and `read_run` say so, no record does.
     ref_date
         The reference date the pipeline worked with; where it says none, the one it was given.
     now
         The moment the pipeline was told it is; else the same as ``started_at``.
+    queued_at
+        When it was queued (UTC); None for one that was run at once.
     started_at, ended_at, duration_s
-        When it really ran (UTC), and for how many seconds.
+        When it really ran (UTC), and for how many seconds; of one that is queued, when it was queued.
     rows
         Rows handed to the loads, changed or not.
     inputs
@@ -87,11 +115,12 @@ class RunReport:
 
     id: str
     pipeline: str
-    status: Literal["running", "done", "failed", "skipped", "died"]
+    status: Literal["queued", "running", "done", "failed", "skipped", "died"]
     ref_date: date | None
     now: datetime
     started_at: datetime
     path: str
+    queued_at: datetime | None = None
     ended_at: datetime | None = None
     duration_s: float | None = None
     rows: int | None = None
@@ -166,7 +195,7 @@ def run(
     Raises
     ------
     UsageError
-        A pipeline, date or parameter that is not known; nothing has been recorded.
+        A pipeline, date or parameter that is not known, or that the pipeline refuses; nothing has been recorded.
     ConfigurationError
         No lake; nothing has been recorded.
     RunInProgressError
@@ -176,6 +205,124 @@ def run(
     LuxorError
         What the pipeline raises, after it has been recorded.
     """
+    job = _prepare(name, ref_date, lq, lake, now, params)
+    return _start(job, if_held="error" if if_running == "error" else "skip", wait=if_running == "wait")
+
+
+def queue_run(
+    name: str,
+    *,
+    ref_date: date | datetime | str | None = None,
+    lq: LuxorQuery | None = None,
+    lake: str | None = None,
+    **params: Any,
+) -> RunReport:
+    """Record a run as ``queued``; whoever is given the record's path does it with `run_queued`.
+
+    The reference date is resolved now. Parameters are as of `run`, and so are the errors.
+
+    Raises
+    ------
+    UsageError
+        Also when a parameter is, or looks like, a secret: records hold none.
+    """
+    job = _prepare(name, ref_date, lq, lake, None, params)
+    report = replace(job.report, status="queued", queued_at=job.report.started_at)
+    if json.loads(json.dumps(dict(params), default=str)) != report.params:
+        raise UsageError(
+            "A parameter is, or looks like, a secret, and is not kept until a queued run begins.",
+            hint="Run the pipeline at once, or let it read the secret from the environment.",
+        )
+    _save(job.lq, report, None)
+    logger.info("%s is queued; record %s", report.pipeline, report.path)
+    return report
+
+
+def run_queued(path: str, *, lq: LuxorQuery | None = None) -> RunReport:
+    """Do the run that `queue_run` recorded at ``path``, and return how it ended; one that is done is not done again.
+
+    A run that failed or died can be done again: its record then has the latest try.
+
+    Raises
+    ------
+    UsageError
+        ``path`` is no record's, or the lake has no such record.
+    RunInProgressError
+        Another run of the pipeline and reference date is alive; nothing was done.
+    LuxorError
+        What the pipeline raises, after it has been recorded.
+    """
+    if lq is None:
+        from luxor_pipelines.query.luxor_query import LuxorQuery
+
+        lq = LuxorQuery()
+    queued, version = _read_queued(lq, path)
+    if queued.status == "done":
+        logger.info("%s is done already; record %s", queued.pipeline, path)
+        return queued
+    job = _prepare(queued.pipeline, queued.ref_date, lq, None, None, queued.params)
+    report = replace(job.report, id=queued.id, path=path, queued_at=queued.queued_at)
+    return _start(replace(job, report=report, version=version), if_held="error", wait=True)
+
+
+def fail_run(path: str, error: Exception, *, lq: LuxorQuery | None = None) -> RunReport:
+    """Record that a queued run failed with ``error``; one that is alive, done or failed already stays as it is.
+
+    Raises
+    ------
+    UsageError
+        ``path`` is no record's, or the lake has no such record.
+    """
+    if lq is None:
+        from luxor_pipelines.query.luxor_query import LuxorQuery
+
+        lq = LuxorQuery()
+    queued, version = _read_queued(lq, path)
+    report = _judged(lq, queued)
+    if report.status not in ("queued", "died"):
+        return report
+    report = replace(queued, status="failed", ended_at=lq.now(), error=_json(_described(error)))
+    _save(lq, report, version)
+    logger.error("%s failed: %s; record %s", report.pipeline, redact(str(error)), path)
+    return report
+
+
+def _read_queued(lq: LuxorQuery, path: str) -> tuple[RunReport, str]:
+    if not _RECORD.fullmatch(path):
+        raise UsageError("That is not the path of a run's record.", hint=f"One is like {_FOLDER}/name/STAMP-ID.json.")
+    try:
+        blob = lq.lake.storage.read(path)
+        return RunReport.from_dict(json.loads(blob.data) | {"path": path}), blob.version
+    except NotFoundError as error:
+        raise UsageError(f"There is no record {path}.", hint="Was it deleted, or is it in another lake?") from error
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UsageError(f"{path} is not a run record.", hint="Start the run anew.") from error
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A run whose arguments have been checked, and what it needs."""
+
+    lq: LuxorQuery
+    report: RunReport
+    work: Callable[[], PipelineResult]
+    scrub: Callable[[Any], Any]
+    clock: float
+    chosen: bool
+    """Whether the caller chose a date or parameters."""
+    version: str | None = None
+    """The record's version, where it is written already."""
+
+
+def _prepare(
+    name: str,
+    ref_date: date | datetime | str | None,
+    lq: LuxorQuery | None,
+    lake: str | None,
+    now: datetime | None,
+    params: Mapping[str, Any],
+) -> _Job:
+    """Check the arguments of a run, and resolve its reference date."""
     pipeline = get_pipeline(name)
     day = None if ref_date is None else _as_date(ref_date)
     if now is not None and now.utcoffset() is None:
@@ -208,23 +355,25 @@ def run(
         invocation_id=trigger.invocation_id,
         trace_id=trigger.trace_id,
     )
-    context = telemetry.RunContext(ident, pipeline.name, None if report.ref_date is None else str(report.ref_date))
-    with telemetry.run_context(context), telemetry.span("run") as ending:
-        work = partial(function, day, lq=lq, now=now, **params)
-        report = _go(lq, report, lambda: _checked(pipeline, work()), scrub, clock, if_running)
+    work = partial(function, day, lq=lq, now=now, **params)
+    return _Job(lq, report, lambda: _checked(pipeline, work()), scrub, clock, chosen=day is not None or bool(params))
+
+
+def _start(job: _Job, *, if_held: Literal["error", "skip"], wait: bool) -> RunReport:
+    """Do a job under its lease, or see that another run holds it; log lines and spans name the run."""
+    report = job.report
+    day = None if report.ref_date is None else str(report.ref_date)
+    with (
+        telemetry.run_context(telemetry.RunContext(report.id, report.pipeline, day)),
+        telemetry.span("run") as ending,
+    ):
+        report = _hold_and_work(job, if_held, wait)
         ending |= {"status": report.status, "rows": report.rows}
         return report
 
 
-def _go(
-    lq: LuxorQuery,
-    report: RunReport,
-    work: Callable[[], PipelineResult],
-    scrub: Callable[[Any], Any],
-    clock: float,
-    if_running: Literal["error", "skip", "wait"],
-) -> RunReport:
-    """Do the work under the run's lease, or skip it for another run that holds the lease."""
+def _hold_and_work(job: _Job, if_held: Literal["error", "skip"], wait: bool) -> RunReport:
+    lq, report = job.lq, job.report
     assert report.lock is not None
     about = {
         "run": report.id,
@@ -234,12 +383,12 @@ def _go(
         "process": os.getpid(),
     }
     lease = Lease(lq.lake.storage, report.lock, ttl=lq.settings.run_lock_ttl, about=about)
-    holder = lease.acquire(wait=if_running == "wait")
+    holder = lease.acquire(wait=wait)
     if holder is not None:
         day = "" if report.lock.endswith("/any.json") else f" for {report.ref_date}"
         what = f"{report.pipeline} is running already{day}"
         busy = f"{what} (run {holder.about.get('run', 'unknown')})."
-        if if_running == "error":
+        if if_held == "error":
             raise RunInProgressError(
                 busy, hint=f"Try again when it has ended; one that has died is given up after {holder.ttl:.0f} s."
             )
@@ -249,9 +398,9 @@ def _go(
         return report
     with lease, fenced(lease):
         _account(lq, lease)
-        under_way = _UnderWay(lq, report, lease, scrub, clock)
+        under_way = _UnderWay(job, lease)
         with stoppable(under_way):
-            return under_way.work(work)
+            return under_way.work()
 
 
 def _account(lq: LuxorQuery, lease: Lease) -> None:
@@ -260,7 +409,9 @@ def _account(lq: LuxorQuery, lease: Lease) -> None:
     def has_ended(about: Mapping[str, Any]) -> bool:
         path = about.get("record")
         report = next(_read_records(lq, [path]), None) if isinstance(path, str) and path.startswith(_FOLDER) else None
-        return report is not None and report.status != "running" and not report.unsettled
+        # A queued run's record has its latest try; an earlier one has not said that it ended.
+        same = report is not None and report.started_at.isoformat() == about.get("started_at")
+        return report is not None and same and report.status != "running" and not report.unsettled
 
     lease.account(has_ended)
     for about in lease.lost_holders:
@@ -274,26 +425,24 @@ def _account(lq: LuxorQuery, lease: Lease) -> None:
 class _UnderWay:
     """A run that holds its lease, and its record: written when it starts, and once when it ends."""
 
-    def __init__(
-        self, lq: LuxorQuery, report: RunReport, lease: Lease, scrub: Callable[[Any], Any], clock: float
-    ) -> None:
-        self._lq = lq
-        self._report = report
+    def __init__(self, job: _Job, lease: Lease) -> None:
+        self._job = job
+        self._lq = job.lq
+        self._report = job.report
         self._lease = lease
-        self._scrub = scrub
-        self._clock = clock
+        self._scrub = job.scrub
         self._turn = threading.Lock()
         self._ended = False
-        self._version = ""
+        self._version = job.version
 
-    def work(self, work: Callable[[], PipelineResult]) -> RunReport:
+    def work(self) -> RunReport:
         """Do the work and keep its record, from ``running`` to ``done`` or ``failed``."""
         report = self._report
-        self._version = _save(self._lq, report, None)
+        self._version = _save(self._lq, report, self._version)
         day = report.ref_date or "not given, the pipeline's own choice"
         logger.info("%s: reference date %s", report.pipeline, day)
         try:
-            result = work()
+            result = self._job.work()
             self._lease.check()  # a run that was succeeded has failed, whatever it still did
         except BaseException as error:
             self._fail(error)
@@ -326,7 +475,7 @@ class _UnderWay:
         with self._turn:
             if self._ended:
                 return None
-            duration = round(time.perf_counter() - self._clock, 3)
+            duration = round(time.perf_counter() - self._job.clock, 3)
             report = replace(
                 self._report,
                 ended_at=self._lq.now(),
@@ -340,9 +489,18 @@ class _UnderWay:
             telemetry.record_run(report.pipeline, report.status, duration, report.rows)
             return report
 
+    def _withdraw(self) -> None:
+        """Delete the record: a date or parameter that the pipeline refuses is no run that failed."""
+        with self._turn:
+            if self._version is not None:
+                self._lq.lake.storage.delete(self._report.path, expected=self._version)
+            self._ended = True
+
     def _fail(self, error: BaseException) -> None:
         report = self._report
         try:
+            if isinstance(error, UsageError) and self._job.chosen and report.queued_at is None:
+                return self._withdraw()
             recorded = self._end(status="failed", error=self._scrub(_described(error)))
         except Exception as problem:  # noqa: BLE001 - what the run failed with is what must be heard
             logger.error("%s failed, and that could not be recorded: %s", report.pipeline, problem)  # noqa: TRY400
@@ -502,7 +660,7 @@ _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("id", "pipeline", "status", "path", "library_version"), _text),
     "ref_date": _optional(lambda value: date.fromisoformat(_text(value))),
     **dict.fromkeys(("now", "started_at"), _moment),
-    "ended_at": _optional(_moment),
+    **dict.fromkeys(("queued_at", "ended_at"), _optional(_moment)),
     "duration_s": _optional(_number),
     "rows": _optional(_count),
     "loads": _loads,
@@ -553,8 +711,25 @@ def last_runs(lq: LuxorQuery, name: str | None = None, limit: int | None = 20) -
     return [_judged(lq, report) for report in reports]
 
 
+def read_run(lq: LuxorQuery, name: str, run: str) -> RunReport:
+    """One run, by its pipeline and the name of its record, ``<UTC stamp>-<id>``; its status as in `last_runs`.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such run.
+    """
+    path = f"{_FOLDER}/{name}/{run}.json"
+    report = next(_read_records(lq, [path]), None) if _RECORD.fullmatch(path) else None
+    if report is None:
+        raise NotFoundError("There is no such run.", hint=f"The runs lie under {_FOLDER}/; `luxor runs` lists them.")
+    return _judged(lq, report)
+
+
 def _judged(lq: LuxorQuery, report: RunReport) -> RunReport:
     """A report that says ``running`` as it really is: under way, ended meanwhile, or dead."""
+    if report.status == "queued" and report.queued_at is not None and lq.now() - report.queued_at > _QUEUED_MAX:
+        return replace(report, status="died")
     if report.status != "running" or report.lock is None:
         return report
     try:
