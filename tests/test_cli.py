@@ -6,11 +6,14 @@ import csv
 import hashlib
 import io
 import json
+import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -23,6 +26,7 @@ import pytest
 
 from luxor_pipelines import LuxorQuery, __version__, save_table
 from luxor_pipelines.cli import main
+from luxor_pipelines.cli.output import configure_logging, note
 from luxor_pipelines.demo import last_covered_month
 
 ANSI = "\x1b["
@@ -807,6 +811,74 @@ def test_a_terminal_gets_a_drawn_table_with_losses_in_red(demo_lake: Path) -> No
     red = out.split("\x1b[31m")[1].split("\x1b")[0]
     assert red.strip().startswith("-")
     assert red.endswith("%")
+
+
+HOSTILE = {
+    "title": "\x1b]0;owned\x07",
+    "clipboard": "\x1b]52;c;cm0gLXJm\x07",
+    "clear": "a\x1b[2J\x1b[H",
+    "c1": "a\x9b2Jb",
+    "back": "safe\x08\x08\x08\x08evil",
+    "return": "first\rsecond",
+    "delete": "a\x7fb",
+    "turned": "gpj.\u202exslx",
+    "turned-in-part": "a\u2067b\u2066c",
+    "line": "a\u2028b\x85c\nd",
+}
+
+
+@pytest.fixture
+def hostile_lake(tmp_path: Path) -> Path:
+    """A lake with a table of another program whose cells and a column's name are commands to a terminal."""
+    folder = tmp_path / "lake/enriched/parquet"
+    folder.mkdir(parents=True)
+    rows = {"Name": list(HOSTILE.values()), "X\x1b[31m": list(HOSTILE)}
+    pq.write_table(pa.table(rows), folder / "t.parquet")
+    return folder.parent.parent
+
+
+def commands(text: str) -> str:
+    """The control characters in what was printed, but for line breaks and what draws a table."""
+    plain = re.sub(r"\x1b\[[0-9;]*m|\x1b\[\?25[lh]|\r\n", "", text)
+    return "".join(letter for letter in plain if unicodedata.category(letter) in {"Cc", "Cf", "Zl"} - {"\n"})
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no pseudo-terminals")
+@pytest.mark.parametrize("form", [[], ["--csv"], ["--json"]])
+def test_cells_command_no_terminal(hostile_lake: Path, form: list[str]) -> None:
+    out = on_a_terminal("show", "t", "--lake", hostile_lake, *form, columns=200)
+    assert "owned" in out
+    assert commands(out).strip("\n\t") == ""
+    assert "\x1b[31m" not in out.replace("\\", "")
+
+
+def test_cells_in_a_pipe_are_shown_in_a_table_and_exact_in_data(hostile_lake: Path) -> None:
+    table = luxor("show", "t", "--lake", hostile_lake).stdout
+    assert commands(table).strip("\n") == ""
+    assert "\\x1b]0;owned\\x07" in table
+    assert len(table.splitlines()) == 1 + len(HOSTILE)
+    data = json.loads(luxor("show", "t", "--lake", hostile_lake, "--json").stdout)
+    assert [row["Name"] for row in data["rows"]] == list(HOSTILE.values())
+    assert data["columns"] == ["Name", "X\x1b[31m"]
+    text = subprocess.run(
+        [sys.executable, "-m", "luxor_pipelines", "show", "t", "--lake", str(hostile_lake), "--csv"],
+        stdout=subprocess.PIPE,
+        check=True,
+    ).stdout.decode()
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    assert [row[0] for row in rows[1:]] == list(HOSTILE.values())
+
+
+def test_what_an_error_or_a_warning_quotes_commands_no_terminal(
+    hostile_lake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--lake", str(hostile_lake), "--json"]
+    assert main(["show", "t", "--columns", "\x1b]0;owned\x07", *arguments]) == 1
+    note("\x1b[2J")
+    configure_logging(debug=True, verbose=False)
+    logging.getLogger("luxor_pipelines").warning("%s", "\x1b[2J")
+    out, err = capsys.readouterr()
+    assert commands(out + err).strip("\n") == ""
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has no pseudo-terminals")

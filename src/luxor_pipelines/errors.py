@@ -30,7 +30,7 @@ the matching builtin as well, so ``except FileNotFoundError`` works.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 from urllib.parse import quote, quote_plus, unquote
 
@@ -64,6 +64,7 @@ __all__ = [
     "sample",
     "scrubbed",
     "shown",
+    "visible",
 ]
 
 _SECRETS = re.compile(
@@ -157,6 +158,15 @@ def shown(value: object, limit: int = 100) -> str:
     """The ``repr`` of ``value`` for a message, its middle left out where it is long."""
     text = repr(value[: 4 * limit] if isinstance(value, str | bytes) else value)
     return text if len(text) <= limit else f"{text[: limit // 2]}…{text[-limit // 4 :]}"
+
+
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Control characters but for tabs and line feeds, other line breaks, and marks that turn the direction of a text."""
+
+
+def visible(text: str, escape: Callable[[int], str] = "\\x{:02x}".format) -> str:
+    """Return ``text`` with its control characters written as escapes, which a terminal shows and does not obey."""
+    return _CONTROLS.sub(lambda match: escape(ord(match[0])), text)
 
 
 def sample(values: object, limit: int = 3) -> str:

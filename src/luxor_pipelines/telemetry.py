@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any, Literal
 
-from luxor_pipelines.errors import ConfigurationError, redact
+from luxor_pipelines.errors import ConfigurationError, redact, visible
 
 __all__ = [
     "RunContext",
@@ -119,7 +119,7 @@ class _TextFormatter(logging.Formatter):
         return f"{text} [run={run.run} pipeline={run.pipeline}{date}]"
 
     def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
+        return visible(redact(super().format(record)))
 
 
 class _JsonFormatter(logging.Formatter):

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from luxor_pipelines.errors import redact
+from luxor_pipelines.errors import redact, visible
 from luxor_pipelines.settings import Settings
 from luxor_pipelines.telemetry import name_runs
 
@@ -66,10 +66,13 @@ def prepare_streams() -> None:
             stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="replace")
 
 
-def emit(text: str) -> None:
-    """Print data. A reader that has had enough, like ``head``, is no error."""
+def emit(text: str, *, exact: bool = False) -> None:
+    """Print data, its control characters made visible unless ``exact``.
+
+    A reader that has had enough, like ``head``, is no error.
+    """
     try:
-        print(text, flush=True)  # noqa: T201
+        print(text if exact else visible(text), flush=True)  # noqa: T201
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.EINVAL):  # the latter is Windows' word for it
             raise
@@ -84,33 +87,40 @@ def _discard(stream: TextIO) -> None:
 
 def note(text: str) -> None:
     """Tell something that is not data."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    print(visible(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def print_json(payload: Mapping[str, Any]) -> None:
     """Print an object, its ``schema_version`` first."""
-    emit(
-        json.dumps(
-            {"schema_version": SCHEMA_VERSION, **payload}, indent=2, ensure_ascii=False, allow_nan=False, default=str
-        )
-    )
+    payload = {"schema_version": SCHEMA_VERSION, **payload}
+    text = json.dumps(payload, indent=2, ensure_ascii=False, allow_nan=False, default=str)
+    emit(visible(text, "\\u{:04x}".format))
 
 
 def print_csv(columns: Sequence[str], rows: Sequence[Sequence[str | None]]) -> None:
-    """Print csv with a header; a missing value is an empty cell."""
+    """Print csv with a header; a missing value is an empty cell. Cells are exact, but on a terminal it shows them."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    emit(text.getvalue().removesuffix("\n"))
+    plain = csv.writer(text, lineterminator="\n")
+    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in (columns, *rows):
+        # By itself the writer leaves a carriage return unquoted, which readers take for the end of the row.
+        (quoted if any(cell and "\r" in cell for cell in row) else plain).writerow(row)
+    emit(text.getvalue().removesuffix("\n"), exact=not sys.stdout.isatty())
 
 
 def print_grid(grid: Grid) -> None:
     """Print a table: drawn on a terminal, plain and whole in a pipe."""
+    rows = [[None if cell is None else _line(cell) for cell in row] for row in grid.rows]
+    grid = Grid([_line(name) for name in grid.columns], rows, grid.right, grid.signed)
     if sys.stdout.isatty():
         _draw(grid)
     else:
         emit(_plain(grid))
+
+
+def _line(text: str) -> str:
+    """Return ``text`` in one line."""
+    return visible(" ".join(text.splitlines()))
 
 
 def _plain(grid: Grid) -> str:
@@ -127,7 +137,7 @@ def _plain(grid: Grid) -> str:
 
 
 def _texts(grid: Grid) -> list[list[str]]:
-    rows = ([MISSING if cell is None else " ".join(cell.splitlines()) for cell in row] for row in grid.rows)
+    rows = ([MISSING if cell is None else cell for cell in row] for row in grid.rows)
     return [list(grid.columns), *rows]
 
 
@@ -192,7 +202,7 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
+        return visible(redact(super().format(record)))
 
 
 def configure_logging(*, debug: bool, verbose: bool) -> None:

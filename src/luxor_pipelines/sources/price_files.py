@@ -6,6 +6,7 @@ The steps between the bytes of one file and `FileRows`, each a pure function.
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
@@ -306,13 +307,19 @@ def _parsed(raw: RawTable, column: int, file: str, parse: Callable[..., Any], *h
         ) from error
 
 
+def _is_formula(name: str) -> bool:
+    """Whether a spreadsheet that somebody opens an export with would take a name for a formula.
+
+    Full-width signs count too: a sheet, or the program that makes it one, may turn them into plain ones.
+    """
+    return unicodedata.normalize("NFKC", name).lstrip().startswith(("=", "+", "-", "@"))
+
+
 def _reasons(cells: _Cells, known: Set[str] | None) -> NDArray[np.int64]:
     """For each cell 0, or the 1-based position in `REASONS` of the first that applies."""
     unnamed = np.array([name == "" for name in cells.names], dtype=bool)
-    # A name that starts like a formula would be one, in the spreadsheet somebody opens an export with.
     odd = np.array(
-        [len(name) > NAME_MAX or not name.isprintable() or name.startswith(("=", "+", "@")) for name in cells.names],
-        dtype=bool,
+        [len(name) > NAME_MAX or not name.isprintable() or _is_formula(name) for name in cells.names], dtype=bool
     )
     unknown = np.array([known is not None and name not in known for name in cells.names], dtype=bool)
     faults = {
