@@ -805,6 +805,23 @@ class Loads(RuleBasedStateMachine):
             assert len(frame) == len(self.model)
 
 
+def test_save_table_takes_the_lake_first_or_by_name(disk: Any) -> None:
+    lq, frame = disk.query(), pd.DataFrame({"x": [1.0]})
+    save_table(lq, "a", frame)
+    save_table("b", frame, lq=lq)
+    save_table(lq.lake, "c", df=frame)
+    save_table(table_name="d", df=frame, lq=lq.lake)
+    save_table(lq, table_name="e", df=frame)
+    assert lq.list_tables() == ["a", "b", "c", "d", "e"]
+    for wrong in [(lq, "f"), (lq, "f", frame, frame), ("f",), ()]:
+        with pytest.raises(UsageError, match="save_table"):
+            save_table(*wrong)
+    with pytest.raises(UsageError, match="save_table"):
+        save_table(lq, "f", frame, table_name="g")
+    with pytest.raises(TypeError, match="modus"):
+        save_table(lq, "f", frame, modus="replace")
+
+
 @pytest.mark.hypothesis
 @pytest.mark.parametrize("schema", [IN_ONE_FILE, BY_MONTH], ids=["file", "month"])
 def test_loads_equal_a_dictionary(rig: Any, schema: TableSchema) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import traceback
+import warnings
 from datetime import UTC, date, datetime
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from luxor_pipelines import LuxorQuery, incremental_load, save_table
+from luxor_pipelines import LuxorQuery, incremental_load, notices, save_table
 from luxor_pipelines.errors import (
     ConfigurationError,
     DataError,
@@ -27,6 +29,7 @@ from luxor_pipelines.errors import (
 )
 from luxor_pipelines.lake.types.schema import Column, TableSchema
 from luxor_pipelines.market.calendars import CalendarRangeWarning
+from luxor_pipelines.notices import NoEffectWarning
 from luxor_pipelines.pipelines.hist_returns import SCHEMA as HIST_RETURNS
 from luxor_pipelines.query.answers import Answers
 from luxor_pipelines.settings import Settings
@@ -110,6 +113,52 @@ def test_nothing_configured_says_what_to_set() -> None:
         LuxorQuery()
     assert "LUXOR_LAKE_URL" in caught.value.hint
     assert "AZURE_STORAGE_CONNECTION_STRING" in caught.value.hint
+
+
+@pytest.mark.parametrize("spelled", ["{0}", "file://{0}", "./{1}", "~/{1}", "../{2}/{1}"])
+def test_the_first_argument_is_a_lake_where_it_can_be_no_folder_of_tables(
+    monkeypatch: Any, tmp_path: Path, spelled: str
+) -> None:
+    (tmp_path / "lake").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    text = spelled.format((tmp_path / "lake").as_posix(), "lake", tmp_path.name)
+    lq = LuxorQuery(text)
+    save_table("t", pd.DataFrame({"x": [1.0]}), lq=LuxorQuery(lake=str(tmp_path / "lake")))
+    assert lq.list_tables() == ["t"]
+    assert lq.blob_directory == "enriched/parquet"
+    for lake in (lq.lake, tmp_path / "lake"):
+        assert LuxorQuery(lake).list_tables() == ["t"]
+        assert LuxorQuery(lake=lake).list_tables() == ["t"]
+    with pytest.raises(UsageError, match="Two lakes"):
+        LuxorQuery(text, lake="elsewhere")
+
+
+def test_a_folder_of_tables_is_no_lake(tmp_path: Path) -> None:
+    for folder in ("enriched/parquet", "raw", "enriched/parquet/of.2026"):
+        assert LuxorQuery(folder, lake=tmp_path).blob_directory == folder
+
+
+def test_an_address_with_a_secret_as_the_first_argument_is_masked() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        LuxorQuery("abfss://c@@account.dfs.core.windows.net?sig=s3cr3ts3cr3t")
+    frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
+    ours = [frame for frame in frames if "luxor_pipelines" in frame.filename]
+    assert len(ours) >= 2
+    assert "s3cr3ts3cr3t" not in repr([frame.locals for frame in ours])
+
+
+def test_a_query_lets_go_what_it_read_at_the_end_of_with(disk: Any) -> None:
+    save_table("t", numbers(1), lq=disk.query())
+    with disk.query() as lq:
+        assert lq.get_table("t")["x"].tolist() == [1]
+        assert lq.versions().keys() == {"t"}
+    assert lq.versions() == {}
+    assert lq.get_table("t")["x"].tolist() == [1]
+    with LuxorQuery(lq.lake) as other:  # a lake that was handed in is for others as well
+        assert other.versions().keys() == {"t"}
+    assert lq.versions().keys() == {"t"}
 
 
 @pytest.mark.azurite
@@ -397,20 +446,40 @@ def test_the_age_limits_are_settings(disk: Any) -> None:
         assert np.isnan(lq.get_price(key, day))
 
 
-def test_familiar_parameters_are_accepted(disk: Any) -> None:
+@pytest.fixture
+def _unwarned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notices, "_warned", set())
+
+
+@pytest.mark.usefixtures("_unwarned")
+def test_familiar_parameters_are_accepted_and_those_without_effect_warn_once(disk: Any) -> None:
     lq = assets(fill(disk.query(), hist_px_last={"x": {TODAY: 5.0}, "usdbrl curncy": {TODAY: 4.0}}), x="us")
-    assert lq.get_price("x", date(2026, 11, 23), "info", False, "brl", "usdbrl curncy", "us") == 20
-    assert lq.get_price("x", logger_level="info", asset_location="bz") == 5
     days = (date(2026, 11, 23), date(2026, 11, 22))
-    prices = lq.get_prices(["x"], *days, None, "brl", "usdbrl curncy", True, "any", True, False, None)
-    assert series(prices) == {"11-23": 20}
-    converted = lq.convert_currency(prices, "brl", "usd", "usdbrl curncy", True, "all", False, False)
-    assert series(converted) == {"11-23": 5}
-    assert np.isnan(lq.get_pct_change("x", *days, None, "all", True, False))
-    assert lq.get_pct_changes(["x"], *days, None, "local", "usdbrl curncy", False, False)["Status"].tolist() == [
-        "no_base"
-    ]
-    assert lq.update(8) == []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", NoEffectWarning)
+        assert lq.get_price("x", date(2026, 11, 23), "info", False, "brl", "usdbrl curncy", "us") == 20
+        assert lq.get_price("x", logger_level="info", asset_location="bz") == 5
+        prices = lq.get_prices(["x"], *days, None, "brl", "usdbrl curncy", True, "any", True, False, None)
+        assert series(prices) == {"11-23": 20}
+        converted = lq.convert_currency(prices, "brl", "usd", "usdbrl curncy", False, "any", False, True)
+        assert series(converted) == {"11-23": 5}
+        assert np.isnan(lq.get_pct_change("x", *days, None, "us", True, False))
+        assert lq.update(3) == []
+    told = [str(warning.message) for warning in caught]
+    assert len(told) == 8
+    assert all("has had no effect since luxor-pipelines 0.1.0. " in message for message in told)
+    assert {Path(warning.filename).name for warning in caught} == {"test_query.py"}  # it points at the caller's line
+    # The second time, and with the values that everybody passes, nothing is said.
+    lq.get_price("x", None, "info", False, "local", "usdbrl curncy", "us")
+    prices = lq.get_prices(["x"], *days, None, "brl", "usdbrl curncy", True, "all", True, False, None)
+    lq.convert_currency(prices, "brl", "usd", "usdbrl curncy", True, "all", False, False)
+    lq.get_pct_changes(["x"], *days, None, "local", "usdbrl curncy", False, False)
+    lq.update(8)
+
+
+def test_prices_of_depositary_receipts_are_not_adjusted_in_silence(disk: Any) -> None:
+    with pytest.raises(UsageError, match="get_bdr_adj_price"):
+        fill(disk.query(), hist_px_last={"x": {TODAY: 5.0}}).get_price("x", dr_adjusted=True)
 
 
 # --- many prices -------------------------------------------------------------------------------
@@ -920,14 +989,19 @@ def test_holidays(disk: Any, table: str) -> None:
     assert not lq.is_holiday("2026-11-21", "bz")  # a Saturday is not one
     with pytest.raises(UsageError, match="'mars'"):
         lq.is_holiday(day, "mars")
-    with pytest.warns(CalendarRangeWarning, match="known from"):
+    with pytest.warns(CalendarRangeWarning, match="known from") as caught:
         assert not lq.is_holiday("2035-12-25", "bz")
+    assert Path(caught[0].filename).name == "test_query.py"
 
 
 def test_business_days(disk: Any) -> None:
     lq = holidays(disk.query())
     assert lq.get_bday_offset("2026-11-19") == date(2026, 11, 23)  # over the holiday and the weekend, bz
     assert lq.get_bday_offset("2026-11-19", 1, "us") == date(2026, 11, 20)
+    assert lq.is_business_day("2026-11-19")
+    assert not lq.is_business_day("2026-11-20")
+    assert lq.is_business_day("2026-11-20", "us")
+    assert not lq.is_business_day(date(2026, 11, 21), "any")
     assert lq.get_bday_offset("2026-11-23", -1) == date(2026, 11, 19)
     assert lq.get_bday_offset("2026-11-20", 0) == date(2026, 11, 19)
     assert lq.get_bday_offset(pd.Timestamp("2026-11-23"), 3, "any") == date(2026, 11, 27)

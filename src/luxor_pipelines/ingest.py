@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from luxor_pipelines.catalog import open_lake
 from luxor_pipelines.errors import UsageError
@@ -125,6 +125,25 @@ def incremental_load(
     return _until_settled(lake, load_once)
 
 
+@overload
+def save_table(
+    lq: Lake | LuxorQuery,
+    table_name: str,
+    df: pd.DataFrame,
+    /,
+    *,
+    index: bool = False,
+    index_name: str = "index",
+    normalize_columns: bool = True,
+    directory: str = DIRECTORY,
+    override: bool = False,
+    mode: Literal["error", "replace", "skip"] | None = None,
+    format: Literal["parquet"] = "parquet",
+    schema: TableSchema | None = None,
+) -> LoadResult: ...
+
+
+@overload
 def save_table(
     table_name: str,
     df: pd.DataFrame,
@@ -136,15 +155,33 @@ def save_table(
     directory: str = DIRECTORY,
     override: bool = False,
     mode: Literal["error", "replace", "skip"] | None = None,
+    format: Literal["parquet"] = "parquet",
+    schema: TableSchema | None = None,
+) -> LoadResult: ...
+
+
+def save_table(
+    *args: Any,
+    lq: Lake | LuxorQuery | None = None,
+    table_name: str | None = None,
+    df: pd.DataFrame | None = None,
+    index: bool = False,
+    index_name: str = "index",
+    normalize_columns: bool = True,
+    directory: str = DIRECTORY,
+    override: bool = False,
+    mode: Literal["error", "replace", "skip"] | None = None,
     format: Literal["parquet"] = "parquet",  # noqa: A002 - the familiar name
     schema: TableSchema | None = None,
 ) -> LoadResult:
-    """Save ``df`` as a whole table.
+    """Save ``df`` as a whole table: ``save_table(lq, table_name, df)`` or ``save_table(table_name, df, lq=lq)``.
 
     Parameters
     ----------
     lq
         The lake to write to, or a query of it; default the one the environment names.
+    table_name, df
+        The table's name, and its rows; the frame is never modified.
     mode
         What to do with a table that exists: ``"error"`` (default), ``"replace"`` its content, or
         ``"skip"`` the save. ``override=True`` is the familiar way to say ``"replace"``. A legacy
@@ -160,6 +197,7 @@ def save_table(
     SchemaError
     LoadConflictError
     """
+    lq, name, rows = _target(args, lq, table_name, df)
     mode = mode or ("replace" if override else "error")
     if mode not in {"error", "replace", "skip"}:
         raise UsageError(f"mode {mode!r} is not known.", hint="Use 'error', 'replace' or 'skip'.")
@@ -170,12 +208,12 @@ def save_table(
     lake = open_lake() if lq is None else lake_of(lq)
 
     def save_once() -> LoadResult:
-        load = _load(lake, table_name, directory, schema, whole=True, only_new=mode != "replace")
+        load = _load(lake, name, directory, schema, whole=True, only_new=mode != "replace")
         if load.snapshot is not None and mode == "error":
             raise exists(load.table)
         if load.snapshot is not None and mode == "skip":
             return load.result()
-        batch = load.batch(df, index=index, index_name=index_name, normalize=normalize_columns, key=load.key)
+        batch = load.batch(rows, index=index, index_name=index_name, normalize=normalize_columns, key=load.key)
         try:
             with _writing(load):
                 load.replace(batch)
@@ -198,6 +236,26 @@ def _until_settled(lake: Lake, load_once: Callable[[], LoadResult]) -> LoadResul
             if attempt == lake.settings.load_attempts:
                 raise
     raise AssertionError("unreachable")
+
+
+def _target(
+    args: Sequence[Any], lq: Lake | LuxorQuery | None, table_name: str | None, df: pd.DataFrame | None
+) -> tuple[Lake | LuxorQuery | None, str, pd.DataFrame]:
+    """The lake, the table's name and its rows, however `save_table` was given them."""
+    given = list(args)
+    if lq is None and given and len(given) + (table_name is not None) + (df is not None) == 3:
+        lq = given.pop(0)
+    if table_name is None and given:
+        table_name = given.pop(0)
+    if df is None and given:
+        df = given.pop(0)
+    first_is_lake = isinstance(getattr(table_name, "lake", table_name), Lake)
+    if given or table_name is None or df is None or first_is_lake:
+        raise UsageError(
+            "save_table takes a lake, a table's name and its rows.",
+            hint="Call save_table(lq, table_name, df) or save_table(table_name, df, lq=lq).",
+        )
+    return lq, table_name, df
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from datetime import date
 from functools import reduce
@@ -13,6 +12,7 @@ import pandas as pd
 
 from luxor_pipelines.errors import SchemaError, UsageError, sample
 from luxor_pipelines.market.periods import DateLike, DatesLike, as_date, as_days
+from luxor_pipelines.notices import warn
 
 __all__ = ["CalendarRangeWarning", "HolidayCalendar"]
 
@@ -154,12 +154,11 @@ class HolidayCalendar:
         return name
 
     def _warn_outside(self, name: str, first: date, last: date) -> None:
-        """Warn, at the line that called the public method, if [first, last] is not all covered."""
+        """Warn, at the line that called into this package, if [first, last] is not all covered."""
         start, stop = self._covered.get(name, (date.min, date.max))
         if first < start or stop < last:
-            warnings.warn(
+            warn(
                 f"Holidays of {name!r} are known from {start} to {stop}; {first if first < start else last} "
                 "is outside, where every weekday counts as a business day",
                 CalendarRangeWarning,
-                stacklevel=3,
             )

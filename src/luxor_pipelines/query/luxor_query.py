@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from types import TracebackType
 from typing import Any
 
 import pandas as pd
@@ -21,6 +23,7 @@ from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import LAST_UPDATED
 from luxor_pipelines.market.calendars import Inclusive
 from luxor_pipelines.market.periods import DateLike, as_date, base_date, is_month_end, month_end
+from luxor_pipelines.notices import warn_without_effect
 from luxor_pipelines.query.answers import Answers
 from luxor_pipelines.query.assets import unknown_asset
 from luxor_pipelines.query.market import Market
@@ -44,13 +47,14 @@ class LuxorQuery:
     Parameters
     ----------
     blob_directory
-        The folder of the tables.
+        The folder of the tables; or the lake, as for ``lake``, if it has ``://`` or a drive letter, is absolute, or
+        starts with ``.`` or ``~``.
     adls_connection_string
         An Azure storage connection string.
     container_name
         The container it is for; default ``LUXOR_CONTAINER`` or ``luxorasap``.
     lake
-        An fsspec URL (``abfss://container@account.dfs.core.windows.net``, ``file:///…``,
+        An open `Lake`, an fsspec URL (``abfss://container@account.dfs.core.windows.net``, ``file:///…``,
         ``memory://…``) or a local folder. Arguments win over ``LUXOR_LAKE_URL``, which wins over
         ``AZURE_STORAGE_CONNECTION_STRING``.
     settings
@@ -65,13 +69,18 @@ class LuxorQuery:
 
     Examples
     --------
-    >>> lq = LuxorQuery(lake="file:///data/lake")  # doctest: +SKIP
+    >>> lq = LuxorQuery("file:///data/lake")  # doctest: +SKIP
     >>> lq.get_hist_returns("2026-10-31", currency="brl", wide=True)  # doctest: +SKIP
+
+    In a ``with`` statement what has been read is let go at the end:
+
+    >>> with LuxorQuery("~/lake") as lq:  # doctest: +SKIP
+    ...     lq.list_tables()
     """
 
     def __init__(
         self,
-        blob_directory: str = DIRECTORY,
+        blob_directory: str | os.PathLike[str] | Lake = DIRECTORY,
         adls_connection_string: str | None = None,
         container_name: str | None = None,
         *,
@@ -79,21 +88,39 @@ class LuxorQuery:
         settings: Settings | None = None,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
-        if isinstance(lake, Lake):
-            self.lake, self.market = lake, Market(lake)
-            return
         # A traceback may show variables; these print as a mask.
         lake = Secret(lake) if isinstance(lake, str) else lake
         adls_connection_string = None if adls_connection_string is None else Secret(adls_connection_string)
-        self.lake = open_lake(
-            lake,
-            blob_directory,
-            connection_string=adls_connection_string,
-            container=container_name,
-            settings=settings,
-            clock=clock,
+        if _is_lake(blob_directory):
+            if lake is not None:
+                blob_directory = ""
+                raise UsageError("Two lakes are given.", hint="Give one, as the first argument or as lake=.")
+            lake = Secret(blob_directory) if isinstance(blob_directory, str) else blob_directory
+            blob_directory = DIRECTORY
+        self._opened = not isinstance(lake, Lake)
+        self.lake = (
+            lake
+            if isinstance(lake, Lake)
+            else open_lake(
+                lake,
+                str(blob_directory),
+                connection_string=adls_connection_string,
+                container=container_name,
+                settings=settings,
+                clock=clock,
+            )
         )
         self.market = Market(self.lake)
+
+    def __enter__(self) -> LuxorQuery:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go what has been read; of a lake that was handed in, that is for whoever opened it."""
+        if self._opened:
+            self.lake.__exit__(kind, error, trace)
 
     @property
     def blob_directory(self) -> str:
@@ -250,10 +277,10 @@ class LuxorQuery:
     def update(self, update_attempts_limit: int = 8) -> list[str]:
         """Look for tables changed in the lake since they were read, and name them.
 
-        They are read again when next asked for. ``update_attempts_limit`` is kept for familiarity:
-        retries are the storage client's (``LUXOR_RETRIES``), and a failure is raised.
+        They are read again when next asked for. ``update_attempts_limit`` is accepted for familiarity only.
         """
-        del update_attempts_limit
+        if update_attempts_limit != 8:
+            warn_without_effect("update", "update_attempts_limit", "Set LUXOR_RETRIES; a failure is raised.")
         return self.lake.cache.update()
 
     def forget(self, table_name: str, blob_directory: str | None = None) -> None:
@@ -297,14 +324,22 @@ class LuxorQuery:
         currency
             ``local``, or the currency to convert to with the rate as of the date.
         logger_level, dr_adjusted, asset_location
-            Kept for familiarity; without effect. A series' currency is known from ``assets``.
+            Accepted for familiarity only; ``dr_adjusted=True`` is refused.
 
         Raises
         ------
         UnknownAssetError
             No price table has the series at all.
         """
-        del logger_level, dr_adjusted, asset_location
+        if dr_adjusted:
+            raise UsageError(
+                "get_price does not adjust for depositary receipts: a BDR's series is its underlying's.",
+                hint="Use get_bdr_adj_price(asset_id, date), which is in BRL a BDR.",
+            )
+        if logger_level != "trace":
+            warn_without_effect("get_price", "logger_level", "Set levels with the logging module.")
+        if asset_location is not None:
+            warn_without_effect("get_price", "asset_location", "A series' currency is known from `assets`.")
         day = self.today() if px_date is None else as_date(px_date)
         rows = self._answers(usdbrl_ticker).prices([_plain(ticker)], day, day, currency, today=self.today())
         missing = rows.without_price()
@@ -346,7 +381,7 @@ class LuxorQuery:
             True: a row for every calendar day from the series' first price on, carried forward
             within the age limit, null beyond it. False: only days that have an observation.
         holiday_location
-            Kept for familiarity: prices are as of the day, so no day need be a business day.
+            Accepted for familiarity only: prices are as of the day, so no day need be a business day.
         get_intraday_prices
             Extend a range that ends today with ``px_last``, where that is newer than the history.
         force_month_end
@@ -365,7 +400,7 @@ class LuxorQuery:
             ``Date``, ``Asset``, ``Last_Price``, sorted by asset and date. Series that have no price
             at all in the range are named in a logged warning.
         """
-        del holiday_location
+        _ignore_location("get_prices", holiday_location)
         start, end = self._range(recent_date, previous_date, period, 30, force_month_end=force_month_end)
         rows = self._answers(usdbrl_ticker).prices(
             self._keys(tickers), start, end, currency,
@@ -401,14 +436,20 @@ class LuxorQuery:
         get_intraday_prices
             Where the last date is today, use the rates of ``px_last`` that are newer than the history.
         force_continuous_date_range, holiday_location, force_month_end
-            Kept for familiarity: rates are as of the row's date, whatever day that is.
+            Accepted for familiarity only: rates are as of the row's date, whatever day that is.
 
         Returns
         -------
         DataFrame
             A new frame; ``Last_Price`` is null where there is no rate.
         """
-        del force_continuous_date_range, holiday_location, force_month_end
+        _ignore_location("convert_currency", holiday_location)
+        for name, changed in (
+            ("force_continuous_date_range", not force_continuous_date_range),
+            ("force_month_end", force_month_end),
+        ):
+            if changed:
+                warn_without_effect("convert_currency", name, "Each row has its own date, and takes that date's rate.")
         today = self.today() if get_intraday_prices else None
         return self._answers(usdbrl_ticker).convert(prices, price_currency, dest_currency, today=today)
 
@@ -433,7 +474,7 @@ class LuxorQuery:
         UnknownAssetError
             No price table has the series at all.
         """
-        del holiday_location
+        _ignore_location("get_pct_change", holiday_location)
         start, end = self._range(recent_date, previous_date, period, 1, force_month_end=force_month_end)
         key = _plain(ticker)
         answers = self._answers(USDBRL)
@@ -658,6 +699,25 @@ class LuxorQuery:
         assets = self.market.assets
         known = assets.price_keys() if assets.exists() else []
         return unknown_asset(f"No price table of {self.lake.url} has a series {key!r}", key, known)
+
+
+def _is_lake(place: object) -> bool:
+    """Whether a first argument names a lake rather than a folder of tables in it."""
+    if not isinstance(place, str):
+        return isinstance(place, Lake | os.PathLike)
+    return "://" in place or bool(_LAKE.match(place))
+
+
+_LAKE = re.compile(r"[/\\.~]|[A-Za-z]:")
+
+
+def _ignore_location(method: str, location: str) -> None:
+    if location != "all":
+        warn_without_effect(
+            method,
+            "holiday_location",
+            "Prices are as of the day, business day or not; get_start_period_dt(force_bday=True) moves a base date.",
+        )
 
 
 def _plain(text: str) -> str:
