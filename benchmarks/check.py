@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from luxor_pipelines import LuxorQuery
+from luxor_pipelines import open_lake
 from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.table.layout import PARTITION_COLUMN
 from luxor_pipelines.lake.types.schema import ENCODING
+from luxor_pipelines.operations.discovery import declared_schemas
 from luxor_pipelines.quality.audit import audit
 
 SERIES = 2000
@@ -55,7 +56,7 @@ def make(folder: Path, layout: str, table: pa.Table) -> None:
 
 def check(folder: str) -> None:
     start = time.perf_counter()
-    found = audit(LuxorQuery(lake=folder))
+    found = audit(open_lake(folder), declared=declared_schemas())
     took = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # kilobytes, on Linux
     print(f"{found.files} files, {len(found.findings)} findings: {took:.1f} s, peak {peak:.0f} MB")

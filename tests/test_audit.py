@@ -16,8 +16,10 @@ from luxor_pipelines.errors import InvalidNameError, UnreachableError, UsageErro
 from luxor_pipelines.ingest import incremental_load
 from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.types.schema import Column, TableSchema
+from luxor_pipelines.operations.discovery import declared_schemas
 from luxor_pipelines.pipelines import fx_rates, hist_returns, holidays, market_prices
-from luxor_pipelines.quality.audit import audit, declared_schemas
+from luxor_pipelines.quality.audit import Audit
+from luxor_pipelines.quality.audit import audit as audit_lake
 
 ROOT = "enriched/parquet"
 PRICES = TableSchema(
@@ -27,6 +29,10 @@ PRICES = TableSchema(
     key=("Date", "Asset"),
     partition="month",
 )
+
+
+def audit(lq: Any, table: str | None = None) -> Audit:
+    return audit_lake(lq.lake, table, declared=declared_schemas())
 
 
 def frame(*days: str, assets: str = "ab") -> pd.DataFrame:

@@ -227,7 +227,7 @@ def test_a_partition_that_cannot_be_looked_at_is_never_left_out(
         fresh.get_table("t")
     assert fresh.get_table("assets")["Key"].tolist() == ["a"]
     assert fresh.list_tables() == ["assets", "t"]
-    found = audit(fresh)
+    found = audit(fresh.lake, declared={})
     assert [(finding.severity, finding.table) for finding in found.findings if finding.severity == "error"] == [
         ("error", "t")
     ]
@@ -250,6 +250,6 @@ def test_a_file_that_may_not_be_read_is_named_by_check(disk: Any, monkeypatch: p
         return real(path, *rest)
 
     monkeypatch.setattr(pa, "OSFile", refused)
-    found = audit(disk.query())
+    found = audit(disk.query().lake, declared={})
     assert found.tables == 2
     assert [finding.table for finding in found.findings if finding.severity == "error"] == ["other"]

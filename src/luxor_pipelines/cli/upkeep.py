@@ -39,10 +39,11 @@ def check(
     """
     from dataclasses import asdict
 
+    from luxor_pipelines.operations.discovery import declared_schemas
     from luxor_pipelines.quality.audit import audit
 
     with working("Checking"):
-        found = audit(open_lake(lake), table)
+        found = audit(open_lake(lake).lake, table, declared=declared_schemas())
     errors, warnings = found.count("error"), found.count("warning")
     if json:
         counts = {"tables": found.tables, "files": found.files, "errors": errors, "warnings": warnings}

@@ -25,9 +25,18 @@ from luxor_pipelines import pipelines
 from luxor_pipelines.errors import ConfigurationError, UnknownPipelineError, UsageError, sample, shown
 
 if TYPE_CHECKING:
+    from luxor_pipelines.lake.types.schema import TableSchema
     from luxor_pipelines.pipelines import PipelineResult
 
-__all__ = ["ENTRY_POINTS", "Pipeline", "check_params", "find_pipelines", "get_pipeline", "parse_params"]
+__all__ = [
+    "ENTRY_POINTS",
+    "Pipeline",
+    "check_params",
+    "declared_schemas",
+    "find_pipelines",
+    "get_pipeline",
+    "parse_params",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -153,6 +162,22 @@ def _docstring(source: str) -> str:
 
 def _defines_run(module: str) -> bool:
     return re.search(r"^def\s+run\s*[\[(]", _source(module), re.MULTILINE) is not None
+
+
+def declared_schemas() -> dict[str, TableSchema]:
+    """Return the schemas of the tables that pipelines write, by table; a module's ``SCHEMA`` declares one."""
+    from luxor_pipelines.lake.types.schema import TableSchema  # heavy
+
+    schemas: dict[str, TableSchema] = {}
+    for pipeline in find_pipelines().values():
+        try:
+            schema = getattr(inspect.getmodule(pipeline.load()), "SCHEMA", None)
+        except ConfigurationError as error:
+            logger.warning("The schema of %s is not known: %s", pipeline.name, error)
+            continue
+        if isinstance(schema, TableSchema):
+            schemas.setdefault(schema.name, schema)
+    return schemas
 
 
 def parse_params(name: str, texts: Sequence[str]) -> dict[str, Any]:

@@ -1,27 +1,24 @@
-"""What is wrong with the lake's tables where they lie. Only reads.
+"""The audit: faults of the tables that a lake has. It only reads.
 
-A table is gone through partition by partition, and of each only a few columns are in memory at once,
-so that what it takes is decided by the largest file, not by the table. Text that is no key is not read.
+A table is read partition by partition and a few columns at a time, so that the memory it takes is set by the
+largest file, not by the table. Text that is no key is not read.
 """
 
 from __future__ import annotations
 
-import inspect
-import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from luxor_pipelines.catalog import PRICE_TABLES, known_key
+from luxor_pipelines.catalog import PRICE_TABLES, age_limits, known_key
 from luxor_pipelines.errors import (
     AccessError,
-    ConfigurationError,
     CorruptFileError,
     LakeError,
     MoveInProgressError,
@@ -30,6 +27,7 @@ from luxor_pipelines.errors import (
     UsageError,
     sample,
 )
+from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.storage.base import BlobInfo, Unusable, VersionChangedError
 from luxor_pipelines.lake.table.layout import (
     LAYOUT_FILE,
@@ -54,46 +52,45 @@ from luxor_pipelines.lake.types.schema import (
     with_codes,
 )
 from luxor_pipelines.market.observations import NO_LIMIT, StalenessLimits
-from luxor_pipelines.operations.discovery import find_pipelines
 from luxor_pipelines.quality.gate import Finding
 
-if TYPE_CHECKING:
-    from luxor_pipelines.query.luxor_query import LuxorQuery
-
-__all__ = ["Audit", "audit", "declared_schemas"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["Audit", "audit"]
 
 NULLS_MAX = 0.5
-"""Share of a column's cells that may be missing in a file without being pointed out."""
+"""Share of a column's cells that may be missing in a file without a warning."""
 
 _CELLS = 20_000_000
-"""Cells of columns beside the key that are read at once: 160 MB of numbers."""
+"""Cells beside the key that are read at once: 160 MB of numbers."""
 _ATTEMPTS = 5
 _OTHER_FOLDERS = ("raw", "system")
-"""Where files lie besides the tables."""
+"""Folders of the lake that hold no tables."""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What was looked at, and what was found."""
+    """The numbers of tables and files that were read, and the findings."""
 
     tables: int
     files: int
     findings: tuple[Finding, ...]
 
     def count(self, severity: Literal["error", "warning"]) -> int:
-        """How many findings there are of a severity."""
+        """Return the number of findings of a severity."""
         return sum(finding.severity == severity for finding in self.findings)
 
 
-def audit(lq: LuxorQuery, table: str | None = None) -> Audit:
-    """Look through one table, or all there are.
+def audit(lake: Lake, table: str | None = None, *, declared: Mapping[str, TableSchema]) -> Audit:
+    """Check one table, or all tables of a lake.
 
-    Errors are what gives wrong answers or none: duplicate keys, nulls in keys and dates, files that do
-    not open, columns that differ, rows in another month's partition, a month that is missing between
-    others, two tables under one name. Warnings are what may be right: series that have ended, columns
-    that are mostly empty, files that are no data, and, of the whole lake, entries that it passes over.
+    A fault that gives wrong answers, or none, is an error: duplicate keys, nulls in keys and dates, files
+    that do not open, columns that differ, rows in another month's partition, a month that is missing between
+    others, two tables under one name. A state that may be right is a warning: series that have ended, columns
+    that are mostly empty, files that are no data, and, for the whole lake, entries that it passes over.
+
+    Parameters
+    ----------
+    declared
+        The schemas of tables that pipelines write, by table.
 
     Raises
     ------
@@ -103,43 +100,29 @@ def audit(lq: LuxorQuery, table: str | None = None) -> Audit:
         The lake could not be read; a file that cannot be understood is a finding instead.
     """
     unusable: list[Unusable] = []
-    names = [table] if table is not None else list_tables(lq.lake.storage, lq.blob_directory, unusable=unusable)
+    names = [table] if table is not None else list_tables(lake.storage, lake.directory, unusable=unusable)
     for folder in _OTHER_FOLDERS if table is None else ():
-        lq.lake.storage.list(folder, unusable=unusable)
-    declared = declared_schemas()
-    limits = lq.market.limits
-    looked = [_Look(lq.lake.table(name, lq.blob_directory), declared, limits) for name in names]
-    findings = tuple(finding for look in looked for finding in look.findings())
-    ours = tuple(f"{lq.blob_directory}/{name}/" for name in names)
+        lake.storage.list(folder, unusable=unusable)
+    limits = age_limits(lake.settings)
+    tables = [lake.table(name) for name in names]
+    audits = [_TableAudit(each, declared.get(each.name), limits) for each in tables]
+    findings = tuple(finding for table_audit in audits for finding in table_audit.run())
+    ours = tuple(f"{lake.directory}/{name}/" for name in names)
     findings += tuple(
         Finding("warning", "", "", f"entry is passed over: {entry.reason}", 1, entry.path)
         for entry in unusable
         if not entry.path.startswith(ours)
     )
-    if table is not None and not looked[0].there:
+    if table is not None and not audits[0].exists:
         raise UsageError(
-            f"There is no table {looked[0].table.name} in {lq.lake.storage.url}/{lq.blob_directory}.",
+            f"There is no table {audits[0].table.name} in {lake.url}/{lake.directory}.",
             hint="`luxor tables` lists what there is.",
         )
-    return Audit(len(looked), sum(look.files for look in looked), findings)
-
-
-def declared_schemas() -> dict[str, TableSchema]:
-    """The schemas of the tables that pipelines produce, by table."""
-    found: dict[str, TableSchema] = {}
-    for pipeline in find_pipelines().values():
-        try:
-            schema = getattr(inspect.getmodule(pipeline.load()), "SCHEMA", None)
-        except ConfigurationError as error:
-            logger.warning("What %s declares is not known: %s", pipeline.name, error)
-            continue
-        if isinstance(schema, TableSchema):
-            found.setdefault(schema.name, schema)
-    return found
+    return Audit(len(audits), sum(table_audit.files for table_audit in audits), findings)
 
 
 class _Opened(NamedTuple):
-    """A partition whose file opens: what it says of itself, and what its columns mean."""
+    """A partition whose file opens, and its footer's facts."""
 
     part: Part
     stored: StoredFile
@@ -150,57 +133,57 @@ class _Opened(NamedTuple):
         return self.stored.codec.schema
 
 
-class _Look:
-    """One look at one table."""
+class _TableAudit:
+    """The audit of one table."""
 
-    def __init__(self, table: Table, declared: dict[str, TableSchema], limits: StalenessLimits) -> None:
+    def __init__(self, table: Table, declared: TableSchema | None, limits: StalenessLimits) -> None:
         self.table = table
-        self.there = False
+        self.exists = False
         self.files = 0
-        self.found: list[Finding] = []
-        self._declared = declared.get(table.name)
+        self.findings: list[Finding] = []
+        self._declared = declared
         self._prices = next((prices for prices in PRICE_TABLES if prices.name == table.name), None)
         self._limits = limits
         self._last: dict[str, date] = {}
 
-    def findings(self) -> list[Finding]:
-        """Everything that is found: of the files, of their columns, of their rows."""
-        snapshot = self._layout()
+    def run(self) -> list[Finding]:
+        """Check the table's files, their columns and their rows."""
+        snapshot = self._check_layout()
         if snapshot is None:
-            return self.found
-        opened = [each for part in snapshot.parts if (each := self._open(part)) is not None]
+            return self.findings
+        partitions = [opened for part in snapshot.parts if (opened := self._open(part)) is not None]
         self.files = len(snapshot.parts)
-        self._gaps(snapshot)
-        self._schemas(opened)
-        for each in opened:
+        self._check_gaps(snapshot)
+        self._check_columns(partitions)
+        for opened in partitions:
             try:
-                self._rows(snapshot.layout, each)
+                self._check_rows(snapshot.layout, opened)
             except CorruptFileError as error:
-                self._error(each.part, "file cannot be read to its end", 1, error.message)
-        self._stale()
-        return self.found
+                self._error(opened.part, "file cannot be read to its end", 1, error.message)
+        self._check_ends()
+        return self.findings
 
-    def _error(self, part: Part | None, what: str, count: int, example: str = "") -> None:
-        self.found.append(Finding("error", self.table.name, part.label if part else "", what, count, example))
+    def _error(self, part: Part | None, fault: str, count: int, example: str = "") -> None:
+        self.findings.append(Finding("error", self.table.name, part.label if part else "", fault, count, example))
 
-    def _warning(self, part: Part | None, what: str, count: int, example: str = "") -> None:
-        self.found.append(Finding("warning", self.table.name, part.label if part else "", what, count, example))
+    def _warning(self, part: Part | None, fault: str, count: int, example: str = "") -> None:
+        self.findings.append(Finding("warning", self.table.name, part.label if part else "", fault, count, example))
 
     # --- files ------------------------------------------------------------------------------
 
-    def _layout(self) -> Snapshot | None:
-        """What is odd about where the files lie; the partitions, None where they cannot be told."""
+    def _check_layout(self) -> Snapshot | None:
+        """Check where the files lie; return the partitions, None where they cannot be told."""
         folder = f"{self.table.directory}/{self.table.name}"
         single = self.table.storage.stat(self.table.path("file"))
         unusable: list[Unusable] = []
         below = [info.path[len(folder) + 1 :] for info in self.table.storage.list(folder, unusable=unusable)]
-        self.there = single is not None or bool(below)
+        self.exists = single is not None or bool(below)
         partitions = [path for path in below if recognise(path)]
         strays = [path for path in below if not recognise(path) and path not in (LAYOUT_FILE, MOVING_FILE)]
         data = [path for path in strays if path.lower().endswith(".parquet")]
         if data:
-            what = "Parquet files in the table's folder are not its partitions, though others may read them as such"
-            self._error(None, what, len(data), sample(data))
+            fault = "Parquet files in the table's folder are not its partitions, though others may read them as such"
+            self._error(None, fault, len(data), sample(data))
         if len(strays) > len(data):
             others = [path for path in strays if path not in data]
             self._warning(None, "files in the table's folder are no data", len(others), sample(others))
@@ -223,26 +206,26 @@ class _Look:
             self._error(None, "partition cannot be looked at", 1, error.message)
             return None
         if snapshot is not None:
-            self._beside(snapshot, single, partitions)
+            self._check_beside(snapshot, single, partitions)
         return snapshot
 
-    def _beside(self, snapshot: Snapshot, single: BlobInfo | None, partitions: Sequence[str]) -> None:
+    def _check_beside(self, snapshot: Snapshot, single: BlobInfo | None, partitions: Sequence[str]) -> None:
         """Name the files of the table's name that are not read, because the table has another layout."""
         if snapshot.layout == "file":
             if partitions:
-                what = "partitions lie beside the table's one file, which is what is read"
-                self._error(None, what, len(partitions), sample(partitions))
+                fault = "partitions lie beside the table's one file, which is what is read"
+                self._error(None, fault, len(partitions), sample(partitions))
             return
         others = [path for path in partitions if not path.startswith(f"{snapshot.layout}=")]
         if others:
-            what = f"partitions lie beside those by {snapshot.layout}, which are what is read"
-            self._error(None, what, len(others), sample(others))
+            fault = f"partitions lie beside those by {snapshot.layout}, which are what is read"
+            self._error(None, fault, len(others), sample(others))
         if single is not None:
-            what = f"a single file, written too late to be the table, lies beside those by {snapshot.layout}"
-            self._error(None, what, 1, single.path)
+            fault = f"a single file, written too late to be the table, lies beside those by {snapshot.layout}"
+            self._error(None, fault, 1, single.path)
 
     def _open(self, part: Part) -> _Opened | None:
-        """The partition; None for one that does not open, or has gone meanwhile."""
+        """Open a partition; None for one that does not open, or is gone meanwhile."""
         for _ in range(_ATTEMPTS):
             try:
                 stored = self.table.stored(part)
@@ -257,27 +240,27 @@ class _Look:
                 return None
         raise self.table.storage.changed(part.info.path)
 
-    def _gaps(self, snapshot: Snapshot) -> None:
+    def _check_gaps(self, snapshot: Snapshot) -> None:
         if snapshot.layout == "file":
             return
         labels = np.array([part.label for part in snapshot.parts], dtype=f"datetime64[{snapshot.layout[0].upper()}]")
-        gone = np.setdiff1d(np.arange(labels[0], labels[-1] + 1), labels)
-        if len(gone):
-            self._error(None, f"{snapshot.layout}s between others are missing", len(gone), sample(map(str, gone)))
+        missing = np.setdiff1d(np.arange(labels[0], labels[-1] + 1), labels)
+        if len(missing):
+            self._error(None, f"{snapshot.layout}s between others are missing", len(missing), sample(map(str, missing)))
 
     # --- columns ----------------------------------------------------------------------------
 
-    def _schemas(self, opened: Sequence[_Opened]) -> None:
-        if not opened:
+    def _check_columns(self, partitions: Sequence[_Opened]) -> None:
+        if not partitions:
             return
-        newest = _kinds(opened[-1].columns)
-        for each in opened[:-1]:
-            if differing := _differing(_kinds(each.columns), newest):
-                what = f"columns are not those of the newest partition, {opened[-1].part.label}"
-                self._error(each.part, what, len(differing), "; ".join(differing[:4]))
-        if self._declared is not None and (differing := _differing(newest, _kinds(self._declared.arrow()))):
-            what = "columns are not what this version's pipeline writes"
-            self._error(opened[-1].part, what, len(differing), "; ".join(differing[:4]))
+        newest = partitions[-1]
+        for opened in partitions[:-1]:
+            if differing := _differing(opened.columns, newest.columns):
+                fault = f"columns are not those of the newest partition, {newest.part.label}"
+                self._error(opened.part, fault, len(differing), "; ".join(differing[:4]))
+        if self._declared is not None and (differing := _differing(newest.columns, self._declared.arrow())):
+            fault = "columns are not what this version's pipeline writes"
+            self._error(newest.part, fault, len(differing), "; ".join(differing[:4]))
 
     def _key(self, opened: _Opened, series: str | None) -> tuple[str, ...]:
         """Return the key that the file names, else the pipeline's, else the one known of the table."""
@@ -288,7 +271,7 @@ class _Look:
 
     # --- rows -------------------------------------------------------------------------------
 
-    def _rows(self, layout: Layout, opened: _Opened) -> None:
+    def _check_rows(self, layout: Layout, opened: _Opened) -> None:
         part, names = opened.part, opened.columns.names
         partition = (opened.columns.metadata or {}).get(PARTITION_COLUMN, b"Date").decode()
         try:
@@ -304,14 +287,14 @@ class _Look:
         dates = [partition] if partition in names and opened.columns.field(partition).type == DATE else []
         data = self._read(layout, opened, [*dict.fromkeys([*key, *dates])])
         if data is not None:
-            self._nulls(opened, data, needed=True)
+            self._check_nulls(opened, data, required=True)
             if key and all(column in data.column_names for column in key):
-                self._repeated(part, data, key)
+                self._check_key(part, data, key)
             if dates and dates[0] in data.column_names:
                 if layout != "file":
-                    self._elsewhere(layout, part, data[dates[0]])
+                    self._check_partition(layout, part, data[dates[0]])
                 if series is not None and series in data.column_names:
-                    self._note_last(data, dates[0], series)
+                    self._note_last_dates(data, dates[0], series)
             del data
         required = [column.name for column in self._declared.columns if not column.nullable] if self._declared else []
         rest = [
@@ -319,20 +302,19 @@ class _Look:
             for field in opened.columns
             if (field.type != TEXT or field.name in required) and field.name not in (*key, *dates, LAST_UPDATED)
         ]
-        some = max(1, _CELLS // max(opened.stored.rows, 1))
-        for start in range(0, len(rest), some):
-            data = self._read(layout, opened, rest[start : start + some])
+        width = max(1, _CELLS // max(opened.stored.rows, 1))
+        for start in range(0, len(rest), width):
+            data = self._read(layout, opened, rest[start : start + width])
             if data is not None:
-                self._nulls(opened, data, needed=False)
+                self._check_nulls(opened, data, required=False)
 
     def _read(self, layout: Layout, opened: _Opened, columns: list[str]) -> pa.Table | None:
-        """The columns that can be read, None when there is none; of the others, what is wrong with their cells."""
+        """Read those columns that can be read, None when none can; bad cells of the others are findings."""
         if not columns:
             return None
-        schema = opened.columns
-        texts = [name for name in columns if is_text_type(schema.field(name).type)]
+        texts = [name for name in columns if is_text_type(opened.columns.field(name).type)]
         try:
-            found = self.table.scan(columns, snapshot=Snapshot(layout, (opened.part,)), dictionary=texts)
+            scan = self.table.scan(columns, snapshot=Snapshot(layout, (opened.part,)), dictionary=texts)
         except SchemaError as error:
             if len(columns) == 1:
                 self._error(opened.part, f"column {columns[0]} holds what it should not", 1, error.message)
@@ -340,38 +322,38 @@ class _Look:
             single = {column: self._read(layout, opened, [column]) for column in columns}
             readable = {column: piece[column] for column, piece in single.items() if piece is not None}
             return pa.table(readable) if readable else None
-        moved = [part.label for part in found.snapshot.parts] != [opened.part.label]
-        return None if moved else found.data
+        moved = [part.label for part in scan.snapshot.parts] != [opened.part.label]
+        return None if moved else scan.data
 
-    def _nulls(self, opened: _Opened, data: pa.Table, *, needed: bool) -> None:
+    def _check_nulls(self, opened: _Opened, data: pa.Table, *, required: bool) -> None:
         declared = {column.name: column for column in self._declared.columns} if self._declared else {}
         for name, column in zip(data.column_names, data.columns, strict=True):
             nulls = column.null_count
-            if nulls and (needed or (name in declared and not declared[name].nullable)):
+            if nulls and (required or (name in declared and not declared[name].nullable)):
                 self._error(opened.part, f"of {len(column):,} cells of {name} are missing", nulls)
             elif nulls > NULLS_MAX * len(column):
                 self._warning(opened.part, f"of {len(column):,} cells of {name} are missing", nulls)
 
-    def _repeated(self, part: Part, data: pa.Table, key: tuple[str, ...]) -> None:
+    def _check_key(self, part: Part, data: pa.Table, key: tuple[str, ...]) -> None:
         filled = data.select(list(key)).drop_null()
         repeated = repeated_keys(filled, key)
         if len(repeated):
             rows = pc.sum(repeated["count_all"]).as_py()
             shown = [tuple(map(plain, row.values())) for row in repeated.select(list(key)).slice(0, 3).to_pylist()]
             more = f" and {len(repeated) - 3:,} more" if len(repeated) > 3 else ""
-            what = f"keys ({', '.join(key)}) occur more than once, in {rows:,} rows"
-            self._error(part, what, len(repeated), sample(shown) + more)
+            fault = f"keys ({', '.join(key)}) occur more than once, in {rows:,} rows"
+            self._error(part, fault, len(repeated), sample(shown) + more)
 
-    def _elsewhere(self, layout: Layout, part: Part, column: pa.ChunkedArray) -> None:
-        first, last = (pa.scalar(each, DATE) for each in bounds(layout, part.label))
+    def _check_partition(self, layout: Layout, part: Part, column: pa.ChunkedArray) -> None:
+        first, last = (pa.scalar(instant, DATE) for instant in bounds(layout, part.label))
         outside = column.filter(pc.or_(pc.less(column, first), pc.greater(column, last)))
         if len(outside):
-            what = f"rows are dated outside the {layout} of their partition"
-            self._error(part, what, len(outside), sample(str(each.date()) for each in outside.to_pylist()))
+            fault = f"rows are dated outside the {layout} of their partition"
+            self._error(part, fault, len(outside), sample(str(instant.date()) for instant in outside.to_pylist()))
 
     # --- series -----------------------------------------------------------------------------
 
-    def _note_last(self, data: pa.Table, date_column: str, series: str) -> None:
+    def _note_last_dates(self, data: pa.Table, date_column: str, series: str) -> None:
         """Remember the last date of each series."""
         filled = data.select([date_column, series]).drop_null()
         codes, words = with_codes(filled[series])
@@ -379,7 +361,7 @@ class _Look:
         for word, day in zip(words.take(pa.array(last.index)).to_pylist(), last.dt.date, strict=True):
             self._last[word] = max(self._last.get(word, day), day)
 
-    def _stale(self) -> None:
+    def _check_ends(self) -> None:
         if self._prices is None or not self._last:
             return
         limit = self._limits.days(self._prices.kind)
@@ -387,17 +369,17 @@ class _Look:
         stale = [(day, name) for name, day in self._last.items() if limit < NO_LIMIT and (newest - day).days > limit]
         if stale:
             shown = [f"{name} {day}" for day, name in sorted(stale, reverse=True)]
-            what = f"of {len(self._last):,} series end more than {limit} days before the table does, on {newest}"
-            self._warning(None, what, len(stale), sample(shown))
+            fault = f"of {len(self._last):,} series end more than {limit} days before the table does, on {newest}"
+            self._warning(None, fault, len(stale), sample(shown))
 
 
-def _kinds(schema: pa.Schema) -> dict[str, str]:
-    return {field.name: str(field.type) for field in schema if field.name != LAST_UPDATED}
-
-
-def _differing(found: dict[str, str], wanted: dict[str, str]) -> list[str]:
+def _differing(stored: pa.Schema, expected: pa.Schema) -> list[str]:
+    """Return a line about each column whose type is another, or which only one of the schemas has."""
+    is_, should = (
+        {field.name: str(field.type) for field in schema if field.name != LAST_UPDATED} for schema in (stored, expected)
+    )
     return [
-        f"{name!r} is {found.get(name, 'absent')}, not {wanted.get(name, 'there')}"
-        for name in sorted(found.keys() | wanted.keys())
-        if found.get(name) != wanted.get(name)
+        f"{name!r} is {is_.get(name, 'absent')}, not {should.get(name, 'there')}"
+        for name in sorted(is_.keys() | should.keys())
+        if is_.get(name) != should.get(name)
     ]

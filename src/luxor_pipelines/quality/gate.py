@@ -1,9 +1,9 @@
-"""The gate before a table: rows that are well formed, but so odd that a person has to look at them.
+"""The gate before a table: it stops rows that are well formed, but so odd that a person has to look at them.
 
-Columns, types, nulls and keys are the load's to check, which refuses them whatever one says. Here it
-is about content: a pipeline holds its rows against what is stored and what is possible, and makes
-`Finding` s of what it sees. `gate` stops the run on those of severity ``error``, before anything is
-written, unless it is forced; what was forced is told in the run's record.
+A load checks columns, types, nulls and keys itself, and cannot be talked out of it. The gate is about content: a
+pipeline compares its rows with the stored ones and with what is possible, and reports each fault as a `Finding`.
+`gate` stops the run on findings of severity ``error``, before anything is written, unless the run is forced; its
+record then says so.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Finding:
-    """Something odd about a table's rows.
+    """An oddity of a table's rows or files.
 
     Attributes
     ----------
     severity
         ``error`` must be looked into, ``warning`` should be.
     table, partition
-        Where; the partition is empty where it is about the whole table.
+        The table and its partition; empty where the finding is about all partitions, or about no table.
     what
-        What it is, to be read after the count.
+        The oddity in words, to be read after the count.
     count
-        How many rows, keys or files it is about.
+        The number of rows, keys or files that it is about.
     sample
-        A few of them.
+        A few of these.
     """
 
     severity: Literal["error", "warning"]
@@ -54,30 +54,30 @@ class Finding:
 
 @dataclass(frozen=True)
 class Passed:
-    """What a run's record says about the gate: its warnings, and ``quality`` among its details."""
+    """The gate's part of a run's record: warnings, and an entry ``quality`` of its details."""
 
     warnings: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
 
 
 def gate(rows: str, findings: Sequence[Finding], *, force: bool, command: str) -> Passed:
-    """Let rows through to their table, or stop the run.
+    """Let rows pass to their table, or stop the run.
 
     Parameters
     ----------
     rows
-        What the rows are, for messages, as in ``hist_returns of 2026-10-31``.
+        A name of the rows for messages, as in ``hist_returns of 2026-10-31``.
     findings
-        What was found in them.
+        The oddities of the rows.
     force
-        Whether somebody has looked, and wants them written all the same.
+        Whether a person has looked at them and wants the rows written.
     command
-        The command that writes them, to which ``--force`` is added.
+        The command that writes the rows, to which ``--force`` is added.
 
     Raises
     ------
     QualityError
-        There are findings of severity ``error``; it lists them all.
+        There are findings of severity ``error``; the message lists all findings.
     """
     serious = [finding for finding in findings if finding.severity == "error"]
     if serious and not force:
@@ -91,13 +91,14 @@ def gate(rows: str, findings: Sequence[Finding], *, force: bool, command: str) -
         logger.warning("%s: %s", rows, warning)
     if not findings:
         return Passed()
-    return Passed(warnings, {"quality": {"forced": bool(serious), "findings": [asdict(each) for each in findings]}})
+    listed_findings = [asdict(finding) for finding in findings]
+    return Passed(warnings, {"quality": {"forced": bool(serious), "findings": listed_findings}})
 
 
 def half_gone(before: NDArray[np.bool_], now: NDArray[np.bool_]) -> bool:
-    """Whether of those that were there before, half or more are not there now; each place is one of them.
+    """Return whether half or more of the items that were present before are missing now, one item per place.
 
-    One that goes is never too many, so that in a small lake an asset can be delisted.
+    A single missing item is never too many, so that an asset of a small lake can be delisted.
     """
-    gone = int((before & ~now).sum())
-    return gone > 1 and 2 * gone >= int(before.sum())
+    missing = int((before & ~now).sum())
+    return missing > 1 and 2 * missing >= int(before.sum())

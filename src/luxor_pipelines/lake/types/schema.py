@@ -1,4 +1,4 @@
-"""Schemas of tables: the types that are stored, and what makes rows the same row.
+"""Schemas of tables: the types that are stored, the keys of rows, and a lake's conventions.
 
 Five types are stored: dates (``timestamp[us]`` without a zone), text (``string``), numbers
 (``float64``), flags (``bool``) and stamps (``timestamp[us, UTC]``). A missing cell is a null,
@@ -42,10 +42,11 @@ __all__ = [
 ]
 
 LAST_UPDATED = "Last_Updated"
-"""When the row was last changed; set by the writer, never compared."""
+"""The column that says when a row was last changed; set by the writer, never compared."""
 ENCODING = b"luxor.encoding"
+"""The entry of a file's metadata that is ``typed`` where the columns are stored as they are read."""
 KEY = b"luxor.key"
-"""The files' metadata says what makes rows the same row, a column a line."""
+"""The entry of a file's metadata that names the key's columns, one per line."""
 
 DATE = pa.timestamp("us")
 TEXT = pa.string()
@@ -86,7 +87,7 @@ class Conventions:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: its name, what it holds, and whether cells may be missing."""
+    """A column of a table: its name, its type, and whether cells may be missing."""
 
     name: str
     type: ColumnType
@@ -95,10 +96,18 @@ class Column:
 
 @dataclass(frozen=True)
 class TableSchema:
-    """What a table that we produce looks like.
+    """The declared schema of a table that a pipeline writes.
 
-    ``key`` says which rows are the same row, ``partition`` the layout a new table is created with
-    (None: one file), ``increment`` the date column of slices and partitions.
+    Attributes
+    ----------
+    version
+        Raised by whoever changes the columns or the key; it is in the metadata of the files.
+    key
+        The columns that tell rows apart.
+    partition
+        The layout that a new table is created with; None for one file.
+    increment
+        The date column of slices and partitions.
     """
 
     name: str
@@ -109,12 +118,12 @@ class TableSchema:
     increment: str = "Date"
 
     def arrow(self) -> pa.Schema:
-        """The Arrow schema of the table's files, ``Last_Updated`` last."""
+        """Return the Arrow schema of the table's files, ``Last_Updated`` last."""
         fields = [pa.field(column.name, _TYPES[column.type], column.nullable) for column in self.columns]
         return pa.schema([*fields, pa.field(LAST_UPDATED, STAMP)])
 
     def metadata(self) -> dict[bytes, bytes]:
-        """What the files' metadata says: name and version of the schema, key, and that columns are typed."""
+        """Return the metadata of the table's files: name and version of the schema, key, and the typed encoding."""
         return {
             b"luxor.schema": self.name.encode(),
             b"luxor.schema_version": str(self.version).encode(),
@@ -124,31 +133,31 @@ class TableSchema:
 
 
 def is_text_type(kind: pa.DataType) -> bool:
-    """Whether ``kind`` holds text, in any of Arrow's ways."""
+    """Return whether a type is one of Arrow's types of text, dictionary-encoded or not."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def bad_cells(table: str, column: str, count: int, total: int, what: str, example: object, hint: str) -> SchemaError:
-    """The error for cells that do not fit: which table and column, how many, and one of them."""
+def bad_cells(table: str, column: str, count: int, total: int, fault: str, example: object, hint: str) -> SchemaError:
+    """Return the error for cells that do not fit, with table, column, count and one of the cells."""
     return SchemaError(
-        f"Table {table}, column {column!r}: {count} of {total} cells {what}; for instance {shown(example)}.", hint=hint
+        f"Table {table}, column {column!r}: {count} of {total} cells {fault}; for instance {shown(example)}.", hint=hint
     )
 
 
 def stored_key(stored: pa.Schema) -> tuple[str, ...]:
-    """The key that a file's metadata names; empty where it names none."""
+    """Return the key that a file's metadata names; empty where it names none."""
     return tuple(filter(None, (stored.metadata or {}).get(KEY, b"").decode().split("\n")))
 
 
 def check_key(table: pa.Table, key: Sequence[str], name: str) -> None:
-    """Refuse rows that share a key.
+    """Raise where two rows share a key.
 
     Raises
     ------
     SchemaError
-        With the number of keys that occur more than once and a few of them.
+        It has the number of keys that occur more than once and a few of them.
     """
     repeated = repeated_keys(table, key)
     if not len(repeated):
@@ -163,7 +172,7 @@ def check_key(table: pa.Table, key: Sequence[str], name: str) -> None:
 
 
 def repeated_keys(table: pa.Table, key: Sequence[str]) -> pa.Table:
-    """The keys that occur more than once, each with how often in ``count_all``."""
+    """Return the keys that occur more than once, and in ``count_all`` how often each does."""
     columns = pa.table([_without_minus_zero(table[column]) for column in key], names=list(key))
     # Arrow cannot group by words of several dictionaries, nor by lists.
     simple = not any(pa.types.is_dictionary(kind) or pa.types.is_nested(kind) for kind in columns.schema.types)
@@ -181,7 +190,7 @@ def _without_minus_zero(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _coded(columns: pa.Table) -> pd.DataFrame:
-    """The columns for comparing rows: text as the numbers of its words, which is quicker."""
+    """Return the columns for comparing rows, with text as the codes of its words, which is quicker."""
     return pd.DataFrame(
         {
             name: with_codes(column)[0] if is_text_type(column.type) else column.to_pandas()
@@ -191,9 +200,9 @@ def _coded(columns: pa.Table) -> pd.DataFrame:
 
 
 def with_codes(column: pa.ChunkedArray) -> tuple[np.ndarray[Any, Any], pa.Array]:
-    """Text as numbers, -1 for a null, and the words they are the numbers of.
+    """Return a text column as the codes of its words, -1 for a null, and the words.
 
-    Text that comes dictionary-encoded is never written out.
+    Text that comes dictionary-encoded is never decoded.
     """
     if not pa.types.is_dictionary(column.type):
         column = column.cast(TEXT).dictionary_encode()
@@ -204,5 +213,5 @@ def with_codes(column: pa.ChunkedArray) -> tuple[np.ndarray[Any, Any], pa.Array]
 
 
 def plain(value: object) -> object:
-    """A cell as messages show it: a date as its ISO text."""
+    """Return a cell as messages show it: a date as its ISO text."""
     return str(value) if isinstance(value, dt.date) else value
