@@ -16,16 +16,23 @@ from luxor_pipelines.settings import Settings
 
 __all__ = [
     "ASSETS",
+    "BDR_SIZES",
+    "CASH_RATES",
+    "CDI",
+    "COMPOSITES",
     "CONVENTIONS",
     "CURRENCIES",
     "CURRENCY_FACTS",
+    "FIELD_MAP",
     "HIST_ECB_PX_LAST",
+    "HIST_FIELDS",
     "HIST_FILE_PX_LAST",
     "HIST_RETURNS",
     "HOLIDAYS",
     "HOLIDAYS_EXCHANGE",
     "HOUSE_GROUPS",
     "KEYS",
+    "LAST_FIELDS",
     "PERIODS",
     "PRICE_INPUTS",
     "PRICE_TABLES",
@@ -95,19 +102,23 @@ ASSETS = "assets"
 PX_LAST = "px_last"
 HOLIDAYS = "holidays"
 QUOTA_ADJUSTMENTS = "quota_adjustments"
+BDR_SIZES = "bdr_sizes"
+FIELD_MAP = "field_map"
+LAST_FIELDS = "last_all_flds"
+HIST_FIELDS = "hist_all_flds"
 
 KEYS: dict[str, tuple[str, ...]] = {
     "asset_field_map": ("Ticker", "Field"),
     ASSETS: ("Key",),
-    "bdr_sizes": ("Ticker",),
+    BDR_SIZES: ("Ticker",),
     "daily_pnl": ("Date", "Series_Alias", "Currency", "Asset_ID"),
-    "field_map": ("Field",),
+    FIELD_MAP: ("Field",),
     "funds": ("Short_Name",),
-    "hist_all_flds": ("Date", "Ticker", "Field"),
+    HIST_FIELDS: ("Date", "Ticker", "Field"),
     "hist_attr_base": ("Key", "Fund", "Start_Date"),
     "hist_risk_metrics": ("Date", "Fund"),
     HOLIDAYS: ("Date", "Location"),
-    "last_all_flds": ("Key",),
+    LAST_FIELDS: ("Key",),
     "last_positions": ("Fund", "Asset", "Ticker"),
     PX_LAST: ("Key",),
     "trades": ("ID",),
@@ -155,12 +166,25 @@ HOUSE_GROUPS = ("vc", "luxor")
 """Groups whose price key is the house ticker even where there is a Bloomberg one."""
 
 
+COMPOSITES: dict[str, dict[str, float]] = {
+    "benchmark luxor spx cash": {"spxt index": 0.8, "sofrindx index": 0.2},
+    "benchmark luxor sp500 85/15 cash": {"spxt index": 0.85, "sofrindx index": 0.15},
+}
+"""The legs and weights of composite series, reset at month ends; worked out where no table has them."""
+
+CASH_RATES = {"sofrindx index": "fedl01 index", "jpmutcc lx equity": "fedl01 index"}
+"""For each cash index the overnight rate, in percent a year, that stands for it before it begins."""
+
+
 def age_limits(settings: Settings) -> StalenessLimits:
     """Return the greatest ages of observations; a mark has none."""
     return StalenessLimits(traded=settings.stale_traded, fund=settings.stale_fund, mark=None)
 
 
 # --- currencies ----------------------------------------------------------------------------------
+
+CDI = "bzacselc index"
+"""The accumulated level of the rate that Brazilian funds are quoted against: the Selic, which CDI follows."""
 
 USDBRL = "bmfxclco curncy"
 """The default series of BRL per USD: the onshore clean coupon, from 2011-04-14."""
@@ -178,7 +202,7 @@ CURRENCY_FACTS = CurrencyFacts(
         "benchmark luxor sp500 85/15 cash": "usd",
         "caixa us": "usd",
         "caixa": "brl",
-        "bzacselc index": "brl",
+        CDI: "brl",
         # The price of one dollar, in the currency it is quoted in.
         "usdbrl curncy": "brl",
         USDBRL: "brl",
@@ -208,7 +232,7 @@ _DATES_AND_FLAGS: dict[str, ColumnType] = {**dict.fromkeys(_DATES, "date"), **di
 CONVENTIONS = Conventions(
     text_columns={**_DATES_AND_FLAGS, **dict.fromkeys(_NUMBERS, "number")},
     text_tables={
-        "last_all_flds": _DATES_AND_FLAGS,
+        LAST_FIELDS: _DATES_AND_FLAGS,
         "hist_risk_metrics": {"Date": "date", "Fund": "text", "*": "number"},
     },
     keep_case=frozenset({"Name", "Class", "Vehicles", "Segment"}),

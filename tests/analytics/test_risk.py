@@ -66,7 +66,7 @@ def test_d37_filled_weekends_are_no_observations(shares: pd.DataFrame) -> None:
 
 def test_d37_rolling_volatility_ends_where_asked_and_has_whole_windows(shares: pd.DataFrame) -> None:
     prices = shares[["AAPL", "KO"]]["2019-12-31":"2022-11-30"]
-    found = rolling_volatility(prices, 12, "monthly", end="2022-06-30")
+    found = rolling_volatility(prices, 365, "monthly", end="2022-06-30")
     expected = np.log(prices.resample("ME").last()).diff().rolling(12).std() * math.sqrt(12)
     np.testing.assert_allclose(found, expected.iloc[1 : len(found) + 1], rtol=1e-9)
     assert str(found.index[-1].date()) == "2022-06-30"
@@ -75,21 +75,20 @@ def test_d37_rolling_volatility_ends_where_asked_and_has_whole_windows(shares: p
 
 def test_rolling_daily_windows_are_the_single_figure_of_their_days(shares: pd.DataFrame) -> None:
     prices = shares["AAPL"]["2020-12-01":"2022-06-30"]
-    found = rolling_volatility(prices, 6, "daily")["AAPL"]
-    for day in ("2021-06-01", "2022-06-30"):
-        begin = pd.Timestamp(day) - pd.DateOffset(months=6)
-        base = prices[: begin + pd.offsets.MonthEnd(0) if day == "2022-06-30" else begin].index[-1]
+    found = rolling_volatility(prices, 180, "daily")["AAPL"]
+    for day, base in (("2021-06-01", "2020-12-03"), ("2022-06-30", "2021-12-31")):  # a Sunday's is the Friday's
         assert found[day] == pytest.approx(volatility(prices[base:day]).iloc[0], rel=1e-9)
-    assert found["2021-05-28":"2021-05-28"].isna().all()
+    assert np.isnan(found["2021-05-28"])
+    assert not np.isnan(found["2021-06-01"])
 
 
 def test_a_window_that_is_mostly_missing_is_null() -> None:
     prices = pd.Series(np.exp(np.arange(24.0) % 3), index=pd.date_range("2022-01-31", periods=24, freq="ME"), name="a")
     prices.iloc[14:19] = nan
-    found = rolling_volatility(prices, 12)["a"]
-    assert not np.isnan(found["2022-02-28":"2023-01-31"].iloc[-1])
+    found = rolling_volatility(prices, 365)["a"]
+    assert not np.isnan(found["2023-02-28"])
     assert np.isnan(found["2023-08-31"])  # six of twelve
-    assert not np.isnan(rolling_volatility(prices, 6)["a"]["2022-07-31"])
+    assert not np.isnan(rolling_volatility(prices, 180)["a"]["2022-07-31"])
 
 
 @given(price_frames(), st.floats(0.01, 100))
@@ -209,5 +208,5 @@ def test_too_little_has_no_figure() -> None:
     assert flat.iloc[:5].isna().all()
     with pytest.raises(UsageError, match="above -1"):
         period_rate(-1, "daily")
-    with pytest.raises(UsageError, match="0 months"):
+    with pytest.raises(UsageError, match="0 days"):
         rolling_volatility(daily(1, 2), 0)

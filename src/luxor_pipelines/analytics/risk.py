@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from luxor_pipelines.analytics.sampling import (
     COVERAGE,
+    DAYS_A_YEAR,
     FREQUENCIES,
     FloatArray,
     as_frequency,
@@ -19,7 +20,7 @@ from luxor_pipelines.analytics.sampling import (
     sampled_returns,
 )
 from luxor_pipelines.errors import UsageError
-from luxor_pipelines.market.periods import DateLike, add_months, as_days
+from luxor_pipelines.market.periods import DateLike, as_days
 
 __all__ = [
     "Regression",
@@ -45,26 +46,26 @@ def volatility(prices: pd.DataFrame | pd.Series, frequency: str = "daily", *, en
 
 
 def rolling_volatility(
-    prices: pd.DataFrame | pd.Series, months: int, frequency: str = "monthly", *, end: DateLike | None = None
+    prices: pd.DataFrame | pd.Series, days: int, frequency: str = "monthly", *, end: DateLike | None = None
 ) -> pd.DataFrame:
-    """Return the volatility a year over the ``months`` up to each sample; see `volatility`.
+    """Return the volatility a year over the calendar ``days`` up to each sample; see `volatility`.
 
-    A window is null unless the series was sampled on or before its begin, ``months`` earlier, and has
-    returns for 60 % of its periods, two at least.
+    A window's first return is from the last sample on or before its begin. It is null where the series
+    begins later, or has returns for fewer than 60 % of the window's periods, or fewer than two.
 
     Returns
     -------
     DataFrame
         One row a sample, but for the first.
     """
-    if months < 1:
-        raise UsageError(f"A window of {months} months", hint="Give 1 or more.")
+    if days < 1:
+        raise UsageError(f"A window of {days} days", hint="Give 1 or more.")
     name = as_frequency(frequency)
     sampled = sample_prices(prices, name, end=end)
     returns = sampled_returns(sampled, name, log=True)
-    days = as_days(sampled.index)
-    begins = as_days([add_months(day, -months) for day in days[1:]])
-    base = np.searchsorted(days, begins, side="right") - 1  # the window's returns are those of the rows from base on
+    dates = as_days(sampled.index)
+    # The window's returns are those of the rows from base on.
+    base = np.searchsorted(dates, dates[1:] - np.timedelta64(days, "D"), side="right") - 1
     values = returns.to_numpy()
     finite = np.isfinite(values)
     count = finite.sum(axis=0)
@@ -74,7 +75,7 @@ def rolling_volatility(
         count, total, squares = (_between(each, base) for each in (finite, centred, np.square(centred)))
         variance = np.maximum(squares - total**2 / count, 0) / (count - 1)
     first = np.isfinite(sampled.to_numpy()).argmax(axis=0)
-    least = max(2.0, COVERAGE * FREQUENCIES[name] * months / 12)
+    least = max(2.0, COVERAGE * FREQUENCIES[name] * days / DAYS_A_YEAR)
     whole = (count >= least) & (base[:, np.newaxis] >= first)
     rolled = np.where(whole, np.sqrt(variance * FREQUENCIES[name]), np.nan)
     return pd.DataFrame(rolled, index=returns.index, columns=returns.columns)

@@ -18,6 +18,7 @@ from luxor_pipelines.market.periods import DateArray, DateLike, as_date, as_days
 
 __all__ = [
     "COVERAGE",
+    "DAYS_A_YEAR",
     "FREQUENCIES",
     "YEAR",
     "FloatArray",
@@ -41,7 +42,9 @@ COVERAGE: Final = 0.6
 YEAR: Final = 355
 """Least number of days that are a year, but for the weekends and holidays at their ends."""
 
-_DAYS_A_YEAR = 365.25
+DAYS_A_YEAR: Final = 365.25
+"""Calendar days, on average."""
+
 _A_FRIDAY = 1  # the day number of 1970-01-02
 
 
@@ -222,7 +225,7 @@ def shortage(
     `COVERAGE` of the periods have a return, or there are not two.
     """
     first, last = as_date(start), as_date(end)
-    expected = FREQUENCIES[as_frequency(frequency)] * (last - first).days / _DAYS_A_YEAR
+    expected = FREQUENCIES[as_frequency(frequency)] * (last - first).days / DAYS_A_YEAR
     reasons = np.full(np.shape(counts), "ok", dtype=object)
     reasons[(counts < COVERAGE * expected) | (counts < 2)] = "sparse"
     if whole_year and (last - first).days < YEAR:

@@ -73,6 +73,18 @@ class Statistics(NamedTuple):
     status: pd.DataFrame
     """``ok``, or why not: a status of the return, ``short``, ``sparse`` or ``undefined`` (see `statistics`)."""
 
+    def to_long(self) -> pd.DataFrame:
+        """Return one row a statistic and asset: ``Statistic``, ``Asset``, ``Value``, ``Status``."""
+        rows, columns = self.values.shape
+        return pd.DataFrame(
+            {
+                "Statistic": pd.Series(np.repeat(self.values.index.to_numpy(dtype=object), columns), dtype="str"),
+                "Asset": pd.Series(list(map(str, self.values.columns)) * rows, dtype="str"),
+                "Value": self.values.to_numpy().ravel(),
+                "Status": pd.Series(self.status.to_numpy(dtype=object).ravel(), dtype="str"),
+            }
+        )
+
 
 def statistics(
     prices: pd.DataFrame | pd.Series,
@@ -171,7 +183,7 @@ def statistics(
     )
 
 
-def annualized(returns: FloatArray, days: float) -> FloatArray:
+def annualized(returns: FloatArray, days: float | FloatArray) -> FloatArray:
     """Return (1 + R)^(365 / days) − 1, the return a year of a cumulative one over so many days."""
     with np.errstate(invalid="ignore"):
         return np.asarray((1 + returns) ** (365 / days) - 1, dtype=np.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from luxor_pipelines.market.periods import DateArray, DateLike, as_date
 from luxor_pipelines.market.prices import CARRIED_AFTER
 from luxor_pipelines.market.text import text_column
 
-__all__ = ["PRICE_STATUSES", "PriceRows", "daily_prices", "observed_prices"]
+__all__ = ["PRICE_STATUSES", "PriceRows", "daily_prices", "observed_prices", "sampled_prices"]
 
 PRICE_STATUSES = (
     "ok",
@@ -87,6 +88,17 @@ class PriceRows:
             np.insert(self.status, at, status),
         )
 
+    def to_wide(self) -> pd.DataFrame:
+        """Return the prices with a row for each date that has one and a column for each series."""
+        first = self.date.min() if len(self) else np.datetime64(0, "D")
+        day = (self.date - first).astype(np.int64)
+        present = np.zeros(int(day.max(initial=-1)) + 1, dtype=bool)
+        present[day] = True
+        values = np.full((len(self.keys), int(present.sum())), np.nan)
+        values[self.code, (np.cumsum(present) - 1)[day]] = self.price
+        dates = (first + np.flatnonzero(present)).astype("datetime64[us]")
+        return pd.DataFrame(values.T, index=pd.DatetimeIndex(dates, name="Date"), columns=self.keys, copy=False)
+
     def to_frame(self, *, with_status: bool = True) -> pd.DataFrame:
         """Return the columns ``Date``, ``Asset``, ``Last_Price``, and with status ``Price_Date``, ``Status``."""
         columns = {
@@ -147,6 +159,28 @@ def observed_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceR
     rows = (obs.day >= begin) & (obs.day <= stop)
     date = obs.date[rows]
     return PriceRows(obs.keys, obs.code[rows], date, obs.price[rows], date, np.zeros(len(date), np.int8))
+
+
+def sampled_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRows:
+    """Return the price as of ``start``, on that date, and the observations after it up to ``end``.
+
+    A series that has no price as of ``start`` has only the observations.
+
+    Raises
+    ------
+    UsageError
+        If ``end`` is before ``start``.
+    """
+    begin, _ = _bounds(start, end)
+    base, later = daily_prices(obs, start, start), observed_prices(obs, start, end)
+    kept, after = np.isfinite(base.price), later.date.view(np.int64) > begin
+    code = np.concatenate([base.code[kept], later.code[after]])
+    order = np.argsort(code, kind="stable")
+
+    def column(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(base, name)[kept], getattr(later, name)[after]])[order]
+
+    return PriceRows(base.keys, code[order], column("date"), column("price"), column("price_date"), column("status"))
 
 
 def _bounds(start: DateLike, end: DateLike) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from luxor_pipelines.catalog import USDBRL
 from luxor_pipelines.errors import SchemaError, UsageError, sample
 from luxor_pipelines.market.currency import as_currency, factors
-from luxor_pipelines.market.daily import PriceRows, daily_prices, observed_prices
+from luxor_pipelines.market.daily import PriceRows, daily_prices, observed_prices, sampled_prices
 from luxor_pipelines.market.periods import DateArray, as_days, as_period, base_date
 from luxor_pipelines.market.prices import Observations, apply_overrides, asof
 from luxor_pipelines.market.returns import STATUSES, Returns, returns, returns_frame
+from luxor_pipelines.query.composites import with_composites
 from luxor_pipelines.query.market import Market
 
 __all__ = ["Answers"]
@@ -53,9 +54,10 @@ class Answers:
         end: date,
         currency: str = "local",
         *,
-        continuous: bool = True,
+        days: Literal["all", "observed", "sampled"] = "all",
         today: date | None = None,
         overrides: pd.DataFrame | None = None,
+        adjust: bool = False,
     ) -> PriceRows:
         """Prices of ``keys`` on the days from ``start`` to ``end``, both included.
 
@@ -64,35 +66,40 @@ class Answers:
 
         Parameters
         ----------
-        continuous
-            Every calendar day, as of the day; else only the days observed.
+        days
+            ``all``: every calendar day, as of the day; ``observed``: the days observed; ``sampled``: these, and the
+            price as of ``start``, for returns from there on.
         today
             Given and equal to ``end``: newer prices of ``px_last`` extend the history.
         overrides
             See `market.prices.apply_overrides`.
+        adjust
+            Net fund quotas of the capital they have returned up to ``end``.
         """
         market = self._market
         dest, names = as_currency(currency), sorted(set(keys))
         own = market.assets.currencies(names)
         wanted = {dest, *own} if dest != "local" else set()
-        days = np.arange(np.datetime64(start, "D"), np.datetime64(end, "D") + 1)
+        dates = np.arange(np.datetime64(start, "D"), np.datetime64(end, "D") + 1)
         found = market.prices.observations([*names, *self._rates.keys(wanted)], [start, end], span=(start, end))
-        rates = self._rates.observations(found, wanted, days)
-        obs = found.only(names)
+        rates = self._rates.observations(found, wanted, dates)
+        obs = with_composites(market.prices, found.only(names), end)
         if overrides is not None:
             obs = apply_overrides(obs, overrides, limits=market.limits)
         newest: DateArray = np.full(len(names), np.datetime64("NaT", "D"))
         if today == end:
             obs, newest = market.current.extend(obs, end)
             rates, _ = market.current.extend(rates, end)
+        if adjust:
+            obs = market.prices.adjusted(obs, end)
 
-        rows = daily_prices(obs, start, end) if continuous else observed_prices(obs, start, end)
+        rows = {"all": daily_prices, "observed": observed_prices, "sampled": sampled_prices}[days](obs, start, end)
         if today == end:
             rows = rows.marked((rows.status == 0) & (rows.price_date == newest[rows.code]), "intraday")
         if dest != "local":
-            code, by_currency = self._factors(rates, own, dest, days)
+            code, by_currency = self._factors(rates, own, dest, dates)
             of_row = code[rows.code]
-            factor = by_currency[of_row, (rows.date - days[0]).view(np.int64)]
+            factor = by_currency[of_row, (rows.date - dates[0]).view(np.int64)]
             if np.isnan(factor).any():
                 rows = rows.marked(np.isfinite(rows.price) & np.isnan(factor), "no_fx")
                 rows = rows.marked(of_row < 0, "missing_currency")
@@ -177,7 +184,7 @@ class Answers:
         ends = {end for _, end in spans}
         obs = market.prices.observations([*names, *self._rates.keys(wanted)], dates)
         rates = self._rates.observations(obs, wanted, dates)
-        obs = obs.only(names)
+        obs = with_composites(market.prices, obs.only(names), max(ends))
         if name_unknown:
             known = market.prices.known(obs)
             known[market.current.of(obs.keys)[0]] = True
@@ -253,6 +260,15 @@ class Answers:
         columns = ["Return", "Status", "Base_Date", "End_Date", "Base_Price", "End_Price"]
         frame = returns_frame(found, names, ["period"], columns=columns)
         return frame.rename(columns={"Return": "Pct_Change"}).set_axis(pd.Index(names, name="Asset", dtype="str"))
+
+    def first_date(self, key: str) -> date | None:
+        """The date of a series' first observation, None where it has none."""
+        obs = with_composites(self._market.prices, self._market.prices.history([key]), self._market.lake.today())
+        return obs.date[0].item() if len(obs) else None
+
+    def currencies(self, keys: Sequence[str]) -> dict[str, str | None]:
+        """The currency of each series, None where it is not known."""
+        return dict(zip(keys, self._market.assets.currencies(list(keys)), strict=True))
 
     def is_known(self, key: str) -> bool:
         """Whether any price table has the series."""

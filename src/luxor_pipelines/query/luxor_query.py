@@ -6,14 +6,16 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from luxor_pipelines.catalog import PERIODS, USDBRL, open_lake
+from luxor_pipelines.analytics.cash_flows import twr, xirr
+from luxor_pipelines.catalog import CDI, CURRENCY_FACTS, PERIODS, USDBRL, open_lake
 from luxor_pipelines.errors import SchemaError, Secret, UnknownAssetError, UsageError, sample
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.parquet.footer import corrupt
@@ -22,11 +24,13 @@ from luxor_pipelines.lake.table.table import DIRECTORY
 from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import LAST_UPDATED
 from luxor_pipelines.market.calendars import Inclusive
-from luxor_pipelines.market.periods import DateLike, as_date, base_date, is_month_end, month_end
+from luxor_pipelines.market.periods import DateLike, add_months, as_date, as_period, base_date, is_month_end, month_end
 from luxor_pipelines.notices import warn_without_effect
+from luxor_pipelines.query.analysis import Analysis, correlation_pairs
 from luxor_pipelines.query.answers import Answers
 from luxor_pipelines.query.assets import unknown_asset
 from luxor_pipelines.query.market import Market
+from luxor_pipelines.query.reference import Reference
 from luxor_pipelines.query.sql import SqlResult, run_sql
 from luxor_pipelines.query.stored_returns import stored_returns
 from luxor_pipelines.settings import Settings
@@ -404,7 +408,7 @@ class LuxorQuery:
         start, end = self._range(recent_date, previous_date, period, 30, force_month_end=force_month_end)
         rows = self._answers(usdbrl_ticker).prices(
             self._keys(tickers), start, end, currency,
-            continuous=force_continuous_date_range,
+            days="all" if force_continuous_date_range else "observed",
             today=self.today() if get_intraday_prices else None,
             overrides=price_overrides,
         )  # fmt: skip
@@ -607,6 +611,569 @@ class LuxorQuery:
         """
         return stored_returns(self.lake, self.market.assets, ref_date, currency, wide=wide, with_status=with_status)
 
+    def rolling_returns(
+        self,
+        tickers: str | Iterable[str],
+        previous_date: DateLike,
+        recent_date: DateLike | None = None,
+        currency: str = "local",
+        *,
+        period: str = "12m",
+        annualized: bool = False,
+        usdbrl_ticker: str = USDBRL,
+    ) -> pd.DataFrame:
+        """The return over a number of months, as of each month end between two dates and as of the last of them.
+
+        Parameters
+        ----------
+        period
+            ``<N>m``: how many months each return is over; its base may lie before ``previous_date``.
+        annualized
+            Give (1 + R)^(365 / days) − 1; null for less than 12 months.
+
+        Returns
+        -------
+        DataFrame
+            A row a date, a column a series; fractions, null where `get_returns` has a reason to give none.
+        """
+        start, end = self._range(recent_date, previous_date, None, 0, force_month_end=False)
+        label = as_period(period)
+        if not label.endswith("m"):
+            raise UsageError(f"A rolling return over {period!r}", hint="Give a number of months, such as 12m.")
+        return self._analysis(usdbrl_ticker).rolling_returns(
+            self._keys(tickers), int(label[:-1]), start, end, currency, a_year=annualized
+        )
+
+    def returns_table(
+        self,
+        ticker: str,
+        currency: str = "local",
+        *,
+        benchmark: str | None = None,
+        previous_date: DateLike | None = None,
+        recent_date: DateLike | None = None,
+        usdbrl_ticker: str = USDBRL,
+    ) -> pd.DataFrame:
+        """The returns of a series by month and year, as fund reports print them.
+
+        Parameters
+        ----------
+        ticker
+            A price key.
+        benchmark
+            A series whose return of each year stands beside, over the same days.
+        previous_date, recent_date
+            Default the first observation, and today.
+
+        Returns
+        -------
+        DataFrame
+            Index ``Year``; columns ``Jan`` to ``Dec``, ``Year``, ``Benchmark`` if asked for: fractions, null where
+            `get_returns` has a reason to give none. ``Partial`` tells which months, and so the year, are of a part of
+            their days only: ``Mar from 2015-03-12``; blank where all are whole.
+        """
+        end = self.today() if recent_date is None else as_date(recent_date)
+        return self._analysis(usdbrl_ticker).returns_table(
+            _plain(ticker),
+            currency,
+            None if benchmark is None else _plain(benchmark),
+            None if previous_date is None else as_date(previous_date),
+            end,
+        )
+
+    # --- statistics and risk ----------------------------------------------------------------
+
+    def statistics(
+        self,
+        tickers: str | Iterable[str],
+        previous_date: DateLike,
+        recent_date: DateLike | None = None,
+        currency: str = "local",
+        benchmark: str | None = None,
+        risk_free: float | str | None = None,
+        *,
+        sample_frequency: str = "daily",
+        level: float = 0.95,
+        usdbrl_ticker: str = USDBRL,
+        with_status: bool = False,
+    ) -> pd.DataFrame:
+        """The statistics of each series between two dates: CAGR, volatility, Sharpe, drawdown and so on.
+
+        `luxor_pipelines.analytics.statistics.STATISTICS` has every formula.
+
+        Parameters
+        ----------
+        tickers
+            Price keys.
+        previous_date, recent_date
+            The dates that the figures are to represent; default today. The first price is the one as of
+            ``previous_date``.
+        currency
+            ``local``, or the currency to convert to.
+        benchmark
+            A series to compare with: beta, alpha, tracking error, capture and so on are added.
+        risk_free
+            A rate a year, or the series of an interest index; default 0.
+        sample_frequency
+            ``daily``, ``weekly`` or ``monthly``: how returns are sampled; it also says how many make a year.
+        level
+            Of value at risk and expected shortfall.
+        with_status
+            Return one row a statistic and asset instead: ``Statistic``, ``Asset``, ``Value`` and ``Status``, which says
+            why a value is null.
+
+        Returns
+        -------
+        DataFrame
+            One row a statistic, one column an asset. A statistic that the dates or the prices do not carry is null,
+            and a warning names its asset with the reason: less than 12 months (``short``), fewer than 60 % of the
+            periods with a return (``sparse``), no value (``undefined``), or the status of the return.
+        """
+        start, end = self._range(recent_date, previous_date, None, 0, force_month_end=False)
+        found = self._analysis(usdbrl_ticker).statistics(
+            self._keys(tickers), start, end, currency, sample_frequency,
+            benchmark=None if benchmark is None else _plain(benchmark),
+            risk_free=_plain(risk_free) if isinstance(risk_free, str) else risk_free,
+            level=level,
+        )  # fmt: skip
+        return found.to_long() if with_status else found.values
+
+    def calculate_volatility(
+        self,
+        tickers: str | Iterable[str],
+        min_rolling_period_months: int = 12,
+        analysis_period_days: int = 365,
+        currency: str = "local",
+        sample_frequency: str = "monthly",
+        usdbrl_ticker: str = USDBRL,
+        *,
+        recent_date: DateLike | None = None,
+        rolling: bool = True,
+    ) -> pd.DataFrame:
+        """The volatility a year: the standard deviation of log returns times √252, √52 or √12, a fraction.
+
+        Parameters
+        ----------
+        min_rolling_period_months
+            Over how many months up to ``recent_date`` rolling figures are given.
+        analysis_period_days
+            The length of each window, in calendar days.
+        sample_frequency
+            ``daily`` (on days observed), ``weekly`` or ``monthly``.
+        recent_date
+            The last date; default today.
+        rolling
+            False: one figure, of the window that ends on ``recent_date``.
+
+        Returns
+        -------
+        DataFrame
+            ``Ticker``, ``Date``, ``Volatility``: one row a series and sample, null where a window begins before the
+            series or has returns for fewer than 60 % of its periods.
+        """
+        end = self.today() if recent_date is None else as_date(recent_date)
+        analysis, keys = self._analysis(usdbrl_ticker), self._keys(tickers)
+        if not rolling:
+            start = end - timedelta(days=analysis_period_days)
+            return analysis.volatility(keys, start, end, currency, sample_frequency)
+        start = add_months(end, -min_rolling_period_months)
+        return analysis.rolling_volatility(keys, analysis_period_days, start, end, currency, sample_frequency)
+
+    def calculate_drawdown(
+        self,
+        tickers: str | Iterable[str],
+        previous_date: DateLike,
+        recent_date: DateLike | None = None,
+        currency: str = "local",
+        *,
+        worst: int | None = None,
+        usdbrl_ticker: str = USDBRL,
+    ) -> pd.DataFrame:
+        """How far prices lie below their highest since ``previous_date``: P(t) / max P(s ≤ t) − 1.
+
+        Parameters
+        ----------
+        worst
+            Return the so many deepest drawdowns of each series instead.
+
+        Returns
+        -------
+        DataFrame
+            Index ``Date`` (days observed); ``Asset``, ``Last_Price``, ``Period_Change`` (since the first price),
+            ``Previous_Peak``, ``Drawdowns``. With ``worst``: ``Asset``, ``Rank``, ``Drawdown``, ``Peak``, ``Trough``,
+            ``Recovery`` (null where the peak has not been reached again), ``Days``, ``Days_Down``.
+        """
+        start, end = self._range(recent_date, previous_date, None, 0, force_month_end=False)
+        analysis, keys = self._analysis(usdbrl_ticker), self._keys(tickers)
+        if worst is not None:
+            return analysis.worst_drawdowns(keys, start, end, currency, worst)
+        return analysis.drawdown(keys, start, end, currency)
+
+    def calculate_tracking_error(
+        self,
+        returns_ticker: str,
+        benchmark_ticker: str,
+        previous_date: DateLike | None = None,
+        recent_date: DateLike | None = None,
+        period: str | None = None,
+        holiday_location: str = "all",
+        *,
+        currency: str = "local",
+        sample_frequency: str = "daily",
+        usdbrl_ticker: str = USDBRL,
+    ) -> float:
+        """The tracking error a year: the standard deviation of the differences of returns times √252, √52 or √12.
+
+        Daily returns are between days on which both have a price.
+
+        Parameters
+        ----------
+        recent_date, previous_date, period
+            Default yesterday, and 730 days before; a ``period`` sets ``previous_date`` to its base date.
+        holiday_location
+            Kept for familiarity: only days on which both were observed count.
+
+        Returns
+        -------
+        float
+            A fraction; NaN, and a logged reason, with returns for fewer than 60 % of the periods.
+        """
+        _ignore_location("calculate_tracking_error", holiday_location)
+        yesterday = self.today() - timedelta(days=1) if recent_date is None else recent_date
+        start, end = self._range(yesterday, previous_date, period, 730, force_month_end=False)
+        return self._analysis(usdbrl_ticker).tracking_error(
+            _plain(returns_ticker), _plain(benchmark_ticker), start, end, currency, sample_frequency
+        )
+
+    def calculate_price_correlation(
+        self,
+        assets_data: Mapping[str, Mapping[str, str]] | Iterable[str],
+        sample_frequency: str = "monthly",
+        period: str = "12m",
+        ref_date: DateLike | None = None,
+        *,
+        currency: str = "local",
+        usdbrl_ticker: str = USDBRL,
+    ) -> pd.DataFrame:
+        """The correlation of the returns of each pair of series, one row a pair and direction; see `correlation`.
+
+        Parameters
+        ----------
+        assets_data
+            Ticker → ``{"Name": …, "Key": …}``; or tickers, which then are their own names and keys.
+        period
+            How far back from ``ref_date``, by default today.
+
+        Returns
+        -------
+        DataFrame
+            ``Order``, ``Asset_Corr``, ``Asset`` (names), ``Correlation``, ``Key_Asset_Corr``, ``Key_Asset``,
+            ``Comp_Key`` (the two keys), ``Frequency``, ``Period``.
+        """
+        end = self.today() if ref_date is None else as_date(ref_date)
+        given = dict(assets_data) if isinstance(assets_data, Mapping) else {ticker: {} for ticker in assets_data}
+        data = {_plain(ticker): facts for ticker, facts in given.items()}
+        start = base_date(end, period)
+        found = self._analysis(usdbrl_ticker).correlation(list(data), start, end, currency, sample_frequency)
+        return correlation_pairs(found, data, sample_frequency, period)
+
+    def correlation(
+        self,
+        tickers: Iterable[str],
+        previous_date: DateLike,
+        recent_date: DateLike | None = None,
+        currency: str = "local",
+        *,
+        sample_frequency: str = "monthly",
+        window: int | None = None,
+        usdbrl_ticker: str = USDBRL,
+    ) -> pd.DataFrame | pd.Series:
+        """Pearson's correlation of returns, pair by pair over the returns that both have.
+
+        Parameters
+        ----------
+        sample_frequency
+            ``daily``, ``weekly`` or ``monthly``. A daily return counts for a pair where both were last observed on the
+            same day before.
+        window
+            Of two series the correlation over the last so many returns in common, at each.
+
+        Returns
+        -------
+        DataFrame or Series
+            A row and a column a series, null where a pair has returns for fewer than 60 % of the periods; with
+            ``window`` a series by date.
+        """
+        start, end = self._range(recent_date, previous_date, None, 0, force_month_end=False)
+        analysis, keys = self._analysis(usdbrl_ticker), self._keys(tickers)
+        if window is None:
+            return analysis.correlation(keys, start, end, currency, sample_frequency)
+        if len(keys) != 2:
+            raise UsageError(f"{len(keys)} series to correlate over time", hint="Give two.")
+        return analysis.rolling_correlation(keys, window, start, end, currency, sample_frequency)
+
+    def beta(
+        self,
+        tickers: str | Iterable[str],
+        benchmark: str,
+        previous_date: DateLike,
+        recent_date: DateLike | None = None,
+        currency: str = "local",
+        risk_free: float | str | None = None,
+        *,
+        sample_frequency: str = "daily",
+        usdbrl_ticker: str = USDBRL,
+    ) -> pd.DataFrame:
+        """Beta and Jensen's alpha a year against a benchmark, by least squares, with standard errors.
+
+        Returns
+        -------
+        DataFrame
+            Index ``Asset``: ``Beta``, ``Alpha``, ``Beta_Error``, ``Alpha_Error``, ``R_Squared``, ``Observations``; null
+            with returns for fewer than 60 % of the periods.
+        """
+        start, end = self._range(recent_date, previous_date, None, 0, force_month_end=False)
+        return self._analysis(usdbrl_ticker).regression(
+            self._keys(tickers), _plain(benchmark), start, end, currency, sample_frequency,
+            _plain(risk_free) if isinstance(risk_free, str) else risk_free,
+        )  # fmt: skip
+
+    def quote_against_rate(
+        self,
+        tickers: str | Iterable[str],
+        rate_ticker: str = CDI,
+        recent_date: DateLike | None = None,
+        previous_date: DateLike | None = None,
+        period: str | None = None,
+        currency: str = "local",
+        *,
+        location: str = "bz",
+        usdbrl_ticker: str = USDBRL,
+    ) -> pd.DataFrame:
+        """Performance as a percentage of a reference rate and as a spread over it, as Brazilian funds are quoted.
+
+        Parameters
+        ----------
+        rate_ticker
+            The series of the rate's accumulated level, by default the Selic's. `analytics.interest.accumulate_rate`
+            makes one of a table of rates.
+        recent_date, previous_date, period
+            Default today, and the last day of the previous year.
+        location
+            Whose business days a year of 252 is made of.
+
+        Returns
+        -------
+        DataFrame
+            Index ``Asset``: ``Return``, ``Rate_Return``, ``Percent_Of_Rate`` (1.1 is "110 % of CDI", null where the
+            rate earned nothing), ``Spread`` (0.02 is "CDI + 2 % a year"), ``Business_Days``, ``Status``.
+        """
+        if period is None and previous_date is None:
+            period = "ytd"
+        start, end = self._range(recent_date, previous_date, period, 0, force_month_end=False)
+        holidays = self.market.calendar.holidays()
+        return self._analysis(usdbrl_ticker).quote_against_rate(
+            self._keys(tickers), _plain(rate_ticker), start, end, currency, holidays, location
+        )
+
+    # --- benchmarks, portfolios and cash flows ------------------------------------------------
+
+    def get_benchmark(
+        self,
+        legs: Mapping[str, float],
+        previous_date: DateLike,
+        recent_date: DateLike | None = None,
+        rebalance: str = "monthly",
+        currency: str = "usd",
+        usdbrl_ticker: str = USDBRL,
+    ) -> pd.DataFrame:
+        """The level of a composite of weighted legs on every day, 1 on the first.
+
+        Parameters
+        ----------
+        legs
+            Ticker → weight; the weights add up to 1.
+        rebalance
+            ``monthly``, ``quarterly``, ``daily`` or ``none``: when the legs are reset to their weights.
+        currency
+            The currency of the level, or ``local`` where all legs have the same.
+
+        Returns
+        -------
+        DataFrame
+            Index ``Date``, column ``Benchmark``; null on days on which a leg has no price.
+
+        Raises
+        ------
+        DataError
+            A leg has no price on the first day or at a reset, or its currency is not known.
+        """
+        start, end = self._range(recent_date, previous_date, None, 0, force_month_end=False)
+        return self._analysis(usdbrl_ticker).benchmark(legs, start, end, rebalance, currency).to_frame()
+
+    def get_benchmark_spx_cash(
+        self,
+        previous_date: DateLike,
+        recent_date: DateLike,
+        prop_spx: float = 0.8,
+        prop_cash: float = 0.2,
+        currency: str = "usd",
+        usdbrl_ticker: str = USDBRL,
+        cash_ticker: str = "jpmutcc lx equity",
+        spx_ticker: str = "spxt index",
+    ) -> pd.DataFrame:
+        """The composite of the S&P 500 and cash, reset at month ends; see `get_benchmark`."""
+        legs = {spx_ticker: prop_spx, cash_ticker: prop_cash}
+        return self.get_benchmark(legs, previous_date, recent_date, "monthly", currency, usdbrl_ticker)
+
+    def simulate_portfolio_performance(
+        self,
+        portfolio: Mapping[str, float],
+        portfolio_date: DateLike,
+        adm_fee: float = 0.0,
+        performance_fee: float = 0.0,
+        *,
+        recent_date: DateLike | None = None,
+        currency: str = "usd",
+        usdbrl_ticker: str = USDBRL,
+    ) -> pd.Series:
+        """What 1 invested in a portfolio on a date, and left alone, is worth on every day since.
+
+        Parameters
+        ----------
+        portfolio
+            Price key → weight; the weights add up to 1, and drift with the prices.
+        adm_fee
+            The administration fee a year, taken each calendar day.
+        performance_fee
+            The fraction of the gain since ``portfolio_date`` that is due on each day.
+
+        Returns
+        -------
+        Series
+            Growth factors by ``Date``, 1 on the first; null on days on which an asset has no price.
+
+        Raises
+        ------
+        DataError
+            An asset has no price on the first day.
+        """
+        start, end = self._range(recent_date, portfolio_date, None, 0, force_month_end=False)
+        return self._analysis(usdbrl_ticker).simulate(portfolio, start, end, currency, adm_fee, performance_fee)
+
+    def xirr(self, cashflows: Iterable[float], dates: Iterable[DateLike]) -> float:
+        """The money-weighted rate a year of dated cash flows, actual/365; see `analytics.cash_flows.xirr`.
+
+        Raises
+        ------
+        DataError
+            No rate, or more than one, makes the flows worth 0.
+        """
+        return xirr(list(cashflows), list(dates))
+
+    def twr(self, values: Iterable[float], flows: Iterable[float] | None = None) -> float:
+        """The time-weighted return of a portfolio; see `analytics.cash_flows.twr`."""
+        return twr(list(values), None if flows is None else list(flows))
+
+    # --- reference --------------------------------------------------------------------------
+
+    def get_data(
+        self, ticker: str, flds: str, data_date: DateLike | None = None, logger_level: str = "trace"
+    ) -> float | date | str | None:
+        """One field of an asset, from the lake's tables of fields; ``px_last`` is its price.
+
+        Parameters
+        ----------
+        ticker
+            A Bloomberg ticker.
+        flds
+            The field's name.
+        data_date
+            The value of the last row on or before that date; default the latest value.
+
+        Returns
+        -------
+        float, date, str or None
+            As the table ``field_map`` types the field. None, and a logged reason, where there is no value.
+        """
+        if logger_level != "trace":
+            warn_without_effect("get_data", "logger_level", "Set levels with the logging module.")
+        if _plain(flds) == "px_last":
+            return self.get_price(ticker, data_date)
+        return self._reference().field(_plain(ticker), _plain(flds), None if data_date is None else as_date(data_date))
+
+    def get_bdr_size(self, ticker: str) -> float:
+        """How many BDRs of a ticker there are for one underlying share.
+
+        Raises
+        ------
+        UnknownAssetError, DataError
+        """
+        return self._reference().bdr_size(_plain(ticker))
+
+    def get_bdr_adj_price(self, asset_id: str, date: DateLike, usdbrl_ticker: str = USDBRL) -> float:
+        """The price of one BDR in BRL: its underlying share's, converted, over the number of BDRs for one share.
+
+        Parameters
+        ----------
+        asset_id
+            The BDR's ``Key`` in ``assets``.
+
+        Returns
+        -------
+        float
+            NaN, and a logged reason, where there is no price or rate.
+        """
+        price_key, size = self._reference().bdr_of(_plain(asset_id))
+        return self.get_price(price_key, date, currency="brl", usdbrl_ticker=usdbrl_ticker) / size
+
+    def get_asset_name(self, ticker: str) -> str:
+        """The display name of the asset with a ticker.
+
+        Raises
+        ------
+        UnknownAssetError
+        """
+        return self._reference().name(_plain(ticker))
+
+    def get_px_update_time(self) -> time | None:
+        """The time of day of the newest query for current prices, as stored; None where there is none."""
+        return self._reference().price_time()
+
+    def usdbrl_clean_coupon_fix(self, usdbrl_df: pd.DataFrame) -> pd.DataFrame:
+        """Return prices of the clean-coupon series with today's, which is its last one moved as spot has since.
+
+        q(today) = clean(last) × spot(today) / spot(last); a basis between the two series does not enter. Prices that
+        reach to today, or that spot says nothing newer of, come back as they are.
+
+        Parameters
+        ----------
+        usdbrl_df
+            ``Date`` and ``Last_Price``, and what else there is.
+        """
+        frame = usdbrl_df.sort_values("Date", kind="stable", ignore_index=True)
+        today = pd.Timestamp(self.today())
+        if frame.empty or frame["Date"].iloc[-1] >= today:
+            return frame
+        row = frame.iloc[[-1]].copy()
+        spot = [self.get_price(CURRENCY_FACTS.brl_spot, day) for day in (row["Date"].iloc[0], today)]
+        if not np.isfinite(spot).all():
+            return frame
+        row["Last_Price"] *= spot[1] / spot[0]
+        row["Date"] = today.as_unit("us")
+        return pd.concat([frame, row.astype({"Date": frame["Date"].dtype})], ignore_index=True)
+
+    def get_quota_adjusted_by_amortization(self, fund_name: str, quota: float, date: DateLike) -> float:
+        """A quota of a date net of the capital that the fund has returned since, up to today.
+
+        Q × Π (1 − Ratio) over the events of ``quota_adjustments`` after the date.
+        """
+        return quota * self.market.prices.returned_since(_plain(fund_name), as_date(date), self.today())
+
+    def text_to_lowercase(self, t: pd.DataFrame) -> pd.DataFrame:
+        """Return a copy of a frame with all of its text trimmed and in lower case, as the lake stores it."""
+        return t.map(lambda cell: cell.strip().lower() if isinstance(cell, str) else cell)
+
     # --- dates ------------------------------------------------------------------------------
 
     def get_month_end(self, ref_date: DateLike) -> date:
@@ -668,6 +1235,12 @@ class LuxorQuery:
 
     def _answers(self, usdbrl_ticker: str) -> Answers:
         return Answers(self.market, usdbrl_ticker)
+
+    def _analysis(self, usdbrl_ticker: str) -> Analysis:
+        return Analysis(self._answers(usdbrl_ticker), self.market.prices, self.today())
+
+    def _reference(self) -> Reference:
+        return Reference(self.lake, self.market.assets)
 
     def _range(
         self,

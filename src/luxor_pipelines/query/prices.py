@@ -156,6 +156,13 @@ class PriceReader:
         events = self._amortizations()
         return None if events is None else quota_basis(obs, events, dates, until)
 
+    def returned_since(self, fund: str, day: date, until: date) -> float:
+        """What is left of 1 of a fund's capital after what it has returned after ``day`` and up to ``until``."""
+        one = np.zeros(1, dtype=np.int32)
+        days = np.array([day], dtype="datetime64[D]")
+        quota = Observations.from_rows(np.array([fund], dtype=object), one, days, np.ones(1), one, one.astype(bool))
+        return float(self.adjusted(quota, until).price[0])
+
     def _amortizations(self) -> pd.DataFrame | None:
         if not self._has(QUOTA_ADJUSTMENTS):
             return None
