@@ -17,9 +17,11 @@ from luxor_pipelines.market.periods import (
     as_date,
     as_days,
     as_period,
+    as_return_period,
     base_date,
     is_month_end,
     month_end,
+    return_base,
 )
 
 DAY = date(2026, 10, 31)
@@ -212,3 +214,27 @@ def test_base_of_the_first_year_is_refused() -> None:
 
 def test_as_period() -> None:
     assert as_period(" 12M ") == "12m"
+
+
+@pytest.mark.parametrize(
+    ("ref", "period", "base"),
+    [
+        ("2026-11-23", "wtd", "2026-11-22"),  # a Monday
+        ("2026-11-22", "WTD ", "2026-11-15"),  # a Sunday ends its week
+        ("2026-11-28", "wtd", "2026-11-22"),
+        ("2025-02-28", "1y", "2024-02-29"),
+        ("2026-11-23", "mtd", "2026-10-31"),
+    ],
+)
+def test_bases_of_returns(ref: str, period: str, base: str) -> None:
+    assert str(return_base(ref, period)) == base
+
+
+def test_periods_of_returns_are_told_in_the_error() -> None:
+    assert as_return_period(" Inception") == "inception"
+    with pytest.raises(InvalidPeriodError) as caught:
+        as_return_period("2y")
+    assert "mtd" in caught.value.hint
+    assert "wtd, 1y, inception" in caught.value.hint
+    with pytest.raises(InvalidPeriodError):
+        as_period("wtd")

@@ -281,6 +281,40 @@ def test_rolling_returns_are_get_returns(lq: LuxorQuery) -> None:
         lq.rolling_returns("us1", START, END, period="ytd")
 
 
+def test_returns_of_the_week_the_year_and_since_inception(lq: LuxorQuery) -> None:
+    dates = ["2026-11-18", "2026-11-15", "2025-06-01"]  # a Wednesday and two Sundays
+    found = lq.get_returns(dates, ["us1", "late", "nothing"], ["wtd", "1Y", "12m", "inception"])
+    value = found.set_index(["Asset", "Date", "Period"])["Return"]
+    status = found.set_index(["Asset", "Date", "Period"])["Status"]
+    assert value["us1", "2026-11-18", "wtd"] == lq.get_pct_change("us1", "2026-11-18", "2026-11-15")
+    assert value["us1", "2026-11-15", "wtd"] == lq.get_pct_change("us1", "2026-11-15", "2026-11-08")
+    assert value["us1", "2026-11-18", "1y"] == value["us1", "2026-11-18", "12m"]
+    for name in ("us1", "late"):
+        whole = SERIES[name]["2026-11-18"] / SERIES[name].iloc[0] - 1
+        assert value[name, "2026-11-18", "inception"] == pytest.approx(whole)
+    assert status["us1", "2025-06-01", "inception"] == "ok"
+    assert status["late", "2025-06-01", "inception"] == status["late", "2025-06-01", "12m"], "it begins on the next day"
+    assert status["nothing", "2026-11-18", "inception"] == status["nothing", "2026-11-18", "12m"]
+    assert value["nothing"].isna().all()
+    only = lq.get_returns("2026-11-18", ["late"], "inception", ["usd", "brl"])
+    fx = SERIES["usdbrl curncy"]
+    brl = (1 + only["Return"][0]) * fx["2026-11-18"] / fx["2025-06-02"] - 1
+    assert only["Return"].tolist() == pytest.approx([value["late", "2026-11-18", "inception"], brl])
+
+
+def test_annualized_returns_are_null_under_twelve_months(lq: LuxorQuery) -> None:
+    arguments = ("2026-10-31", ["us1", "late"], ["ytd", "12m", "36m", "inception"])
+    plain, found = lq.get_returns(*arguments), lq.get_returns(*arguments, annualized=True)
+    rows = found.set_index(["Asset", "Period"])
+    assert rows["Status"]["us1", "ytd"] == "short"
+    assert np.isnan(rows["Return"]["us1", "ytd"])
+    whole = plain.set_index(["Asset", "Period"])["Return"]
+    assert rows["Return"]["us1", "12m"] == pytest.approx(whole["us1", "12m"])
+    assert rows["Return"]["us1", "36m"] == pytest.approx((1 + whole["us1", "36m"]) ** (365 / 1096) - 1)
+    assert rows["Return"]["late", "inception"] == pytest.approx((1 + whole["late", "inception"]) ** (365 / 516) - 1)
+    assert rows["Status"]["late", "36m"] == plain.set_index(["Asset", "Period"])["Status"]["late", "36m"]
+
+
 def test_the_table_of_returns_has_months_years_and_a_benchmark(lq: LuxorQuery) -> None:
     table = lq.returns_table("us1", benchmark="index", recent_date=END)
     assert table.index.tolist() == [2022, 2023, 2024, 2025, 2026]

@@ -10,7 +10,7 @@ import calendar
 import operator
 import re
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import TypeAlias
 
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from luxor_pipelines.errors import InvalidPeriodError, UsageError, shown
 
 __all__ = [
+    "INCEPTION",
     "DateArray",
     "DateLike",
     "DatesLike",
@@ -27,15 +28,21 @@ __all__ = [
     "as_date",
     "as_days",
     "as_period",
+    "as_return_period",
     "base_date",
     "is_month_end",
     "month_end",
+    "return_base",
 ]
 
 DateLike: TypeAlias = date | datetime | np.datetime64 | str
 DatesLike: TypeAlias = ArrayLike | pd.Series | pd.Index | Sequence[DateLike]
 DateArray: TypeAlias = NDArray[np.datetime64]
 
+INCEPTION = "inception"
+"""The period since a series' first observation."""
+
+_OF_RETURNS = ("wtd", "1y", INCEPTION)
 _MONTHS = re.compile(r"([1-9][0-9]*)m")
 _DATE_HINT = "Give a date like 2026-10-31: as text, a date, or a datetime or Timestamp without a time zone."
 _PERIOD_HINT = "Accepted: mtd, qtr, ytd, or <N>m with N of 1 or more, such as 1m, 12m or 36m."
@@ -171,3 +178,38 @@ def base_date(ref: DateLike, period: str, *, force_month_end: bool = False) -> d
     except ValueError as error:
         raise InvalidPeriodError(f"{period!r} from {day} reaches before the year 1", hint=_PERIOD_HINT) from error
     return month_end(base) if force_month_end else base
+
+
+def as_return_period(period: object) -> str:
+    """Return ``period`` as `as_period` does, or ``wtd``, ``1y`` or ``inception``, which only returns have.
+
+    Raises
+    ------
+    InvalidPeriodError
+        If it is anything else; the message lists what is accepted.
+    """
+    label = period.strip().lower() if isinstance(period, str) else ""
+    if label in _OF_RETURNS:
+        return label
+    try:
+        return as_period(period)
+    except InvalidPeriodError as error:
+        hint = f"{_PERIOD_HINT} Of returns also {', '.join(_OF_RETURNS)}."
+        raise InvalidPeriodError(error.message, hint=hint) from None
+
+
+def return_base(ref: DateLike, period: str) -> date:
+    """Return the base date of ``period`` for ``ref``, as `base_date` does, also of ``wtd`` and ``1y``.
+
+    ``wtd``: the last Sunday before the week of ``ref``, which begins on a Monday. ``1y``: as ``12m``.
+    ``inception`` has no base date of its own, since each series has one.
+
+    Raises
+    ------
+    InvalidPeriodError
+        If ``period`` is anything else.
+    """
+    day, label = as_date(ref), period.strip().lower()
+    if label == "wtd":
+        return day - timedelta(days=day.isoweekday())
+    return base_date(day, "12m" if label == "1y" else label)

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from luxor_pipelines.analytics.statistics import annualized
 from luxor_pipelines.catalog import USDBRL
 from luxor_pipelines.errors import SchemaError, UsageError, sample
 from luxor_pipelines.market.currency import as_currency, factors
 from luxor_pipelines.market.daily import PriceRows, daily_prices, observed_prices, sampled_prices
-from luxor_pipelines.market.periods import DateArray, as_days, as_period, base_date
+from luxor_pipelines.market.periods import INCEPTION, DateArray, add_months, as_days, as_return_period, return_base
 from luxor_pipelines.market.prices import Observations, apply_overrides, asof
 from luxor_pipelines.market.returns import STATUSES, Returns, returns, returns_frame
 from luxor_pipelines.query.composites import with_composites
@@ -217,18 +218,46 @@ class Answers:
         *,
         adjust: bool,
         today: date,
+        a_year: bool = False,
     ) -> pd.DataFrame:
         """The returns of ``keys`` over each period up to each reference date; see `LuxorQuery.get_returns`."""
         names, dates = list(dict.fromkeys(keys)), list(dict.fromkeys(ref_dates))
-        labels, dests = list(dict.fromkeys(map(as_period, periods))), list(dict.fromkeys(map(as_currency, currencies)))
+        labels = list(dict.fromkeys(map(as_return_period, periods)))
+        dests = list(dict.fromkeys(map(as_currency, currencies)))
         if not (dates and labels and dests):
             raise UsageError("There is no date, period or currency to give returns for.", hint="Name one of each.")
-        spans = [(base_date(day, label), day) for day in dates for label in labels]
         shape = (len(dests), len(names), len(dates), len(labels))
         values, codes = np.empty(shape), np.empty(shape, dtype=np.int8)
-        in_turn = self.returns(names, spans, dests, adjust=adjust, today=today, name_unknown=True)
-        for place, (_, found) in enumerate(in_turn):
-            values[place], codes[place] = found.value.reshape(shape[1:]), found.code.reshape(shape[1:])
+        bases: NDArray[Any] = np.empty(shape[1:], dtype="datetime64[D]")
+        fixed = [at for at, label in enumerate(labels) if label != INCEPTION]
+        if fixed:
+            spans = [(return_base(day, labels[at]), day) for day in dates for at in fixed]
+            bases[:, :, fixed] = np.array([base for base, _ in spans], dtype="datetime64[D]").reshape(len(dates), -1)
+            in_turn = self.returns(names, spans, dests, adjust=adjust, today=today, name_unknown=True)
+            for place, (_, found) in enumerate(in_turn):
+                by_period = (len(names), len(dates), len(fixed))
+                values[place][:, :, fixed] = found.value.reshape(by_period)
+                codes[place][:, :, fixed] = found.code.reshape(by_period)
+        if INCEPTION in labels:
+            at = labels.index(INCEPTION)
+            bases[:, :, at] = self._inceptions(names, dates)
+            asked = [list(zip(row, dates, strict=True)) for row in bases[:, :, at].tolist()]
+            spans = sorted({span for row in asked for span in row})
+            position = {span: column for column, span in enumerate(spans)}
+            column = np.array([[position[span] for span in row] for row in asked])
+            in_turn = self.returns(names, spans, dests, adjust=adjust, today=today)
+            for place, (_, found) in enumerate(in_turn):
+                values[place][:, :, at] = np.take_along_axis(found.value, column, axis=1)
+                codes[place][:, :, at] = np.take_along_axis(found.code, column, axis=1)
+        statuses: tuple[str, ...] = STATUSES
+        if a_year:
+            ends = np.array(dates, dtype="datetime64[D]")[:, np.newaxis]
+            year_before = np.array([add_months(day, -12) for day in dates], dtype="datetime64[D]")[:, np.newaxis]
+            with np.errstate(divide="ignore"):
+                values = annualized(values, (ends - bases).astype(np.float64))
+            statuses = (*STATUSES, "short")
+            codes = np.where((bases > year_before) & np.isfinite(values), np.int8(len(STATUSES)), codes)
+            values = np.where(bases > year_before, np.nan, values)
 
         def along(values: NDArray[_Cell], axis: int) -> NDArray[_Cell]:
             """``values`` for each row, by its place on one of the axes."""
@@ -246,10 +275,23 @@ class Answers:
                 "Date": along(days, 2),
                 "Period": words(labels, 3),
                 "Return": values.ravel(),
-                "Status": pd.Categorical.from_codes(codes.ravel(), pd.Index(STATUSES)),
+                "Status": pd.Categorical.from_codes(codes.ravel(), pd.Index(statuses)),
             },
             copy=False,
         )
+
+    def _inceptions(self, names: Sequence[str], dates: Sequence[date]) -> NDArray[Any]:
+        """The date of each series' first observation, as a base for each of some dates.
+
+        Where there is none up to a date it is the day before: the return from there has the status that says so.
+        """
+        obs = with_composites(self._market.prices, self._market.prices.history(names), max(dates))
+        obs_codes, rows = np.unique(obs.code[obs.price > 0], return_index=True)
+        first = np.full(len(obs.keys), np.datetime64("NaT", "D"))
+        first[obs_codes] = obs.date[obs.price > 0][rows]
+        ends = np.array(dates, dtype="datetime64[D]")
+        begins = first[obs.codes(names)][:, np.newaxis]
+        return np.where(begins <= ends, begins, ends - 1)
 
     def changes(
         self, keys: Iterable[str], start: date, end: date, currency: str = "local", *, adjust: bool, today: date

@@ -537,6 +537,8 @@ class LuxorQuery:
         currency: str | Iterable[str] = "local",
         usdbrl_ticker: str = USDBRL,
         adjust_amortization: bool = True,
+        *,
+        annualized: bool = False,
     ) -> pd.DataFrame:
         """The returns of many series over many periods, as of many dates: read and looked up once for all.
 
@@ -550,11 +552,14 @@ class LuxorQuery:
         tickers
             Price keys; default those of all assets.
         periods
-            ``mtd``, ``qtr``, ``ytd`` or ``<N>m``.
+            ``mtd``, ``qtr``, ``ytd`` or ``<N>m``; also ``wtd`` (since the last Sunday before the date's week), ``1y``
+            (as ``12m``) and ``inception`` (since each series' first observation).
         currency
             ``local``, or the currency to convert to, or several.
         adjust_amortization
             Net fund quotas of capital returned (table ``quota_adjustments``, where there is one).
+        annualized
+            Give (1 + R)^(365 / days) − 1; null with the status ``short`` for less than 12 months.
 
         Returns
         -------
@@ -577,6 +582,7 @@ class LuxorQuery:
             [currency] if isinstance(currency, str) else list(currency),
             adjust=adjust_amortization,
             today=self.today(),
+            a_year=annualized,
         )
 
     def get_hist_returns(
