@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 
+from lake.meanwhile import Killed, Meanwhile, killed
 from luxor_pipelines import incremental_load
 from luxor_pipelines.catalog import CONVENTIONS
 from luxor_pipelines.errors import (
@@ -242,32 +243,8 @@ def test_a_file_that_does_not_open_is_named(disk: Any) -> None:
 # --- others at work ------------------------------------------------------------------------------
 
 
-class Interrupted:
-    """A lake in which something happens just before the n-th write or delete."""
-
-    def __init__(self, storage: Storage, at: int, then: Any) -> None:
-        self._storage, self._at, self._then = storage, at, then
-        self.calls = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._storage, name)
-
-    def _count(self) -> None:
-        self.calls += 1
-        if self.calls == self._at:
-            self._then()
-
-    def write(self, *args: Any, **options: Any) -> str:
-        self._count()
-        return self._storage.write(*args, **options)
-
-    def delete(self, *args: Any, **options: Any) -> None:
-        self._count()
-        self._storage.delete(*args, **options)
-
-
 @pytest.mark.parametrize("layout", [None, "month"])
-@pytest.mark.parametrize("at", [1, 2, 3, 4])
+@pytest.mark.parametrize("at", range(1, 10))
 def test_a_load_that_comes_between_is_not_lost(rig: Any, layout: Any, at: int) -> None:
     table = put(rig.storage(), "t", prices())
     frame = pd.DataFrame({"Date": pd.to_datetime(["2024-01-15", "2024-05-05"]), "Asset": "new", "Last_Price": 1.5})
@@ -275,7 +252,7 @@ def test_a_load_that_comes_between_is_not_lost(rig: Any, layout: Any, at: int) -
     def load() -> None:
         incremental_load(rig.query(), "t", frame)
 
-    busy = Interrupted(table.storage, at, load)
+    busy = Meanwhile(table.storage, at, load)
     done = optimize(Table(busy, "t"), layout=layout)  # type: ignore[arg-type]
     if busy.calls < at:
         load()
@@ -286,16 +263,13 @@ def test_a_load_that_comes_between_is_not_lost(rig: Any, layout: Any, at: int) -
     assert sum(found.values()) == 350 - 5 + 2
 
 
-@pytest.mark.parametrize("at", [1, 2, 3, 4])
+@pytest.mark.parametrize("at", range(1, 9))
 def test_a_conversion_that_dies_leaves_the_table_and_is_completed_by_another(rig: Any, at: int) -> None:
     table = put(rig.storage(), "t", prices())
     before = rows(table)
 
-    def die() -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        optimize(Table(Interrupted(table.storage, at, die), "t"), layout="month")  # type: ignore[arg-type]
+    with pytest.raises(Killed):
+        optimize(Table(Meanwhile(table.storage, at, killed), "t"), layout="month")  # type: ignore[arg-type]
     assert table.snapshot().layout == "file"
     assert rows(table) == before
     # What it left is read by nobody, not even when the table has lost a month since.
@@ -320,8 +294,8 @@ def test_a_load_that_began_before_a_conversion_says_so_and_loses_nothing(rig: An
 def test_other_writers_all_the_time_end_in_a_conflict(disk: Any) -> None:
     table = put(disk.storage(), "t", prices())
 
-    class Busy(Interrupted):
-        def _count(self) -> None:
+    class Busy(Meanwhile):
+        def _counted(self, *_: Any, **__: Any) -> None:
             raise ConflictError("somebody was first", hint="")
 
     with pytest.raises(LoadConflictError, match="other writers came first 2 times"):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -62,7 +60,7 @@ from luxor_pipelines.lake.types.schema import (
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LayoutChangedError", "Load", "TableExistsError", "attempts", "exists"]
+__all__ = ["LayoutChangedError", "Load", "TableExistsError", "exists"]
 
 logger = logging.getLogger(__name__)
 
@@ -528,14 +526,6 @@ def _then(
     yield lambda _: first()
     while True:
         yield again
-
-
-def attempts(limit: int) -> Iterator[int]:
-    """Yield 1, 2, … ``limit``; before each but the first, wait for a random time that grows up to a second."""
-    for attempt in range(1, limit + 1):
-        if attempt > 1:
-            time.sleep(random.uniform(0, min(1.0, 0.01 * 2**attempt)))  # noqa: S311 - spreads load, hides nothing
-        yield attempt
 
 
 def exists(table: Table) -> TableExistsError:

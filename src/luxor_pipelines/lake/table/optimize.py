@@ -1,16 +1,26 @@
-"""Rewriting a table in the shape that reads best: typed, sorted, in row groups, with the ends of its series.
+"""Optimize: a table rewritten typed, sorted, in row groups that suit the reads, with the ends of its series.
 
 Nothing is lost and nobody is held up. Each file is swapped on condition of the version it was read from, and a
-load that came between is read again. To split one file into months or years, the partitions are written first
-and then the file is deleted on condition of its version: until that moment the file is the table, afterwards the
-partitions are. A crash in between leaves the file, and partitions that nobody reads; doing it again takes over.
+load that came between is read again.
+
+To convert a single file into months or years, the partitions are written under a `Claim` on the file, each with the
+conversion's id in its metadata; then the layout's record, which names that id; then the file is deleted. Until that
+moment the file is the table, afterwards the partitions are. When the file is deleted, its version is the claim's, so
+nobody has claimed it since: the partitions are all this conversion's, and the record too.
+
+Leftovers. Partitions beside a single file may be what a conversion left that was cut short, or a table that a file of
+another program hides. They are leftovers if they name a conversion that the record does not: no conversion deletes
+its file before the record names it. If the record names it, they are leftovers only if the file has the very bytes
+that were converted. Anything else is refused.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,15 +28,33 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import tenacity
 
-from luxor_pipelines.errors import ConflictError, FileLockedError, LoadConflictError, SchemaError, UsageError
+from luxor_pipelines.errors import (
+    ConflictError,
+    FileLockedError,
+    LoadConflictError,
+    MoveInProgressError,
+    SchemaError,
+    UsageError,
+)
 from luxor_pipelines.lake.parquet.file import ROW_GROUP, ParquetFile, open_file, to_bytes
 from luxor_pipelines.lake.parquet.series_index import build_index
 from luxor_pipelines.lake.storage.base import BlobInfo, WholeFile
-from luxor_pipelines.lake.table.layout import PARTITION_COLUMN, Layout, Part, Snapshot, pieces, recognise
+from luxor_pipelines.lake.table.claim import Claim
+from luxor_pipelines.lake.table.layout import (
+    BIRTH,
+    CONVERSION,
+    PARTITION_COLUMN,
+    Layout,
+    LayoutRecord,
+    Part,
+    Snapshot,
+    pieces,
+    recognise,
+)
 from luxor_pipelines.lake.table.merge import sort_indices
 from luxor_pipelines.lake.table.table import Table
+from luxor_pipelines.lake.table.table import attempts as attempt_numbers
 from luxor_pipelines.lake.types.codec import Codec, codec_of, overridden
 from luxor_pipelines.lake.types.schema import (
     DATE,
@@ -89,6 +117,7 @@ class _Plan:
     by: tuple[str, ...]
     types: Mapping[str, Any] | None
     conventions: Conventions
+    conversion: str
 
 
 def optimize(
@@ -133,24 +162,17 @@ def optimize(
     LoadConflictError
         Other writers kept coming first; the table is as they left it.
     """
-    try:
-        for attempt in tenacity.Retrying(
-            retry=tenacity.retry_if_exception(
-                lambda error: isinstance(error, ConflictError) and not isinstance(error, FileLockedError)
-            ),
-            stop=tenacity.stop_after_attempt(attempts),
-            wait=tenacity.wait_random_exponential(0.02, max=1.0),
-            reraise=True,
-        ):
-            with attempt:
-                return _once(table, layout, date_column, tuple(sort_by), types, dry_run=dry_run)
-    except FileLockedError:
-        raise
-    except ConflictError as error:
-        raise LoadConflictError(
-            f"Table {table.name}: other writers came first {attempts} times.",
-            hint="The table is as they left it; optimize it again when they are done.",
-        ) from error
+    for attempt in attempt_numbers(attempts):
+        try:
+            return _once(table, layout, date_column, tuple(sort_by), types, dry_run=dry_run)
+        except (FileLockedError, MoveInProgressError):
+            raise
+        except ConflictError as error:
+            if attempt == attempts:
+                raise LoadConflictError(
+                    f"Table {table.name}: other writers came first {attempts} times.",
+                    hint="The table is as they left it; optimize it again when they are done.",
+                ) from error
     raise AssertionError("unreachable")
 
 
@@ -171,18 +193,20 @@ def _once(
         if stored.version != part.info.version:
             raise table.storage.changed(part.info.path)
         path = part.info.path
-        files = _made(table.name, path, stored.data, plan)
+        rows = _rewritten(table.name, path, stored.data, plan)
+        files = {label: to_bytes(piece, sorted_by=plan.by) for label, piece in rows.items()} or {"": stored.data}
         before.append(_shape(path, snapshot.layout, stored.data, plan))
         after += [_shape(path, plan.layout, data, plan) for data in files.values()]
         if plan.layout != snapshot.layout:
             rewritten += list(files)
+            _leftovers(table, part, stored.data, table.storage.list(table.folder))
             if not dry_run:
-                _split(table, part, plan.layout, files)
+                _convert(table, part, stored.data, plan, files, to_bytes(next(iter(rows.values())).slice(0, 0)))
         elif files[""] != stored.data:
             rewritten.append(part.label)
             if not dry_run:
-                table.storage.write(part.info.path, files[""], expected=part.info.version)
-                logger.info("%s is new", part.info.path)
+                table.storage.write(path, files[""], expected=part.info.version)
+                logger.info("%s is new", path)
     return Optimized(table.name, plan.by, _sum(before), _sum(after), tuple(rewritten))
 
 
@@ -224,7 +248,7 @@ def _plan(
             f"Table {table.name} has no column of dates to split by{f': {first!r} is none' if first else ''}.",
             hint="Name the column; of a legacy text table also its type.",
         )
-    return _Plan(snapshot.layout, target, first, by, types, table.conventions)
+    return _Plan(snapshot.layout, target, first, by, types, table.conventions, uuid.uuid4().hex)
 
 
 def retyped(codec: Codec, table: str) -> dict[str, tuple[pa.DataType, pa.DataType]]:
@@ -268,31 +292,33 @@ def _check_exact(given: pa.ChunkedArray, kept: pa.ChunkedArray, table: str, name
         raise bad_cells(table, name, count, len(given), what, example, "Leave the table as it is, or round the column.")
 
 
-def _made(table: str, path: str, stored: bytes, plan: _Plan) -> dict[str, bytes]:
-    """The new files by label; one, without a label, where the layout stays."""
+def _rewritten(table: str, path: str, stored: bytes, plan: _Plan) -> dict[str, pa.Table]:
+    """Return a file's rows in their new shape, by label or, where the layout stays, under ""; none if they have it."""
     with _opened(path, stored) as file:
         codec = codec_of(file.schema, table, plan.conventions, overridden(plan.types))
         rows = _logical(file.read(), codec, table)
         order = np.arange(len(rows)) if not plan.by else sort_indices(rows, None, plan.by)
         keeps_layout, in_order = plan.layout == plan.stored_layout, bool((np.diff(order) == 1).all())
         if keeps_layout and in_order and _in_shape(file, rows, plan.by):
-            return {"": stored}
+            return {}
     metadata = {name: text for name, text in (rows.schema.metadata or {}).items() if name != b"pandas"}
     metadata[ENCODING] = b"typed"
-    if plan.layout != "file":
-        assert plan.date is not None
-        if rows[plan.date].null_count:
-            count = rows[plan.date].null_count
-            raise SchemaError(
-                f"Table {table}, column {plan.date!r}: {count} of {len(rows)} rows have no date to split by.",
-                hint="Correct or drop those rows, or leave the table in one file.",
-            )
-        metadata[PARTITION_COLUMN] = plan.date.encode()
     if not in_order:
         rows = rows.take(pa.array(order)).combine_chunks()
-    rows = rows.replace_schema_metadata(metadata)
-    split = [("", rows)] if keeps_layout else pieces(plan.layout, rows, plan.date or "", table)
-    return {label: to_bytes(piece, sorted_by=plan.by) for label, piece in split}
+    if keeps_layout:
+        return {"": rows.replace_schema_metadata(metadata)}
+    assert plan.date is not None
+    nulls = rows[plan.date].null_count
+    if nulls or not len(rows):
+        raise SchemaError(
+            f"Table {table}, column {plan.date!r}: {nulls} of {len(rows)} rows have no date to split by."
+            if nulls
+            else f"Table {table} has no rows to split.",
+            hint="Correct or drop those rows, or leave the table in one file.",
+        )
+    metadata.pop(BIRTH, None)
+    metadata |= {PARTITION_COLUMN: plan.date.encode(), CONVERSION: plan.conversion.encode()}
+    return dict(pieces(plan.layout, rows.replace_schema_metadata(metadata), plan.date, table))
 
 
 def _in_shape(file: ParquetFile, rows: pa.Table, by: Sequence[str]) -> bool:
@@ -306,18 +332,75 @@ def _in_shape(file: ParquetFile, rows: pa.Table, by: Sequence[str]) -> bool:
     )
 
 
-def _split(table: Table, part: Part, layout: Layout, files: Mapping[str, bytes]) -> None:
-    """Write the partitions, then delete the file they come from; see the top of this module."""
-    storage, folder = table.storage, f"{table.directory}/{table.name}"
-    # While the file is there, whatever lies in the folder is nobody's: left by a conversion that was cut off.
-    left = {info.path: info.version for info in storage.list(folder) if recognise(info.path[len(folder) + 1 :])}
-    for label, data in files.items():
-        path = table.path(layout, label)
-        storage.write(path, data, expected=left.pop(path, None))
-    for path, version in left.items():
-        storage.delete(path, expected=version)
-    storage.delete(part.info.path, expected=part.info.version)
+def _convert(table: Table, part: Part, stored: bytes, plan: _Plan, files: Mapping[str, bytes], empty: bytes) -> None:
+    """Write the partitions and delete the single file they come from; see the top of this module."""
+    storage = table.storage
+    claim = Claim.take(storage, part.info.path, stored, expected=part.info.version)
+    partitions = {table.path(plan.layout, label): data for label, data in files.items()}
+    listed = claim.prepare(lambda: storage.list(table.folder), partitions, lambda _: empty)
+    if table.moving_path in listed:
+        raise table.moving()
+    leftovers = _leftovers(table, part, stored, listed.values())
+    claim.write(partitions, listed)
+    for info in leftovers:
+        if info.path not in partitions:
+            storage.delete(info.path, expected=info.version)
+    claim.check()  # a load that has changed the file is seen before the record names a conversion of it
+    before = storage.read(table.record_path) if table.record_path in listed else None
+    if before is not None and before.version != listed[table.record_path].version:
+        raise storage.conflict(table.record_path)
+    with _opened(part.info.path, stored) as file:
+        birth = (file.schema.metadata or {}).get(BIRTH)
+    record = LayoutRecord(
+        plan.layout,
+        plan.date or "",
+        plan.conversion,
+        None if birth is None else birth.decode(),
+        hashlib.sha256(stored).hexdigest(),
+    )
+    record = table.write_record(record, expected=before.version if before else None)
+    try:
+        claim.release()
+    except ConflictError:
+        with suppress(ConflictError):  # what is no conversion is on record as none
+            if before is None:
+                storage.delete(table.record_path, expected=record.version)
+            else:
+                storage.write(table.record_path, before.data, expected=record.version)
+        raise
     logger.info("%s is split into %d files", part.info.path, len(files))
+
+
+def _leftovers(table: Table, single: Part, stored: bytes, listed: Iterable[BlobInfo]) -> list[BlobInfo]:
+    """Return the partitions that lie beside the single file, if all were left by conversions of it.
+
+    Raises
+    ------
+    UsageError
+        Some may be a table of their own.
+    """
+    partitions: dict[Layout, list[Part]] = {"month": [], "year": []}
+    for info in listed:
+        layout_and_label = recognise(info.path[len(table.folder) + 1 :])
+        if layout_and_label is not None:
+            layout, label = layout_and_label
+            partitions[layout].append(Part(label, info))
+    record = table.record()
+    converted = record is not None and record.digest == hashlib.sha256(stored).hexdigest()
+
+    def is_leftover(part: Part) -> bool:
+        conversion = (table.stored(part).codec.stored.metadata or {}).get(CONVERSION)
+        return conversion is not None and (converted or record is None or record.conversion != conversion.decode())
+
+    for layout, parts in partitions.items():
+        if not all(table.each(parts, is_leftover)):
+            single_file, months = Snapshot("file", (single,)), Snapshot(layout, tuple(parts))
+            raise UsageError(
+                f"Table {table.name} lies there twice: {table.summary(single_file)}, which is what is read, and "
+                f"{table.summary(months)}, which no conversion of that file has left.",
+                hint=f"`luxor archive {table.name} --only file` or `--only partitions` moves one of the two aside.",
+            )
+    return [part.info for parts in partitions.values() for part in parts]
 
 
 @contextmanager

@@ -7,14 +7,17 @@ stored in the files. Should a file and a folder both exist, the file is the tabl
 from __future__ import annotations
 
 import logging
+import random
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from luxor_pipelines.errors import (
     AccessError,
@@ -53,7 +56,7 @@ from luxor_pipelines.lake.table.layout import (
     table_name,
 )
 from luxor_pipelines.lake.types.codec import Codec, Overrides, codec_of, overridden
-from luxor_pipelines.lake.types.schema import DATE, Conventions
+from luxor_pipelines.lake.types.schema import DATE, ENCODING, Conventions
 from luxor_pipelines.telemetry import span
 
 __all__ = [
@@ -63,8 +66,10 @@ __all__ = [
     "Scan",
     "Snapshot",
     "StoredPart",
+    "Summary",
     "Table",
     "at_once",
+    "attempts",
     "conditions",
     "find_all",
     "list_tables",
@@ -101,6 +106,28 @@ class StoredPart(NamedTuple):
     codec: Codec
     physical: pa.Table
     logical: pa.Table
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What lies in one layout of a table: its files and bytes, rows, first and last date, and who wrote it when.
+
+    Dates are those of the table's date column, or the labels of its partitions; None where there are none.
+    """
+
+    layout: Layout
+    files: int
+    bytes: int
+    rows: int
+    first: str | None
+    last: str | None
+    written: datetime
+    writer: str
+
+    def __str__(self) -> str:
+        kind = "one file" if self.layout == "file" else f"{self.files} {self.layout}s"
+        dates = f", {self.first} to {self.last}" if self.first else ""
+        return f"{kind} ({self.rows:,} rows{dates}, written {self.written:%Y-%m-%d %H:%M} UTC by {self.writer})"
 
 
 class _TableMovedError(Exception):
@@ -337,6 +364,48 @@ class Table:
         with self._open(part.info) as file:
             return StoredFile(self._codec(file.schema, overridden(overrides)), file.rows)
 
+    def summary(self, snapshot: Snapshot) -> Summary:
+        """Return what a person needs to know to tell a layout of the table from another.
+
+        Raises
+        ------
+        VersionChangedError
+        CorruptFileError
+        """
+
+        def footer(part: Part) -> Any:
+            with self._open(part.info) as file:
+                return file.footer.metadata
+
+        newest = max(snapshot.parts, key=lambda part: part.info.modified)
+        footers = dict(zip(snapshot.parts, self.each(snapshot.parts, footer), strict=True))
+        ours = ENCODING in (footers[newest].metadata or {})
+        labels = snapshot.parts[0].label, snapshot.parts[-1].label
+        first, last = self._dates(snapshot) if snapshot.layout == "file" else labels
+        return Summary(
+            snapshot.layout,
+            len(snapshot.parts),
+            sum(part.info.size for part in snapshot.parts),
+            sum(metadata.num_rows for metadata in footers.values()),
+            first,
+            last,
+            newest.info.modified.astimezone(UTC),
+            "luxor-pipelines" if ours else str(footers[newest].created_by or "an unknown program"),
+        )
+
+    def _dates(self, snapshot: Snapshot) -> tuple[str | None, str | None]:
+        """The first and the last date of a table's date column; None where it has no such column, or bad cells."""
+        schema = self.codec(snapshot).schema
+        column = next((field.name for field in schema if field.type == DATE), None)
+        if column is None:
+            return None, None
+        try:
+            ends = pc.min_max(self.scan([column], snapshot=snapshot).data[column])
+        except SchemaError:
+            return None, None
+        first, last = (None if end is None else str(end.date()) for end in ends.as_py().values())
+        return first, last
+
     def ends(self, snapshot: Snapshot, name: str) -> pa.Table | None:
         """The ends of the series whose names are in the column ``name``; see `lake.ends`.
 
@@ -563,6 +632,14 @@ def at_once(storage: Storage, things: Sequence[S], work: Callable[[S], T]) -> li
         return [work(thing) for thing in things]
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(work, things))
+
+
+def attempts(limit: int) -> Iterator[int]:
+    """Yield 1, 2, … ``limit``; before each but the first, wait for a random time that grows up to a second."""
+    for attempt in range(1, limit + 1):
+        if attempt > 1:
+            time.sleep(random.uniform(0, min(1.0, 0.01 * 2**attempt)))  # noqa: S311 - spreads load, hides nothing
+        yield attempt
 
 
 def list_tables(storage: Storage, directory: str = DIRECTORY, *, unusable: list[Unusable] | None = None) -> list[str]:
