@@ -15,8 +15,9 @@ import pytest
 from luxor_pipelines.errors import AccessError, ConflictError, DataError, LockLostError, RunInProgressError
 from luxor_pipelines.ingest import save_table
 from luxor_pipelines.lake.storage.lease import Lease
-from luxor_pipelines.operations import runs
-from luxor_pipelines.operations.runs import last_runs, run
+from luxor_pipelines.operations import records
+from luxor_pipelines.operations.records import last_runs
+from luxor_pipelines.operations.runs import run
 from luxor_pipelines.pipelines import hist_returns
 
 MONTH = "2026-10-31"
@@ -244,7 +245,7 @@ def test_a_run_that_ends_while_one_looks_has_not_died(
         under_way.end()
         assert storage.stat(path) is None
 
-    monkeypatch.setattr(runs, "holder_of", meanwhile)
+    monkeypatch.setattr(records, "holder_of", meanwhile)
     assert only_run(rig).status == "done"
 
 
@@ -252,7 +253,7 @@ def test_only_what_says_that_it_is_running_is_looked_at(disk: Any, monkeypatch: 
     fill(disk.query())
     for month in (MONTH, "2026-09-30"):
         run("hist_returns", ref_date=month, lq=disk.query())
-    monkeypatch.setattr(runs, "holder_of", None)
+    monkeypatch.setattr(records, "holder_of", None)
     assert statuses(disk.query()) == ["done", "done"]
 
 

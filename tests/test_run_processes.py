@@ -19,7 +19,8 @@ from filelock import FileLock, Timeout
 from luxor_pipelines.errors import RunInProgressError
 from luxor_pipelines.ingest import incremental_load, save_table
 from luxor_pipelines.lake.storage.lease import lease_states
-from luxor_pipelines.operations.runs import RunReport, last_runs, run
+from luxor_pipelines.operations.records import RunReport, last_runs
+from luxor_pipelines.operations.runs import run
 
 MONTH = "2026-10-31"
 TTL_S = 1.5

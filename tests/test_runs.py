@@ -19,6 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import luxor_pipelines
+from luxor_pipelines.catalog import open_lake
 from luxor_pipelines.errors import (
     ConfigurationError,
     ConflictError,
@@ -30,7 +32,8 @@ from luxor_pipelines.errors import (
 )
 from luxor_pipelines.operations import runs
 from luxor_pipelines.operations.discovery import find_pipelines, get_pipeline, parse_params
-from luxor_pipelines.operations.runs import RunReport, last_runs, run
+from luxor_pipelines.operations.records import RunReport, last_runs
+from luxor_pipelines.operations.runs import run
 
 NOW = datetime(2026, 11, 23, 18, 30, tzinfo=UTC)
 
@@ -74,9 +77,8 @@ def run(ref_date=None, *, lq=None, now=None, points: int = 2, api_key: str = "",
     load = incremental_load(lq, "curves", frame)
     lq.get_table("curves")
     details = {"seen": seen, "nan": float("nan"), "count": np.int64(3), "when": now, "key_used": f"with {api_key}"}
-    if ref_date is not None:
-        details["ref_date"] = ref_date.replace(day=28).isoformat()
-    return PipelineResult((load,), len(frame), details, ("look at this",))
+    resolved = None if ref_date is None else ref_date.replace(day=28)
+    return PipelineResult((load,), len(frame), details, ("look at this",), resolved)
 
 
 def other(ref_date=None, *, lq=None, now=None, **anything) -> PipelineResult:
@@ -268,9 +270,31 @@ def test_the_moment_is_handed_on_in_utc_and_the_record_has_the_real_time_too(lq:
     assert report.started_at == NOW
 
 
-def test_lake_names_the_lake(disk: Any, plugin: Path) -> None:
-    report = run("curves", lake=disk.arguments["lake"])
-    assert [info.path for info in disk.storage().list("system/runs")] == [report.path]
+@pytest.mark.parametrize(
+    "lake",
+    [
+        lambda disk: {"lake": disk.arguments["lake"]},
+        lambda disk: {"lake": Path(disk.storage().root)},
+        lambda disk: {"lake": open_lake(disk.arguments["lake"])},
+        lambda disk: {"lake": disk.query()},
+        lambda disk: {"lq": disk.query()},
+    ],
+    ids=["address", "folder", "lake", "query as lake", "query"],
+)
+def test_a_lake_can_be_named_or_handed_over(disk: Any, plugin: Path, lake: Any) -> None:
+    report = run("curves", "2026-10-05", **lake(disk))
+    assert report.ref_date == date(2026, 10, 28)
+    (found,) = last_runs(*lake(disk).values())
+    assert found == report
+
+
+def test_runs_and_pipelines_can_be_asked_for_at_the_top(
+    disk: Any, plugin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUXOR_LAKE_URL", disk.arguments["lake"])
+    report = luxor_pipelines.run("other")
+    assert luxor_pipelines.last_runs() == [report]
+    assert "curves" in luxor_pipelines.find_pipelines()
 
 
 def test_any_parameter_goes_to_a_pipeline_that_takes_any(lq: Any) -> None:

@@ -18,7 +18,8 @@ from luxor_pipelines.errors import LockLostError
 from luxor_pipelines.ingest import save_table
 from luxor_pipelines.lake.storage.lease import Lease
 from luxor_pipelines.operations import stopping
-from luxor_pipelines.operations.runs import last_runs, run
+from luxor_pipelines.operations.records import last_runs
+from luxor_pipelines.operations.runs import run
 from luxor_pipelines.operations.stopping import handle_sigterm
 from luxor_pipelines.pipelines import hist_returns
 

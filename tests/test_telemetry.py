@@ -22,7 +22,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from luxor_pipelines import telemetry
 from luxor_pipelines.errors import ConfigurationError, LuxorError, TableNotFoundError, conceal
 from luxor_pipelines.ingest import save_table
-from luxor_pipelines.operations.runs import last_runs, run
+from luxor_pipelines.operations.records import last_runs
+from luxor_pipelines.operations.runs import run
 
 KEY = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -1,6 +1,7 @@
 """The one step of this function."""
 
-from luxor_pipelines.operations.runs import RunReport, fail_run
+from luxor_pipelines.operations.records import RunReport
+from luxor_pipelines.operations.runs import fail_run
 
 
 def run(record: str, error: Exception) -> RunReport:

@@ -1,6 +1,7 @@
 """The one step of this function."""
 
-from luxor_pipelines.operations.runs import RunReport, run_queued
+from luxor_pipelines.operations.records import RunReport
+from luxor_pipelines.operations.runs import run_queued
 
 
 def run(record: str) -> RunReport:

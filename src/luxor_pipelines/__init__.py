@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from luxor_pipelines import errors
     from luxor_pipelines.catalog import open_lake
     from luxor_pipelines.ingest import LoadResult, incremental_load, save_table
-    from luxor_pipelines.operations.runs import RunReport, run
+    from luxor_pipelines.operations.discovery import find_pipelines
+    from luxor_pipelines.operations.records import RunReport, last_runs
+    from luxor_pipelines.operations.runs import run
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
 __version__ = "0.1.0"
@@ -27,7 +29,9 @@ __all__ = [
     "RunReport",
     "__version__",
     "errors",
+    "find_pipelines",
     "incremental_load",
+    "last_runs",
     "open_lake",
     "run",
     "save_table",
@@ -37,8 +41,10 @@ __all__ = [
 _HOMES = {
     "LoadResult": "ingest",
     "LuxorQuery": "query.luxor_query",
-    "RunReport": "operations.runs",
+    "RunReport": "operations.records",
+    "find_pipelines": "operations.discovery",
     "incremental_load": "ingest",
+    "last_runs": "operations.records",
     "open_lake": "catalog",
     "run": "operations.runs",
     "save_table": "ingest",

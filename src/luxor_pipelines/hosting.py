@@ -35,7 +35,8 @@ from luxor_pipelines.errors import (
     redact,
 )
 from luxor_pipelines.operations.discovery import find_pipelines, parse_params
-from luxor_pipelines.operations.runs import RunReport, fail_run, last_runs, queue_run, read_run
+from luxor_pipelines.operations.records import RunReport, last_runs, read_run
+from luxor_pipelines.operations.runs import fail_run, queue_run
 from luxor_pipelines.operations.stopping import handle_sigterm
 from luxor_pipelines.settings import Settings
 from luxor_pipelines.telemetry import TriggerKind, configure_azure_monitor, name_runs, triggered_by
@@ -223,11 +224,11 @@ def post_run(
         if not asked.queued:
             return Answer(200, run(name, asked.ref_date, asked.params).as_dict())
         lq = _lake(Settings.from_env())
-        report = queue_run(name, ref_date=asked.ref_date, lq=lq, **asked.params)
+        report = queue_run(name, ref_date=asked.ref_date, lake=lq, **asked.params)
         try:
             message.set(report.path)
         except Exception as error:
-            fail_run(report.path, error, lq=lq)
+            fail_run(report.path, error, lake=lq)
             raise
     place = report.path.removeprefix("system/").removesuffix(".json")
     return Answer(202, report.as_dict(), {"Location": f"/api/{place}", "Preference-Applied": "respond-async"})

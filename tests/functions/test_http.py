@@ -24,7 +24,7 @@ from luxor_pipelines.errors import (
     UnreachableError,
 )
 from luxor_pipelines.lake.storage.lease import Lease
-from luxor_pipelines.operations.runs import RunReport, last_runs
+from luxor_pipelines.operations.records import RunReport, last_runs
 from luxor_pipelines.settings import Settings
 
 KEY = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="

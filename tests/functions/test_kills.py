@@ -23,7 +23,8 @@ import pandas as pd
 import pytest
 
 from luxor_pipelines.ingest import save_table
-from luxor_pipelines.operations.runs import RunReport, last_runs, run
+from luxor_pipelines.operations.records import RunReport, last_runs
+from luxor_pipelines.operations.runs import run
 from luxor_pipelines.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from luxor_pipelines import __version__
-from luxor_pipelines.operations.runs import last_runs
+from luxor_pipelines.operations.records import last_runs
 from luxor_pipelines.pipelines.hist_returns import reference_date
 
 ROOT = Path(__file__).parents[2]

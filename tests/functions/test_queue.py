@@ -22,7 +22,8 @@ from azure.storage.queue import QueueServiceClient
 
 from luxor_pipelines.errors import AccessError, NotFoundError, UsageError
 from luxor_pipelines.lake.storage.lease import Lease
-from luxor_pipelines.operations.runs import fail_run, last_runs, queue_run, read_run, run, run_queued
+from luxor_pipelines.operations.records import last_runs, read_run
+from luxor_pipelines.operations.runs import fail_run, queue_run, run, run_queued
 from luxor_pipelines.pipelines import hist_returns
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +93,7 @@ def test_what_is_refused_at_once_is_refused_when_queued(disk_lake: Any, load: An
     assert main(request(name="nothing")).status_code == 404
     assert not last_runs(disk_lake.query())
     with pytest.raises(UsageError, match="looks like, a secret"):
-        queue_run("hist_returns", lq=disk_lake.query(), usdbrl_ticker="AccountKey=c2VjcmV0LXNlY3JldA==")
+        queue_run("hist_returns", lake=disk_lake.query(), usdbrl_ticker="AccountKey=c2VjcmV0LXNlY3JldA==")
 
 
 @pytest.mark.parametrize("place", ["hist_returns/20240531T000000Z-0123456789ab", "..%2f/x", "hist_returns/..", "/"])
@@ -106,13 +107,13 @@ def test_404_for_a_run_that_is_not_there(place: str, disk_lake: Any, load: Any) 
 
 def test_a_run_that_stays_queued_for_an_hour_is_lost(disk_lake: Any) -> None:
     lq = disk_lake.query()
-    report = queue_run("hist_returns", lq=lq)
+    report = queue_run("hist_returns", lake=lq)
     ident = Path(report.path).stem
     assert read_run(lq, "hist_returns", ident).status == "queued"
     lq.lake._clock.now += timedelta(minutes=61)
     assert read_run(lq, "hist_returns", ident).status == "died"
     assert [run.status for run in last_runs(lq)] == ["died"]
-    assert run_queued(report.path, lq=lq).status == "done", "should its message come after all"
+    assert run_queued(report.path, lake=lq).status == "done", "should its message come after all"
 
 
 # --- the queue ----------------------------------------------------------------------------------
@@ -229,7 +230,7 @@ def test_what_a_retry_would_meet_again_is_not_retried(
     host_of_queues: QueueHost, disk_lake: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "luxor_pipelines")
-    report = queue_run("market_prices", lq=disk_lake.query(), table="../x")
+    report = queue_run("market_prices", lake=disk_lake.query(), table="../x")
     for text in (report.path, "no record", "system/runs/hist_returns/20240531T000000Z-0123456789ab.json"):
         host_of_queues.put(text)
         assert host_of_queues.step() == "ended"
@@ -282,8 +283,8 @@ def environment() -> dict[str, str]:
 def test_a_run_that_is_alive_or_done_is_not_failed(disk_lake: Any) -> None:
     lq = disk_lake.query()
     done = run("hist_returns", ref_date="2024-05-31", lq=lq)
-    assert fail_run(done.path, TimeoutError(), lq=lq) == done
+    assert fail_run(done.path, TimeoutError(), lake=lq) == done
     with pytest.raises(UsageError):
-        fail_run("system/runs/../x.json", TimeoutError(), lq=lq)
+        fail_run("system/runs/../x.json", TimeoutError(), lake=lq)
     with pytest.raises(NotFoundError):
         read_run(lq, "hist_returns", "x")

@@ -18,7 +18,7 @@ from azure.functions.timer import TimerRequest
 from luxor_pipelines import hosting
 from luxor_pipelines.errors import AccessError, ConfigurationError, DataError, QualityError
 from luxor_pipelines.ingest import save_table
-from luxor_pipelines.operations.runs import RunReport, last_runs
+from luxor_pipelines.operations.records import RunReport, last_runs
 from luxor_pipelines.pipelines import hist_returns
 
 LAST_MONTH = hist_returns.reference_date(None, datetime.now(ZoneInfo("America/Sao_Paulo")).date())

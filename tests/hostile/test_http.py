@@ -10,7 +10,7 @@ import azure.functions as func
 import pytest
 
 from luxor_pipelines import hosting
-from luxor_pipelines.operations import runs
+from luxor_pipelines.operations import records, runs
 
 BODIES = {
     "no-json": b"ref_date=2026-10-31",
@@ -95,4 +95,4 @@ def test_names(case: str, named: Any, digest: Any, caplog: pytest.LogCaptureFixt
     assert len(whole) < 600
     assert "forged" not in caplog.text
     assert digest(named) == before
-    assert not runs.last_runs(named.query())
+    assert not records.last_runs(named.query())

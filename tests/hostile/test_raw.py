@@ -18,7 +18,7 @@ import pytest
 
 from luxor_pipelines.demo.data import ecb_zip
 from luxor_pipelines.errors import CorruptFileError, DataError
-from luxor_pipelines.operations import runs
+from luxor_pipelines.operations import records, runs
 from luxor_pipelines.pipelines import fx_rates, market_prices
 from luxor_pipelines.sources import price_files, raw
 
@@ -225,7 +225,7 @@ def test_a_file_that_cannot_be_read_is_named_and_loads_nothing(
     without_good_file(lake).storage().write(name, data)
     with refused(lake, DataError, name, words, "good copies"):
         runs.run("market_prices", lq=lake.query())
-    (report,) = runs.last_runs(lake.query())
+    (report,) = records.last_runs(lake.query())
     assert report.status == "failed"
     assert name in report.error["message"]
 

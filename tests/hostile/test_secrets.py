@@ -33,7 +33,7 @@ from luxor_pipelines import LuxorQuery, hosting
 from luxor_pipelines.cli import main
 from luxor_pipelines.errors import LuxorError, conceal, redact
 from luxor_pipelines.ingest import incremental_load, save_table
-from luxor_pipelines.operations import runs
+from luxor_pipelines.operations import records, runs
 from luxor_pipelines.settings import Settings
 
 pytestmark = pytest.mark.azurite
@@ -200,7 +200,7 @@ def deeds(lq: Any) -> list[Callable[[], Any]]:
         lambda: runs.run("market_prices", lq=lq),
         lambda: runs.run("fx_rates", lq=lq),
         lambda: runs.run("market_prices", lq=lq, decimal="?"),
-        lambda: [report.as_dict() for report in runs.last_runs(lq)],
+        lambda: [report.as_dict() for report in records.last_runs(lq)],
     ]
 
 

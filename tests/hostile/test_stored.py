@@ -20,7 +20,7 @@ import pytest
 from luxor_pipelines.cli import main
 from luxor_pipelines.errors import CorruptFileError, LuxorError, SchemaError
 from luxor_pipelines.ingest import incremental_load
-from luxor_pipelines.operations import runs
+from luxor_pipelines.operations import records, runs
 
 FUZZER = Path(__file__).with_name("parquet_fuzzer.py")
 
@@ -157,7 +157,7 @@ def test_returns_on_such_prices_fail_or_leave_them_out(case: str, lake: Any, ref
         return
     assert hint
     assert digest(lake) == before
-    assert runs.last_runs(lake.query())[0].status == "failed"
+    assert records.last_runs(lake.query())[0].status == "failed"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the fuzzer forks")

@@ -14,7 +14,8 @@ import pytest
 from luxor_pipelines import save_table
 from luxor_pipelines.catalog import PERIODS
 from luxor_pipelines.errors import QualityError, SchemaError
-from luxor_pipelines.operations.runs import last_runs, run
+from luxor_pipelines.operations.records import last_runs
+from luxor_pipelines.operations.runs import run
 from luxor_pipelines.pipelines import hist_returns
 from luxor_pipelines.pipelines._return_checks import PLAUSIBLE, check_returns
 

@@ -21,7 +21,8 @@ import pytest
 from luxor_pipelines.errors import LuxorError
 from luxor_pipelines.lake.storage.base import Storage
 from luxor_pipelines.lake.storage.lease import Lease
-from luxor_pipelines.operations.runs import last_runs, run
+from luxor_pipelines.operations.records import last_runs
+from luxor_pipelines.operations.runs import run
 from luxor_pipelines.settings import Settings
 from reliability.conftest import Scale
 from reliability.processes import Child, Lake, open_lake

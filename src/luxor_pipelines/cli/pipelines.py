@@ -12,7 +12,7 @@ from luxor_pipelines.errors import NotFoundError
 
 if TYPE_CHECKING:
     from luxor_pipelines.lake.storage.lease import LeaseState
-    from luxor_pipelines.operations.runs import RunReport
+    from luxor_pipelines.operations.records import RunReport
 
 __all__ = ["list_", "run_", "runs", "unlock"]
 
@@ -89,7 +89,7 @@ def runs(
     json: Json = False,
 ) -> None:
     """The most recent runs, newest first."""
-    from luxor_pipelines.operations.runs import last_runs
+    from luxor_pipelines.operations.records import last_runs
 
     reports = last_runs(open_lake(lake), name, limit or None)
     if json:

@@ -21,7 +21,7 @@ from luxor_pipelines.operations.runs import run
 from luxor_pipelines.query.luxor_query import LuxorQuery
 
 if TYPE_CHECKING:
-    from luxor_pipelines.operations.runs import RunReport
+    from luxor_pipelines.operations.records import RunReport
 
 __all__ = ["last_covered_month", "next_steps", "run_demo"]
 

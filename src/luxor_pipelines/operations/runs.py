@@ -1,12 +1,7 @@
-"""Run a pipeline, and leave a record of the run in the lake.
+"""Run a pipeline under its lease, and leave a record of the run in the lake.
 
-The command line, the Functions and notebooks all come through the one `run`. A record is a JSON
-file ``system/runs/<pipeline>/<UTC stamp>-<id>.json``: written when the run starts, replaced when
-it ends. One that was killed leaves ``running`` behind for ever; `last_runs` calls it ``died`` when it
-no longer holds its lease.
-
-A run can be queued first (`queue_run`) and done later by another process (`run_queued`); its record is written when
-it is queued, as ``queued``.
+The command line, the Functions and notebooks all come through the one `run`. A run can be queued first (`queue_run`)
+and done later by another process (`run_queued`); its record is written when it is queued, as ``queued``.
 
 One run of a pipeline and reference date goes on at a time, whatever started it: a lease in the lake,
 ``system/locks/runs/<pipeline>/<date>.json``, sees to that. A run that stalled and was succeeded ends in a
@@ -18,155 +13,54 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-import math
 import os
 import platform
 import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from luxor_pipelines import __version__, telemetry
-from luxor_pipelines.errors import (
-    AccessError,
-    ConflictError,
-    LuxorError,
-    NotFoundError,
-    RunInProgressError,
-    UsageError,
-    redact,
+from luxor_pipelines import telemetry
+from luxor_pipelines.errors import LuxorError, NotFoundError, RunInProgressError, UsageError, redact
+from luxor_pipelines.lake.storage.lease import LEASES, Lease, fenced
+from luxor_pipelines.operations.discovery import check_params, get_pipeline
+from luxor_pipelines.operations.records import (
+    RECORD,
+    RUNS,
+    RunReport,
+    json_ready,
+    judged,
+    opened,
+    read_record,
+    write_record,
 )
-from luxor_pipelines.lake.storage.lease import LEASES, Lease, fenced, holder_of
-from luxor_pipelines.operations.discovery import check_params, find_pipelines, get_pipeline
 from luxor_pipelines.operations.stopping import Terminated, stoppable
 from luxor_pipelines.pipelines import PipelineResult
 
 if TYPE_CHECKING:
-    from luxor_pipelines.ingest import LoadResult
-    from luxor_pipelines.lake.storage.base import BlobInfo
+    from luxor_pipelines.lake.lake import Lake
     from luxor_pipelines.operations.discovery import Pipeline
-    from luxor_pipelines.pipelines import JSON
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
-__all__ = [
-    "SCHEMA_VERSION",
-    "RunReport",
-    "fail_run",
-    "find_pipelines",
-    "last_runs",
-    "queue_run",
-    "read_run",
-    "run",
-    "run_queued",
-]
+__all__ = ["fail_run", "queue_run", "run", "run_queued"]
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
-"""Version of the run records' layout."""
-
-_FOLDER = "system/runs"
 _LEASES = f"{LEASES}/runs"
-_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{12}", re.ASCII)
-_RECORD = re.compile(rf"{_FOLDER}/[\w-]{{1,100}}/{_RUN.pattern}\.json", re.ASCII)
-_QUEUED_MAX = timedelta(hours=1)
-"""How long a run may be queued before it counts as lost."""
 _SECRET_NAME = re.compile(r"key|secret|password|token|connection", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """One run of a pipeline, as it is recorded in the lake.
-
-    Attributes
-    ----------
-    status
-        ``queued``, ``running``, ``done``, ``failed``, or ``skipped`` because another run was at it. A run that is
-        recorded as running but gives no sign of life, or that was queued an hour ago and not begun, is ``died``:
-        `last_runs` and `read_run` say so, no record does.
-    ref_date
-        The reference date the pipeline worked with; where it says none, the one it was given.
-    now
-        The moment the pipeline was told it is; else the same as ``started_at``.
-    queued_at
-        When it was queued (UTC); None for one that was run at once.
-    started_at, ended_at, duration_s
-        When it really ran (UTC), and for how many seconds; of one that is queued, when it was queued.
-    rows
-        Rows handed to the loads, changed or not.
-    inputs
-        Version of each table that was read.
-    error
-        ``class``, ``message`` and ``hint`` of what it failed with.
-    path
-        Where in the lake the record is.
-    lock
-        Where the lease lies that the run holds while it goes on; None for one that was skipped.
-    trigger, invocation_id, trace_id
-        What started it (see `telemetry.Trigger`), and under which ids logs and traces in Azure know it.
-    unsettled
-        Files whose last write by a failed run may still land, since the lake did not say how it went.
-    """
-
-    id: str
-    pipeline: str
-    status: Literal["queued", "running", "done", "failed", "skipped", "died"]
-    ref_date: date | None
-    now: datetime
-    started_at: datetime
-    path: str
-    queued_at: datetime | None = None
-    ended_at: datetime | None = None
-    duration_s: float | None = None
-    rows: int | None = None
-    loads: tuple[LoadResult, ...] = ()
-    warnings: tuple[str, ...] = ()
-    details: Mapping[str, JSON] = field(default_factory=dict)
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    params: Mapping[str, JSON] = field(default_factory=dict)
-    error: Mapping[str, str] | None = None
-    lock: str | None = None
-    unsettled: tuple[str, ...] = ()
-    trigger: str = ""
-    invocation_id: str | None = None
-    trace_id: str | None = None
-    library_version: str = __version__
-    schema_version: int = SCHEMA_VERSION
-
-    @property
-    def changed(self) -> bool:
-        """Whether the run changed any table."""
-        return any(load.changed for load in self.loads)
-
-    def as_dict(self) -> dict[str, JSON]:
-        """The record, ready for JSON and without secrets."""
-        record = {name: getattr(self, name) for name in ("schema_version", *self.__dataclass_fields__)}
-        record["loads"] = [asdict(load) for load in self.loads]
-        return {name: _json(value) for name, value in record.items()}
-
-    @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> RunReport:
-        """The report that `as_dict` wrote; what a later version may have added is left out.
-
-        Raises
-        ------
-        ValueError, TypeError, KeyError
-            It is no record: a field is missing, or of another type than it should be.
-        """
-        return cls(**{name: read(record[name]) for name, read in _FIELDS.items() if name in record or name in _NEEDED})
 
 
 def run(
     name: str,
-    *,
     ref_date: date | datetime | str | None = None,
+    *,
+    lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None,
     lq: LuxorQuery | None = None,
-    lake: str | None = None,
     now: datetime | None = None,
     if_running: Literal["error", "skip", "wait"] = "error",
     **params: Any,
@@ -180,8 +74,10 @@ def run(
     ref_date
         A calendar date (of São Paulo, for pipelines that compare it with today) or ISO text like
         ``2026-10-31``; default the pipeline's own choice.
-    lq, lake
-        The lake, as an object or as a URL; default the one the environment names.
+    lake
+        An open lake, or its address; default the one that the environment names.
+    lq
+        A query of the lake, in its place.
     now
         The moment to work as of, with a time zone; default the present.
     if_running
@@ -204,17 +100,22 @@ def run(
         The run stalled for so long that another took its place, or the process was told to end.
     LuxorError
         What the pipeline raises, after it has been recorded.
+
+    Examples
+    --------
+    >>> run("hist_returns", "2026-10-31", lake="abfss://…")  # doctest: +SKIP
     """
-    job = _prepare(name, ref_date, lq, lake, now, params)
+    if lq is not None and lake is not None:
+        raise UsageError("Both lq and lake are given.", hint="Give one of them.")
+    job = _prepare(name, ref_date, lake if lq is None else lq, now, params)
     return _start(job, if_held="error" if if_running == "error" else "skip", wait=if_running == "wait")
 
 
 def queue_run(
     name: str,
-    *,
     ref_date: date | datetime | str | None = None,
-    lq: LuxorQuery | None = None,
-    lake: str | None = None,
+    *,
+    lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None,
     **params: Any,
 ) -> RunReport:
     """Record a run as ``queued``; whoever is given the record's path does it with `run_queued`.
@@ -226,19 +127,19 @@ def queue_run(
     UsageError
         Also when a parameter is, or looks like, a secret: records hold none.
     """
-    job = _prepare(name, ref_date, lq, lake, None, params)
+    job = _prepare(name, ref_date, lake, None, params)
     report = replace(job.report, status="queued", queued_at=job.report.started_at)
     if json.loads(json.dumps(dict(params), default=str)) != report.params:
         raise UsageError(
             "A parameter is, or looks like, a secret, and is not kept until a queued run begins.",
             hint="Run the pipeline at once, or let it read the secret from the environment.",
         )
-    _save(job.lq, report, None)
+    write_record(job.lake, report, expected=None)
     logger.info("%s is queued; record %s", report.pipeline, report.path)
     return report
 
 
-def run_queued(path: str, *, lq: LuxorQuery | None = None) -> RunReport:
+def run_queued(path: str, *, lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None) -> RunReport:
     """Do the run that `queue_run` recorded at ``path``, and return how it ended; one that is done is not done again.
 
     A run that failed or died can be done again: its record then has the latest try.
@@ -252,20 +153,19 @@ def run_queued(path: str, *, lq: LuxorQuery | None = None) -> RunReport:
     LuxorError
         What the pipeline raises, after it has been recorded.
     """
-    if lq is None:
-        from luxor_pipelines.query.luxor_query import LuxorQuery
-
-        lq = LuxorQuery()
-    queued, version = _read_queued(lq, path)
+    lake = opened(lake)
+    queued, version = _read_queued(lake, path)
     if queued.status == "done":
         logger.info("%s is done already; record %s", queued.pipeline, path)
         return queued
-    job = _prepare(queued.pipeline, queued.ref_date, lq, None, None, queued.params)
+    job = _prepare(queued.pipeline, queued.ref_date, lake, None, queued.params)
     report = replace(job.report, id=queued.id, path=path, queued_at=queued.queued_at)
     return _start(replace(job, report=report, version=version), if_held="error", wait=True)
 
 
-def fail_run(path: str, error: Exception, *, lq: LuxorQuery | None = None) -> RunReport:
+def fail_run(
+    path: str, error: Exception, *, lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None
+) -> RunReport:
     """Record that a queued run failed with ``error``; one that is alive, done or failed already stays as it is.
 
     Raises
@@ -273,25 +173,22 @@ def fail_run(path: str, error: Exception, *, lq: LuxorQuery | None = None) -> Ru
     UsageError
         ``path`` is no record's, or the lake has no such record.
     """
-    if lq is None:
-        from luxor_pipelines.query.luxor_query import LuxorQuery
-
-        lq = LuxorQuery()
-    queued, version = _read_queued(lq, path)
-    report = _judged(lq, queued)
+    lake = opened(lake)
+    queued, version = _read_queued(lake, path)
+    report = judged(lake, queued)
     if report.status not in ("queued", "died"):
         return report
-    report = replace(queued, status="failed", ended_at=lq.now(), error=_json(_described(error)))
-    _save(lq, report, version)
+    report = replace(queued, status="failed", ended_at=lake.now(), error=json_ready(_described(error)))
+    write_record(lake, report, expected=version)
     logger.error("%s failed: %s; record %s", report.pipeline, redact(str(error)), path)
     return report
 
 
-def _read_queued(lq: LuxorQuery, path: str) -> tuple[RunReport, str]:
-    if not _RECORD.fullmatch(path):
-        raise UsageError("That is not the path of a run's record.", hint=f"One is like {_FOLDER}/name/STAMP-ID.json.")
+def _read_queued(lake: Lake, path: str) -> tuple[RunReport, str]:
+    if not RECORD.fullmatch(path):
+        raise UsageError("That is not the path of a run's record.", hint=f"One is like {RUNS}/name/STAMP-ID.json.")
     try:
-        blob = lq.lake.storage.read(path)
+        blob = lake.storage.read(path)
         return RunReport.from_dict(json.loads(blob.data) | {"path": path}), blob.version
     except NotFoundError as error:
         raise UsageError(f"There is no record {path}.", hint="Was it deleted, or is it in another lake?") from error
@@ -303,9 +200,9 @@ def _read_queued(lq: LuxorQuery, path: str) -> tuple[RunReport, str]:
 class _Job:
     """A run whose arguments have been checked, and what it needs."""
 
-    lq: LuxorQuery
+    lake: Lake
     report: RunReport
-    work: Callable[[], PipelineResult]
+    work: Callable[[LuxorQuery], PipelineResult]
     scrub: Callable[[Any], Any]
     clock: float
     chosen: bool
@@ -317,8 +214,7 @@ class _Job:
 def _prepare(
     name: str,
     ref_date: date | datetime | str | None,
-    lq: LuxorQuery | None,
-    lake: str | None,
+    lake: Lake | LuxorQuery | str | os.PathLike[str] | None,
     now: datetime | None,
     params: Mapping[str, Any],
 ) -> _Job:
@@ -327,20 +223,15 @@ def _prepare(
     day = None if ref_date is None else _as_date(ref_date)
     if now is not None and now.utcoffset() is None:
         raise UsageError(f"now ({now}) has no time zone.", hint="Give it one, such as datetime.UTC.")
-    if lq is not None and lake is not None:
-        raise UsageError("Both lq and lake are given.", hint="Give one of them.")
     function = pipeline.load()
     check_params(pipeline, function, params)
-    if lq is None:
-        from luxor_pipelines.query.luxor_query import LuxorQuery
+    lake = opened(lake)
 
-        lq = LuxorQuery(lake=lake)
-
-    started, clock = lq.now(), time.perf_counter()
+    started, clock = lake.now(), time.perf_counter()
     now = started if now is None else now.astimezone(UTC)
     scrub = _scrubber(params)
     ident, trigger = uuid.uuid4().hex[:12], telemetry.trigger()
-    resolved = _reference_date(function, day, lq.lake.today(now))
+    resolved = _reference_date(function, day, lake.today(now))
     report = RunReport(
         id=ident,
         pipeline=pipeline.name,
@@ -348,15 +239,16 @@ def _prepare(
         ref_date=resolved or day,
         now=now,
         started_at=started,
-        path=f"{_FOLDER}/{pipeline.name}/{started:%Y%m%dT%H%M%SZ}-{ident}.json",
+        path=f"{RUNS}/{pipeline.name}/{started:%Y%m%dT%H%M%SZ}-{ident}.json",
         params={key: "***" if _SECRET_NAME.search(key) else scrub(value) for key, value in params.items()},
         lock=f"{_LEASES}/{pipeline.name}/{resolved or 'any'}.json",
         trigger=trigger.kind,
         invocation_id=trigger.invocation_id,
         trace_id=trigger.trace_id,
     )
-    work = partial(function, day, lq=lq, now=now, **params)
-    return _Job(lq, report, lambda: _checked(pipeline, work()), scrub, clock, chosen=day is not None or bool(params))
+    work = partial(function, report.ref_date, now=now, **params)
+    chosen = day is not None or bool(params)
+    return _Job(lake, report, lambda query: _checked(pipeline, work(lq=query)), scrub, clock, chosen)
 
 
 def _start(job: _Job, *, if_held: Literal["error", "skip"], wait: bool) -> RunReport:
@@ -373,7 +265,7 @@ def _start(job: _Job, *, if_held: Literal["error", "skip"], wait: bool) -> RunRe
 
 
 def _hold_and_work(job: _Job, if_held: Literal["error", "skip"], wait: bool) -> RunReport:
-    lq, report = job.lq, job.report
+    lake, report = job.lake, job.report
     assert report.lock is not None
     about = {
         "run": report.id,
@@ -382,7 +274,7 @@ def _hold_and_work(job: _Job, if_held: Literal["error", "skip"], wait: bool) -> 
         "host": platform.node(),
         "process": os.getpid(),
     }
-    lease = Lease(lq.lake.storage, report.lock, ttl=lq.settings.run_lock_ttl, about=about)
+    lease = Lease(lake.storage, report.lock, ttl=lake.settings.run_lock_ttl, about=about)
     holder = lease.acquire(wait=wait)
     if holder is not None:
         day = "" if report.lock.endswith("/any.json") else f" for {report.ref_date}"
@@ -392,23 +284,23 @@ def _hold_and_work(job: _Job, if_held: Literal["error", "skip"], wait: bool) -> 
             raise RunInProgressError(
                 busy, hint=f"Try again when it has ended; one that has died is given up after {holder.ttl:.0f} s."
             )
-        report = replace(report, status="skipped", ended_at=lq.now(), duration_s=0.0, warnings=(busy,), lock=None)
-        _save(lq, report, None)
+        report = replace(report, status="skipped", ended_at=lake.now(), duration_s=0.0, warnings=(busy,), lock=None)
+        write_record(lake, report, expected=None)
         logger.warning("%s Skipped; record %s", busy, report.path)
         return report
     with lease, fenced(lease):
-        _account(lq, lease)
+        _account(lake, lease)
         under_way = _UnderWay(job, lease)
         with stoppable(under_way):
             return under_way.work()
 
 
-def _account(lq: LuxorQuery, lease: Lease) -> None:
-    """Look which holders that the lease has lost have ended by now, and warn of the others."""
+def _account(lake: Lake, lease: Lease) -> None:
+    """Look which of the lease's lost holders have ended by now, and tell of the others."""
 
     def has_ended(about: Mapping[str, Any]) -> bool:
         path = about.get("record")
-        report = next(_read_records(lq, [path]), None) if isinstance(path, str) and path.startswith(_FOLDER) else None
+        report = read_record(lake, path) if isinstance(path, str) and path.startswith(f"{RUNS}/") else None
         # A queued run's record has its latest try; an earlier one has not said that it ended.
         same = report is not None and report.started_at.isoformat() == about.get("started_at")
         return report is not None and same and report.status != "running" and not report.unsettled
@@ -426,8 +318,10 @@ class _UnderWay:
     """A run that holds its lease, and its record: written when it starts, and once when it ends."""
 
     def __init__(self, job: _Job, lease: Lease) -> None:
+        from luxor_pipelines.query.luxor_query import LuxorQuery  # brings pandas
+
         self._job = job
-        self._lq = job.lq
+        self._query = LuxorQuery(lake=job.lake)
         self._report = job.report
         self._lease = lease
         self._scrub = job.scrub
@@ -438,18 +332,18 @@ class _UnderWay:
     def work(self) -> RunReport:
         """Do the work and keep its record, from ``running`` to ``done`` or ``failed``."""
         report = self._report
-        self._version = _save(self._lq, report, self._version)
+        self._version = write_record(self._job.lake, report, expected=self._version)
         day = report.ref_date or "not given, the pipeline's own choice"
         logger.info("%s: reference date %s", report.pipeline, day)
         try:
-            result = self._job.work()
+            result = self._job.work(self._query)
             self._lease.check()  # a run that was succeeded has failed, whatever it still did
         except BaseException as error:
             self._fail(error)
             raise
         done = self._end(
             status="done",
-            ref_date=_resolved(result.details, report.ref_date),
+            ref_date=result.ref_date or report.ref_date,
             rows=result.rows,
             loads=tuple(result.loads),
             warnings=tuple(self._scrub([*result.warnings])),
@@ -478,13 +372,13 @@ class _UnderWay:
             duration = round(time.perf_counter() - self._job.clock, 3)
             report = replace(
                 self._report,
-                ended_at=self._lq.now(),
+                ended_at=self._job.lake.now(),
                 duration_s=duration,
-                inputs=self._lq.versions(),
+                inputs=self._query.versions(),
                 unsettled=tuple(sorted(self._lease.unsettled)),
                 **changes,
             )
-            _save(self._lq, report, self._version)
+            write_record(self._job.lake, report, expected=self._version)
             self._ended = True
             telemetry.record_run(report.pipeline, report.status, duration, report.rows)
             return report
@@ -493,7 +387,7 @@ class _UnderWay:
         """Delete the record: a date or parameter that the pipeline refuses is no run that failed."""
         with self._turn:
             if self._version is not None:
-                self._lq.lake.storage.delete(self._report.path, expected=self._version)
+                self._job.lake.storage.delete(self._report.path, expected=self._version)
             self._ended = True
 
     def _fail(self, error: BaseException) -> None:
@@ -510,7 +404,7 @@ class _UnderWay:
 
 
 def _reference_date(function: Callable[..., PipelineResult], day: date | None, today: date) -> date | None:
-    """What the pipeline makes of the date it is given; None for one whose work does not depend on it."""
+    """The reference date that the pipeline makes of a date; None for one whose work does not depend on it."""
     resolve = getattr(inspect.getmodule(function), "reference_date", None)
     return None if resolve is None else _as_date(resolve(day, today))
 
@@ -519,14 +413,6 @@ def _as_date(value: date | datetime | str) -> date:
     from luxor_pipelines.market.periods import as_date  # brings pandas
 
     return as_date(value)
-
-
-def _resolved(details: Mapping[str, Any], given: date | None) -> date | None:
-    try:
-        return _as_date(details["ref_date"]) if details.get("ref_date") else given
-    except UsageError:
-        logger.warning("The pipeline names %r as its reference date.", details["ref_date"])
-        return given
 
 
 def _checked(pipeline: Pipeline, result: Any) -> PipelineResult:
@@ -541,13 +427,8 @@ def _described(error: BaseException) -> dict[str, str]:
     return {"class": type(error).__name__, "message": message, "hint": hint}
 
 
-def _save(lq: LuxorQuery, report: RunReport, expected: str | None) -> str:
-    text = json.dumps(report.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-    return lq.lake.storage.write(report.path, text.encode("utf-8", "backslashreplace"), expected=expected)
-
-
 def _scrubber(params: Mapping[str, Any]) -> Callable[[Any], Any]:
-    """A function that makes a value ready for JSON, without the secrets among ``params``."""
+    """Return a function that makes a value ready for JSON, without the secrets among ``params``."""
     secrets = [str(value) for key, value in params.items() if _SECRET_NAME.search(key) and len(str(value)) > 3]
 
     def scrub(value: Any) -> Any:
@@ -556,207 +437,7 @@ def _scrubber(params: Mapping[str, Any]) -> Callable[[Any], Any]:
                 value = value.replace(secret, "***")
             return redact(value)
         if isinstance(value, dict):
-            return {scrub(name): scrub(each) for name, each in value.items()}
-        return [scrub(each) for each in value] if isinstance(value, list) else value
+            return {scrub(name): scrub(content) for name, content in value.items()}
+        return [scrub(item) for item in value] if isinstance(value, list) else value
 
-    return lambda value: scrub(_json(value))
-
-
-def _json(value: Any) -> Any:
-    """``value`` in JSON's types, redacted text by text (in finished JSON a mask could swallow a quote)."""
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, Mapping):
-        return {redact(str(name)): _json(each) for name, each in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_json(each) for each in value]
-    return _json(value.item()) if hasattr(value, "item") else redact(str(value))
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"a {type(value).__name__} where text should be")
-    return value
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise TypeError(f"a {type(value).__name__} where a number should be")
-    return value
-
-
-def _count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"a {type(value).__name__} where a whole number should be")
-    return value
-
-
-def _moment(value: Any) -> datetime:
-    moment = datetime.fromisoformat(_text(value))
-    if moment.utcoffset() is None:
-        raise ValueError("a time without a zone")
-    return moment.astimezone(UTC)
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise TypeError(f"a {type(value).__name__} where a list should be")
-    return tuple(map(_text, value))
-
-
-def _object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError(f"a {type(value).__name__} where an object should be")
-    level: list[Any] = [value]
-    for _ in range(_DEEPEST):
-        level = [each for inner in level for each in (inner.values() if isinstance(inner, dict) else inner)]
-        level = [each for each in level if isinstance(each, dict | list)]
-        if not level:
-            return value
-    raise ValueError("an object nested too deeply")
-
-
-def _text_by_name(value: Any) -> dict[str, str]:
-    return {name: _text(text) for name, text in _object(value).items()}
-
-
-def _error(value: Any) -> dict[str, str]:
-    error = _text_by_name(value)
-    return {name: error[name] for name in ("class", "message", "hint")}
-
-
-def _loads(value: Any) -> tuple[LoadResult, ...]:
-    from luxor_pipelines.ingest import LoadResult
-
-    if not isinstance(value, list):
-        raise TypeError(f"a {type(value).__name__} where a list should be")
-    version, counts = _optional(_text), ("inserted", "updated", "unchanged", "deleted")
-    return tuple(
-        LoadResult(
-            table=_text(load["table"]),
-            **{name: _count(load[name]) for name in counts},
-            partitions=_texts(load["partitions"]),
-            version_before=version(load["version_before"]),
-            version_after=version(load["version_after"]),
-        )
-        for load in map(_object, value)
-    )
-
-
-def _optional(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: None if value is None else read(value)
-
-
-_DEEPEST = 50
-"""Levels of a record's details; what is nested more deeply is no record of ours, and could not be printed."""
-_NEEDED = ("id", "pipeline", "status", "ref_date", "now", "started_at", "path")
-_FIELDS: Mapping[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("id", "pipeline", "status", "path", "library_version"), _text),
-    "ref_date": _optional(lambda value: date.fromisoformat(_text(value))),
-    **dict.fromkeys(("now", "started_at"), _moment),
-    **dict.fromkeys(("queued_at", "ended_at"), _optional(_moment)),
-    "duration_s": _optional(_number),
-    "rows": _optional(_count),
-    "loads": _loads,
-    **dict.fromkeys(("warnings", "unsettled"), _texts),
-    **dict.fromkeys(("details", "params"), _object),
-    "inputs": _text_by_name,
-    "error": _optional(_error),
-    **dict.fromkeys(("lock", "invocation_id", "trace_id"), _optional(_text)),
-    "trigger": _text,
-    "schema_version": _count,
-}
-"""How each field of a record is read back, and checked."""
-
-
-def last_runs(lq: LuxorQuery, name: str | None = None, limit: int | None = 20) -> list[RunReport]:
-    """The most recent runs, newest first.
-
-    One that is recorded as running, but whose lock is gone, somebody else's, or past its promise, is
-    given the status ``died``; its record stays as it is.
-
-    Parameters
-    ----------
-    name
-        Only this pipeline's.
-    limit
-        How many; None for all there are.
-
-    Raises
-    ------
-    UnknownPipelineError
-        There are no runs of that name, nor is there such a pipeline.
-    """
-    name = None if name is None else name.strip().lower().replace("-", "_")
-    found = [
-        info for info in lq.lake.storage.list(_FOLDER if name is None else f"{_FOLDER}/{name}") if _is_record(info)
-    ]
-    if name is not None and not found:
-        get_pipeline(name)
-    found.sort(key=lambda info: (_stamp(info.path), info.modified), reverse=True)
-    reports: list[RunReport] = []
-    for report in _read_records(lq, [info.path for info in found]):
-        # The stamp has whole seconds: only the records tell which of one second's is the newest.
-        full = limit is not None and len(reports) >= limit
-        if full and not (reports and _stamp(report.path) == _stamp(reports[-1].path)):
-            break
-        reports.append(report)
-    reports = sorted(reports, key=lambda report: report.started_at, reverse=True)[:limit]
-    return [_judged(lq, report) for report in reports]
-
-
-def read_run(lq: LuxorQuery, name: str, run: str) -> RunReport:
-    """One run, by its pipeline and the name of its record, ``<UTC stamp>-<id>``; its status as in `last_runs`.
-
-    Raises
-    ------
-    NotFoundError
-        There is no such run.
-    """
-    path = f"{_FOLDER}/{name}/{run}.json"
-    report = next(_read_records(lq, [path]), None) if _RECORD.fullmatch(path) else None
-    if report is None:
-        raise NotFoundError("There is no such run.", hint=f"The runs lie under {_FOLDER}/; `luxor runs` lists them.")
-    return _judged(lq, report)
-
-
-def _judged(lq: LuxorQuery, report: RunReport) -> RunReport:
-    """A report that says ``running`` as it really is: under way, ended meanwhile, or dead."""
-    if report.status == "queued" and report.queued_at is not None and lq.now() - report.queued_at > _QUEUED_MAX:
-        return replace(report, status="died")
-    if report.status != "running" or report.lock is None:
-        return report
-    try:
-        holder = holder_of(lq.lake.storage, report.lock)
-    except ConflictError:
-        return report  # busy as it is, somebody is alive
-    except AccessError as error:
-        logger.warning("Whether run %s is alive could not be found out: %s", report.id, error)
-        return report
-    if holder is not None and holder.about.get("run") == report.id:
-        return report
-    # A run tells how it ended before it lets go of its lock: seen in this order, the record knows.
-    again = next(_read_records(lq, [report.path]), report)
-    return replace(again, status="died") if again.status == "running" else again
-
-
-def _stamp(path: str) -> str:
-    return path.rpartition("/")[2].partition("-")[0]
-
-
-def _is_record(info: BlobInfo) -> bool:
-    return info.path.endswith(".json")
-
-
-def _read_records(lq: LuxorQuery, paths: Sequence[str]) -> Iterator[RunReport]:
-    for path in paths:
-        try:
-            yield RunReport.from_dict(json.loads(lq.lake.storage.read(path).data) | {"path": path})
-        except (ValueError, TypeError, KeyError, RecursionError, FileNotFoundError) as error:
-            logger.warning("%s is not a run record and was skipped (%s).", path, type(error).__name__)
+    return lambda value: scrub(json_ready(value))

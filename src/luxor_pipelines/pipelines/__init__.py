@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from luxor_pipelines.ingest import LoadResult
 
 __all__ = ["JSON", "PipelineResult"]
@@ -31,9 +33,12 @@ class PipelineResult:
         What else an operator wants to know, ready for JSON.
     warnings
         What did not stop the run but should be looked at; one sentence each.
+    ref_date
+        The reference date that the rows are of; None where there is none.
     """
 
     loads: tuple[LoadResult, ...]
     rows: int
     details: dict[str, JSON] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    ref_date: date | None = None

@@ -89,11 +89,11 @@ def run(
         loads=(load,),
         rows=len(returns_data),
         details={
-            "ref_date": ref_date.isoformat(),
             "statuses": {str(k): int(v) for k, v in statuses.items()},
             **passed.details,
         },
         warnings=passed.warnings,
+        ref_date=ref_date,
     )
 
 

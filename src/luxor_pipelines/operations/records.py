@@ -1,0 +1,375 @@
+"""The records that runs leave in the lake: written, read back and checked.
+
+A record is a JSON file ``system/runs/<pipeline>/<UTC stamp>-<id>.json``: written when the run starts, replaced when
+it ends. A run that was killed leaves ``running`` behind for ever; `last_runs` calls it ``died`` when it no longer
+holds its lease.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from luxor_pipelines import __version__
+from luxor_pipelines.errors import AccessError, ConflictError, NotFoundError, redact
+from luxor_pipelines.lake.storage.lease import holder_of
+from luxor_pipelines.operations.discovery import get_pipeline
+
+if TYPE_CHECKING:
+    import os
+
+    from luxor_pipelines.ingest import LoadResult
+    from luxor_pipelines.lake.lake import Lake
+    from luxor_pipelines.pipelines import JSON
+    from luxor_pipelines.query.luxor_query import LuxorQuery
+
+__all__ = [
+    "RECORD",
+    "RUNS",
+    "SCHEMA_VERSION",
+    "RunReport",
+    "json_ready",
+    "judged",
+    "last_runs",
+    "opened",
+    "read_record",
+    "read_run",
+    "write_record",
+]
+
+logger = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+"""Version of the run records' layout."""
+
+RUNS = "system/runs"
+"""The folder below which records lie."""
+RECORD = re.compile(rf"{RUNS}/[\w-]{{1,100}}/\d{{8}}T\d{{6}}Z-[0-9a-f]{{12}}\.json", re.ASCII)
+"""The path of a record."""
+
+_QUEUED_MAX = timedelta(hours=1)
+"""How long a run may be queued before it counts as lost."""
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """One run of a pipeline, as it is recorded in the lake.
+
+    Attributes
+    ----------
+    status
+        ``queued``, ``running``, ``done``, ``failed``, or ``skipped`` because another run was at it. A run that is
+        recorded as running but gives no sign of life, or that was queued an hour ago and not begun, is ``died``:
+        `last_runs` and `read_run` say so, no record does.
+    ref_date
+        The reference date the pipeline worked with; where it says none, the one it was given.
+    now
+        The moment the pipeline was told it is; else the same as ``started_at``.
+    queued_at
+        When it was queued (UTC); None for one that was run at once.
+    started_at, ended_at, duration_s
+        When it really ran (UTC), and for how many seconds; of one that is queued, when it was queued.
+    rows
+        Rows handed to the loads, changed or not.
+    inputs
+        The version of each table and raw file that the run read; None for a table that was looked for and not there.
+    error
+        ``class``, ``message`` and ``hint`` of what it failed with.
+    path
+        Where in the lake the record is.
+    lock
+        Where the lease lies that the run holds while it goes on; None for one that was skipped.
+    trigger, invocation_id, trace_id
+        What started it (see `telemetry.Trigger`), and under which ids logs and traces in Azure know it.
+    unsettled
+        Files whose last write by a failed run may still land, since the lake did not say how it went.
+    """
+
+    id: str
+    pipeline: str
+    status: Literal["queued", "running", "done", "failed", "skipped", "died"]
+    ref_date: date | None
+    now: datetime
+    started_at: datetime
+    path: str
+    queued_at: datetime | None = None
+    ended_at: datetime | None = None
+    duration_s: float | None = None
+    rows: int | None = None
+    loads: tuple[LoadResult, ...] = ()
+    warnings: tuple[str, ...] = ()
+    details: Mapping[str, JSON] = field(default_factory=dict)
+    inputs: Mapping[str, str | None] = field(default_factory=dict)
+    params: Mapping[str, JSON] = field(default_factory=dict)
+    error: Mapping[str, str] | None = None
+    lock: str | None = None
+    unsettled: tuple[str, ...] = ()
+    trigger: str = ""
+    invocation_id: str | None = None
+    trace_id: str | None = None
+    library_version: str = __version__
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def changed(self) -> bool:
+        """Whether the run changed any table."""
+        return any(load.changed for load in self.loads)
+
+    def as_dict(self) -> dict[str, JSON]:
+        """The record, ready for JSON and without secrets."""
+        record = {name: getattr(self, name) for name in ("schema_version", *self.__dataclass_fields__)}
+        record["loads"] = [asdict(load) for load in self.loads]
+        return {name: json_ready(value) for name, value in record.items()}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> RunReport:
+        """The report that `as_dict` wrote; what a later version may have added is left out.
+
+        Raises
+        ------
+        ValueError, TypeError, KeyError
+            It is no record: a field is missing, or of another type than it should be.
+        """
+        return cls(**{name: read(record[name]) for name, read in _FIELDS.items() if name in record or name in _NEEDED})
+
+
+def opened(lake: Lake | LuxorQuery | str | os.PathLike[str] | None) -> Lake:
+    """The lake itself, that of a query, or the one at an address; by default the one that the environment names.
+
+    Raises
+    ------
+    ConfigurationError
+        No lake is named, or what is named cannot be one.
+    """
+    from luxor_pipelines.catalog import open_lake  # brings pandas
+    from luxor_pipelines.lake.lake import lake_of
+
+    return open_lake(lake) if lake is None or isinstance(lake, str) or hasattr(lake, "__fspath__") else lake_of(lake)
+
+
+def write_record(lake: Lake, report: RunReport, *, expected: str | None) -> str:
+    """Write a run's record on condition of the stored one's version; return the new version.
+
+    Raises
+    ------
+    ConflictError
+    """
+    text = json.dumps(report.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+    return lake.storage.write(report.path, text.encode("utf-8", "backslashreplace"), expected=expected)
+
+
+def read_record(lake: Lake, path: str) -> RunReport | None:
+    """The record of a run; None, with a warning, for a file that is none."""
+    return next(_read_records(lake, [path]), None)
+
+
+def last_runs(
+    lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None, name: str | None = None, limit: int | None = 20
+) -> list[RunReport]:
+    """The most recent runs, newest first.
+
+    A run that is recorded as running, but whose lease is gone, somebody else's or overdue, has the status ``died``;
+    its record stays as it is.
+
+    Parameters
+    ----------
+    lake
+        A lake, a query of it, or its address; default the one that the environment names.
+    name
+        Only this pipeline's.
+    limit
+        How many; None for all there are.
+
+    Raises
+    ------
+    UnknownPipelineError
+        There are no runs of that name, nor is there such a pipeline.
+    """
+    lake = opened(lake)
+    name = None if name is None else name.strip().lower().replace("-", "_")
+    files = [info for info in lake.storage.list(RUNS if name is None else f"{RUNS}/{name}") if _is_record(info.path)]
+    if name is not None and not files:
+        get_pipeline(name)
+    files.sort(key=lambda info: (_stamp(info.path), info.modified), reverse=True)
+    reports: list[RunReport] = []
+    for report in _read_records(lake, [info.path for info in files]):
+        # The stamp has whole seconds: only the records tell which of one second's is the newest.
+        full = limit is not None and len(reports) >= limit
+        if full and not (reports and _stamp(report.path) == _stamp(reports[-1].path)):
+            break
+        reports.append(report)
+    reports = sorted(reports, key=lambda report: report.started_at, reverse=True)[:limit]
+    return [judged(lake, report) for report in reports]
+
+
+def read_run(lake: Lake | LuxorQuery | str | os.PathLike[str] | None, name: str, run: str) -> RunReport:
+    """One run, by its pipeline and the name of its record, ``<UTC stamp>-<id>``; its status as in `last_runs`.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such run.
+    """
+    lake, path = opened(lake), f"{RUNS}/{name}/{run}.json"
+    report = read_record(lake, path) if RECORD.fullmatch(path) else None
+    if report is None:
+        raise NotFoundError("There is no such run.", hint=f"The runs lie under {RUNS}/; `luxor runs` lists them.")
+    return judged(lake, report)
+
+
+def judged(lake: Lake, report: RunReport) -> RunReport:
+    """The report of a run as it really is: queued, under way, ended meanwhile, or dead."""
+    if report.status == "queued" and report.queued_at is not None and lake.now() - report.queued_at > _QUEUED_MAX:
+        return replace(report, status="died")
+    if report.status != "running" or report.lock is None:
+        return report
+    try:
+        holder = holder_of(lake.storage, report.lock)
+    except ConflictError:
+        return report  # busy as it is, somebody is alive
+    except AccessError as error:
+        logger.warning("Whether run %s is alive could not be found out: %s", report.id, error)
+        return report
+    if holder is not None and holder.about.get("run") == report.id:
+        return report
+    # A run records how it ended before it releases its lease: seen in this order, the record knows.
+    current = read_record(lake, report.path) or report
+    return replace(current, status="died") if current.status == "running" else current
+
+
+def _stamp(path: str) -> str:
+    return path.rpartition("/")[2].partition("-")[0]
+
+
+def _is_record(path: str) -> bool:
+    return path.endswith(".json")
+
+
+def _read_records(lake: Lake, paths: Sequence[str]) -> Iterator[RunReport]:
+    for path in paths:
+        try:
+            yield RunReport.from_dict(json.loads(lake.storage.read(path).data) | {"path": path})
+        except (ValueError, TypeError, KeyError, RecursionError, FileNotFoundError) as error:
+            logger.warning("%s is not a run record and was skipped (%s).", path, type(error).__name__)
+
+
+# --- the record's fields ------------------------------------------------------------------------
+
+
+def json_ready(value: Any) -> Any:
+    """The value in JSON's types, redacted text by text (in finished JSON a mask could swallow a quote)."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {redact(str(name)): json_ready(content) for name, content in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [json_ready(item) for item in value]
+    return json_ready(value.item()) if hasattr(value, "item") else redact(str(value))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a {type(value).__name__} where text should be")
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TypeError(f"a {type(value).__name__} where a number should be")
+    return value
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"a {type(value).__name__} where a whole number should be")
+    return value
+
+
+def _moment(value: Any) -> datetime:
+    moment = datetime.fromisoformat(_text(value))
+    if moment.utcoffset() is None:
+        raise ValueError("a time without a zone")
+    return moment.astimezone(UTC)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError(f"a {type(value).__name__} where a list should be")
+    return tuple(map(_text, value))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"a {type(value).__name__} where an object should be")
+    level: list[Any] = [value]
+    for _ in range(_DEEPEST):
+        contents = (inner.values() if isinstance(inner, dict) else inner for inner in level)
+        level = [value for values in contents for value in values if isinstance(value, dict | list)]
+        if not level:
+            return value
+    raise ValueError("an object nested too deeply")
+
+
+def _text_by_name(value: Any) -> dict[str, str]:
+    return {name: _text(text) for name, text in _object(value).items()}
+
+
+def _error(value: Any) -> dict[str, str]:
+    error = _text_by_name(value)
+    return {name: error[name] for name in ("class", "message", "hint")}
+
+
+def _loads(value: Any) -> tuple[LoadResult, ...]:
+    from luxor_pipelines.ingest import LoadResult
+
+    if not isinstance(value, list):
+        raise TypeError(f"a {type(value).__name__} where a list should be")
+    version, counts = _optional(_text), ("inserted", "updated", "unchanged", "deleted")
+    return tuple(
+        LoadResult(
+            table=_text(load["table"]),
+            **{name: _count(load[name]) for name in counts},
+            partitions=_texts(load["partitions"]),
+            version_before=version(load["version_before"]),
+            version_after=version(load["version_after"]),
+        )
+        for load in map(_object, value)
+    )
+
+
+def _optional(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else read(value)
+
+
+_DEEPEST = 50
+"""Levels of a record's details; what is nested more deeply is no record of ours, and could not be printed."""
+_NEEDED = ("id", "pipeline", "status", "ref_date", "now", "started_at", "path")
+_FIELDS: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("id", "pipeline", "status", "path", "library_version"), _text),
+    "ref_date": _optional(lambda value: date.fromisoformat(_text(value))),
+    **dict.fromkeys(("now", "started_at"), _moment),
+    **dict.fromkeys(("queued_at", "ended_at"), _optional(_moment)),
+    "duration_s": _optional(_number),
+    "rows": _optional(_count),
+    "loads": _loads,
+    **dict.fromkeys(("warnings", "unsettled"), _texts),
+    **dict.fromkeys(("details", "params"), _object),
+    "inputs": lambda value: {name: _optional(_text)(version) for name, version in _object(value).items()},
+    "error": _optional(_error),
+    **dict.fromkeys(("lock", "invocation_id", "trace_id"), _optional(_text)),
+    "trigger": _text,
+    "schema_version": _count,
+}
+"""How each field of a record is read back, and checked."""
