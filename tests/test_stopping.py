@@ -157,7 +157,7 @@ class Worker(threading.Thread):
             return compute(*args, **options)
 
         def writing(path: str, *args: Any, **options: Any) -> Any:
-            if path.startswith("enriched/"):
+            if path.endswith("data.parquet"):
                 hold()
             return write(path, *args, **options)
 
