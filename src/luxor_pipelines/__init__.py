@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from luxor_pipelines.operations.records import RunReport, last_runs
     from luxor_pipelines.operations.runs import run
     from luxor_pipelines.query.luxor_query import LuxorQuery
+    from luxor_pipelines.reports import plots
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ __all__ = [
     "incremental_load",
     "last_runs",
     "open_lake",
+    "plots",
     "run",
     "save_table",
 ]
@@ -49,13 +51,14 @@ _HOMES = {
     "run": "operations.runs",
     "save_table": "ingest",
 }
+_MODULES = {"errors": "errors", "plots": "reports.plots"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"luxor_pipelines.{_HOMES[name]}"), name)
-    if name == "errors":
-        return import_module("luxor_pipelines.errors")
+    if name in _MODULES:
+        return import_module(f"luxor_pipelines.{_MODULES[name]}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
