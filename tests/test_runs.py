@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import luxor_pipelines
-from luxor_pipelines.catalog import open_lake
+from luxor_pipelines.catalog import HIST_FILE_PX_LAST, open_lake
 from luxor_pipelines.errors import (
     ConfigurationError,
     ConflictError,
@@ -30,6 +30,7 @@ from luxor_pipelines.errors import (
     UnknownPipelineError,
     UsageError,
 )
+from luxor_pipelines.ingest import incremental_load, save_table
 from luxor_pipelines.operations import runs
 from luxor_pipelines.operations.discovery import find_pipelines, get_pipeline, parse_params
 from luxor_pipelines.operations.records import RunReport, last_runs
@@ -57,7 +58,8 @@ from luxor_pipelines.pipelines import PipelineResult
 
 
 def run(ref_date=None, *, lq=None, now=None, points: int = 2, api_key: str = "", fails: str | None = None,
-        tenors: list[str] | None = None, share: float = 0.5, fast: bool = False) -> PipelineResult:
+        tenors: list[str] | None = None, share: float = 0.5, fast: bool = False, file: str = "",
+        table: str = "") -> PipelineResult:
     records = [info for info in lq.lake.storage.list("system/runs/curves")]
     seen = [json.loads(lq.lake.storage.read(info.path).data)["status"] for info in records]
     if fails == "ours":
@@ -72,7 +74,10 @@ def run(ref_date=None, *, lq=None, now=None, points: int = 2, api_key: str = "",
             raise DataError("what really happened")
     if fails == "nothing":
         return None
-    lq.table_exists("curves")
+    if file:
+        lq.lake.read(file)
+    if table:
+        lq.lake.cache.exists(table)
     frame = pd.DataFrame({"Date": pd.to_datetime(["2026-10-30", "2026-10-31"])[:points], "Rate": [0.1, 0.2][:points]})
     load = incremental_load(lq, "curves", frame)
     lq.get_table("curves")
@@ -286,6 +291,39 @@ def test_a_lake_can_be_named_or_handed_over(disk: Any, plugin: Path, lake: Any) 
     assert report.ref_date == date(2026, 10, 28)
     (found,) = last_runs(*lake(disk).values())
     assert found == report
+
+
+def test_inputs_are_what_that_run_read(lq: Any) -> None:
+    lq.lake.storage.write("raw/curves/a.csv", b"1")
+    save_table("elsewhere", pd.DataFrame({"Date": pd.to_datetime(["2026-10-30"]), "Rate": [1.0]}), lq=lq)
+    lq.get_table("elsewhere")
+    first = run("curves", lq=lq)
+    assert first.inputs.keys() == {"curves"}, "not what the query had read before"
+    second = run("curves", lq=lq, file="raw/curves/a.csv", table="not_there")
+    version = lq.lake.storage.stat("raw/curves/a.csv").version
+    assert second.inputs == {"curves": first.inputs["curves"], "not_there": None, "raw/curves/a.csv": version}
+    lq.get_table("curves")
+    assert lq.versions().keys() == {"curves", "elsewhere"}, "the query has its own"
+    assert last_runs(lq)[0] == second
+
+
+def test_partitions_after_the_reference_date_are_no_inputs(disk: Any) -> None:
+    fill_months(disk.query())
+    before = run("hist_returns", "2026-09-30", lake=disk.query()).inputs
+    assert before.keys() >= {"assets", "hist_file_px_last", "hist_px_last"}
+    later = pd.DataFrame({"Date": pd.to_datetime(["2027-01-04"]), "Asset": ["fund"], "Last_Price": [120.0]})
+    incremental_load(disk.query(), "hist_file_px_last", later)
+    assert run("hist_returns", "2026-09-30", lake=disk.query()).inputs == before
+    earlier = pd.DataFrame({"Date": pd.to_datetime(["2025-01-06"]), "Asset": ["fund"], "Last_Price": [90.0]})
+    incremental_load(disk.query(), "hist_file_px_last", earlier)
+    after = run("hist_returns", "2026-09-30", lake=disk.query()).inputs
+    assert {name for name, version in after.items() if version != before[name]} == {"hist_file_px_last"}
+
+
+def fill_months(lq: Any) -> None:
+    save_table("assets", pd.DataFrame({"Key": ["fund"], "Name": ["Fund"], "Ticker_BBG": ["fund"]}), lq=lq)
+    prices = {"Date": pd.to_datetime(["2026-08-31", "2026-09-30"]), "Asset": "fund", "Last_Price": [100.0, 110.0]}
+    incremental_load(lq, "hist_file_px_last", pd.DataFrame(prices), schema=HIST_FILE_PX_LAST)
 
 
 def test_runs_and_pipelines_can_be_asked_for_at_the_top(

@@ -136,10 +136,10 @@ def test_what_is_kept_is_counted_once(tmp_path: Path) -> None:
     for _ in range(3):
         read(cache)
         read(cache, where=[Where("x", spans=((10.0, None),))])
-    assert 0 < cache._bytes <= 17_000
+    assert 0 < cache._memory.bytes <= 17_000
     put(storage, 1.0)
     assert cache.update() == ["t"]
-    assert cache._bytes == 0
+    assert cache._memory.bytes == 0
 
 
 @pytest.mark.parametrize("layout", ["file", "month"])

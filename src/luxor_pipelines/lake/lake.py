@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from copy import copy
 from datetime import UTC, date, datetime
 from types import TracebackType
 from typing import Any
@@ -58,6 +59,7 @@ class Lake:
         self.settings = settings or Settings.from_env()
         self.conventions = conventions or Conventions()
         self.cache = TableCache(storage, self.directory, self.settings.cache_bytes, self.conventions)
+        self._files_read: dict[str, str | None] = {}
         self._clock = clock or _system_clock
         self._zone = _zone(self.settings.time_zone)
 
@@ -144,6 +146,33 @@ class Lake:
         """Read a table afresh when it is next asked for; loads call this."""
         if directory is None or check_path(directory) == self.directory:
             self.cache.forget(name)
+
+    def read(self, path: str) -> bytes:
+        """The bytes of a file that is no table's, such as one in ``raw/``; `inputs` then names it.
+
+        Raises
+        ------
+        NotFoundError
+        """
+        blob = self.storage.read(path)
+        self._files_read[path] = blob.version.strip('"')
+        return blob.data
+
+    def inputs(self, until: date | None = None) -> dict[str, str | None]:
+        """The version of each table and file that was read through this object; None for a table that is not there.
+
+        Parameters
+        ----------
+        until
+            Leave out the partitions after this date, on which nothing rests that is as of it.
+        """
+        return {**self.cache.versions(until), **dict(sorted(self._files_read.items()))}
+
+    def view(self) -> Lake:
+        """The same lake, sharing what has been read; its `inputs` are what is read through the view."""
+        view = copy(self)
+        view.cache, view._files_read = self.cache.view(), {}  # noqa: SLF001 - it is one of us
+        return view
 
     def fresh(self) -> Lake:
         """The same lake with an empty cache."""

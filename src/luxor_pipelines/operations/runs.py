@@ -321,7 +321,7 @@ class _UnderWay:
         from luxor_pipelines.query.luxor_query import LuxorQuery  # brings pandas
 
         self._job = job
-        self._query = LuxorQuery(lake=job.lake)
+        self._query = LuxorQuery(lake=job.lake.view())
         self._report = job.report
         self._lease = lease
         self._scrub = job.scrub
@@ -374,7 +374,7 @@ class _UnderWay:
                 self._report,
                 ended_at=self._job.lake.now(),
                 duration_s=duration,
-                inputs=self._query.versions(),
+                inputs=self._query.lake.inputs(self._report.ref_date),
                 unsettled=tuple(sorted(self._lease.unsettled)),
                 **changes,
             )

@@ -293,7 +293,7 @@ class LuxorQuery:
 
     def versions(self) -> dict[str, str]:
         """The version of each table that has been read through this object."""
-        return self.lake.cache.versions()
+        return {name: version for name, version in self.lake.cache.versions().items() if version is not None}
 
     # --- assets and prices ------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from datetime import date
 from functools import lru_cache
 from threading import Lock
@@ -48,12 +49,24 @@ _Question = tuple[_Entry, Any, Any, Any]
 """The entry, columns, conditions and options that an answer is for."""
 
 
+class _Memory:
+    """The entries and answers that the views of one cache share."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()  # held for single steps only, never while the lake is read
+        self.entries: dict[str, _Entry] = {}
+        self.answers: OrderedDict[_Question, pa.Table] = OrderedDict()
+        self.bytes = 0
+
+
 class TableCache:
     """Reads the tables of one folder of a lake and remembers the answers; may be shared by threads.
 
     A table is looked at once and then served as it was, so that everything computed from it agrees, until `forget`
     or `update`. A question that begins after either has returned is answered from a look that began after it was
     called. Answers are Arrow tables, which nobody can change.
+
+    A `view` shares all that is remembered, and knows which tables it was asked about itself.
     """
 
     def __init__(
@@ -63,10 +76,14 @@ class TableCache:
         self._directory = check_path(directory)
         self._conventions = conventions
         self._max_bytes = max_bytes
-        self._lock = Lock()  # held for the steps below only, never while the lake is read
-        self._entries: dict[str, _Entry] = {}
-        self._answers: OrderedDict[_Question, pa.Table] = OrderedDict()
-        self._bytes = 0
+        self._memory = _Memory()
+        self._asked: set[str] = set()
+
+    def view(self) -> TableCache:
+        """Return a cache with the same memory, whose `versions` are of the tables that it is asked about itself."""
+        view = copy(self)
+        view._asked = set()  # noqa: SLF001 - it is one of us
+        return view
 
     def exists(self, name: str, *, beside: Iterable[str] = ()) -> bool:
         """Whether there is such a table.
@@ -142,10 +159,10 @@ class TableCache:
         """
         table, entry = self._looked(name)
         asked = (None if columns is None else tuple(columns), tuple(where), _hashable(options))
-        with self._lock:
-            if (entry, *asked) in self._answers:
-                self._answers.move_to_end((entry, *asked))
-                return self._answers[entry, *asked]
+        with self._memory.lock:
+            if (entry, *asked) in self._memory.answers:
+                self._memory.answers.move_to_end((entry, *asked))
+                return self._memory.answers[entry, *asked]
         if entry.snapshot is None:  # looked for before and not there; it may have been made since
             entry = self._replace(name, entry, table.snapshot())
         if more and columns is not None and where and self.without_order(name):
@@ -206,43 +223,56 @@ class TableCache:
 
     def forget(self, name: str) -> None:
         """Look at the table afresh when it is next asked for."""
-        with self._lock:
+        with self._memory.lock:
             self._drop(_plain(name))
 
     def update(self) -> list[str]:
         """Forget every table that has changed in the lake, and name those."""
-        with self._lock:
-            looked = {name: entry for name, entry in self._entries.items() if entry.looked}
-            for name in self._entries.keys() - looked.keys():  # a look under way may have begun before the change
+        with self._memory.lock:
+            looked = {name: entry for name, entry in self._memory.entries.items() if entry.looked}
+            for name in (
+                self._memory.entries.keys() - looked.keys()
+            ):  # a look under way may have begun before the change
                 self._drop(name)
         snapshots = find_all(self._storage, list(looked), self._directory)
         changed = []
         for name, entry in looked.items():
             if name not in snapshots or snapshots[name] != entry.snapshot:
                 changed.append(name)
-                with self._lock:
-                    if self._entries.get(name) is entry:
+                with self._memory.lock:
+                    if self._memory.entries.get(name) is entry:
                         self._drop(name)
         return sorted(changed)
 
     def clear(self) -> None:
         """Forget every table."""
-        with self._lock:
-            self._entries.clear()
-            self._answers.clear()
-            self._bytes = 0
+        with self._memory.lock:
+            self._memory.entries.clear()
+            self._memory.answers.clear()
+            self._memory.bytes = 0
 
-    def versions(self) -> dict[str, str]:
-        """The version of each table that has been looked at."""
-        with self._lock:
-            snapshots = {name: self._entries[name].snapshot for name in sorted(self._entries)}
-        return {name: snapshot.version for name, snapshot in snapshots.items() if snapshot is not None}
+    def versions(self, until: date | None = None) -> dict[str, str | None]:
+        """Return the version of each table that was asked about, None for one that was not there.
+
+        Parameters
+        ----------
+        until
+            Leave out the partitions after this date, on which nothing rests that is as of it.
+        """
+        with self._memory.lock:
+            entries = {name: self._memory.entries.get(name) for name in sorted(self._asked)}
+        snapshots = {name: entry.snapshot for name, entry in entries.items() if entry is not None and entry.looked}
+        return {
+            name: None if snapshot is None else snapshot.until(until).version for name, snapshot in snapshots.items()
+        }
 
     # --- entries ----------------------------------------------------------------------------
 
     def _entry(self, name: str) -> _Entry:
-        with self._lock:
-            return self._entries.setdefault(_plain(name), _Entry())
+        name = _plain(name)
+        self._asked.add(name)
+        with self._memory.lock:
+            return self._memory.entries.setdefault(name, _Entry())
 
     def _looked(self, name: str) -> tuple[Table, _Entry]:
         """The table and its entry, which has its snapshot.
@@ -266,7 +296,7 @@ class TableCache:
             self._storage.fetch_ends(single, TAIL)  # where their footers are
 
     def _set_snapshot(self, entry: _Entry, snapshot: Snapshot | None) -> None:
-        with self._lock:
+        with self._memory.lock:
             if not entry.looked:  # else another thread has looked first, and may have read by now
                 entry.snapshot, entry.looked = snapshot, True
 
@@ -274,27 +304,27 @@ class TableCache:
         """The entry of a version that a reader came upon; in place of ``entry`` if that still is the table's."""
         name, new = _plain(name), _Entry()
         new.snapshot, new.looked = snapshot, True
-        with self._lock:
-            if self._entries.get(name) is entry:
+        with self._memory.lock:
+            if self._memory.entries.get(name) is entry:
                 self._drop(name)
-                self._entries[name] = new
+                self._memory.entries[name] = new
         return new
 
     def _keep(self, name: str, question: _Question, data: pa.Table) -> None:
-        with self._lock:
-            if self._entries.get(_plain(name)) is not question[0]:
+        with self._memory.lock:
+            if self._memory.entries.get(_plain(name)) is not question[0]:
                 return  # the table has been forgotten or replaced since the question was asked
-            known = self._answers.pop(question, None)
-            self._bytes += data.nbytes - (0 if known is None else known.nbytes)
-            self._answers[question] = data
-            while len(self._answers) > 1 and self._bytes > self._max_bytes:
-                self._bytes -= self._answers.popitem(last=False)[1].nbytes
+            known = self._memory.answers.pop(question, None)
+            self._memory.bytes += data.nbytes - (0 if known is None else known.nbytes)
+            self._memory.answers[question] = data
+            while len(self._memory.answers) > 1 and self._memory.bytes > self._max_bytes:
+                self._memory.bytes -= self._memory.answers.popitem(last=False)[1].nbytes
 
     def _drop(self, name: str) -> None:
         """Forget a table's entry and its answers; the lock is held."""
-        entry = self._entries.pop(name, None)
-        for question in [question for question in self._answers if question[0] is entry]:
-            self._bytes -= self._answers.pop(question).nbytes
+        entry = self._memory.entries.pop(name, None)
+        for question in [question for question in self._memory.answers if question[0] is entry]:
+            self._memory.bytes -= self._memory.answers.pop(question).nbytes
 
 
 @lru_cache(1024)

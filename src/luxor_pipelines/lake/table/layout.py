@@ -25,8 +25,8 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from dataclasses import asdict, dataclass, replace
+from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
@@ -124,6 +124,13 @@ class Snapshot:
             return self.parts[0].info.version.strip('"')
         marks = "\n".join(f"{part.label} {part.info.version}" for part in self.parts)
         return hashlib.sha256(marks.encode()).hexdigest()[:32]
+
+    def until(self, day: date | None) -> Snapshot:
+        """The snapshot without the partitions after a date; None leaves out none."""
+        if day is None or self.layout == "file":
+            return self
+        last = f"{day:%Y-%m}" if self.layout == "month" else f"{day:%Y}"
+        return replace(self, parts=tuple(part for part in self.parts if part.label <= last))
 
     def part(self, label: str) -> Part | None:
         """The partition of that label, if there is one."""
