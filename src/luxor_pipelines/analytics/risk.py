@@ -63,6 +63,8 @@ def rolling_volatility(
     name = as_frequency(frequency)
     sampled = sample_prices(prices, name, end=end)
     returns = sampled_returns(sampled, name, log=True)
+    if not len(returns):
+        return returns
     dates = as_days(sampled.index)
     # The window's returns are those of the rows from base on.
     base = np.searchsorted(dates, dates[1:] - np.timedelta64(days, "D"), side="right") - 1
