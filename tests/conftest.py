@@ -35,6 +35,7 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 
 for variable in [name for name in os.environ if name.startswith(("LUXOR_", "AZURE_"))]:
     del os.environ[variable]  # no test may reach a lake that the developer's environment names
+os.environ["LUXOR_ENV_FILE"] = ""  # nor one that a .env file names
 
 
 # A busy machine is no failure. In CI the examples are the same every time, but for those of the profile `fresh`,

@@ -1,15 +1,19 @@
-"""The environment, read once into `Settings`. The only room that looks at ``os.environ``."""
+"""The environment and the ``.env`` file, read once into `Settings`. The only room that looks at ``os.environ``."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from luxor_pipelines.errors import ConfigurationError, Secret
+from luxor_pipelines.errors import ConfigurationError, Secret, conceal, shown
 
-__all__ = ["ECB_URL", "Settings"]
+__all__ = ["ECB_URL", "ENV_FILE", "SettingOrigin", "Settings"]
+
+ENV_FILE = "LUXOR_ENV_FILE"
+"""Names the ``.env`` file. Unset: the nearest one, in the working folder or above. Blank: none."""
 
 ECB_URL = "https://www.ecb.europa.eu/stats/eurofxref/eurofxref-hist.zip"
 
@@ -83,23 +87,105 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read the settings from ``environ`` (default: the process's environment).
+        """Read the settings from ``environ``; by default from the process's environment and the ``.env`` file.
 
-        A variable that is unset or blank leaves the default.
+        The environment wins over the file. A variable that is unset or blank leaves the default. Names that begin
+        with ``AZURE_`` and are no settings are copied from the file to the environment, unless they are set there:
+        azure-identity looks nowhere else.
 
         Raises
         ------
         ConfigurationError
-            A value is not of the setting's type; the value itself is not repeated.
+            A value is not of the setting's type (the value itself is not repeated), or the file cannot be read.
         """
-        environ = os.environ if environ is None else environ
+        environ = _environment() if environ is None else environ
         return cls(**{setting.name: _read(setting, environ) for setting in fields(cls)})
 
     @classmethod
     def read(cls, name: str, environ: Mapping[str, str] | None = None) -> Any:
         """Read one setting alone, whatever the others are; raises as `from_env` does."""
         (setting,) = (setting for setting in fields(cls) if setting.name == name)
-        return _read(setting, os.environ if environ is None else environ)
+        return _read(setting, _environment() if environ is None else environ)
+
+    @classmethod
+    def origins(cls) -> list[SettingOrigin]:
+        """Each setting's variable, its value with secrets masked, and where the value comes from."""
+        file, values = _env_file()
+        settings, origins = cls.from_env(), []
+        for setting in fields(cls):
+            variable = setting.metadata["env"]
+            if os.environ.get(variable, "").strip():
+                origin = "environment"
+            else:
+                origin = str(file) if values.get(variable, "").strip() else "default"
+            value = getattr(settings, setting.name)
+            hidden = not setting.repr and value is not None and origin != "default"
+            origins.append(SettingOrigin(variable, "***" if hidden else value, origin))
+        return origins
+
+
+class SettingOrigin(NamedTuple):
+    """One setting as `Settings.origins` tells it."""
+
+    variable: str
+    value: Any
+    origin: str
+
+
+def _environment() -> Mapping[str, str]:
+    file, values = _env_file()
+    if file is None:
+        return os.environ
+    own = {setting.metadata["env"] for setting in fields(Settings)}
+    for name, value in values.items():
+        if name.startswith("AZURE_") and name not in own and name not in os.environ:
+            if "SECRET" in name or "PASSWORD" in name:
+                conceal(value)
+            os.environ[name] = value
+    return {**values, **{name: value for name, value in os.environ.items() if value.strip() or name not in values}}
+
+
+def _env_file() -> tuple[Path | None, Mapping[str, str]]:
+    """The ``.env`` file and its variables; None where there is none.
+
+    Raises
+    ------
+    ConfigurationError
+        ``LUXOR_ENV_FILE`` names a file that does not exist, or the file is no text.
+    """
+    named = os.environ.get(ENV_FILE)
+    if named is None:
+        folder = Path.cwd()
+        file = next(
+            (path for path in (folder / ".env", *(above / ".env" for above in folder.parents)) if _is_file(path)), None
+        )
+    elif not named.strip():
+        file = None
+    else:
+        file = Path(named.strip()).expanduser()
+        if not _is_file(file):
+            raise ConfigurationError(
+                f"{ENV_FILE} names {shown(named)}, which is no file.", hint=f"Correct or unset {ENV_FILE}."
+            )
+    if file is None:
+        return None, {}
+    from dotenv import dotenv_values  # needed by few: most machines have no such file
+
+    try:
+        values = dotenv_values(file, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"The settings in {file} cannot be read ({type(error).__name__}).",
+            hint=f"Save it as UTF-8 text with lines NAME=value, or set {ENV_FILE} to another file or to nothing.",
+        ) from None  # whose text repeats the file's
+    return file, {name: value for name, value in values.items() if value is not None}
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a folder above that may not be looked into
+        return False
 
 
 def _read(setting: Field[Any], environ: Mapping[str, str]) -> Any:

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from adlfs import AzureBlobFileSystem
 from azure.core import MatchConditions
@@ -63,6 +63,7 @@ SINGLE_PUT = 32 * 2**20
 """Bytes up to which a write is one request; a longer one goes in blocks, several at once, that a last one commits."""
 _START = 2**20
 """Bytes of a file that come along with the look at it: all of what one month takes."""
+_PERMISSIONS = {"r": "Read", "c": "Create", "w": "Write", "d": "Delete", "l": "List"}
 _PARALLEL = 8
 _PROBE_S = 15
 """How long the first request of all may take, retries included."""
@@ -77,6 +78,8 @@ class AzureStorage(Storage):
     def __init__(self, client: BlobServiceClient, credential: Any, container: str, root: str) -> None:
         self.fs = _FileSystem(client, credential)
         self._client = client
+        self._credential = credential
+        self.identity = _identity(credential)
         self._container = container
         self._root = f"{root}/" if root else ""
         self._process = os.getpid()
@@ -366,6 +369,12 @@ class AzureStorage(Storage):
 
     def _refused(self, error: Exception) -> AccessError:
         reason = _code(error) or _first_line(error)
+        lacking = _lacking(self._credential)
+        if reason == "AuthorizationPermissionMismatch" and lacking:
+            return AccessError(
+                f"{self.url} refuses this shared access signature: it does not permit {' and '.join(lacking)}.",
+                hint="Make one with Read, Create, Write, Delete and List; for reading alone Read and List will do.",
+            )
         return AccessError(
             f"{self.url} refuses these credentials ({reason}).",
             hint="Check the connection string; without one, run `az login` or give the managed identity the "
@@ -386,6 +395,22 @@ class _FileSystem(AzureBlobFileSystem):  # type: ignore[misc]
         self.connection_string = self.account_key = self.sas_token = None
         self.account_url = self._own_client.url
         self.service_client = self._own_client
+
+
+def _identity(credential: Any) -> str:
+    if isinstance(credential, AzureSasCredential):
+        return "a shared access signature"
+    if hasattr(credential, "account_key"):
+        return "the account's key"
+    return f"{type(credential).__name__} (az login, a managed identity, or AZURE_CLIENT_ID and its kin)"
+
+
+def _lacking(credential: Any) -> list[str]:
+    """The permissions that a shared access signature does not name; none where it names none."""
+    if not isinstance(credential, AzureSasCredential):
+        return []
+    permitted = parse_qs(credential.signature).get("sp", [""])[0]
+    return [name for letter, name in _PERMISSIONS.items() if permitted and letter not in permitted]
 
 
 def _code(error: Exception) -> str:

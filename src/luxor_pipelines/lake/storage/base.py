@@ -132,6 +132,9 @@ class Storage(ABC):
     url: str
     """Where the lake lies, safe to show."""
 
+    identity: str = "the user of this process"
+    """Who the storage takes us for."""
+
     concurrent: bool = False
     """Whether several requests at once are quicker than one after another."""
 
