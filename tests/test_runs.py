@@ -32,7 +32,14 @@ from luxor_pipelines.errors import (
 )
 from luxor_pipelines.ingest import incremental_load, save_table
 from luxor_pipelines.operations import runs
-from luxor_pipelines.operations.discovery import find_pipelines, get_pipeline, parse_params
+from luxor_pipelines.operations.discovery import (
+    declarations,
+    declared_schemas,
+    find_pipelines,
+    get_pipeline,
+    in_order,
+    parse_params,
+)
 from luxor_pipelines.operations.records import RunReport, last_runs
 from luxor_pipelines.operations.runs import run
 
@@ -597,3 +604,34 @@ def test_steps_are_logged_and_secrets_are_not(lq: Any, caplog: pytest.LogCapture
     assert messages[0] == "curves: reference date 2026-10-31"
     assert report.path in messages[-1]
     assert "pa55phrase" not in caplog.text
+
+
+# --- what pipelines declare ---------------------------------------------------------------------
+
+
+def test_what_our_pipelines_declare_is_what_they_do() -> None:
+    declared = declarations()
+    assert {name: [schema.name for schema in declared[name].outputs] for name in declared} == {
+        "fx_rates": ["hist_ecb_px_last"],
+        "hist_returns": ["hist_returns"],
+        "holidays": ["holidays_exchange"],
+        "market_prices": ["hist_file_px_last"],
+    }
+    assert declared["hist_returns"].dates == "month ends"
+    assert str(declared["hist_returns"].due) == "16:00, the next business day (bz)"
+    assert declared["market_prices"].inputs == ("raw/prices/",)
+    assert declared_schemas()["hist_returns"] is declared["hist_returns"].outputs[0]
+
+
+def test_packages_installed_beside_us_declare_the_same_way(plugin: Path, caplog: pytest.LogCaptureFixture) -> None:
+    declared = declarations()
+    assert declared["curves"].outputs == (), "nothing is declared"
+    assert "What broken declares is not known" in caplog.text
+
+
+def test_pipelines_are_put_in_the_order_of_their_inputs() -> None:
+    assert in_order(["hist_returns", "fx-rates"]) == ["fx_rates", "hist_returns"]
+    order = in_order(find_pipelines())
+    assert order.index("hist_returns") > max(order.index("fx_rates"), order.index("market_prices"))
+    with pytest.raises(UnknownPipelineError):
+        in_order(["hist_return"])

@@ -105,6 +105,16 @@ class Returns:
         price = self.prices.price[:, columns]
         return price if self.basis is None else price / self.basis[:, self.end]
 
+    def select(self, columns: slice) -> Returns:
+        """Return some of the returns of each series, such as those up to one reference date."""
+        return replace(
+            self,
+            value=self.value[:, columns],
+            code=self.code[:, columns],
+            end=np.asarray(self.end)[columns],
+            base=np.asarray(self.base)[columns],
+        )
+
     def take(self, rows: ArrayLike) -> Returns:
         """Return the rows at these positions, repeated where repeated: from series to their assets.
 

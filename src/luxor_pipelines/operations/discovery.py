@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import difflib
 import functools
+import graphlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -17,12 +18,13 @@ import logging
 import pkgutil
 import re
 import tokenize
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from luxor_pipelines import pipelines
 from luxor_pipelines.errors import ConfigurationError, UnknownPipelineError, UsageError, sample, shown
+from luxor_pipelines.pipelines import Declaration
 
 if TYPE_CHECKING:
     from luxor_pipelines.lake.types.schema import TableSchema
@@ -32,9 +34,11 @@ __all__ = [
     "ENTRY_POINTS",
     "Pipeline",
     "check_params",
+    "declarations",
     "declared_schemas",
     "find_pipelines",
     "get_pipeline",
+    "in_order",
     "parse_params",
 ]
 
@@ -86,6 +90,22 @@ class Pipeline:
                 hint=f"Install or repair the package {self.package} and what it needs.",
             ) from error
         return function
+
+    def declaration(self) -> Declaration:
+        """Import the pipeline, and return what it declares; a module's ``SCHEMA`` alone declares its output.
+
+        Raises
+        ------
+        ConfigurationError
+            Its package cannot be imported.
+        """
+        function = self.load()
+        module = inspect.getmodule(function)
+        declared = getattr(function, "DECLARATION", None) or getattr(module, "DECLARATION", None)
+        if isinstance(declared, Declaration):
+            return declared
+        schema = getattr(module, "SCHEMA", None)
+        return Declaration(outputs=() if schema is None else (schema,))
 
 
 def find_pipelines() -> dict[str, Pipeline]:
@@ -164,20 +184,49 @@ def _defines_run(module: str) -> bool:
     return re.search(r"^def\s+run\s*[\[(]", _source(module), re.MULTILINE) is not None
 
 
-def declared_schemas() -> dict[str, TableSchema]:
-    """Return the schemas of the tables that pipelines write, by table; a module's ``SCHEMA`` declares one."""
-    from luxor_pipelines.lake.types.schema import TableSchema  # heavy
-
-    schemas: dict[str, TableSchema] = {}
+def declarations() -> dict[str, Declaration]:
+    """Return what each pipeline declares, by name; one that cannot be imported is left out, with a warning."""
+    declared: dict[str, Declaration] = {}
     for pipeline in find_pipelines().values():
         try:
-            schema = getattr(inspect.getmodule(pipeline.load()), "SCHEMA", None)
+            declared[pipeline.name] = pipeline.declaration()
         except ConfigurationError as error:
-            logger.warning("The schema of %s is not known: %s", pipeline.name, error)
-            continue
-        if isinstance(schema, TableSchema):
-            schemas.setdefault(schema.name, schema)
+            logger.warning("What %s declares is not known: %s", pipeline.name, error)
+    return declared
+
+
+def declared_schemas() -> dict[str, TableSchema]:
+    """Return the schemas of the tables that pipelines write, by table."""
+    outputs = (schema for declaration in declarations().values() for schema in declaration.outputs)
+    schemas: dict[str, TableSchema] = {}
+    for schema in outputs:
+        schemas.setdefault(schema.name, schema)
     return schemas
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return pipelines so that each comes after those that write its inputs; else in the order given.
+
+    Raises
+    ------
+    UnknownPipelineError
+    ConfigurationError
+        A pipeline cannot be imported, or some need each other's tables.
+    """
+    declared = {get_pipeline(name).name: get_pipeline(name).declaration() for name in names}
+    writers = {schema.name: name for name, declaration in declared.items() for schema in declaration.outputs}
+    sorter = graphlib.TopologicalSorter(
+        {
+            name: [writers[table] for table in declaration.inputs if writers.get(table, name) != name]
+            for name, declaration in declared.items()
+        }
+    )
+    try:
+        return list(sorter.static_order())
+    except graphlib.CycleError as error:
+        raise ConfigurationError(
+            f"The pipelines {sample(error.args[1])} need each other's tables.", hint="Correct their DECLARATION."
+        ) from error
 
 
 def parse_params(name: str, texts: Sequence[str]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from luxor_pipelines.catalog import HIST_ECB_PX_LAST
 from luxor_pipelines.errors import ConfigurationError, DataError, NotFoundError, UnreachableError, sample, shown
 from luxor_pipelines.ingest import incremental_load
 from luxor_pipelines.lake.storage.lease import fenced_replace
-from luxor_pipelines.pipelines import JSON, PipelineResult
+from luxor_pipelines.pipelines import JSON, Declaration, Due, PipelineResult
 from luxor_pipelines.quality.gate import Finding, gate, half_gone
 from luxor_pipelines.sources.cells import cell_text, parse_dates, parse_numbers
 from luxor_pipelines.sources.raw import read_csv, too_large, unzip_csv
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from luxor_pipelines.lake.storage.base import BlobInfo, Storage
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
-__all__ = ["SCHEMA", "EcbRates", "check_rates", "fetch_ecb", "parse_ecb", "run", "to_series"]
+__all__ = ["DECLARATION", "SCHEMA", "EcbRates", "check_rates", "fetch_ecb", "parse_ecb", "run", "to_series"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,8 @@ RESTATED_MAX = 2.0
 """Factor up to which a rate may differ from what is stored of the same day; the bank corrects digits, not more."""
 
 SCHEMA = HIST_ECB_PX_LAST
+
+DECLARATION = Declaration(outputs=(SCHEMA,), inputs=("raw/ecb/",), due=Due("20:00", days=1))
 
 
 @dataclass(frozen=True)

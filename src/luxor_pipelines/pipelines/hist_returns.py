@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from luxor_pipelines.catalog import CURRENCIES, HIST_RETURNS, PERIODS, USDBRL
+from luxor_pipelines.catalog import (
+    ASSETS,
+    CURRENCIES,
+    HIST_RETURNS,
+    PERIODS,
+    PRICE_TABLES,
+    PX_LAST,
+    QUOTA_ADJUSTMENTS,
+    USDBRL,
+)
 from luxor_pipelines.errors import UsageError
 from luxor_pipelines.ingest import incremental_load
 from luxor_pipelines.market.periods import DateLike, as_date, base_date, month_end
 from luxor_pipelines.market.returns import returns_frame
-from luxor_pipelines.pipelines import PipelineResult
+from luxor_pipelines.pipelines import Declaration, Due, PipelineResult
 from luxor_pipelines.pipelines._return_checks import check_returns
 from luxor_pipelines.quality.gate import gate
 from luxor_pipelines.query.answers import Answers
@@ -24,11 +35,18 @@ from luxor_pipelines.telemetry import span
 if TYPE_CHECKING:
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
-__all__ = ["SCHEMA", "get_returns", "reference_date", "run"]
+__all__ = ["DECLARATION", "SCHEMA", "first_date", "get_returns", "reference_date", "run", "run_many"]
 
 logger = logging.getLogger(__name__)
 
 SCHEMA = HIST_RETURNS
+
+DECLARATION = Declaration(
+    outputs=(SCHEMA,),
+    inputs=(ASSETS, *(table.name for table in PRICE_TABLES), PX_LAST, QUOTA_ADJUSTMENTS),
+    dates="month ends",
+    due=Due("16:00", days=1),
+)
 
 
 def run(
@@ -72,10 +90,34 @@ def run(
 
         lq = LuxorQuery()
     ref_date = reference_date(ref_date, lq.lake.today(now or lq.now()))
-
-    logger.info("hist_returns for %s", ref_date)
     with span("compute"):
         returns_data = get_returns(lq, ref_date, usdbrl_ticker=usdbrl_ticker)
+    return _load(lq, ref_date, returns_data, force=force)
+
+
+def run_many(
+    ref_dates: Sequence[date],
+    *,
+    lq: LuxorQuery,
+    now: datetime | None = None,  # noqa: ARG001 - every pipeline takes it
+    usdbrl_ticker: str = USDBRL,
+    force: bool = False,
+) -> Iterator[tuple[date, Callable[[], PipelineResult]]]:
+    """Compute the returns of several month ends in one pass.
+
+    Yields each month end, in ascending order, and a function that checks and loads its rows, as `run` does. Called
+    in that order, each month is held against the one before.
+    """
+    dates = sorted(set(ref_dates))
+    frames = _returns(lq, dates, usdbrl_ticker)
+    for ref_date in dates:
+        with span("compute"):
+            returns_data = next(frames)
+        yield ref_date, partial(_load, lq, ref_date, returns_data, force=force)
+
+
+def _load(lq: LuxorQuery, ref_date: date, returns_data: pd.DataFrame, *, force: bool) -> PipelineResult:
+    logger.info("hist_returns for %s", ref_date)
     passed = gate(
         f"hist_returns of {ref_date}",
         check_returns(lq, returns_data, ref_date),
@@ -115,29 +157,42 @@ def reference_date(ref_date: DateLike | None, today: date) -> date:
     return month
 
 
+def first_date(lq: LuxorQuery) -> date | None:
+    """The end of the month of the first price in any price table: earlier months have no returns."""
+    dates = [lq.lake.cache.first_date(table.name) for table in PRICE_TABLES if lq.lake.cache.exists(table.name)]
+    known = [first for first in dates if first is not None]
+    return month_end(min(known)) if known else None
+
+
 def get_returns(lq: LuxorQuery, ref_date: DateLike, *, usdbrl_ticker: str = USDBRL) -> pd.DataFrame:
     """One month's returns of every asset of ``assets``: the columns of `SCHEMA`, nothing written.
 
     Every asset has a row for every currency and period, whether or not a return can be stated.
     """
-    ref: date = month_end(as_date(ref_date))
+    return next(_returns(lq, [month_end(as_date(ref_date))], usdbrl_ticker))
+
+
+def _returns(lq: LuxorQuery, ref_dates: Sequence[date], usdbrl_ticker: str) -> Iterator[pd.DataFrame]:
+    """The returns of each month end in turn, all computed at once."""
     assets = lq.market.assets.frame(("Key", "Price_Key"))
     # An asset that names no series is one without observations.
     price_key = assets["Price_Key"].fillna(NO_SERIES).to_numpy(dtype=object)
     keys = sorted(set(price_key))
     position = {key: row for row, key in enumerate(keys)}
     series = np.array([position[key] for key in price_key])
-    spans = [(base_date(ref, period), ref) for period in PERIODS]
-    found = Answers(lq.market, usdbrl_ticker).returns(keys, spans, CURRENCIES)
-    # Each series is computed once; the assets that share it take its rows.
-    return returns_frame(
-        {currency: of_series.take(series) for currency, of_series in found},
-        [key if key != NO_SERIES else None for key in price_key],
-        PERIODS,
-        columns=[column.name for column in SCHEMA.columns],
-        texts={
-            "Key": assets["Key"].to_numpy(dtype=object),
-            "Local_Currency": lq.market.assets.currencies(keys)[series],
-        },
-        date=ref,
-    )
+    spans = [(base_date(ref, period), ref) for ref in ref_dates for period in PERIODS]
+    by_currency = list(Answers(lq.market, usdbrl_ticker).returns(keys, spans, CURRENCIES))
+    for place, ref in enumerate(ref_dates):
+        columns = slice(place * len(PERIODS), (place + 1) * len(PERIODS))
+        # Each series is computed once; the assets that share it take its rows.
+        yield returns_frame(
+            {currency: returns.select(columns).take(series) for currency, returns in by_currency},
+            [key if key != NO_SERIES else None for key in price_key],
+            PERIODS,
+            columns=[column.name for column in SCHEMA.columns],
+            texts={
+                "Key": assets["Key"].to_numpy(dtype=object),
+                "Local_Currency": lq.market.assets.currencies(keys)[series],
+            },
+            date=ref,
+        )

@@ -19,13 +19,13 @@ import pandas as pd
 from luxor_pipelines.catalog import HOLIDAYS_EXCHANGE
 from luxor_pipelines.errors import DataError, UsageError
 from luxor_pipelines.ingest import incremental_load
-from luxor_pipelines.pipelines import JSON, PipelineResult
+from luxor_pipelines.pipelines import JSON, Declaration, PipelineResult
 from luxor_pipelines.telemetry import span
 
 if TYPE_CHECKING:
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
-__all__ = ["EXCHANGES", "SCHEMA", "exchange_holidays", "last_day", "parse_exchanges", "run"]
+__all__ = ["DECLARATION", "EXCHANGES", "SCHEMA", "exchange_holidays", "last_day", "parse_exchanges", "run"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,8 @@ EXCHANGES = {"bz": "BVMF", "us": "XNYS"}
 
 START = "1999-12-01"
 SCHEMA = HOLIDAYS_EXCHANGE
+
+DECLARATION = Declaration(outputs=(SCHEMA,))
 
 
 def run(

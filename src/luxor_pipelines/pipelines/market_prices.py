@@ -19,7 +19,7 @@ from luxor_pipelines.catalog import HIST_FILE_PX_LAST
 from luxor_pipelines.errors import CorruptFileError, DataError, InvalidNameError, NotFoundError
 from luxor_pipelines.ingest import LoadResult, incremental_load
 from luxor_pipelines.lake.storage.lease import fenced_replace
-from luxor_pipelines.pipelines import JSON, PipelineResult
+from luxor_pipelines.pipelines import JSON, Declaration, PipelineResult
 from luxor_pipelines.quality.gate import Finding, gate
 from luxor_pipelines.sources.price_files import (
     FILE_MAX,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from luxor_pipelines.lake.storage.base import Storage, Unusable
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
-__all__ = ["SCHEMA", "merge_files", "misread", "price_files", "run"]
+__all__ = ["DECLARATION", "SCHEMA", "merge_files", "misread", "price_files", "run"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,8 @@ MISREAD_ROWS = 10
 """Rows that a file has at least, for it to be called misread when half of them are bad."""
 
 SCHEMA = HIST_FILE_PX_LAST
+
+DECLARATION = Declaration(outputs=(SCHEMA,), inputs=("raw/prices/",))
 
 
 def run(

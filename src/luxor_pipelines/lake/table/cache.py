@@ -192,6 +192,20 @@ class TableCache:
         last = pc.max(self.scan(name, (column,), where)[column]).as_py()
         return None if last is None else last.date()
 
+    def first_date(self, name: str, column: str = "Date") -> date | None:
+        """The least date of a table, None where it has none; read from its first partition.
+
+        Raises
+        ------
+        TableNotFoundError
+        """
+        snapshot = self.snapshot(name)
+        where: tuple[Where, ...] = ()
+        if snapshot is not None and snapshot.layout != "file":
+            where = (Where(column, (bounds(snapshot.layout, snapshot.parts[0].label),)),)
+        first = pc.min(self.scan(name, (column,), where)[column]).as_py()
+        return None if first is None else first.date()
+
     def each(self, things: Sequence[S], work: Callable[[S], T]) -> list[T]:
         """``work`` of each, which asks about a table of its own: several at once where that is quicker."""
         return at_once(self._storage, things, work)
