@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -18,9 +19,9 @@ SCHEMAS = (catalog.HIST_RETURNS, catalog.HIST_FILE_PX_LAST, catalog.HIST_ECB_PX_
 def names() -> set[str]:
     """The names of all tables, columns and series that the catalogue has."""
     conventions, facts = catalog.CONVENTIONS, catalog.CURRENCY_FACTS
-    tables = {*catalog.KEYS, *conventions.text_tables, *(table.name for table in catalog.PRICE_TABLES)}
+    tables = {*catalog.KEYS, *conventions.tables, *(table.name for table in catalog.PRICE_TABLES)}
     tables |= {schema.name for schema in SCHEMAS} | {catalog.QUOTA_ADJUSTMENTS}
-    columns = {*conventions.text_columns, *conventions.keep_case}
+    columns = {*conventions.columns, *conventions.keep_case}
     columns |= {column.name for schema in SCHEMAS for column in schema.columns}
     columns |= {column for key in catalog.KEYS.values() for column in key}
     columns |= {name for table in catalog.PRICE_TABLES for name in (table.key_column, table.price_column)}
@@ -43,9 +44,13 @@ def test_the_lake_knows_none_of_the_firm_s_names() -> None:
 
 @pytest.mark.parametrize("name", [catalog.HIST_RETURNS.name, catalog.USDBRL])
 def test_a_name_is_written_once(name: str) -> None:
-    files = [path for path in ROOT.rglob("*.py") if f'"{name}"' in path.read_text("utf-8")]
-    assert files == [ROOT / "catalog.py"]
-    assert files[0].read_text("utf-8").count(f'"{name}"') == 1
+    places = [
+        path.relative_to(ROOT).as_posix()
+        for path in sorted(ROOT.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and node.value == name
+    ]
+    assert places == ["catalog.py"]
 
 
 def test_open_lake_follows_the_firm_s_customs(tmp_path: Path) -> None:
@@ -54,7 +59,7 @@ def test_open_lake_follows_the_firm_s_customs(tmp_path: Path) -> None:
     assert lake.conventions is catalog.CONVENTIONS
     assert lake.table("anything").conventions is catalog.CONVENTIONS
     assert lake.fresh().conventions is catalog.CONVENTIONS
-    assert Lake.open(tmp_path).conventions.text_columns == {}
+    assert Lake.open(tmp_path).conventions.columns == {}
 
 
 def test_the_key_of_a_table() -> None:

@@ -25,6 +25,7 @@ from luxor_pipelines import LoadResult, incremental_load, save_table
 from luxor_pipelines.errors import CorruptFileError, LoadConflictError, SchemaError, UsageError
 from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.storage.base import ANY
+from luxor_pipelines.lake.table.fitting import check_typed
 from luxor_pipelines.lake.table.layout import pieces
 from luxor_pipelines.lake.table.table import Table
 from luxor_pipelines.lake.types.schema import Column, TableSchema
@@ -877,3 +878,75 @@ def test_slices_that_could_break_the_key_are_refused(disk: Any) -> None:
 def test_what_is_no_lake_is_refused(disk: Any) -> None:
     with pytest.raises(UsageError, match="The lake is a str, not a Lake or a LuxorQuery"):
         incremental_load("t", disk.query(), month(1))  # type: ignore[arg-type]
+
+
+# --- the types of a new table ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dates", [["2026-01-31", "2026-02-28"], [20260131, 20260228]])
+def test_a_new_table_has_dates_where_dates_are_known(dates: list[Any], disk: Any) -> None:
+    lq = disk.query()
+    rows = pd.DataFrame({"Date": dates, "Settlement Date": dates, "Asset": ["a", "b"], "Quota": [1, 2], "ID": [1, 2]})
+    incremental_load(lq, "t", rows)
+    stored = lq.get_table("t")
+    assert stored["Date"].tolist() == stored["Settlement Date"].tolist() == list(pd.to_datetime(MONTH_ENDS))
+    assert stored.dtypes[["Quota", "ID"]].tolist() == [np.float64, np.int64], "prices are numbers, and 1 stays 1"
+    later = rows.assign(Date=pd.to_datetime(["2026-03-31", "2026-04-30"]))
+    assert incremental_load(lq, "t", later).inserted == 2
+
+
+MONTH_ENDS = ["2026-01-31", "2026-02-28"]
+
+
+@pytest.mark.parametrize(
+    ("column", "dates", "message"),
+    [
+        ("Date", ["31/01/2026", "2026-02-28"], "1 of 2 cells are no ISO dates .*'31/01/2026'"),
+        ("Date", [46053, 46081], "2 of 2 cells are no dates like 20261031"),
+        ("Settlement Date", ["31/01/2026", None], "1 of 2 cells are no ISO dates"),
+    ],
+)
+def test_nor_has_it_anything_else_there(column: str, dates: list[Any], message: str, disk: Any) -> None:
+    lq = disk.query()
+    rows = pd.DataFrame({"Date": MONTH_ENDS, "Asset": ["a", "b"]}).assign(**{column: dates})
+    with pytest.raises(SchemaError, match=f"'{column}': {message}"):
+        incremental_load(lq, "t", rows)
+    assert not lq.table_exists("t")
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_price_has_no_time_of_day(stored: bool, disk: Any) -> None:
+    lq = disk.query()
+    rows = pd.DataFrame({"Date": pd.to_datetime(MONTH_ENDS), "Asset": ["a", "b"], "Last_Price": [1.0, 2.0]})
+    if stored:
+        incremental_load(lq, "hist_px_last", rows)
+    late = rows.assign(Date=rows["Date"] + pd.Timedelta(hours=3))
+    with pytest.raises(
+        SchemaError, match="'Date': 2 of 2 cells have a time of day; for instance '2026-01-31 03:00"
+    ) as error:
+        incremental_load(lq, "hist_px_last", late)
+    assert "normalize" in error.value.hint
+    incremental_load(lq, "ticks", late)
+    assert lq.get_table("ticks")["Date"].tolist() == late["Date"].tolist(), "in a table of no days they are kept"
+
+
+def test_a_column_without_a_value_takes_the_type_of_the_first_ones(disk: Any) -> None:
+    lq = disk.query()
+    rows = pd.DataFrame({"Date": MONTH_ENDS, "Asset": ["a", "b"], "Note": [None, None], "Size": [np.nan, np.nan]})
+    assert incremental_load(lq, "t", rows).inserted == 2
+    assert not incremental_load(lq, "t", rows).changed
+    assert lq.get_table("t")["Note"].isna().all()
+    later = pd.DataFrame({"Date": ["2026-03-31"], "Asset": ["a"], "Note": ["seen"], "Size": [7]})
+    assert incremental_load(lq, "t", later).inserted == 1
+    assert lq.get_table("t")["Note"].isna().tolist() == [True, True, False]
+    assert lq.get_table("t")["Size"].tolist() == [pd.NA, pd.NA, 7]
+    assert not incremental_load(lq, "t", rows).changed
+    with pytest.raises(SchemaError, match="'Size': 1 of 1 cells are text where the table has whole numbers"):
+        incremental_load(lq, "t", later.assign(Size="large"))
+
+
+def test_in_a_new_partitioned_table_it_must_be_given_one() -> None:
+    rows = pa.table({"Asset": ["a"], "Note": pa.nulls(1)})
+    with pytest.raises(SchemaError, match="'Note': no cell has a value, so that its type is not known"):
+        check_typed(rows, "t")
+    check_typed(rows.set_column(1, "Note", pa.nulls(1, pa.string())), "t")

@@ -230,12 +230,13 @@ _FLAGS = ("Ignore Flag", "Disable BDP", "Hist_Price", "Historical_Data")
 _DATES_AND_FLAGS: dict[str, ColumnType] = {**dict.fromkeys(_DATES, "date"), **dict.fromkeys(_FLAGS, "flag")}
 
 CONVENTIONS = Conventions(
-    text_columns={**_DATES_AND_FLAGS, **dict.fromkeys(_NUMBERS, "number")},
-    text_tables={
+    columns={**_DATES_AND_FLAGS, **dict.fromkeys(_NUMBERS, "number")},
+    tables={
         LAST_FIELDS: _DATES_AND_FLAGS,
         "hist_risk_metrics": {"Date": "date", "Fund": "text", "*": "number"},
     },
     keep_case=frozenset({"Name", "Class", "Vehicles", "Segment"}),
+    day_tables=frozenset(table.name for table in PRICE_TABLES),
 )
 """The customs of the firm's lake: the types of legacy columns, by name, and the columns whose case is kept."""
 

@@ -26,6 +26,7 @@ from luxor_pipelines.lake.types.text import normalize_text
 
 US = pa.timestamp("us")
 UTC = pa.timestamp("us", "UTC")
+BIG = 2**53 + 1
 PRICES = TableSchema(
     "hist_px_last",
     3,
@@ -107,15 +108,10 @@ def test_dates_and_datetimes_mix():
     [
         ([5.0, None], "float64"),
         ([5.0, None], "float32"),
-        ([5, None], "Int64"),
-        ([5, None], "UInt8"),
         ([5, None], "Float64"),
-        ([5, None], object),
-        ([np.int64(5), np.nan], object),
         ([Decimal("5.00"), pd.NA], object),
         ([Decimal(5), Decimal("NaN")], object),
-        ([5, None], "category"),
-        ([5, None], pd.ArrowDtype(pa.int16())),
+        ([5.0, None], "category"),
         ([5.0, None], pd.ArrowDtype(pa.float32())),
         ([Decimal("5.00"), None], pd.ArrowDtype(pa.decimal128(9, 2))),
     ],
@@ -124,6 +120,37 @@ def test_numbers_of_every_kind(values, dtype):
     got = column(values, dtype)
     assert got.type == pa.float64()
     assert got.to_pylist() == [5.0, None]
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([5, None], "Int64"),
+        ([5, None], "UInt8"),
+        ([5, None], object),
+        ([np.int64(5), np.nan], object),
+        ([5, None], "category"),
+        ([5, None], pd.ArrowDtype(pa.int16())),
+        ([5, None], pd.ArrowDtype(pa.uint64())),
+    ],
+)
+def test_whole_numbers_stay_whole(values, dtype):
+    got = column(values, dtype)
+    assert got.type == pa.int64()
+    assert got.to_pylist() == [5, None]
+    assert fitted(values, pa.float64(), dtype).to_pylist() == [5.0, None]
+
+
+def test_numbers_fit_a_column_of_whole_numbers_where_they_are_whole():
+    assert fitted([5.0, None, -3.0], pa.int64()).to_pylist() == [5, None, -3]
+    with pytest.raises(SchemaError, match=r"2 of 3 cells do not fit int64, .*1\.5"):
+        fitted([1.5, 2.0, 2.0**63], pa.int64())
+
+
+@pytest.mark.parametrize(("values", "dtype"), [([1, BIG], "int64"), ([1, BIG], object), ([BIG, None], "Int64")])
+def test_whole_numbers_fit_a_column_of_numbers_where_it_holds_them(values, dtype):
+    with pytest.raises(SchemaError, match=f"1 of 2 cells are whole numbers .* {BIG}"):
+        fitted(values, pa.float64(), dtype)
 
 
 def test_decimals_become_the_nearest_number():
@@ -172,9 +199,14 @@ def test_every_missing_value_is_a_null():
     assert column(pd.Series(pa.array([1.0, math.nan]).to_pandas(types_mapper=pd.ArrowDtype))).null_count == 1
 
 
-def test_a_column_without_a_value_is_text_or_what_is_asked_for():
+def test_digits_are_dates_where_dates_are_wanted():
+    assert fitted([20261031, None], US, "Int64").to_pylist() == [DAY, None]
+
+
+def test_a_column_without_a_value_has_no_type_or_the_one_that_is_asked_for():
+    assert column([np.nan, np.nan]).type == pa.null()
     for values in ([None, None], [np.nan, pd.NA], [pd.NaT, None]):
-        assert column(values, object).type == pa.string()
+        assert column(values, object).type == pa.null()
         for kind in (US, pa.float64(), pa.bool_(), UTC):
             assert fitted(values, kind, object).type == kind
     assert fitted([np.nan, np.nan], pa.string()).null_count == 2
@@ -190,20 +222,15 @@ def test_an_unused_category_does_not_matter():
 
 # --- what is refused -----------------------------------------------------------------------------
 
-BIG = 2**53 + 1
-
 
 @pytest.mark.parametrize(
     ("values", "dtype", "message"),
     [
         ([1.0, np.inf, -np.inf], None, "2 of 3 cells are infinite; for instance inf"),
         ([1, Decimal("-Infinity")], object, "1 of 2 cells are infinite; for instance -inf"),
-        ([1, BIG], "int64", f"1 of 2 cells are whole numbers .* {BIG}"),
-        ([1, BIG], object, f"1 of 2 cells are whole numbers .* {BIG}"),
-        ([BIG, None], "Int64", f"1 of 2 cells are whole numbers .* {BIG}"),
         ([2**64 - 1], "uint64", "1 of 1 cells are whole numbers"),
-        ([2**63 - 1], "int64", "1 of 1 cells are whole numbers"),
-        ([10**400, 1], object, "1 of 2 cells are larger than float64 holds"),
+        ([10**400, 1], object, "1 of 2 cells are whole numbers that int64 does not hold"),
+        ([10**400, 1.5], object, "1 of 2 cells are larger than float64 holds"),
         (["a", 1, "b"], object, "1 of 3 cells are numbers in a column that mixes 2 text and 1 numbers; for instance 1"),
         ([True, 2, 3], object, "1 of 3 cells are flags .* for instance True"),
         ([DAY, "2026-10-31", DAY], object, "1 of 3 cells are text .* for instance '2026-10-31'"),
@@ -234,8 +261,10 @@ def test_cells_that_no_type_holds(values, dtype, message):
         column(values, dtype)
 
 
-def test_large_whole_numbers_that_fit_are_taken():
-    assert column([2**53, 2**60, -(2**62)]).to_pylist() == [2.0**53, 2.0**60, -(2.0**62)]
+def test_large_whole_numbers_are_taken_and_as_numbers_where_they_fit():
+    large = [2**53 + 1, 2**63 - 1, -(2**63)]
+    assert column(large).to_pylist() == column(large, object).to_pylist() == large
+    assert fitted([2**53, 2**60, -(2**62)], pa.float64()).to_pylist() == [2.0**53, 2.0**60, -(2.0**62)]
     assert column([1e300, 2**60], object).to_pylist() == [1e300, 2.0**60]
 
 
@@ -315,7 +344,8 @@ def test_text_fits_dates_only_as_iso():
         ([True], pa.float64(), "flags where the table has numbers"),
         ([DAY], pa.float64(), "dates where the table has numbers; .*2026-10-31 00:00:00"),
         ([DAY], pa.string(), "dates where the table has text"),
-        ([20261031], US, "numbers where the table has dates"),
+        ([20261031.0], US, "numbers where the table has dates"),
+        ([20261031, 20261301, 46326], US, "2 of 3 cells are no dates like 20261031; for instance 20261301"),
         (["a"], pa.binary(), "text where the table has binary"),
     ],
 )

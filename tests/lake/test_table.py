@@ -471,10 +471,34 @@ def test_columns_of_other_programs_read_as_the_lakes_types(rig: Any) -> None:
             assert len(table.scan(["flag"], [Where(name, spans=((value, None),))]).data) == 1, name
 
 
-def test_a_number_that_float64_does_not_hold_is_an_error(disk: Any) -> None:
-    put(disk.storage(), pa.table({"id": pa.array([2**53 + 1], pa.int64())}))
-    with pytest.raises(SchemaError, match="'id'"):
-        Table(disk.storage(), "t").scan()
+def test_a_large_whole_number_is_read_as_it_is(disk: Any) -> None:
+    ids = pa.table({"id": pa.array([2**53 + 1, None, 7], pa.int64()), "Price": pa.array([2**53 + 1, None, 7])})
+    put(disk.storage(), ids)
+    table = Table(disk.storage(), "t")
+    assert table.scan().data["id"].to_pylist() == [2**53 + 1, None, 7]
+    assert table.scan(["id"], [Where("id", values=(2**53 + 1,))]).data["id"].to_pylist() == [2**53 + 1]
+    assert table.scan(["id"], [Where("id", spans=((6.5, 7.5),))]).data["id"].to_pylist() == [7]
+    assert table.scan(["id"], [Where("id", values=(7.5, 7.0))]).data["id"].to_pylist() == [7]
+    prices = Table(disk.storage(), "t", conventions=CONVENTIONS).scan(["Price"]).data["Price"]
+    assert prices.to_pylist() == [2.0**53, None, 7.0], "which the catalogue knows as numbers"
+
+
+@pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"])
+def test_text_in_encodings_that_arrow_has_no_dictionary_for(encoding: str, disk: Any) -> None:
+    words = pa.table({"Asset": ["a", "b", None, "a"] * 5000, "n": [float(n) for n in range(20_000)]})
+    sink = BytesIO()
+    pq.write_table(words, sink, use_dictionary=False, column_encoding={"Asset": encoding, "n": "PLAIN"})
+    storage = disk.storage()
+    storage.write(Table(storage, "t").path("file"), sink.getvalue())
+    table = Table(storage, "t")
+    where = [Where("Asset", values=("b",))]
+    assert table.scan().data.equals(words)
+    assert table.scan(["n"], where).data["n"].to_pylist() == list(range(1, 20_000, 4))
+    encoded = table.scan(["Asset"], where, dictionary=["Asset"]).data["Asset"]
+    assert pa.types.is_dictionary(encoded.type)
+    assert encoded.to_pylist() == ["b"] * 5000
+    empty = table.scan(["Asset"], [Where("n", spans=((-2.0, -1.0),))], dictionary=["Asset"]).data["Asset"]
+    assert len(empty) == 0
 
 
 def legacy_rows() -> pa.Table:

@@ -43,6 +43,7 @@ from luxor_pipelines.lake.table.table import StoredFile, Table, list_tables
 from luxor_pipelines.lake.types.schema import (
     DATE,
     LAST_UPDATED,
+    NUMBER,
     TEXT,
     TableSchema,
     is_text_type,
@@ -255,7 +256,7 @@ class _TableAudit:
             return
         newest = partitions[-1]
         for opened in partitions[:-1]:
-            if differing := _differing(opened.columns, newest.columns):
+            if differing := _differing(_with_numbers(opened.columns), _with_numbers(newest.columns)):
                 fault = f"columns are not those of the newest partition, {newest.part.label}"
                 self._error(opened.part, fault, len(differing), "; ".join(differing[:4]))
         if self._declared is not None and (differing := _differing(newest.columns, self._declared.arrow())):
@@ -371,6 +372,11 @@ class _TableAudit:
             shown = [f"{name} {day}" for day, name in sorted(stale, reverse=True)]
             fault = f"of {len(self._last):,} series end more than {limit} days before the table does, on {newest}"
             self._warning(None, fault, len(stale), sample(shown))
+
+
+def _with_numbers(schema: pa.Schema) -> pa.Schema:
+    """Return a schema with numbers in place of whole numbers, which are read together with them."""
+    return pa.schema([field.with_type(NUMBER) if pa.types.is_integer(field.type) else field for field in schema])
 
 
 def _differing(stored: pa.Schema, expected: pa.Schema) -> list[str]:

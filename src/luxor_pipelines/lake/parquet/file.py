@@ -114,10 +114,19 @@ class ParquetFile:
                 return self._no_rows(columns, dictionary, per_batch)
             self._open().prefetch(self.footer.ranges(groups, needed))
             encoded.update(name for name in texts if self.footer.repeats(groups, name))
-        through_words = [name for name in texts if name in encoded]
-        plain = [self.schema.field(name) for name in through_words if name in columns and name not in dictionary]
+            by_words = [name for name in texts if name in encoded and self.footer.by_words(groups, name)]
+        fields = [self.schema.field(name) for name in dict.fromkeys(columns)]
+        returned = [field for field in fields if field.name in by_words and field.name not in dictionary]
+        returned += [
+            pa.field(field.name, pa.dictionary(pa.int32(), field.type))
+            for field in fields
+            if field.name in texts
+            and field.name in dictionary
+            and field.name not in by_words
+            and not pa.types.is_dictionary(field.type)
+        ]
 
-        pieces = self._read_batches(groups, columns, through_words, plain, per_batch)
+        pieces = self._read_batches(groups, columns, by_words, returned, per_batch)
         return pa.concat_tables(pieces) if pieces else self._no_rows(columns, dictionary, per_batch)
 
     def _no_rows(self, columns: Sequence[str], dictionary: Sequence[str], per_batch: PerBatch | None) -> pa.Table:
@@ -129,21 +138,21 @@ class ParquetFile:
         self,
         groups: Sequence[RowGroup],
         columns: Sequence[str],
-        encoded: Sequence[str],
-        plain: Sequence[pa.Field],
+        by_words: Sequence[str],
+        returned: Sequence[pa.Field],
         per_batch: PerBatch | None,
     ) -> list[pa.Table]:
         """Read the row groups batch by batch, on all cores where there are several batches.
 
-        The columns in ``encoded`` are read through their dictionary, and those of ``plain`` are text again afterwards.
+        The columns ``by_words`` are read through their dictionary; those of ``returned`` are turned into their types.
         """
         batches = list(_batches(groups))
 
         def work(batch: Sequence[RowGroup]) -> list[pa.Table]:
             # Threads cannot share one of pyarrow's files; they share the footer. Damaged files may have columns of
             # different lengths in one row group, which shows only here.
-            with corrupt(self.info.path), self._file(encoded) as file:
-                pieces = [_decoded(piece, plain) for piece in self._read_batch(file, batch, columns)]
+            with corrupt(self.info.path), self._file(by_words) as file:
+                pieces = [_cast(piece, returned) for piece in self._read_batch(file, batch, columns)]
             return pieces if per_batch is None else [per_batch(piece) for piece in pieces]
 
         if len(batches) < 2 or pa.cpu_count() < 2:
@@ -293,9 +302,11 @@ def _check_codes(table: pa.Table) -> None:
                     raise ValueError(f"Index {highest} out of bounds")
 
 
-def _decoded(part: pa.Table, fields: Sequence[pa.Field]) -> pa.Table:
+def _cast(part: pa.Table, fields: Sequence[pa.Field]) -> pa.Table:
     for field in fields:
-        part = part.set_column(part.schema.get_field_index(field.name), field, part[field.name].cast(field.type))
+        column = part[field.name]
+        column = column.dictionary_encode() if pa.types.is_dictionary(field.type) else column.cast(field.type)
+        part = part.set_column(part.schema.get_field_index(field.name), field, column)
     return part
 
 

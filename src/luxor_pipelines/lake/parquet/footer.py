@@ -24,6 +24,7 @@ __all__ = ["TAIL", "Footer", "RowGroup", "corrupt", "read_footer"]
 TAIL = 128 * 1024
 """Bytes fetched at the end of a file; most footers are shorter."""
 
+_DELTA = frozenset({"DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"})
 _CODE_BYTES = 4
 """Bytes per row below which a column of text is taken to store codes of words that repeat."""
 
@@ -144,6 +145,10 @@ class Footer:
             and all(chunk.has_dictionary_page for chunk in chunks)
             and sum(chunk.total_uncompressed_size for chunk in chunks) < _CODE_BYTES * rows
         )
+
+    def by_words(self, groups: Sequence[RowGroup], column: str) -> bool:
+        """Whether Arrow can read a text column through its dictionary; two encodings it only decodes to text."""
+        return not any(_DELTA.intersection(chunk.encodings) for chunk in self._chunks(groups, [column]))
 
     def _chunks(self, groups: Sequence[RowGroup], columns: Sequence[str]) -> Iterator[Any]:
         for group in groups:

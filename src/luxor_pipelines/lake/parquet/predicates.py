@@ -89,7 +89,10 @@ class Where:
 
     def _mask(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
         if self.values is not None:
-            wanted = pa.array([value for value in self.values if value is not None], column.type)
+            given = [value for value in self.values if value is not None]
+            if pa.types.is_integer(column.type):
+                given = [value for value in given if not isinstance(value, float) or value.is_integer()]
+            wanted = pa.array(given, column.type)
             if pa.types.is_floating(column.type):  # where 0.0 and -0.0 are two values to is_in
                 column, wanted = pc.add(column, 0.0), pc.add(wanted, 0.0)
             return pc.is_in(column, value_set=wanted)
@@ -98,14 +101,18 @@ class Where:
             cells = column.to_numpy()
             at = np.searchsorted(starts, cells, side="right") - 1
             return pa.chunked_array([pa.array((at >= 0) & (cells <= stops[at]))])  # a null, NaT, is below nothing
+        if pa.types.is_integer(column.type) and any(
+            isinstance(end, float) for span in self.spans or () for end in span
+        ):
+            column = column.cast(pa.float64(), safe=False)
         masks = []
         for low, high in self.spans or ():  # a NaN is in no span with an end
-            ends = []
+            limits = []
             if low is not None:
-                ends.append(pc.greater_equal(column, pa.scalar(low, column.type)))
+                limits.append(pc.greater_equal(column, pa.scalar(low, column.type)))
             if high is not None:
-                ends.append(pc.less_equal(column, pa.scalar(high, column.type)))
-            masks.append(reduce(pc.and_, ends) if ends else _filled(column))
+                limits.append(pc.less_equal(column, pa.scalar(high, column.type)))
+            masks.append(reduce(pc.and_, limits) if limits else _filled(column))
         if not masks:
             return pa.chunked_array([_none(len(column))])
         inside = reduce(pc.or_, masks)
@@ -214,6 +221,8 @@ def _cell(column: str, given: Any, kind: pa.DataType, *, last: bool = False) -> 
         )
     try:
         value = _instant(given, kind.tz, last=last) if pa.types.is_timestamp(kind) else given
+        if pa.types.is_integer(kind) and isinstance(value, float | np.floating):
+            return float(value)  # which may lie between two whole numbers
         return pa.scalar(value, kind).as_py()
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         raise UsageError(

@@ -9,7 +9,7 @@ import pyarrow as pa
 from luxor_pipelines.errors import SchemaError
 from luxor_pipelines.lake.types.schema import LAST_UPDATED
 
-__all__ = ["check_declared", "check_filled", "types_of"]
+__all__ = ["check_declared", "check_filled", "check_typed", "types_of"]
 
 
 def types_of(schema: pa.Schema) -> dict[str, str]:
@@ -41,6 +41,21 @@ def check_filled(batch: pa.Table, needed: Iterable[str], table: str) -> None:
             )
 
 
+def check_typed(batch: pa.Table, table: str) -> None:
+    """Raise where a new partitioned table would get a column without a value: the next month's type may be another.
+
+    Raises
+    ------
+    SchemaError
+    """
+    empty = [field.name for field in batch.schema if pa.types.is_null(field.type)]
+    if empty:
+        raise SchemaError(
+            f"Table {table}, column {', '.join(map(repr, empty))}: no cell has a value, so that its type is not known.",
+            hint="Give it one, for instance df[column].astype('float64[pyarrow]'), or leave the column out.",
+        )
+
+
 def check_declared(declared: pa.Schema, stored: pa.Schema, table: str) -> None:
     """Refuse a stored table whose columns are not those that its pipeline declares.
 
@@ -49,6 +64,7 @@ def check_declared(declared: pa.Schema, stored: pa.Schema, table: str) -> None:
     SchemaError
     """
     is_, should = types_of(stored), types_of(declared)
+    should |= {name: kind for name, kind in is_.items() if kind == "null" and name in should}
     if is_ != should:
         odd = sorted(name for name in is_.keys() | should.keys() if is_.get(name) != should.get(name))
         detail = "; ".join(

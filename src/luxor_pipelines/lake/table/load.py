@@ -29,7 +29,7 @@ from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.storage.base import BlobInfo, VersionChangedError
 from luxor_pipelines.lake.storage.lease import check_fence, fenced_delete, renew_version
 from luxor_pipelines.lake.table.ahead import ahead
-from luxor_pipelines.lake.table.fitting import check_declared, check_filled, types_of
+from luxor_pipelines.lake.table.fitting import check_declared, check_filled, check_typed, types_of
 from luxor_pipelines.lake.table.layout import (
     BIRTH,
     CONVERSION,
@@ -45,8 +45,9 @@ from luxor_pipelines.lake.table.load_result import LoadResult
 from luxor_pipelines.lake.table.merge import Merge, merge, sort_columns, sort_indices, taken
 from luxor_pipelines.lake.table.table import StoredPart, Table
 from luxor_pipelines.lake.types.codec import Codec, codec_of
-from luxor_pipelines.lake.types.frames import frame_to_arrow
+from luxor_pipelines.lake.types.frames import check_frame, frame_to_arrow
 from luxor_pipelines.lake.types.schema import (
+    DATE_COLUMN,
     ENCODING,
     KEY,
     LAST_UPDATED,
@@ -148,12 +149,14 @@ class Load:
             self.layout, self.partition_column = self._record.layout, self._record.column
         else:
             self.layout = (schema.partition if schema else None) or "file"
-            self.partition_column = schema.increment if schema else "Date"
+            self.partition_column = schema.increment if schema else DATE_COLUMN
         self._legacy = self._codec is not None and self._codec.legacy
         labels = near_labels(self.layout, near) if near else []
         # For the partition before it is only looked where there is none of the batch's own.
         there = self.snapshot is not None and any(part.label in labels[:1] for part in self.snapshot.parts)
         self._looked = set(labels[:1] if there else labels)
+        self._typed: dict[str, pa.DataType] = {}
+        self._untyped: list[str] = []
         self._created: list[BlobInfo] = []
         self._before: dict[str, Part | None] = {}
         self._after: dict[str, Part | None] = {}
@@ -185,21 +188,34 @@ class Load:
     ) -> pa.Table:
         """``df`` as typed columns, as they will read once stored in the table, or a `SchemaError`."""
         name = self.table.name
+        check_frame(df, name)
         target = self._schema.arrow() if self._schema else None
         conventions = self.table.conventions
+        days = {DATE_COLUMN} if name in conventions.day_tables else set()
+        if self._schema is not None:
+            days |= {column.name for column in self._schema.columns if column.type == "date"}
         if self._codec is not None and not self._whole:
+            stored = self._open_types(self._codec)
             if target is not None:
-                check_declared(target, self._codec.schema, name)
-            target = target or self._codec.schema
+                check_declared(target, stored, name)
+            target = target or stored
         batch = frame_to_arrow(
             df,
             table=name,
             target=target,
+            known=conventions.known_types(name, [*df.columns, index_name]),
+            days=days,
             normalize=normalize,
             keep_case=conventions.keep_case,
             index=index,
             index_name=index_name,
         )
+        if self._codec is not None and not self._whole:
+            batch = self._set_types(batch, self._codec)
+        else:
+            if self.layout != "file":
+                check_typed(batch, name)
+            batch = self._as_text(batch)
         if self._legacy and self._whole:  # the new columns are text too
             texts = pa.schema([(column, TEXT) for column in batch.column_names])
             self._codec = codec_of(texts, name, conventions)
@@ -215,6 +231,47 @@ class Load:
         if key:
             check_key(batch, key, name)
         return batch
+
+    def _open_types(self, codec: Codec) -> pa.Schema:
+        """Return the table's typed columns; one of a single file without a value so far has the type ``null``."""
+        if self.layout != "file":
+            return codec.schema
+        columns = (field if pa.types.is_null(field.type) else codec.schema.field(field.name) for field in codec.stored)
+        return pa.schema(columns, codec.schema.metadata)
+
+    def _set_types(self, batch: pa.Table, codec: Codec) -> pa.Table:
+        """Give the columns that have no value so far the types that the batch brings."""
+        for at, field in enumerate(codec.stored):
+            if not pa.types.is_null(field.type):
+                continue
+            column = batch[field.name]
+            if pa.types.is_null(column.type):
+                batch = batch.set_column(batch.schema.get_field_index(field.name), field.name, column.cast(TEXT))
+            elif self.layout == "file":
+                self._typed[field.name] = column.type
+                stored = codec.stored.set(at, pa.field(field.name, column.type))
+                self._codec = codec = codec_of(stored, self.table.name, self.table.conventions)
+        return batch
+
+    def _as_text(self, batch: pa.Table) -> pa.Table:
+        """Return a new table's rows with text in place of columns without a type; `_build` stores these as such."""
+        self._untyped = [field.name for field in batch.schema if pa.types.is_null(field.type)]
+        for name in self._untyped:
+            batch = batch.set_column(batch.schema.get_field_index(name), name, batch[name].cast(TEXT))
+        return batch
+
+    def _read(self, part: Part) -> StoredPart:
+        """Read a partition; its columns without a value have the types that the batch gave them."""
+        stored = self.table.read_part(part)
+        empty = [name for name in self._typed if pa.types.is_null(stored.physical.schema.field(name).type)]
+        if not empty:
+            return stored
+        schema = stored.physical.schema
+        for name in empty:
+            schema = schema.set(schema.get_field_index(name), pa.field(name, self._typed[name]))
+        physical = stored.physical.cast(schema)
+        codec = codec_of(schema, self.table.name, self.table.conventions)
+        return StoredPart(codec, physical, codec.decode(physical))
 
     # --- committing -------------------------------------------------------------------------
 
@@ -395,7 +452,7 @@ class Load:
         if part is not None and self._whole:
             stored, change = self._against(part, batch, plan)
         else:
-            stored = self.table.read_part(part) if part else None
+            stored = self._read(part) if part else None
             change = merge(
                 stored.logical if stored else None, batch, mode=plan.mode, key=plan.key, increment=plan.increment
             )
@@ -432,7 +489,8 @@ class Load:
         try:
             stored = self.table.read_part(part)
             there = stored.logical if stored.codec.legacy else stored.physical
-            if types_of(there.schema) == types_of(batch.schema):
+            untyped = {field.name: str(TEXT) for field in there.schema if pa.types.is_null(field.type)}
+            if types_of(there.schema) | untyped == types_of(batch.schema):
                 return stored, merge(stored.logical, batch, mode=plan.mode, key=plan.key, increment=None)
         except SchemaError as error:
             logger.info("%s is replaced, not compared: %s", self.table.name, error.message)
@@ -461,6 +519,8 @@ class Load:
             data = self._codec.encode(stamped)
             kept = None if self._whole else self._codec.stored.metadata
         data = taken(data, sort_indices(new, plan.increment, plan.key))
+        for name in () if self._legacy else self._untyped:
+            data = data.set_column(data.schema.get_field_index(name), name, pa.nulls(len(data)))
         return data.replace_schema_metadata(kept or (None if self._legacy else self._metadata(plan.key)))
 
     def _declared_anew(self, codec: Codec, plan: _Plan) -> dict[bytes, bytes] | None:

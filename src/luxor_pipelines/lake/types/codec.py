@@ -24,6 +24,7 @@ from luxor_pipelines.lake.types.schema import (
     NUMBER,
     STAMP,
     TEXT,
+    WHOLE,
     Conventions,
     bad_cells,
     is_text_type,
@@ -33,7 +34,7 @@ from luxor_pipelines.lake.types.text import parse
 __all__ = ["Codec", "Overrides", "TypedCodec", "codec_of", "overridden"]
 
 Overrides = Mapping[str, pa.DataType]
-"""The types that a caller wants columns of text read as, by column."""
+"""The types that a caller wants columns read as, by column; those of columns of text, and of whole numbers, count."""
 
 _KINDS = {"float": NUMBER, "date": DATE, "bool": FLAG, "str_nan_format": TEXT}
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
@@ -107,17 +108,18 @@ def codec_of(stored: pa.Schema, table: str, conventions: Conventions, overrides:
     table
         The table's name, on which the types of text columns may depend.
     conventions
-        What columns of text hold. A file that is marked as typed means what it says.
+        The types that columns of text spell, and that whole numbers stand for where numbers are meant. A file that
+        is marked as typed has the types that it stores.
     overrides
         Types that win over the conventions.
     """
     typed = (stored.metadata or {}).get(ENCODING) == b"typed"
     stored = _without_index(stored)
     texts = [field.name for field in stored if is_text_type(field.type)]
-    types = {} if typed else {name: conventions.text_type(table, name) for name in texts}
-    types |= {name: kind for name, kind in (overrides or {}).items() if name in texts}
+    types = {} if typed else conventions.known_types(table, stored.names)
+    types |= overrides or {}
     if texts and len(texts) == len(stored) and not typed:
-        return LegacyCodec(stored, table, types)
+        return LegacyCodec(stored, table, {name: types.get(name, TEXT) for name in texts})
     return TypedCodec(stored, table, types, nan_free=typed)
 
 
@@ -159,8 +161,8 @@ class TypedCodec:
         The file's columns, with its metadata.
     table
         The table's name, for messages.
-    texts
-        The types of the values that columns of text spell; others are text.
+    types
+        The types of the values that columns of text spell, and of whole numbers that are to be numbers.
     nan_free
         Whether a NaN is never stored, so that numbers need not be looked through for one.
     """
@@ -168,14 +170,22 @@ class TypedCodec:
     legacy = False
 
     def __init__(
-        self, stored: pa.Schema, table: str, texts: Mapping[str, pa.DataType] | None = None, *, nan_free: bool = False
+        self, stored: pa.Schema, table: str, types: Mapping[str, pa.DataType] | None = None, *, nan_free: bool = False
     ) -> None:
         self.stored = stored
         self._table = table
-        self._parsed = {name: kind for name, kind in (texts or {}).items() if kind != TEXT}
         self._nan_free = nan_free
-        types = [self._parsed.get(field.name) or _typed(field.type) for field in stored]
-        self.schema = pa.schema(list(zip(stored.names, types, strict=True)), stored.metadata)
+        self._parsed: set[str] = set()
+        fields = []
+        for field in stored:
+            kind, wanted = _typed(field.type), (types or {}).get(field.name)
+            if kind == TEXT and wanted is not None and wanted != TEXT and is_text_type(field.type):
+                self._parsed.add(field.name)
+                kind = wanted
+            elif pa.types.is_integer(kind) and wanted == NUMBER:
+                kind = NUMBER
+            fields.append(pa.field(field.name, kind))
+        self.schema = pa.schema(fields, stored.metadata)
 
     def is_plain(self, column: str) -> bool:
         """As `Codec.is_plain`."""
@@ -235,7 +245,9 @@ def _typed(stored: pa.DataType) -> pa.DataType:
     kind = _plain_type(stored)
     if is_text_type(kind) or pa.types.is_null(kind):
         return TEXT
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+    if pa.types.is_integer(kind):
+        return kind if kind == pa.uint64() else WHOLE
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return NUMBER
     if pa.types.is_timestamp(kind):
         return STAMP if kind.tz else DATE
@@ -245,9 +257,12 @@ def _typed(stored: pa.DataType) -> pa.DataType:
 def _cast(column: pa.ChunkedArray, kind: pa.DataType, table: str, name: str) -> pa.ChunkedArray:
     if column.type == kind:
         return column
+    if pa.types.is_null(kind) and column.null_count == len(column):
+        return pa.chunked_array([pa.nulls(len(column))])
     finer = pa.types.is_timestamp(column.type) and column.type.unit == "ns" and pa.types.is_timestamp(kind)
+    rounded = pa.types.is_integer(column.type) and kind == NUMBER
     try:
-        return column.cast(kind, safe=not finer)
+        return column.cast(kind, safe=not (finer or rounded))
     except pa.ArrowException as error:
         raise SchemaError(
             f"Table {table}, column {name!r}: {column.type} does not fit {kind} ({error}).",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -21,6 +21,7 @@ from luxor_pipelines.lake.types.schema import (
     NUMBER,
     STAMP,
     TEXT,
+    WHOLE,
     bad_cells,
     is_text_type,
     plain,
@@ -29,9 +30,12 @@ from luxor_pipelines.lake.types.text import normalize_text, parse_dates
 
 __all__ = ["arrow_to_frame", "check_frame", "conform", "frame_to_arrow"]
 
-_WORDS = {DATE: "dates", TEXT: "text", NUMBER: "numbers", FLAG: "flags", STAMP: "stamps"}
+_WORDS = {DATE: "dates", TEXT: "text", NUMBER: "numbers", WHOLE: "whole numbers", FLAG: "flags", STAMP: "stamps"}
 
 _EXACT = 2.0**53
+"""The least whole number whose neighbour a float64 cannot tell it from."""
+_LARGEST = 2**63 - 1
+"""The largest whole number that an int64 holds."""
 _YEARS = (np.datetime64("0001", "us").astype(int), np.datetime64("10000", "us").astype(int))
 """The first microsecond of the year 1 and of the year 10000: between them Python has dates, and labels four digits."""
 
@@ -43,6 +47,8 @@ def frame_to_arrow(
     *,
     table: str,
     target: pa.Schema | None,
+    known: Mapping[str, pa.DataType] | None = None,
+    days: Collection[str] = (),
     normalize: bool = True,
     keep_case: Collection[str] = (),
     index: bool = False,
@@ -57,7 +63,13 @@ def frame_to_arrow(
     table
         The table's name, for messages.
     target
-        The columns and types to fit, in this order; None to take what the frame has.
+        The columns and types to fit, in this order; None for those of the frame. A type ``null`` in it is that of a
+        column without a value so far, which takes the frame's.
+    known
+        Without a target, the types of columns that are known: those to be dates are, or are refused, and whole
+        numbers become numbers. A column of objects or numbers without a value has the type ``null``.
+    days
+        Columns of dates whose cells may have no time of day.
     normalize, keep_case
         Whether text is trimmed and lower-cased, and the columns whose text is not.
     index, index_name
@@ -81,7 +93,13 @@ def frame_to_arrow(
             )
         columns = {index_name: _infer(df.index.to_series(), table, index_name), **columns}
     data = pa.table(columns)
-    data = _without_zones(data, table) if target is None else conform(data, table=table, target=target)
+    if target is None:
+        data = _without_zones(_with_known_types(data, known or {}, table), table)
+    else:
+        data = conform(data, table=table, target=target)
+    for name in days:
+        if name in data.column_names and data.schema.field(name).type == DATE:
+            _check_days(data[name], table, name)
     if normalize:
         for position, field in enumerate(data.schema):
             if field.type == TEXT and field.name not in keep_case:
@@ -100,6 +118,24 @@ def check_frame(df: object, table: str) -> None:
         raise UsageError(
             f"Table {table}: rows come as a DataFrame, not as {type(df).__name__}.", hint="Convert it to a DataFrame."
         )
+
+
+def _with_known_types(data: pa.Table, known: Mapping[str, pa.DataType], table: str) -> pa.Table:
+    columns = {}
+    for name, column in zip(data.column_names, data.columns, strict=True):
+        kind = known.get(name)
+        untyped = kind is not None and pa.types.is_null(column.type)
+        if untyped or kind == DATE or (kind == NUMBER and column.type == WHOLE):
+            column = _fit(column, kind, table, name)
+        columns[name] = column
+    return pa.table(columns)
+
+
+def _check_days(column: pa.ChunkedArray, table: str, name: str) -> None:
+    late = column.filter(pc.not_equal(column.cast(pa.date32(), safe=False).cast(DATE), column))
+    if len(late):
+        fault, hint = "have a time of day", "Cut it: df[column].dt.normalize(), in the time zone that counts."
+        raise bad_cells(table, name, len(late), len(column), fault, str(late[0]), hint)
 
 
 def conform(data: pa.Table, *, table: str, target: pa.Schema) -> pa.Table:
@@ -132,7 +168,11 @@ def conform(data: pa.Table, *, table: str, target: pa.Schema) -> pa.Table:
                 "in a column that must be filled.",
                 hint="Fill or drop those rows.",
             )
-    return pa.table(columns, schema=pa.schema(wanted))
+    fields = [
+        pa.field(field.name, column.type, field.nullable) if pa.types.is_null(field.type) else field
+        for field, column in zip(wanted, columns, strict=True)
+    ]
+    return pa.table(columns, schema=pa.schema(fields))
 
 
 def _column_names(df: pd.DataFrame, table: str) -> list[str]:
@@ -179,14 +219,22 @@ def _zoned(column: pa.ChunkedArray, table: str, name: str) -> SchemaError:
 
 
 def _fit(column: pa.ChunkedArray, kind: pa.DataType, table: str, name: str) -> pa.ChunkedArray:
-    if column.type == kind:
+    if column.type == kind or pa.types.is_null(kind):
         return column
     if column.null_count == len(column):
         return _chunked(pa.nulls(len(column), kind))
     if kind == DATE and column.type == STAMP:
         raise _zoned(column, table, name)
-    hint = "Convert the column before the load."
     cells = column.drop_null()
+    if kind == NUMBER and column.type == WHOLE:
+        large = cells.filter(pc.greater_equal(pc.abs(cells.cast(NUMBER, safe=False)), _EXACT))
+        _check_exact(large.to_pylist(), len(column), table, name)
+        return column.cast(NUMBER, safe=False)
+    if kind == DATE and column.type == WHOLE:
+        return _digits_as_dates(column, table, name)
+    if kind == WHOLE and column.type == NUMBER:
+        return _whole(column, table, name)
+    hint = "Convert the column before the load."
     if kind == DATE and column.type == TEXT:
         unique = column.dictionary_encode().combine_chunks()
         unique = unique.chunk(0) if isinstance(unique, pa.ChunkedArray) else unique
@@ -207,6 +255,29 @@ def _fit(column: pa.ChunkedArray, kind: pa.DataType, table: str, name: str) -> p
     raise bad_cells(table, name, len(cells), len(column), fault, plain(cells[0].as_py()), hint)
 
 
+def _digits_as_dates(column: pa.ChunkedArray, table: str, name: str) -> pa.ChunkedArray:
+    """Return the dates that whole numbers such as 20261031 spell."""
+    texts = column.cast(TEXT).combine_chunks()
+    eight = pc.equal(pc.utf8_length(texts), 8)
+    iso = pc.if_else(eight, pc.replace_substring_regex(texts, r"^(\d{4})(\d{2})(\d{2})$", r"\1-\2-\3"), texts)
+    dates, bad = parse_dates(iso)
+    wrong = column.filter(pc.fill_null(pc.or_(bad, pc.invert(eight)), False))
+    if len(wrong):
+        fault, hint = "are no dates like 20261031", "Convert the column with pandas.to_datetime, saying the format."
+        raise bad_cells(table, name, len(wrong), len(column), fault, wrong[0].as_py(), hint)
+    return _chunked(dates)
+
+
+def _whole(column: pa.ChunkedArray, table: str, name: str) -> pa.ChunkedArray:
+    fraction = pc.or_(pc.not_equal(pc.trunc(column), column), pc.greater_equal(pc.abs(column), float(_LARGEST)))
+    wrong = column.filter(pc.fill_null(fraction, False))
+    if len(wrong):
+        fault = f"do not fit {WHOLE}, which the stored table has"
+        hint = "Round or convert them, or store the table anew with a type that holds them."
+        raise bad_cells(table, name, len(wrong), len(column), fault, str(wrong[0]), hint)
+    return column.cast(WHOLE)
+
+
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names)) or "none"
 
@@ -215,7 +286,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _infer(series: pd.Series[Any], table: str, name: str) -> pa.ChunkedArray:
-    """Return a frame's column as the stored type that its cells have; text where all are missing."""
+    """Return a frame's column as the stored type that its cells have; ``null`` where that is not known."""
     if isinstance(series.dtype, pd.CategoricalDtype):
         try:
             values = _infer(pd.Series(series.cat.categories), table, name).combine_chunks()
@@ -227,6 +298,8 @@ def _infer(series: pd.Series[Any], table: str, name: str) -> pa.ChunkedArray:
         series = series.astype(series.dtype.subtype)
     if isinstance(series.dtype, np.dtype) and not series.dtype.isnative:
         series = series.astype(series.dtype.newbyteorder("="))
+    if series.dtype == np.float64 and np.isnan(series.to_numpy()).all():
+        return _chunked(pa.nulls(len(series)))
     if series.dtype == np.float64 and np.isfinite(series.to_numpy()).all():  # nearly every column of numbers is
         return _chunked(pa.array(series.to_numpy(copy=True)))
     if series.dtype == object:
@@ -242,16 +315,17 @@ def _to_stored(array: pa.ChunkedArray, table: str, name: str) -> pa.ChunkedArray
     kind = array.type
     if pa.types.is_dictionary(kind):
         return _to_stored(array.cast(kind.value_type), table, name)
-    if pa.types.is_null(kind) or is_text_type(kind):
+    if pa.types.is_null(kind):
+        return array
+    if is_text_type(kind):
         return array.cast(TEXT)
     if pa.types.is_boolean(kind):
         return array
     if pa.types.is_integer(kind):
-        numbers = array.cast(NUMBER, safe=False)
-        large = pc.fill_null(pc.greater_equal(pc.abs(numbers), _EXACT), False)
-        if pc.any(large, min_count=0).as_py():
-            _check_exact(array.filter(large).to_pylist(), len(array), table, name)
-        return numbers
+        if kind == pa.uint64():
+            large = pc.fill_null(pc.greater(array, pa.scalar(_LARGEST, kind)), False)
+            _check_whole(array.filter(large).to_pylist(), len(array), table, name)
+        return array.cast(WHOLE)
     if pa.types.is_decimal(kind):
         return _finite(array.cast(TEXT).cast(NUMBER), table, name)  # through text, for the nearest number
     if pa.types.is_floating(kind):
@@ -277,6 +351,12 @@ def _check_exact(values: Sequence[Any], total: int, table: str, name: str) -> No
     if bad:
         hint = "Store identifiers as text: df[column].astype(str)."
         raise bad_cells(table, name, len(bad), total, "are whole numbers that float64 does not hold", bad[0], hint)
+
+
+def _check_whole(large: Sequence[Any], total: int, table: str, name: str) -> None:
+    if len(large):
+        fault, hint = "are whole numbers that int64 does not hold", "Store identifiers as text: df[column].astype(str)."
+        raise bad_cells(table, name, len(large), total, fault, large[0], hint)
 
 
 def _micros(array: pa.ChunkedArray, kind: pa.DataType, table: str, name: str) -> pa.ChunkedArray:
@@ -331,7 +411,7 @@ def _from_objects(values: np.ndarray[Any, Any], table: str, name: str) -> Any:
             raise _unsupported(table, name, kind.__name__, count, len(values))
         groups[group] = groups.get(group, 0) + count
     if not groups:
-        return pa.nulls(len(values), TEXT)
+        return pa.nulls(len(values))
     if len(groups) > 1:
         rarest = min(groups, key=lambda word: groups[word])
         kinds = next(kinds for kinds, word in _KINDS if word == rarest)
@@ -349,6 +429,11 @@ def _from_objects(values: np.ndarray[Any, Any], table: str, name: str) -> Any:
             ) from error
     if group == "dates":
         return _date_objects(values, absent, table, name)
+    if group == "numbers" and all(issubclass(kind, int | np.integer) for kind in counts):
+        _check_whole([cell for cell in cells if not -_LARGEST - 1 <= cell <= _LARGEST], len(values), table, name)
+        whole_cells = np.zeros(len(values), dtype=np.int64)
+        whole_cells[~absent] = cells
+        return pa.array(whole_cells, mask=absent)
     out = np.zeros(len(values), dtype=bool if group == "flags" else float)
     try:
         out[~absent] = [float(cell) for cell in cells] if group == "numbers" else cells.astype(bool)
@@ -406,7 +491,10 @@ def _chunked(array: Any) -> pa.ChunkedArray:
 
 
 def arrow_to_frame(table: pa.Table) -> pd.DataFrame:
-    """Return the frame a reader gets, in memory of its own: dates are ``datetime64[us]``, flags ``boolean``."""
+    """Return the frame a reader gets, in memory of its own.
+
+    Dates are ``datetime64[us]``, flags ``boolean``, whole numbers ``int64``, or ``Int64`` where some are missing.
+    """
     columns = {name: _to_pandas(column) for name, column in zip(table.column_names, table.columns, strict=True)}
     return pd.DataFrame(columns, index=pd.RangeIndex(len(table)), columns=table.column_names, copy=False)
 
@@ -421,6 +509,10 @@ def _to_pandas(column: pa.ChunkedArray) -> Any:
         return pd.arrays.BooleanArray(_own(values.to_numpy()), absent)
     if pa.types.is_floating(kind) or kind == DATE:
         return _own(column.to_numpy())
+    if pa.types.is_integer(kind):
+        if not column.null_count:
+            return _own(column.to_numpy())
+        return pd.arrays.IntegerArray(_own(pc.fill_null(column, 0).to_numpy()), _own(pc.is_null(column).to_numpy()))
     if kind == STAMP:
         return pd.DatetimeIndex(_own(column.to_numpy())).tz_localize("UTC").array
     series = column.to_pandas()

@@ -113,7 +113,7 @@ def _spell(column: pa.ChunkedArray, like: pa.ChunkedArray | None, *, always_time
         texts = pc.if_else(column, "True", "False")
     elif pa.types.is_timestamp(kind):
         texts = _spell_dates(column, stored, always_time=always_time)
-    elif pa.types.is_floating(kind) or pa.types.is_integer(kind):
+    elif pa.types.is_floating(kind):
         numbers = column.cast(NUMBER).to_pylist()
         texts = pa.chunked_array([pa.array([None if x is None else repr(x) for x in numbers], TEXT)])
     else:

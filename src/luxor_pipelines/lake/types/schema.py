@@ -1,14 +1,14 @@
 """Schemas of tables: the types that are stored, the keys of rows, and a lake's conventions.
 
-Five types are stored: dates (``timestamp[us]`` without a zone), text (``string``), numbers
-(``float64``), flags (``bool``) and stamps (``timestamp[us, UTC]``). A missing cell is a null,
+Six types are stored: dates (``timestamp[us]`` without a zone), text (``string``), numbers (``float64``),
+whole numbers (``int64``), flags (``bool``) and stamps (``timestamp[us, UTC]``). A missing cell is a null,
 whatever pandas had for it; a NaN is never stored.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -21,6 +21,7 @@ from luxor_pipelines.errors import SchemaError, sample, shown
 
 __all__ = [
     "DATE",
+    "DATE_COLUMN",
     "ENCODING",
     "FLAG",
     "KEY",
@@ -28,6 +29,7 @@ __all__ = [
     "NUMBER",
     "STAMP",
     "TEXT",
+    "WHOLE",
     "Column",
     "ColumnType",
     "Conventions",
@@ -43,6 +45,8 @@ __all__ = [
 
 LAST_UPDATED = "Last_Updated"
 """The column that says when a row was last changed; set by the writer, never compared."""
+DATE_COLUMN = "Date"
+"""The column by which a table is partitioned, unless it is told otherwise."""
 ENCODING = b"luxor.encoding"
 """The entry of a file's metadata that is ``typed`` where the columns are stored as they are read."""
 KEY = b"luxor.key"
@@ -51,11 +55,19 @@ KEY = b"luxor.key"
 DATE = pa.timestamp("us")
 TEXT = pa.string()
 NUMBER = pa.float64()
+WHOLE = pa.int64()
 FLAG = pa.bool_()
 STAMP = pa.timestamp("us", "UTC")
 
-ColumnType: TypeAlias = Literal["date", "text", "number", "flag", "stamp"]
-_TYPES: dict[ColumnType, pa.DataType] = {"date": DATE, "text": TEXT, "number": NUMBER, "flag": FLAG, "stamp": STAMP}
+ColumnType: TypeAlias = Literal["date", "text", "number", "whole", "flag", "stamp"]
+_TYPES: dict[ColumnType, pa.DataType] = {
+    "date": DATE,
+    "text": TEXT,
+    "number": NUMBER,
+    "whole": WHOLE,
+    "flag": FLAG,
+    "stamp": STAMP,
+}
 
 
 @dataclass(frozen=True)
@@ -64,25 +76,27 @@ class Conventions:
 
     Attributes
     ----------
-    text_columns
-        The types of the values that columns of text spell, by exact name, in files that are not marked
-        as typed. A column not named is text, and so is `LAST_UPDATED`.
-    text_tables
-        The same for single tables, instead of ``text_columns``; ``"*"`` stands for all other columns.
+    columns
+        The types of columns, by exact name, in any table. Text of such a column spells values of its type, in
+        files that are not marked as typed, and in a new table the column has it.
+    tables
+        The same for single tables, instead of ``columns``; ``"*"`` stands for all other columns.
     keep_case
         Columns whose text is stored as it is given; that of all others is trimmed and in lower case.
+    day_tables
+        Tables whose `DATE_COLUMN` holds days: rows with a time of day are refused.
     """
 
-    text_columns: Mapping[str, ColumnType] = field(default_factory=dict)
-    text_tables: Mapping[str, Mapping[str, ColumnType]] = field(default_factory=dict)
+    columns: Mapping[str, ColumnType] = field(default_factory=dict)
+    tables: Mapping[str, Mapping[str, ColumnType]] = field(default_factory=dict)
     keep_case: frozenset[str] = frozenset()
+    day_tables: frozenset[str] = frozenset()
 
-    def text_type(self, table: str, column: str) -> pa.DataType:
-        """Return the type of the values that a column of text spells."""
-        if column == LAST_UPDATED:
-            return TEXT
-        types = self.text_tables.get(table, self.text_columns)
-        return _TYPES[types.get(column, types.get("*", "text"))]
+    def known_types(self, table: str, columns: Iterable[str]) -> dict[str, pa.DataType]:
+        """Return the types of those columns of a table that are known, `DATE_COLUMN` among them."""
+        types = {DATE_COLUMN: "date", **self.tables.get(table, self.columns)}
+        known = {column: types.get(column, types.get("*")) for column in columns if column != LAST_UPDATED}
+        return {column: _TYPES[kind] for column, kind in known.items() if kind is not None}
 
 
 @dataclass(frozen=True)
@@ -115,7 +129,7 @@ class TableSchema:
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     partition: Literal["month", "year"] | None = None
-    increment: str = "Date"
+    increment: str = DATE_COLUMN
 
     def arrow(self) -> pa.Schema:
         """Return the Arrow schema of the table's files, ``Last_Updated`` last."""

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from luxor_pipelines.lake.types.schema import DATE, FLAG, NUMBER, TEXT, bad_cells
+from luxor_pipelines.lake.types.schema import DATE, FLAG, NUMBER, TEXT, WHOLE, bad_cells
 
 __all__ = ["NULL_WORDS", "is_null_word", "normalize_text", "parse", "parse_dates", "without_null_words"]
 
@@ -76,7 +76,7 @@ def parse(column: pa.ChunkedArray, kind: pa.DataType, table: str, name: str) -> 
     column
         Text, perhaps dictionary-encoded.
     kind
-        ``float64``, ``timestamp[us]`` or ``bool``.
+        ``float64``, ``int64``, ``timestamp[us]`` or ``bool``.
     table, name
         The table's and the column's name, for the message.
 
@@ -87,6 +87,8 @@ def parse(column: pa.ChunkedArray, kind: pa.DataType, table: str, name: str) -> 
     """
     if kind == NUMBER:
         return _numbers(column, table, name)
+    if kind == WHOLE:
+        return _by_word(column, WHOLE, _whole_numbers, table, name, "are no whole numbers")
     if kind == DATE:
         return _by_word(column, DATE, _dates, table, name, "are no ISO dates (2026-10-31)")
     return _by_word(column, FLAG, _flags, table, name, "are neither true nor false")
@@ -160,6 +162,13 @@ def _careful_numbers(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
             numbers.append(None)
             bad.append(True)
     return pa.array(numbers, NUMBER, from_pandas=True), pa.array(bad, FLAG)
+
+
+def _whole_numbers(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
+    words = [None if text is None else text.strip().removesuffix(".0") for text in texts.to_pylist()]
+    good = [word is None or (word.lstrip("+-").isdecimal() and abs(int(word)) < 2**63) for word in words]
+    numbers = [int(word) if word is not None and ok else None for word, ok in zip(words, good, strict=True)]
+    return pa.array(numbers, WHOLE), pa.array([not ok for ok in good], FLAG)
 
 
 def _dates(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
