@@ -31,6 +31,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import takewhile
+from pathlib import Path
+from traceback import extract_tb, format_list
 from typing import TypeVar
 from urllib.parse import quote, quote_plus, unquote
 
@@ -67,6 +70,7 @@ __all__ = [
     "visible",
 ]
 
+_PACKAGE = str(Path(__file__).parent)
 _SECRETS = re.compile(
     r"""(?ix)
     ( (?:AccountKey|SharedAccessSignature|\bsig|(?:%3F|%26)sig|client_secret|Authorization)
@@ -192,6 +196,15 @@ class LuxorError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that IPython shows: the call into this library, and the message, not what lies between."""
+        outside = takewhile(lambda frame: not frame.filename.startswith(_PACKAGE), extract_tb(self.__traceback__))
+        return [
+            *(redact(line) for line in format_list([*outside][-1:])),
+            f"{type(self).__name__}: {self}",
+            "(All frames: import traceback, sys; traceback.print_exception(sys.last_value))",
+        ]
 
 
 class ConfigurationError(LuxorError):

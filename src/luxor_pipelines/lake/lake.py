@@ -16,6 +16,7 @@ from luxor_pipelines.lake.table.cache import TableCache
 from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.lake.table.table import Table, list_tables
 from luxor_pipelines.lake.types.schema import Conventions
+from luxor_pipelines.notebook import html_facts
 from luxor_pipelines.settings import Settings
 
 __all__ = ["Lake", "lake_of"]
@@ -178,6 +179,15 @@ class Lake:
         """The same lake with an empty cache."""
         return Lake(
             self.storage, self.directory, settings=self.settings, clock=self._clock, conventions=self.conventions
+        )
+
+    def _repr_html_(self) -> str:
+        return html_facts("Lake", {"Address": self.url, "Tables": self.directory, "Today": self.today()})
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "A Lake holds connections and is neither pickled nor copied. Open it again where it is needed, by its "
+            f"address: {self.url}"
         )
 
     def __enter__(self) -> Lake:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from luxor_pipelines import __version__
 from luxor_pipelines.errors import AccessError, ConflictError, NotFoundError, redact
 from luxor_pipelines.lake.storage.lease import holder_of
+from luxor_pipelines.notebook import html_facts
 from luxor_pipelines.operations.discovery import get_pipeline
 
 if TYPE_CHECKING:
@@ -120,6 +121,21 @@ class RunReport:
     def changed(self) -> bool:
         """Whether the run changed any table."""
         return any(load.changed for load in self.loads)
+
+    def _repr_html_(self) -> str:
+        facts: dict[str, Any] = {
+            "Status": self.status,
+            "Reference date": self.ref_date,
+            "Started (UTC)": f"{self.started_at:%Y-%m-%d %H:%M:%S}",
+            "Seconds": self.duration_s,
+            "Rows": self.rows,
+            **{f"Load of {load.table}": str(load).partition(": ")[2] for load in self.loads},
+            **{f"Warning {number}": text for number, text in enumerate(self.warnings, 1)},
+        }
+        if self.error is not None:
+            facts["Error"] = f"{self.error['class']}: {self.error['message']}"
+            facts["What to do"] = self.error.get("hint")
+        return html_facts(f"Run {self.id} of {self.pipeline}", facts | {"Record": self.path})
 
     def as_dict(self) -> dict[str, JSON]:
         """The record, ready for JSON and without secrets."""

@@ -25,6 +25,7 @@ from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import LAST_UPDATED
 from luxor_pipelines.market.calendars import Inclusive
 from luxor_pipelines.market.periods import DateLike, add_months, as_date, as_period, base_date, is_month_end, month_end
+from luxor_pipelines.notebook import html_facts
 from luxor_pipelines.notices import warn_without_effect
 from luxor_pipelines.query.analysis import Analysis, correlation_pairs
 from luxor_pipelines.query.answers import Answers
@@ -38,6 +39,9 @@ from luxor_pipelines.settings import Settings
 __all__ = ["LuxorQuery"]
 
 logger = logging.getLogger(__name__)
+
+_PLUMBING = frozenset({"blob_directory", "forget", "market", "settings", "versions"})
+"""Public names that tab completion leaves out: they are for the library's other rooms."""
 
 
 class LuxorQuery:
@@ -140,6 +144,19 @@ class LuxorQuery:
         if not hasattr(self, "lake"):  # in a traceback with locals, when opening the lake failed
             return f"{type(self).__name__}(…)"
         return f"{type(self).__name__}({self.lake.url!r}, blob_directory={self.blob_directory!r})"
+
+    def _repr_html_(self) -> str:
+        facts = {"Lake": self.lake.url, "Tables": f"{self.blob_directory}: lq.list_tables() names them"}
+        return html_facts("LuxorQuery", facts | {"Today": self.today(), "Read so far": ", ".join(self.versions())})
+
+    def __dir__(self) -> list[str]:
+        return sorted(name for name in super().__dir__() if name not in _PLUMBING)
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "A LuxorQuery holds connections and is neither pickled nor copied. Open the lake again where it is needed, "
+            f"as LuxorQuery(lake={self.lake.url!r}); the frames that it gives are plain data and can be sent on."
+        )
 
     # --- the clock --------------------------------------------------------------------------
 

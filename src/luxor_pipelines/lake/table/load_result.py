@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from luxor_pipelines.notebook import html_facts
+
 __all__ = ["LoadResult"]
 
 
@@ -29,6 +31,11 @@ class LoadResult:
     def changed(self) -> bool:
         """Whether anything was written."""
         return bool(self.partitions)
+
+    def _repr_html_(self) -> str:
+        counts = {name: getattr(self, name.lower()) for name in ("Inserted", "Updated", "Unchanged", "Deleted")}
+        files = {"Partitions written": ", ".join(label or "the whole table" for label in self.partitions)}
+        return html_facts(f"Load of {self.table}", counts | files)
 
     def __str__(self) -> str:
         return (
