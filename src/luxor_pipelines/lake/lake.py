@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from copy import copy
 from datetime import UTC, date, datetime
 from types import TracebackType
 from typing import Any
@@ -171,7 +170,7 @@ class Lake:
 
     def view(self) -> Lake:
         """The same lake, sharing what has been read; its `inputs` are what is read through the view."""
-        view = copy(self)
+        view = self.fresh()
         view.cache, view._files_read = self.cache.view(), {}  # noqa: SLF001 - it is one of us
         return view
 
