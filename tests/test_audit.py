@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from datetime import datetime
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +17,7 @@ from luxor_pipelines.catalog import KEYS
 from luxor_pipelines.errors import InvalidNameError, UnreachableError, UsageError
 from luxor_pipelines.ingest import incremental_load
 from luxor_pipelines.lake.parquet.file import to_bytes
-from luxor_pipelines.lake.types.schema import Column, TableSchema
+from luxor_pipelines.lake.types.schema import DATE, ENCODING, Column, TableSchema
 from luxor_pipelines.operations.discovery import declared_schemas
 from luxor_pipelines.pipelines import fx_rates, hist_returns, holidays, market_prices
 from luxor_pipelines.quality.audit import Audit
@@ -36,7 +38,7 @@ def audit(lq: Any, table: str | None = None) -> Audit:
 
 
 def frame(*days: str, assets: str = "ab") -> pd.DataFrame:
-    rows = [(day, asset, float(place)) for place, day in enumerate(days, 1) for asset in assets]
+    rows = [(day, asset, 100.0 + place) for place, day in enumerate(days, 1) for asset in assets]
     table = pd.DataFrame(rows, columns=["Date", "Asset", "Last_Price"])
     return table.assign(Date=pd.to_datetime(table["Date"]))
 
@@ -149,7 +151,8 @@ def test_missing_months(lq: Any) -> None:
 def test_missing_years(disk: Any) -> None:
     lq = disk.query()
     incremental_load(lq, "hist_file_px_last", frame("2020-01-02", "2023-01-02"), schema=market_prices.SCHEMA)
-    assert found(lq) == [("error", "", "years between others are missing", 2)]
+    resumed = ("warning", "", "series resume after more than a year", 2)
+    assert found(lq) == [("error", "", "years between others are missing", 2), resumed]
 
 
 # --- columns ------------------------------------------------------------------------------------
@@ -369,3 +372,82 @@ def test_a_series_goes_on_in_another_partition(disk: Any) -> None:
     rows = pd.concat([frame("2025-12-30", "2026-01-05"), frame("2025-06-30", assets="c")])
     incremental_load(lq, "hist_file_px_last", rows, schema=market_prices.SCHEMA)
     assert found(lq) == [("warning", "", "of 3 series end more than 10 days before the table does, on 2026-01-05", 1)]
+
+
+# --- prices -------------------------------------------------------------------------------------
+
+
+def test_moves_from_row_to_row_are_named(disk: Any) -> None:
+    lq = disk.query()
+    days = pd.bdate_range("2026-01-01", "2026-12-31")
+    rows = pd.DataFrame({"Date": days, "Asset": "a", "Last_Price": np.where(days < "2026-06-10", 1200.0, 120.0)})
+    rows.loc[5, "Last_Price"] = 9999.0
+    stale = pd.DataFrame(
+        {"Date": pd.to_datetime(["2024-01-02", "2026-12-31"]), "Asset": "old", "Last_Price": [5.0, 6.0]}
+    )
+    incremental_load(lq, "hist_file_px_last", pd.concat([rows, stale]), schema=market_prices.SCHEMA)
+    by_what = {finding.what: finding.sample for finding in audit(lq, "hist_file_px_last").findings}
+    assert by_what["prices move by about a split's ratio"] == "'a 2026-06-09 1200 → 2026-06-10 120'"
+    assert by_what["prices of a single day are five times the others, or a fifth"].startswith("'a 2026-01-07 1200 →")
+    assert by_what["series resume after more than a year"] == "'old 2024-01-02 5 → 2026-12-31 6'"
+    assert by_what["series have one price for 20 sessions or more"] == "'a 2026-06-10 120 → 2026-12-31 120'"
+
+
+@pytest.mark.parametrize(
+    ("table", "series", "price", "what"),
+    [
+        ("hist_px_last", "Asset", "Last_Price", [("prices are 0 or less; no return rests on them", 2)]),
+        ("hist_vc_px_last", "Ticker", "Price", [("prices are below 0; no return rests on them", 1)]),
+    ],
+)
+def test_bad_prices_are_named(disk: Any, table: str, series: str, price: str, what: list[tuple[str, int]]) -> None:
+    lq = disk.query()
+    days = pd.to_datetime(["2026-10-28", "2026-10-29", "2026-10-30"])
+    save_table(table, pd.DataFrame({"Date": days, series: "wti", price: [-37.63, 0.0, 20.0]}), lq=lq)
+    assert [(each.what, each.count) for each in audit(lq).findings] == what
+    assert "wti 2026-10-28 -37.63" in samples(lq)[0]
+
+
+def test_so_are_those_of_the_current_prices(disk: Any) -> None:
+    lq = disk.query()
+    rows = pd.DataFrame(
+        {"Key": ["a", "b"], "px_last": [0.0, 1.0], "last_update_dt": pd.to_datetime(["2026-10-30"] * 2)}
+    )
+    save_table("px_last", rows, lq=lq)
+    assert [(each.what, each.count) for each in audit(lq).findings] == [
+        ("prices are 0 or less; no return rests on them", 1)
+    ]
+
+
+def test_names_that_are_one_name(disk: Any) -> None:
+    lq = disk.query()
+    rows = frame("2026-10-30", assets="ab")
+    again = rows.assign(Asset=["B\u00a0", "c"])
+    put(lq, f"{ROOT}/hist_px_last.parquet", pa.Table.from_pandas(pd.concat([rows, again]), preserve_index=False))
+    assert found(lq) == [("warning", "", "names in Asset are one name, written in several ways", 1)]
+    assert samples(lq) == [repr("'B\\xa0' = 'b'")]
+
+
+@pytest.mark.parametrize("dates", [["30/10/2026"], [20261030]])
+def test_dates_that_are_none(disk: Any, dates: list[Any]) -> None:
+    lq = disk.query()
+    rows = pa.table({"Date": dates, "Asset": ["a"], "Last_Price": [1.0]}).replace_schema_metadata({ENCODING: b"typed"})
+    put(lq, f"{ROOT}/prices.parquet", rows)
+    kind = "int64" if dates == [20261030] else "string"
+    assert ("error", "", f"column of dates, Date, holds {kind}", 1) in found(lq)
+
+
+def test_prices_with_a_time_of_day(disk: Any) -> None:
+    lq = disk.query()
+    days = pa.array([datetime(2026, 10, 30), datetime(2026, 10, 30, 3)], pa.timestamp("us"))
+    put(lq, f"{ROOT}/hist_px_last.parquet", pa.table({"Date": days, "Asset": ["a", "a"], "Last_Price": [9.0, 9.5]}))
+    what = "dates have a time of day, which makes a second price of the day"
+    assert found(lq) == [("error", "", what, 1)]
+    assert samples(lq) == ["2026-10-30 03:00:00"]
+
+
+def test_a_nested_column_is_not_read(disk: Any) -> None:
+    lq = disk.query()
+    lists = pa.array([[1.0] * 1000, None], pa.list_(pa.float64()))
+    put(lq, f"{ROOT}/t.parquet", pa.table({"Date": pa.array([datetime(2026, 10, 30)] * 2, DATE), "vector": lists}))
+    assert found(lq) == []

@@ -37,7 +37,9 @@ __all__ = [
     "PRICE_INPUTS",
     "PRICE_TABLES",
     "PX_LAST",
+    "PX_LAST_COLUMNS",
     "QUOTA_ADJUSTMENTS",
+    "STUCK_TABLES",
     "USDBRL",
     "age_limits",
     "known_key",
@@ -100,6 +102,7 @@ HOLIDAYS_EXCHANGE = TableSchema(
 
 ASSETS = "assets"
 PX_LAST = "px_last"
+PX_LAST_COLUMNS = ("last_update_dt", "Key", "px_last")
 HOLIDAYS = "holidays"
 QUOTA_ADJUSTMENTS = "quota_adjustments"
 BDR_SIZES = "bdr_sizes"
@@ -152,6 +155,9 @@ PRICE_TABLES: tuple[PriceTable, ...] = (
     PriceTable(HIST_ECB_PX_LAST.name, "Asset", "Last_Price", "traded", fallback=True),
 )
 """The price tables, in descending precedence."""
+
+STUCK_TABLES = ("hist_px_last", HIST_FILE_PX_LAST.name)
+"""The price tables of which a price that stays the same for weeks is odd."""
 
 PRICE_INPUTS = (ASSETS, QUOTA_ADJUSTMENTS, *(table.name for table in PRICE_TABLES))
 """The tables that nearly every question about prices needs: they are looked for together."""

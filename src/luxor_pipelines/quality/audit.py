@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from luxor_pipelines.catalog import PRICE_TABLES, age_limits, known_key
+from luxor_pipelines.catalog import PRICE_TABLES, PX_LAST, PX_LAST_COLUMNS, STUCK_TABLES, age_limits, known_key
 from luxor_pipelines.errors import (
     AccessError,
     CorruptFileError,
@@ -42,6 +42,7 @@ from luxor_pipelines.lake.table.layout import (
 from luxor_pipelines.lake.table.table import StoredFile, Table, list_tables
 from luxor_pipelines.lake.types.schema import (
     DATE,
+    DATE_COLUMN,
     LAST_UPDATED,
     NUMBER,
     TEXT,
@@ -53,7 +54,9 @@ from luxor_pipelines.lake.types.schema import (
     with_codes,
 )
 from luxor_pipelines.market.observations import NO_LIMIT, StalenessLimits
+from luxor_pipelines.names import normal_name
 from luxor_pipelines.quality.gate import Finding
+from luxor_pipelines.quality.series import FAULTS, SeriesCheck
 
 __all__ = ["Audit", "audit"]
 
@@ -146,6 +149,8 @@ class _TableAudit:
         self._prices = next((prices for prices in PRICE_TABLES if prices.name == table.name), None)
         self._limits = limits
         self._last: dict[str, date] = {}
+        self._series = SeriesCheck(stuck=table.name in STUCK_TABLES)
+        self._spellings: dict[str, dict[str, set[str]]] = {}
 
     def run(self) -> list[Finding]:
         """Check the table's files, their columns and their rows."""
@@ -162,6 +167,9 @@ class _TableAudit:
             except CorruptFileError as error:
                 self._error(opened.part, "file cannot be read to its end", 1, error.message)
         self._check_ends()
+        for fault, oddities in self._series.oddities():
+            self._warning(None, FAULTS[fault], len(oddities), sample(map(str, oddities)))
+        self._check_names()
         return self.findings
 
     def _error(self, part: Part | None, fault: str, count: int, example: str = "") -> None:
@@ -259,6 +267,11 @@ class _TableAudit:
             if differing := _differing(_with_numbers(opened.columns), _with_numbers(newest.columns)):
                 fault = f"columns are not those of the newest partition, {newest.part.label}"
                 self._error(opened.part, fault, len(differing), "; ".join(differing[:4]))
+        conventions = self.table.conventions
+        known = conventions.known_types(self.table.name, newest.columns.names)
+        for name, kind in known.items():
+            if kind == DATE and (stored := newest.columns.field(name).type) != DATE:
+                self._error(newest.part, f"column of dates, {name}, holds {stored}", 1)
         if self._declared is not None and (differing := _differing(newest.columns, self._declared.arrow())):
             fault = "columns are not what this version's pipeline writes"
             self._error(newest.part, fault, len(differing), "; ".join(differing[:4]))
@@ -286,9 +299,13 @@ class _TableAudit:
             self._error(part, "columns of the key are missing", len(absent), sample(absent))
             key = ()
         dates = [partition] if partition in names and opened.columns.field(partition).type == DATE else []
-        data = self._read(layout, opened, [*dict.fromkeys([*key, *dates])])
+        prices = self._price_columns(opened, series)
+        data = self._read(layout, opened, [*dict.fromkeys([*key, *dates, *prices])])
         if data is not None:
-            self._check_nulls(opened, data, required=True)
+            self._check_nulls(opened, _selected(data, [*key, *dates]), required=True)
+            self._check_nulls(
+                opened, _selected(data, [name for name in prices if name not in (*key, *dates)]), required=False
+            )
             if key and all(column in data.column_names for column in key):
                 self._check_key(part, data, key)
             if dates and dates[0] in data.column_names:
@@ -296,12 +313,19 @@ class _TableAudit:
                     self._check_partition(layout, part, data[dates[0]])
                 if series is not None and series in data.column_names:
                     self._note_last_dates(data, dates[0], series)
+                if self.table.name in self.table.conventions.day_tables:
+                    self._check_days(part, data[dates[0]])
+            if prices and set(prices) <= set(data.column_names):
+                self._check_prices(part, data.select(prices))
+            self._note_spellings(_selected(data, key))
             del data
         required = [column.name for column in self._declared.columns if not column.nullable] if self._declared else []
         rest = [
             field.name
             for field in opened.columns
-            if (field.type != TEXT or field.name in required) and field.name not in (*key, *dates, LAST_UPDATED)
+            if (field.type != TEXT or field.name in required)
+            and not pa.types.is_nested(field.type)
+            and field.name not in (*key, *dates, *prices, LAST_UPDATED)
         ]
         width = max(1, _CELLS // max(opened.stored.rows, 1))
         for start in range(0, len(rest), width):
@@ -352,6 +376,28 @@ class _TableAudit:
             fault = f"rows are dated outside the {layout} of their partition"
             self._error(part, fault, len(outside), sample(str(instant.date()) for instant in outside.to_pylist()))
 
+    def _check_days(self, part: Part, column: pa.ChunkedArray) -> None:
+        late = column.filter(pc.not_equal(pc.floor_temporal(column, unit="day"), column))
+        if len(late):
+            self._error(
+                part, "dates have a time of day, which makes a second price of the day", len(late), str(late[0])
+            )
+
+    def _note_spellings(self, data: pa.Table) -> None:
+        """Remember the words of the key's columns that their normal form changes."""
+        for name, column in zip(data.column_names, data.columns, strict=True):
+            if is_text_type(column.type):
+                spellings = self._spellings.setdefault(name, {})
+                for word in with_codes(column)[1].to_pylist():
+                    spellings.setdefault(normal_name(word), set()).add(word)
+
+    def _check_names(self) -> None:
+        for column, spellings in self._spellings.items():
+            several = [sorted(words) for words in spellings.values() if len(words) > 1]
+            if several:
+                shown = sample(" = ".join(map(repr, words)) for words in several)
+                self._warning(None, f"names in {column} are one name, written in several ways", len(several), shown)
+
     # --- series -----------------------------------------------------------------------------
 
     def _note_last_dates(self, data: pa.Table, date_column: str, series: str) -> None:
@@ -361,6 +407,34 @@ class _TableAudit:
         last = pd.Series(filled[date_column].to_numpy()).groupby(codes).max()
         for word, day in zip(words.take(pa.array(last.index)).to_pylist(), last.dt.date, strict=True):
             self._last[word] = max(self._last.get(word, day), day)
+
+    def _price_columns(self, opened: _Opened, series: str | None) -> list[str]:
+        """Return the columns of date, series and price; nothing where one is missing or of another type."""
+        if self.table.name == PX_LAST:
+            columns = list(PX_LAST_COLUMNS)
+        elif self._prices is not None and series is not None:
+            columns = [DATE_COLUMN, *self._prices.columns_in(opened.columns.names)]
+        else:
+            return []
+        kinds = [opened.columns.field(name).type if name in opened.columns.names else None for name in columns]
+        numeric = kinds[2] is not None and (kinds[2] == NUMBER or pa.types.is_integer(kinds[2]))
+        return columns if kinds[:2] == [DATE, TEXT] and numeric else []
+
+    def _check_prices(self, part: Part, data: pa.Table) -> None:
+        """Check a price table's rows: bad prices, and moves from row to row, but those of marks."""
+        price = data.column(2).cast(NUMBER, safe=False)
+        mark = self._prices is not None and self._prices.kind == "mark"
+        bad = data.filter(pc.fill_null(pc.less(price, 0.0) if mark else pc.less_equal(price, 0.0), False))
+        if len(bad):
+            rows = zip(*bad.slice(0, 9).to_pydict().values(), strict=True)
+            shown = [f"{name} {'' if day is None else day.date()} {value:.6g}" for day, name, value in rows]
+            fault = f"prices are {'below 0' if mark else '0 or less'}; no return rests on them"
+            self._warning(part, fault, len(bad), sample(shown))
+        if self._prices is not None and not mark:
+            codes, words = with_codes(data.column(1))
+            names = [normal_name(word) for word in words.to_pylist()]
+            days = data.column(0).to_numpy().astype("datetime64[D]")
+            self._series.add(names, codes, days, price.to_numpy())
 
     def _check_ends(self) -> None:
         if self._prices is None or not self._last:
@@ -372,6 +446,11 @@ class _TableAudit:
             shown = [f"{name} {day}" for day, name in sorted(stale, reverse=True)]
             fault = f"of {len(self._last):,} series end more than {limit} days before the table does, on {newest}"
             self._warning(None, fault, len(stale), sample(shown))
+
+
+def _selected(data: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Return those of the columns that the table has."""
+    return data.select([name for name in dict.fromkeys(columns) if name in data.column_names])
 
 
 def _with_numbers(schema: pa.Schema) -> pa.Schema:
