@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import os
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
+from impostor import Answer, answering, blob_answer, response
 from luxor_pipelines.errors import LakeError, LuxorError, UnreachableError, holds_secret, redact, scrubbed
 from luxor_pipelines.lake.storage.base import BlobInfo, Storage, connect
 from luxor_pipelines.settings import Settings
@@ -22,15 +20,6 @@ from luxor_pipelines.settings import Settings
 SIGNATURE = "c2lnbmF0dXJl+b2Yg/dGhlIHRlc3Q="
 SAS = f"sv=2026-01-01&sp=racwdl&sig={quote(SIGNATURE, safe='')}"
 QUICK = Settings(connect_timeout=2, read_timeout=2, retries=0)
-
-Answer = bytes | Callable[[bytes], bytes]
-
-EMPTY_LISTING = b'<?xml version="1.0"?><EnumerationResults><Blobs/><NextMarker/></EnumerationResults>'
-
-
-def response(status: str, body: bytes, *headers: str, length: int | None = None) -> bytes:
-    lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body) if length is None else length}"]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 def echo(request: bytes) -> bytes:
@@ -60,42 +49,6 @@ NO_SERVICE: dict[str, Answer] = {
     ),
     "redirect-to-nowhere": response("302 Found", b"", "Location: http://[::1"),
 }
-
-
-@contextmanager
-def answering(answer: Answer, *, listing: bool = False) -> Iterator[str]:
-    """The address of a server that gives one answer to everything; with ``listing`` an empty one to listings."""
-    server = socket.create_server(("127.0.0.1", 0))
-
-    def serve(client: socket.socket) -> None:
-        with client, contextlib.suppress(OSError):
-            request = b""
-            while b"\r\n\r\n" not in request and (data := client.recv(65536)):
-                request += data
-            if not request:
-                return
-            if listing and b"comp=list" in request.split(b"\r\n")[0]:
-                reply = response("200 OK", EMPTY_LISTING, "Content-Type: application/xml", "Connection: close")
-            else:
-                reply = answer(request) if callable(answer) else answer
-            client.sendall(reply)
-            client.shutdown(socket.SHUT_WR)
-            while client.recv(65536):
-                pass
-
-    def accept() -> None:
-        while True:
-            try:
-                client, _ = server.accept()
-            except OSError:
-                return
-            threading.Thread(target=serve, args=(client,), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-    finally:
-        server.close()
 
 
 def signed(url: str, settings: Settings = QUICK) -> Storage:
@@ -223,12 +176,6 @@ def test_a_chain_is_cut_where_it_quotes_a_secret() -> None:
 
 
 # --- whole files -----------------------------------------------------------------------------------
-
-
-def blob_answer(data: bytes, *, total: int, etag: str = '"1"', **more: str) -> bytes:
-    headers = [f"Content-Range: bytes 0-{total - 1}/{total}", f"ETag: {etag}", "x-ms-blob-type: BlockBlob"]
-    headers += ["Last-Modified: Mon, 02 Nov 2026 10:00:00 GMT", *(f"{name}: {value}" for name, value in more.items())]
-    return response("206 Partial Content", data, *headers)
 
 
 @pytest.mark.parametrize("operation", ["read", "open", "peek"])

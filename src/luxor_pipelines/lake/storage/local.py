@@ -14,6 +14,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,13 +46,15 @@ _IN_USE = ", and that no other program, such as Excel or Power BI, has the file 
 _NO_FILE = "it is neither a file nor a folder but a pipe, a socket or a device"
 _GRAIN_NS = 100
 """What Windows rounds times of change to."""
+_TICK_NS = 10**9
+"""The longest tick of a file system's clock. A deleted file's time further ahead is a clock's that was wrong then."""
 
 
 class LocalStorage(Storage):
     """A lake in a folder of this machine or of a mounted drive.
 
-    A file's version is its time of change, size and inode; a write makes sure that the time of
-    change grows, so that no two contents ever share a version.
+    A file's version is its time of change, size and inode. A write makes sure that the time of change grows, within
+    a tick of the clock also across a delete, so that no version comes back.
     """
 
     def __init__(self, root: Path, settings: Settings) -> None:
@@ -216,7 +219,7 @@ class LocalStorage(Storage):
 
     def _write(self, path: str, data: bytes, expected: Any) -> str:
         target = self._at(path)
-        with _translated(self, path), self._locked(path):
+        with _translated(self, path), self._locked(path) as lock:
             before = self._check(path, expected)
             target.parent.mkdir(parents=True, exist_ok=True)
             _clear_up(target)
@@ -226,9 +229,10 @@ class LocalStorage(Storage):
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
-                if before is not None and temporary.stat().st_mtime_ns <= before.st_mtime_ns:
-                    later = before.st_mtime_ns + _GRAIN_NS  # closed first: Windows sets the time on closing
-                    os.utime(temporary, ns=(later, later))
+                now = temporary.stat().st_mtime_ns  # read when it is closed: Windows sets the time on closing
+                newest = lock.deleted_ns if before is None else before.st_mtime_ns
+                if now <= newest and (before is not None or newest - now < _TICK_NS):
+                    os.utime(temporary, ns=(newest + _GRAIN_NS, newest + _GRAIN_NS))
                 version = _version(temporary.stat())
                 _patiently(temporary.replace, target)
             finally:
@@ -237,12 +241,15 @@ class LocalStorage(Storage):
             return version
 
     def _delete(self, path: str, expected: Any) -> None:
-        with _translated(self, path), self._locked(path):
-            if self._check(path, ANY) is not None:
+        with _translated(self, path), self._locked(path) as lock:
+            before = self._check(path, ANY)
+            if before is not None:
                 self._check(path, expected)
+                lock.deleted_ns = before.st_mtime_ns
                 _patiently(self._at(path).unlink, missing_ok=True)
 
     def _check(self, path: str, expected: Any) -> os.stat_result | None:
+        """What is stored, if it is as expected."""
         try:
             status = self._at(path).stat()
         except FileNotFoundError:
@@ -256,18 +263,20 @@ class LocalStorage(Storage):
         return status
 
     @contextmanager
-    def _locked(self, path: str) -> Iterator[None]:
-        """Keep other writers of ``path`` waiting; the lock's file says which process does, and is never removed.
+    def _locked(self, path: str) -> Iterator[_Lock]:
+        """Keep other writers of ``path`` waiting.
 
-        A removed lock file would let two in: one that has it open still, and one that makes it anew.
+        The lock's file says which process does so, and its time of change is that of the file last deleted under it.
+        It is never removed: that would let in both a process that has it open and one that makes it anew.
         """
         locks = self.root / LOCKS
         locks.mkdir(parents=True, exist_ok=True)
         place = locks / _lock_name(path)
-        descriptors: list[int] = []
+        held = _Lock()
 
         def sign(descriptor: int) -> None:
-            descriptors.append(descriptor)
+            held.deleted_ns = os.fstat(descriptor).st_mtime_ns
+            held.descriptor = descriptor
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"\nprocess {os.getpid()} on {platform.node()}".encode())
 
@@ -275,9 +284,10 @@ class LocalStorage(Storage):
         try:
             with lock:
                 try:
-                    yield
+                    yield held
                 finally:
-                    os.ftruncate(descriptors[0], 0)
+                    os.ftruncate(held.descriptor, 0)
+                    os.utime(place, ns=(held.deleted_ns, held.deleted_ns))
         except Timeout as error:
             raise FileLockedError(
                 f"{path} in {self.url} has been locked by {_signature(place)} for {self._lock_timeout:g} s.",
@@ -287,6 +297,14 @@ class LocalStorage(Storage):
     def _info(self, path: str, status: os.stat_result) -> BlobInfo:
         modified = datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC)
         return BlobInfo(path, _version(status), status.st_size, modified)
+
+
+@dataclass
+class _Lock:
+    """A lock that is held: the descriptor of its file, and the time of change of what was last deleted under it."""
+
+    descriptor: int = -1
+    deleted_ns: int = 0
 
 
 class _LocalReader:
