@@ -34,7 +34,8 @@ def answering(answer: Answer, *, listing: bool = False) -> Iterator[str]:
                 reply = response("200 OK", EMPTY_LISTING, "Content-Type: application/xml", "Connection: close")
             else:
                 reply = answer(request) if callable(answer) else answer
-            client.sendall(reply)
+            head, end, _ = reply.partition(b"\r\n\r\n")
+            client.sendall(head + end if request.startswith(b"HEAD ") else reply)
             client.shutdown(socket.SHUT_WR)
             while client.recv(65536):
                 pass

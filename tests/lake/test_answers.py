@@ -5,15 +5,26 @@ from __future__ import annotations
 import gzip
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
-from impostor import Answer, answering, blob_answer, response
-from luxor_pipelines.errors import LakeError, LuxorError, UnreachableError, holds_secret, redact, scrubbed
+from impostor import EMPTY_LISTING, Answer, answering, blob_answer, response
+from luxor_pipelines.errors import (
+    AccessError,
+    ConflictError,
+    LakeError,
+    LuxorError,
+    UnreachableError,
+    holds_secret,
+    redact,
+    scrubbed,
+)
+from luxor_pipelines.lake.storage import azure
 from luxor_pipelines.lake.storage.base import BlobInfo, Storage, connect
 from luxor_pipelines.settings import Settings
 
@@ -193,13 +204,12 @@ def test_a_body_cut_short_once_is_asked_for_again() -> None:
         assert storage.read("t") == (b"0123456789", '"1"')
 
 
-def test_another_range_than_was_asked_for_is_no_file() -> None:
-    def shifted(_: bytes) -> bytes:
-        return blob_answer(b"x" * 5, total=10).replace(b"bytes 0-9/10", b"bytes 5-9/10")
-
-    with answering(shifted, listing=True) as url:
-        for operation in ("read", "open"):
-            with pytest.raises(LakeError):
+@pytest.mark.parametrize("stated", [b"bytes 5-9/10", b"bytes 0-4/10"])
+def test_another_range_than_was_asked_for_is_no_file(stated: bytes) -> None:
+    answer = blob_answer(b"x" * 5, total=10).replace(b"bytes 0-9/10", stated)
+    with answering(answer, listing=True) as url:
+        for operation in ("read", "open", "peek"):
+            with pytest.raises(UnreachableError, match=stated.decode()):
                 OPERATIONS[operation](signed(url))
 
 
@@ -277,3 +287,128 @@ def test_a_lake_on_azure_that_is_used_after_a_fork_is_told(make_rig: Any) -> Non
     assert "before this process was forked" in text
     assert "Open the lake in the new process" in text
     assert storage.read("t").data == b"1"
+
+
+# --- refusals and absences of every kind -----------------------------------------------------------
+
+
+def service_error(status: str, code: str = "") -> bytes:
+    body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>.</Message></Error>'.encode() if code else b"no"
+    kind = "application/xml" if code else "text/html"
+    headers = [f"x-ms-error-code: {code}"] if code else []
+    return response(status, body, f"Content-Type: {kind}", "Connection: close", *headers)
+
+
+REFUSALS = {
+    "401": service_error("401 Unauthorized"),
+    "401-code": service_error("401 Unauthorized", "NoAuthenticationInformation"),
+    "403": service_error("403 Forbidden"),
+    "403-role": service_error("403 Forbidden", "AuthorizationPermissionMismatch"),
+    "403-network": service_error("403 Forbidden", "AuthorizationFailure"),
+    "403-signature": service_error("403 Forbidden", "AuthenticationFailed"),
+    "403-account": service_error("403 Forbidden", "AccountIsDisabled"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_every_kind_of_refusal_is_an_access_error(kind: str) -> None:
+    with answering(REFUSALS[kind], listing=True) as url:
+        for name, operation in OPERATIONS.items():
+            if name in {"list", "folder"}:
+                continue
+            with pytest.raises(AccessError) as caught:
+                operation(signed(url))
+            assert "refuses these credentials" in str(caught.value), name
+    with answering(REFUSALS[kind]) as url:
+        for name in ("list", "folder", "stat"):
+            with pytest.raises(AccessError):
+                OPERATIONS[name](signed(url))
+
+
+@pytest.mark.parametrize("operation", [name for name in OPERATIONS if name not in {"list", "folder"}])
+@pytest.mark.parametrize("code", ["", "AccountNotFound"])
+def test_a_404_of_no_blob_is_no_absence(operation: str, code: str) -> None:
+    with answering(service_error("404 Not Found", code), listing=True) as url:
+        with pytest.raises(LakeError, match="answered 404") as caught:
+            OPERATIONS[operation](signed(url))
+        assert not isinstance(caught.value, FileNotFoundError | ConflictError)
+
+
+def test_a_write_that_was_refused_is_no_success_where_the_look_at_the_file_is_answered_by_a_portal() -> None:
+    """The blob that refused it is looked at, to see whether it is our own write: a 404 of no blob says nothing."""
+
+    def answer(request: bytes) -> bytes:
+        if request.startswith(b"HEAD"):
+            return service_error("404 Not Found")
+        return service_error("412 Precondition Failed", "ConditionNotMet")
+
+    with answering(answer, listing=True) as url:
+        for act in (lambda lake: lake.write("t", b"1", expected='"1"'), lambda lake: lake.delete("t", expected='"1"')):
+            with pytest.raises(LakeError, match="answered 404") as caught:
+                act(signed(url))
+            assert not isinstance(caught.value, ConflictError)
+
+
+def test_a_range_that_ends_where_the_file_does_not_is_refused() -> None:
+    """Something between says that the file ends where its copy does; the version that was listed is longer."""
+    with answering(blob_answer(b"01234", total=5), listing=True) as url:
+        storage = signed(url)
+        for operation in ("open", "fetch-ends"):
+            with pytest.raises(UnreachableError, match="5 bytes came where 10"):
+                OPERATIONS[operation](storage)
+
+
+# --- a folder of a container -----------------------------------------------------------------------
+
+
+def test_only_the_lakes_own_folder_is_asked_for() -> None:
+    """A signature may allow a folder and not the container that it lies in."""
+    asked: list[str] = []
+
+    def answer(request: bytes) -> bytes:
+        query = parse_qs(urlsplit(request.split(b" ")[1].decode()).query)
+        if query.get("comp") != ["list"]:
+            return service_error("404 Not Found", "BlobNotFound")
+        asked.append(query.get("prefix", [""])[0])
+        if not asked[-1].startswith("our lake/v1/"):
+            return service_error("403 Forbidden", "AuthorizationPermissionMismatch")
+        return response("200 OK", EMPTY_LISTING, "Content-Type: application/xml", "Connection: close")
+
+    with answering(answer) as url:
+        host = url.removeprefix("http://")
+        text = f"BlobEndpoint={url};SharedAccessSignature={SAS}"
+        for name in ("list", "folder", "stat"):
+            storage = connect(f"abfss://lake@{host}/our%20lake/v1", connection_string=text, settings=QUICK)
+            assert OPERATIONS[name](storage) in ([], ([], []), None)
+    assert "our lake/v1/enriched/" in asked
+
+
+@pytest.mark.parametrize("first", ["list", "folder", "stat"])
+def test_the_first_request_of_all_has_a_limit_of_its_own(first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(azure, "_PROBE_S", 0.2)
+    release = threading.Event()
+
+    def silent(_: bytes) -> bytes:
+        release.wait(30)
+        return b""
+
+    with answering(silent) as url:
+        with pytest.raises(UnreachableError, match="does not answer") as caught:
+            OPERATIONS[first](signed(url, Settings()))
+        release.set()
+    assert isinstance(caught.value.__cause__, TimeoutError)  # and not the SDK's, which comes after many seconds
+
+
+def test_a_folder_that_takes_long_to_list_later_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(azure, "_PROBE_S", 0.2)
+    listing = response("200 OK", EMPTY_LISTING, "Content-Type: application/xml", "Connection: close")
+    answers = iter([0.0, 0.5])
+
+    def slower(_: bytes) -> bytes:
+        threading.Event().wait(next(answers))
+        return listing
+
+    with answering(slower) as url:
+        storage = signed(url, Settings())
+        assert storage.folder("enriched") == ([], [])
+        assert storage.folder("enriched") == ([], [])

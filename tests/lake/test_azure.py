@@ -122,8 +122,12 @@ def test_ends_that_are_fetched_ahead_are_of_their_version(lake: Any) -> None:
         source.seek(-7, 2)
         assert source.read() == b"content"
     for info in infos[1:3]:
-        with storage.open(info) as reader, pytest.raises(VersionChangedError):
-            reader.source().read()
+        for start in (0, -7):  # also where only the end is read, which must not be the new file's
+            with storage.open(info) as reader:
+                source = reader.source()
+                source.seek(start, 0 if start == 0 else 2)
+                with pytest.raises(VersionChangedError):
+                    source.read()
     with storage.open(infos[3]) as reader:
         assert reader.source().read() == b""
 
@@ -391,7 +395,9 @@ def test_a_lake_in_a_folder_of_a_container_stays_there(lake: Any, azurite: Any) 
     version = inside.write("enriched/my table", b"1", expected=None)
     assert inside.url.endswith("/our lake/v1")
     assert [info.path for info in outside.list("our lake")] == ["our lake/v1/enriched/my table", "our lake/v10/t"]
+    outside.write("enriched/not ours", b"1")
     assert inside.list("enriched") == [inside.stat("enriched/my table")]
+    assert inside.folder("enriched") == (inside.list("enriched"), [])
     assert inside.stat("t") is None
     assert inside.read("enriched/my table") == (b"1", version)
     inside.delete("enriched/my table", expected=version)
@@ -418,14 +424,19 @@ def test_a_connection_string_for_another_account_than_the_url_is_refused(azurite
         )
 
 
-def test_folders_of_a_hierarchical_namespace_are_not_files(lake: Any, azurite: Any) -> None:
+@pytest.mark.parametrize("mark", ["hdi_isfolder", "Hdi_isfolder", "is_directory"])
+def test_markers_of_folders_are_not_files(mark: str, lake: Any, azurite: Any) -> None:
+    """A hierarchical namespace marks its folders in one way, adlfs in another."""
     with azurite.client() as client:
         container = client.get_container_client(lake.arguments["container"])
-        container.upload_blob("enriched/parquet/t", b"", metadata={"hdi_isfolder": "true"})
+        container.upload_blob("enriched/parquet/t", b"", metadata={mark: "true"})
+        container.upload_blob("enriched/parquet/file", b"", metadata={mark: "false"})
     storage = lake.storage()
-    assert storage.list("enriched") == []
-    assert storage.folder("enriched/parquet").files == []
+    names = ["enriched/parquet/file"]
+    assert [info.path for info in storage.list("enriched")] == names
+    assert [info.path for info in storage.folder("enriched/parquet").files] == names
     assert storage.stat("enriched/parquet/t") is None
+    assert [info and info.path for info in storage.peek(["enriched/parquet/t", *names])] == [None, *names]
 
 
 def test_a_shared_access_signature_opens_what_it_allows_and_is_never_shown(lake: Any, azurite: Any) -> None:

@@ -345,7 +345,7 @@ class AzureStorage(Storage):
                     f"There is no container {self._container!r} in {urlsplit(self._client.url).netloc}.",
                     hint="Check LUXOR_CONTAINER or the lake's URL; containers are not made silently.",
                 )
-            case HttpResponseError(status_code=401 | 403):
+            case HttpResponseError(status_code=403):
                 return self._refused(error)
             case HttpResponseError(status_code=int(status)):
                 return LakeError(
