@@ -112,6 +112,16 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The tutorial's notebooks with their outputs, and the documentation's pictures, made on a new demo lake."""
+    session.install(".[plot,sql]")
+    tool = Path("tools/tutorial.py").absolute()
+    with session.chdir(session.create_tmp()):
+        session.run("luxor", "demo")
+        session.run("python", str(tool))
+
+
+@nox.session
 def package(session: nox.Session) -> None:
     """The Azure Functions app, ready to deploy: dist/functionapp-<version>.zip, and the wheel in it."""
     install(session, "package")

@@ -251,8 +251,8 @@ def test_a_run_tells_counts_on_stdout_and_its_date_first_on_stderr(lake: Path) -
     assert lines[0].startswith("hist_returns done in ")
     assert lines[0].endswith("; reference date 2026-10-31")
     assert lines[1].split() == ["Table", "Inserted", "Updated", "Unchanged", "Deleted"]
-    assert lines[2].split() == ["hist_returns", "0", "0", "270", "0"]
-    assert lines[3] == "rows: 270; nothing changed"
+    assert lines[2].split() == ["hist_returns", "0", "0", "306", "0"]
+    assert lines[3] == "rows: 306; nothing changed"
     assert lines[4].startswith("record: system/runs/hist_returns/")
     assert (lake / lines[4].removeprefix("record: ")).is_file()
     told = done.stderr.splitlines()
@@ -280,7 +280,7 @@ def test_rows_that_do_not_pass_their_checks_are_listed_and_can_be_forced(lake: P
     out, err = here(*arguments, code=1)
     assert out == ""
     assert "Error: hist_returns of 2026-10-31: nothing was written" in err
-    assert "- 11 of the 15 assets stored for 2026-09-30 are missing: '" in err
+    assert "- 13 of the 17 assets stored for 2026-09-30 are missing: '" in err
     assert "`luxor run hist_returns --ref-date 2026-10-31 --force`" in err
     assert contents(lake) == before
     assert here.json(*arguments, code=1)["error"]["class"] == "QualityError"
@@ -288,7 +288,7 @@ def test_rows_that_do_not_pass_their_checks_are_listed_and_can_be_forced(lake: P
     assert "QualityError: hist_returns of 2026-10-31: nothing was written" in listed
 
     out, _ = here(*arguments, "--force")
-    assert "warning: Forced: 11 of the 15 assets stored for 2026-09-30 are missing" in out
+    assert "warning: Forced: 13 of the 17 assets stored for 2026-09-30 are missing" in out
     record = here.json("runs", "hist_returns", "--limit", "1", "--lake", lake)["runs"][0]
     assert (record["status"], record["params"]) == ("done", {"force": True})
     assert record["details"]["quality"]["forced"] is True
@@ -346,6 +346,7 @@ def test_tables(demo_lake: Path, here: Here) -> None:
         "assets": ("file", 1),
         "hist_ecb_px_last": ("year", 7),
         "hist_returns": ("month", 13),
+        "hist_non_bbg_px_last": ("file", 1),
         "holidays_exchange": ("file", 1),
     }
     size = sum(path.stat().st_size for path in (demo_lake / "enriched/parquet/hist_returns").rglob("*.parquet"))
@@ -459,11 +460,11 @@ def test_missing_is_a_dash_in_a_table_null_in_json_and_empty_in_csv(sample: Path
 def test_limits(demo_lake: Path, here: Here) -> None:
     arguments = ("show", "hist_returns", "--columns", "key,return", "--lake", demo_lake)
     out, err = here(*arguments)
-    assert (len(out.splitlines()), err) == (21, "20 of 3,510 rows\n")
+    assert (len(out.splitlines()), err) == (21, "20 of 3,978 rows\n")
     out, err = here(*arguments, "--limit", "0")
-    assert (len(out.splitlines()), err) == (3511, "3,510 of 3,510 rows\n")
+    assert (len(out.splitlines()), err) == (3979, "3,978 of 3,978 rows\n")
     found = here.json(*arguments, "--limit", "2")
-    assert (found["total_rows"], len(found["rows"]), found["columns"]) == (3510, 2, ["Key", "Return"])
+    assert (found["total_rows"], len(found["rows"]), found["columns"]) == (3978, 2, ["Key", "Return"])
 
 
 # --- returns ----------------------------------------------------------------------------------
@@ -473,9 +474,9 @@ def test_returns_are_percentages_and_fractions_in_json_and_csv(demo_lake: Path, 
     out, err = here("returns", "--currency", "usd", "--lake", demo_lake)
     lines = [line.split() for line in out.splitlines()]
     assert lines[0] == ["Key", "Name", "mtd", "qtr", "ytd", "12m", "24m", "36m", "Status"]
-    assert err == "Returns to 2026-10-31 in usd, 15 assets\n"
+    assert err == "Returns to 2026-10-31 in usd, 17 assets\n"
     found = here.json("returns", "--currency", "usd", "--lake", demo_lake)
-    assert (found["ref_date"], found["currency"], len(found["rows"])) == ("2026-10-31", "usd", 15)
+    assert (found["ref_date"], found["currency"], len(found["rows"])) == ("2026-10-31", "usd", 17)
     euro = next(row for row in found["rows"] if row["Key"] == "eur_eurusd curncy")
     (shown,) = [line for line in lines if line[0] == "eur_eurusd"]
     assert shown[3:5] == [f"{100 * euro['mtd']:.2f}%", f"{100 * euro['qtr']:.2f}%"]
@@ -508,7 +509,7 @@ def test_returns_of_a_month_that_is_not_stored(demo_lake: Path, here: Here) -> N
 
 def test_check_of_a_lake_in_order(demo_lake: Path, here: Here) -> None:
     out, err = here("check", "--lake", demo_lake)
-    assert (out, err) == ("", "4 tables, 22 files: 0 errors, 0 warnings\n")
+    assert (out, err) == ("", "5 tables, 23 files: 0 errors, 0 warnings\n")
     found = here.json("check", "hist_returns", "--lake", demo_lake)
     assert found == {"schema_version": 1, "tables": 1, "files": 13, "errors": 0, "warnings": 0, "findings": []}
 
@@ -524,7 +525,7 @@ def test_check_lists_what_is_wrong_and_changes_nothing(lake: Path, here: Here) -
         ["error", "hist_returns", "2026-05", "1"],
         ["error", "hist_returns", "–", "1"],
     ]
-    assert err == "4 tables, 21 files: 2 errors, 0 warnings\n"
+    assert err == "5 tables, 22 files: 2 errors, 0 warnings\n"
     assert contents(lake) == before
     found = here.json("check", "hist_returns", "--lake", lake, code=1)
     assert found["errors"] == 2

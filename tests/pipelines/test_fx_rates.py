@@ -5,6 +5,7 @@ import threading
 import zipfile
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -445,7 +446,12 @@ def test_the_demo_runs(lq):
     assert result.loads[0].inserted == result.rows == 1751 * 15 * 2
     assets = demo_data.demo_assets()
     stored = set(lq.get_table("hist_ecb_px_last")["Asset"])
-    assert set(assets["Ticker"]) <= stored
+    interest = demo_data.overnight_indexes(date(2026, 10, 30))
+    assert interest.groupby("Asset")["Date"].agg(["min", "max"]).astype(str).drop_duplicates().to_numpy().tolist() == [
+        ["2020-01-02", "2026-10-30"]
+    ]
+    assert (interest.groupby("Asset")["Last_Price"].diff().dropna() > 0).all()
+    assert set(assets["Ticker"]) <= stored | set(interest["Asset"])
     assert not assets["Key"].duplicated().any()
     assert (assets["Key"] == assets["Asset"] + "_" + assets["Ticker"]).all()
 

@@ -136,7 +136,7 @@ def test_a_statistic_that_cannot_be_stated_is_null_with_its_reason(
 
 
 def test_the_risk_free_rate_may_be_a_series(lq: LuxorQuery) -> None:
-    with_index = lq.statistics("bz1", START, END, "brl", "index", "rate")["bz1"]
+    with_index = lq.statistics(["bz1", "us1"], START, END, "brl", "index", "rate")["bz1"]
     with_rate = lq.statistics("bz1", START, END, "brl", "index", 0.1)["bz1"]
     # The index grows by one rate a weekday; the holiday of bz1 lies before the window.
     np.testing.assert_allclose(

@@ -36,8 +36,8 @@ STATISTICS: Final = {
     "Volatility": "std(ln(1 + r)) × √n",
     "Sharpe": "mean(r − f) / std(r − f) × √n",
     "Sortino": "mean(r − f) / √mean(min(r − f, 0)²) × √n",
-    "Calmar": "CAGR / |Max_Drawdown|",
-    "Max_Drawdown": "min over t of P(t) / max P(s ≤ t) − 1, of all prices observed",
+    "Calmar": "CAGR / −Max_Drawdown",
+    "Max_Drawdown": "lowest P(t) / max P(s ≤ t) − 1, of all prices observed",
     "Skew": "√(k(k − 1)) / (k − 2) × m₃ / m₂^1.5, of k returns with central moments m",
     "Kurtosis": "(k − 1) / ((k − 2)(k − 3)) × ((k + 1)(m₄ / m₂² − 3) + 6): 0 for a normal distribution",
     "VaR": "the 1 − level quantile of r, between two returns linear: a loss is negative",
@@ -326,10 +326,10 @@ def _beside(
     count = common.sum(axis=0)
     free: pd.DataFrame | float = 0.0
     if isinstance(risk_free, pd.Series):
-        on_common = frame.where(frame.index.isin(price_frame(benchmark).dropna().index)[:, np.newaxis])
-        free = returns_beside(
-            on_common if frequency == "daily" else frame, risk_free, frequency, carried=True, end=end
-        )[1]
+        # Daily excess returns span the same days as the others: those between days that both have.
+        common_days = frame.index.isin(price_frame(benchmark).dropna().index)
+        spanned = frame[common_days] if frequency == "daily" else frame
+        free = returns_beside(spanned, risk_free, frequency, carried=True, end=end)[1].reindex(own.index)
     else:
         free = risk_free
     fit = regression(own, theirs, frequency, risk_free=free)

@@ -1,4 +1,4 @@
-"""A small lake of public exchange rates, made and loaded by the pipelines themselves.
+"""A small lake of public exchange rates, made and loaded by the pipelines themselves, and synthetic interest.
 
 Nothing in it depends on the day it is made: the pipelines are told a moment just after the last
 month that the rates cover. Made again, it does not change by a byte, but for the new run records.
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from luxor_pipelines.catalog import ASSETS, HIST_RETURNS
-from luxor_pipelines.demo.data import demo_assets, ecb_zip
+from luxor_pipelines.demo.data import demo_assets, ecb_zip, overnight_indexes
 from luxor_pipelines.errors import AccessError, UsageError
 from luxor_pipelines.ingest import save_table
 from luxor_pipelines.market.periods import add_months, month_end
@@ -29,8 +29,10 @@ MARK = "luxor-demo.txt"
 _ABOUT = """A lake to look around in, made by `luxor demo`. Delete the folder when done.
 
 Exchange rates: European Central Bank, euro foreign exchange reference rates.
+The interest indexes `demo cash brl` and `demo cash usd` are synthetic: made up, after no market.
 """
 _RATES = "raw/ecb/eurofxref-hist.zip"
+_INTEREST = "hist_non_bbg_px_last"
 _MONTHS_BEFORE = 12
 
 
@@ -64,6 +66,7 @@ def run_demo(folder: Path) -> tuple[LuxorQuery, list[RunReport]]:
     rates = run("fx_rates", lq=lq)
     last_day = date.fromisoformat(str(rates.details["last_date"]))
     last = last_covered_month(last_day)
+    save_table(_INTEREST, overnight_indexes(last_day), lq=lq, mode="skip")
     now = datetime.combine(max(last, last_day) + timedelta(days=1), time(18, 30), UTC)
     reports = [rates, run("holidays", lq=lq, now=now)]
     reports += [
