@@ -92,6 +92,68 @@ def torture(session: nox.Session) -> None:
 
 
 @nox.session
+def worker(session: nox.Session) -> None:
+    """The packaged app in Microsoft's own worker: `nox -s worker -- CHECKOUT`, of azure-functions-python-worker.
+
+    Python 3.11 and 3.12 need that checkout, since the worker is not on the package index; for 3.13 its library is.
+    """
+    install(session, "test", "package")
+    session.install(".")
+    install_azurite(session)
+    session.env["AZURITE_FOLDER"] = str(AZURITE.absolute())
+    session.env["CI"] = os.environ.get("CI", "true")
+    tried = 0
+    for version in ("3.11", "3.13"):
+        python = shutil.which(f"python{version}")
+        source = Path(session.posargs[0]).resolve() if session.posargs and version != "3.13" else None
+        if python is None or (source is None and version != "3.13"):
+            session.warn(f"NOT TRIED on Python {version}: no python{version}, or no checkout of the worker.")
+            continue
+        folder = Path(session.create_tmp()) / version
+        shutil.rmtree(folder, ignore_errors=True)
+        session.run(python, "-m", "venv", str(folder / "worker"), external=True)
+        packages = WORKER_PACKAGES[version == "3.13"]
+        session.run(str(folder / "worker" / "bin" / "pip"), "install", "--quiet", *packages, external=True)
+        environment = {"WORKER_PYTHON": str(folder / "worker" / "bin" / "python"), "WORKER_APP": str(folder / "app")}
+        if source is not None:
+            # Its messages are compiled by a task of its own that changes the checkout, so a copy is used.
+            shutil.copytree(source, folder / "source", ignore=shutil.ignore_patterns(".git"))
+            session.run(environment["WORKER_PYTHON"], "tools/worker_messages.py", str(folder / "source"), external=True)
+            environment["WORKER_SOURCE"] = str(folder / "source")
+        package_for(session, version, folder)
+        session.run("pytest", "tests/functions/test_worker.py", env=environment)
+        tried += 1
+    if not tried:
+        session.error("The worker was tried on no version of Python.")
+
+
+WORKER_PACKAGES = (
+    ["azure-functions==1.22.0b4", "python-dateutil~=2.9", "protobuf~=4.25.3", "grpcio~=1.59.0", "grpcio-tools~=1.59.0",
+     "azurefunctions-extensions-base", "setuptools<80"],
+    ["azure-functions-runtime-v1", "protobuf~=5.29", "grpcio~=1.70"],
+)  # fmt: skip
+"""What the worker needs beside it: as a process, and as a library."""
+
+
+def package_for(session: nox.Session, version: str, folder: Path) -> None:
+    """Build the app for a version of Python as docs/deploy.md says, in a copy of the checkout, and unpack it."""
+    tree = folder / "tree"
+    for name in ("src", "functions", "tools"):
+        shutil.copytree(name, tree / name)
+    for name in ("pyproject.toml", "README.md", "host.json"):
+        shutil.copy(name, tree / name)
+    runtime = json.loads((tree / "functions" / "python.json").read_text(encoding="utf-8"))
+    tool, wheels = str(tree / "tools" / "functionapp.py"), str(Path("build", "wheels").absolute())
+    if runtime["version"] != version:
+        text = json.dumps({**runtime, "version": version})
+        (tree / "functions" / "python.json").write_text(text, encoding="utf-8")
+        session.run("python", tool, "lock", "--wheels", wheels)
+    session.run("python", tool, "build", "--wheels", wheels, "--target", str(folder / "dist"))
+    (archive,) = (folder / "dist").glob("functionapp-*.zip")
+    shutil.unpack_archive(archive, folder / "app")
+
+
+@nox.session
 def tests_lowest(session: nox.Session) -> None:
     """All tests on the oldest versions of the dependencies that are declared to do."""
     install(session, "test")

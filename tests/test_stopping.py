@@ -258,3 +258,28 @@ def test_a_run_on_the_main_thread_puts_the_handler_of_before_back(lake: Any) -> 
     before = signal.getsignal(signal.SIGTERM)
     assert run("hist_returns", ref_date=MONTH, lq=lake.query()).status == "done"
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_run_that_is_stopped_while_its_first_record_is_written_is_a_failed_one(
+    lake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lq = lake.query()
+    write, stops = lq.lake.storage.write, []
+
+    def stop_meanwhile(path: str, *args: Any, **options: Any) -> str:
+        version: str = write(path, *args, **options)
+        if path.startswith("system/runs/") and not stops:
+            (under_way,) = stopping._runs
+            stops.append(threading.Thread(target=under_way.stop, args=(60.0,)))
+            stops[0].start()
+            stops[0].join(0.2)  # it waits for the record's version
+        return version
+
+    monkeypatch.setattr(lq.lake.storage, "write", stop_meanwhile)
+    with pytest.raises(LockLostError, match="told to end"):
+        run("hist_returns", ref_date=MONTH, lq=lq)
+    stops[0].join(60)
+    report = only_record(lake)
+    assert report.status == "failed"
+    assert "told to end (SIGTERM)" in report.error["message"]
+    assert not leases(lake)

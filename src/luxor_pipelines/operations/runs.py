@@ -332,10 +332,13 @@ class _UnderWay:
     def work(self) -> RunReport:
         """Do the work and keep its record, from ``running`` to ``done`` or ``failed``."""
         report = self._report
-        self._version = write_record(self._job.lake, report, expected=self._version)
+        with self._turn:  # one who stops the run meanwhile needs the record's version
+            if not self._ended:
+                self._version = write_record(self._job.lake, report, expected=self._version)
         day = report.ref_date or "not given, the pipeline's own choice"
         logger.info("%s: reference date %s", report.pipeline, day)
         try:
+            self._lease.check()  # the run may have been stopped before it began
             result = self._job.work(self._query)
             self._lease.check()  # a run that was succeeded has failed, whatever it still did
         except BaseException as error:
