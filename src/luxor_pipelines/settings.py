@@ -67,6 +67,15 @@ class Settings:
     log_format: str = _env("LUXOR_LOG_FORMAT", "text", choices=("text", "json"))
     telemetry: str = _env("LUXOR_TELEMETRY", "none", choices=("none", "azure"))
 
+    raw_bytes: int = _env("LUXOR_RAW_BYTES", 500_000_000, least=1, most=2**40)
+    raw_unpacked: int = _env("LUXOR_RAW_UNPACKED", 2_000_000_000, least=1, most=2**40)
+    raw_rows: int = _env("LUXOR_RAW_ROWS", 10_000_000, least=1, most=2**31)
+    raw_cells: int = _env("LUXOR_RAW_CELLS", 50_000_000, least=1, most=2**40)
+    raw_bad_rows: int = _env("LUXOR_RAW_BAD_ROWS", 100_000, least=1, most=10_000_000)
+    raw_seconds: float = _env("LUXOR_RAW_SECONDS", 60.0, least=_INSTANT, most=_DAY)
+    raw_memory: int = _env("LUXOR_RAW_MEMORY", 600_000_000, least=1, most=2**40)
+    raw_total: int = _env("LUXOR_RAW_TOTAL", 20_000_000, least=1, most=2**31)
+
     ecb_url: str = _env("LUXOR_ECB_URL", ECB_URL, repr=False)
     ecb_fetch: bool = _env("LUXOR_ECB_FETCH", default=False)
 

@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 from luxor_pipelines import LuxorQuery
 from luxor_pipelines.errors import LuxorError
 from luxor_pipelines.lake.storage.base import connect
-from luxor_pipelines.sources.raw import read_parquet
 
 SECONDS = 30
 """After which reading one small file counts as never ending."""
@@ -62,11 +61,10 @@ def damaged(files, chance):
 
 
 def read(data, lake):
-    """As a file of raw/, as a table, by column and condition, and for a load."""
+    """As a table, by column and condition, and for a load; a file of raw/ is read in a process of its own."""
     outcomes = []
     connect(lake).write("enriched/parquet/t.parquet", data)
     asks = (
-        lambda: read_parquet(data, "raw/x.parquet", 10**8),
         lambda: LuxorQuery(lake=lake).get_table("t"),
         lambda: LuxorQuery(lake=lake).get_table("t", columns=["Asset"], where={"Date": ("2026-10-03", None)}),
         lambda: LuxorQuery(lake=lake).get_table("t", where={"Asset": ["a1"]}),

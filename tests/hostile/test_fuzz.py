@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import zipfile
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,11 +18,12 @@ from hypothesis import strategies as st
 from luxor_pipelines import hosting
 from luxor_pipelines.demo.data import ecb_zip
 from luxor_pipelines.errors import LuxorError
-from luxor_pipelines.pipelines.fx_rates import parse_ecb, to_series
-from luxor_pipelines.sources.price_files import Format, declared_formats, read_price_file, read_rows
-from luxor_pipelines.sources.raw import unzip_csv
+from luxor_pipelines.sources.confined import Confined
+from luxor_pipelines.sources.ecb import read_ecb, to_series
+from luxor_pipelines.sources.formats import Declarations, Format
+from luxor_pipelines.sources.limits import Limits
+from luxor_pipelines.sources.price_files import read_price_file
 
-LIMIT = 1_000_000
 EXAMPLES = int(os.environ.get("FUZZ", "0"))
 fuzz = settings(
     max_examples=EXAMPLES or 60,
@@ -71,7 +73,21 @@ def parquet() -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-SEEDS = {"csv": CSV, "csv.gz": gzip.compress(CSV, mtime=0), "xlsx": workbook(), "parquet": parquet(), "zip": ecb_zip()}
+def zipped() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.csv", CSV)
+    return out.getvalue()
+
+
+SEEDS = {
+    "csv": CSV,
+    "csv.gz": gzip.compress(CSV, mtime=0),
+    "xlsx": workbook(),
+    "parquet": parquet(),
+    "zip": ecb_zip(),
+    "csv.zip": zipped(),
+}
 
 
 @st.composite
@@ -86,7 +102,7 @@ def damaged(draw: Any, data: bytes) -> bytes:
     return bytes(out)
 
 
-@pytest.mark.parametrize("kind", ["csv", "csv.gz", "xlsx", "parquet"])
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "xlsx", "parquet", "csv.zip"])
 def test_price_files(kind: str) -> None:
     @fuzz
     @given(
@@ -98,7 +114,7 @@ def test_price_files(kind: str) -> None:
     def check(data: bytes, date_format: str, decimal: str, separator: str) -> None:
         how = Format(date_format, decimal, separator)
         try:
-            rows = read_rows(read_price_file(data, f"raw/prices/x.{kind}", how), "raw/prices/x", how)
+            rows = read_price_file(data, f"raw/prices/x.{kind}", how, confined=confined)
         except LuxorError:
             return
         assert (rows.good["Last_Price"] > 0).all()
@@ -106,14 +122,15 @@ def test_price_files(kind: str) -> None:
         assert not rows.good.duplicated(["Date", "Asset"]).any()
         assert set(rows.bad["Reason"].map(type)) <= {str}
 
-    check()
+    with Confined(Limits()) as confined:
+        check()
 
 
 @fuzz
 @given(st.one_of(texts, damaged(SEEDS["zip"])))
 def test_zipped_rates(data: bytes) -> None:
     try:
-        to_series(parse_ecb(unzip_csv(data, "raw/ecb/x.zip", LIMIT), "raw/ecb/x.zip"))
+        to_series(read_ecb(data, "raw/ecb/x.zip"))
     except LuxorError:
         return
 
@@ -122,7 +139,7 @@ def test_zipped_rates(data: bytes) -> None:
 @given(st.one_of(texts, damaged(b"Date,USD,JPY,\n2026-10-30,1.1,160.5,\n2026-10-29,1.2,N/A,\n")))
 def test_plain_rates(data: bytes) -> None:
     try:
-        frame = to_series(parse_ecb(data, "raw/ecb/x.csv"))
+        frame = to_series(read_ecb(data, "raw/ecb/x.csv"))
     except LuxorError:
         return
     assert (frame["Last_Price"] > 0).all()
@@ -132,7 +149,7 @@ def test_plain_rates(data: bytes) -> None:
 @given(st.one_of(texts, damaged(b'{"*.csv": {"date_format": "iso", "decimal": ",", "separator": ";", "sheet": "x"}}')))
 def test_declared_formats(data: bytes) -> None:
     try:
-        declared_formats(data, "raw/prices/_formats.json")
+        Declarations.read(data, "raw/prices/_formats.json").of("x.csv")
     except LuxorError:
         return
 

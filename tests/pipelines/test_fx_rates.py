@@ -1,4 +1,4 @@
-"""fx_rates: hand-worked cross rates, every way a file can be wrong, loads, fetching."""
+"""fx_rates: loads, restated files, the gate, files that cannot be read, fetched files."""
 
 import io
 import threading
@@ -7,28 +7,21 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from luxor_pipelines.demo import data as demo_data
 from luxor_pipelines.errors import (
-    ConfigurationError,
     CorruptFileError,
     DataError,
-    LuxorError,
     NotFoundError,
     QualityError,
-    UnreachableError,
 )
 from luxor_pipelines.pipelines import fx_rates
 from luxor_pipelines.query.luxor_query import LuxorQuery
-
-REAL = Path(__file__).parents[3] / "shared" / "data" / "eurofxref-hist.zip"
+from luxor_pipelines.sources import ecb
+from luxor_pipelines.sources.limits import Limits
 
 ECB = b"""Date,USD,JPY,BRL,CAD,
 2026-10-30,1.25,150,7.5,1.5,
@@ -47,137 +40,6 @@ def packed(*members: tuple[str, bytes], compression: int = zipfile.ZIP_DEFLATED)
 @pytest.fixture
 def lq(tmp_path):
     return LuxorQuery(lake=tmp_path.as_uri())
-
-
-def prices(data: bytes) -> dict[tuple[str, str], float]:
-    frame = fx_rates.to_series(fx_rates.parse_ecb(data, "x.csv"))
-    return {(f"{row.Date:%Y-%m-%d}", row.Asset): row.Last_Price for row in frame.itertuples()}
-
-
-def test_rates_against_the_dollar_both_ways():
-    assert prices(ECB) == pytest.approx(
-        {
-            # 2026-10-30: 1 EUR = 1.25 USD = 150 JPY = 7.5 BRL = 1.5 CAD
-            ("2026-10-30", "usdeur curncy"): 0.8,  # 1 / 1.25
-            ("2026-10-30", "eurusd curncy"): 1.25,
-            ("2026-10-30", "usdjpy curncy"): 120.0,  # 150 / 1.25
-            ("2026-10-30", "jpyusd curncy"): 1 / 120,
-            ("2026-10-30", "usdbrl curncy"): 6.0,  # 7.5 / 1.25
-            ("2026-10-30", "brlusd curncy"): 1 / 6,
-            ("2026-10-30", "cad curncy"): 1.2,  # 1.5 / 1.25, under the name the lake has for it
-            ("2026-10-30", "cadusd curncy"): 1 / 1.2,
-            # 2026-10-29: 1 EUR = 1.2 USD = 6 BRL, no yen (N/A), no Canadian dollar (blank)
-            ("2026-10-29", "usdeur curncy"): 1 / 1.2,
-            ("2026-10-29", "eurusd curncy"): 1.2,
-            ("2026-10-29", "usdbrl curncy"): 5.0,  # 6 / 1.2
-            ("2026-10-29", "brlusd curncy"): 0.2,
-        },
-        rel=1e-15,
-    )
-
-
-def test_a_day_without_a_dollar_rate_has_no_rows():
-    found = prices(b"Date,USD,BRL\n2026-10-30,N/A,6\n2026-10-29,1.2,6\n")
-    assert {day for day, _ in found} == {"2026-10-29"}
-
-
-def test_order_line_ends_and_byte_order_mark_do_not_matter():
-    lines = ECB.decode().splitlines()
-    shuffled = "\ufeff" + "\r\n".join([lines[0], lines[2], lines[1]])
-    assert prices(shuffled.encode()) == prices(ECB)
-
-
-def test_columns_and_types():
-    frame = fx_rates.to_series(fx_rates.parse_ecb(ECB, "x.csv"))
-    assert list(frame.columns) == ["Date", "Asset", "Last_Price"]
-    assert frame["Date"].dtype == "datetime64[us]"
-    assert frame["Last_Price"].dtype == "float64"
-    assert not frame.duplicated(["Date", "Asset"]).any()
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (b"Day,USD\n2026-10-30,1.2\n", ["'Day'", "'Date'"]),
-        (b"Date;USD\n2026-10-30;1.2\n", ["'Date;USD'"]),
-        (b"Date,usd\n2026-10-30,1.2\n", ["'usd'"]),
-        (b"Date,USD,Dollar\n2026-10-30,1.2,3\n", ["'Dollar'"]),
-        (b"Date,USD,,BRL\n2026-10-30,1.2,,6\n", ["currency code"]),
-        (b"Date,USD,BRL,\n2026-10-30,1.2,6,7\n", ["currency code"]),
-        (b"Date,USD,BRL,BRL\n2026-10-30,1.2,6,6\n", ["'BRL'", "more than once"]),
-        (b"Date,BRL\n2026-10-30,6\n", ["'USD'"]),
-        (b"Date\n2026-10-30\n", ["'USD'"]),
-        (b"Date,USD,EUR\n2026-10-30,1.2,1\n", ["'EUR'"]),
-        (b"Date,USD,BRL\n", ["no rows"]),
-        (b"Date,USD,BRL\n2026-10-30,1.2\n", ["row 2", "2"]),
-        (b"Date,USD,BRL\n2026-10-30,1.2,6\n2026-10-29,1.2,6,7\n", ["row 3", "4"]),
-        (b"Date,USD,BRL\n30/10/2026,1.2,6\n", ["'Date'", "row 2", "'30/10/2026'"]),
-        (b"Date,USD,BRL\n2026-02-30,1.2,6\n", ["'2026-02-30'"]),
-        (b"Date,USD,BRL\n,1.2,6\n", ["'Date'", "row 2"]),
-        (b"Date,USD,BRL\n2026-10-30,1.2,6\n2026-10-30,1.2,6\n", ["'2026-10-30'", "row 3", "already"]),
-        (b"Date,USD,BRL\n2026-10-30,1.2,6\n2026-10-29,1.2,abc\n", ["'BRL'", "row 3", "'abc'"]),
-        (b"Date,USD,BRL\n2026-10-30,1.2,0\n", ["'BRL'", "row 2", "'0'"]),
-        (b"Date,USD,BRL\n2026-10-30,-1.2,6\n", ["'USD'", "row 2", "'-1.2'"]),
-        (b"Date,USD,BRL\n2026-10-30,1.2,inf\n", ["'BRL'", "'inf'"]),
-        (b"Date,USD,BRL\n2026-10-30,1.2,1e999\n", ["'BRL'", "'1e999'"]),
-        (b'Date,USD,BRL\n2026-10-30,1.2,"6,1"\n', ["'BRL'", "'6,1'"]),
-        (b"Date,USD,BRL\n2026-10-30,1.2,nan\n", ["'BRL'", "'nan'"]),
-        (b"Date,USD,BRL\n2026-10-30,1.2,n/a\n", ["'BRL'", "'n/a'"]),
-        (b"<html><body>Not found</body></html>", ["'Date'"]),
-    ],
-)
-def test_another_structure_or_cell_is_refused_by_place(data, words):
-    with pytest.raises(DataError) as refused:
-        fx_rates.parse_ecb(data, "raw/ecb/rates.csv")
-    assert "raw/ecb/rates.csv" in refused.value.message
-    for word in words:
-        assert word in refused.value.message
-    assert refused.value.hint
-
-
-@pytest.mark.parametrize("data", [b"", b"\n", b"\xff\xfe\x00", "Date,USD\n".encode("utf-16"), b"\x00" * 20])
-def test_what_is_no_text_is_refused(data):
-    with pytest.raises((CorruptFileError, DataError), match=r"x\.csv"):
-        fx_rates.parse_ecb(data, "x.csv")
-
-
-def test_rates_that_cannot_be_divided_are_refused():
-    with pytest.raises(DataError, match="far apart"):
-        prices(b"Date,USD,BRL\n2026-10-30,1e-300,1e300\n")
-
-
-cells = st.sampled_from(
-    [
-        "Date",
-        "USD",
-        "BRL",
-        "2026-10-30",
-        "2026-10-29",
-        "1.2",
-        "0",
-        "-1",
-        "N/A",
-        "",
-        " ",
-        '"',
-        '"a\nb"',
-        "é",
-        "\x00",
-        "1e400",
-    ]
-)
-lines = st.lists(st.lists(cells, max_size=5).map(",".join), max_size=6).map("\n".join).map(str.encode)
-
-
-@given(st.one_of(lines, lines.map(lambda text: b"Date,USD,BRL\n2026-10-28,1.1,6\n" + text), st.binary(max_size=80)))
-def test_any_text_gives_positive_rates_or_our_errors(data):
-    try:
-        found = fx_rates.to_series(fx_rates.parse_ecb(data, "x.csv"))
-    except LuxorError:
-        return
-    assert np.isfinite(found["Last_Price"]).all()
-    assert (found["Last_Price"] > 0).all()
-    assert not found.duplicated(["Date", "Asset"]).any()
 
 
 def write(lq, name, data):
@@ -297,27 +159,15 @@ def test_corrected_digits_fewer_currencies_and_an_older_file_pass(lq):
 
 
 def test_bombs_are_refused_by_what_they_unpack_to(lq, monkeypatch):
-    monkeypatch.setattr(fx_rates, "UNPACKED_MAX", 1_000_000)
-    bomb = packed(("a.csv", b"Date,USD\n" + b"0" * 2_000_000))
+    monkeypatch.setattr(ecb, "LIMITS", Limits(unpacked=1_000_000))
+    bomb = packed(("a.csv", b"Date,USD\n" + b"2026-10-30,1\n" * 200_000))
     assert len(bomb) < 10_000
     write(lq, "rates.zip", bomb)
-    with pytest.raises(CorruptFileError, match="1 MB once unpacked"):
+    with pytest.raises(CorruptFileError, match="1,000,000 bytes once unpacked"):
         fx_rates.run(lq=lq)
-    monkeypatch.setattr(fx_rates, "FILE_MAX", 100)
-    with pytest.raises(CorruptFileError, match="larger than"):
+    monkeypatch.setattr(ecb, "LIMITS", Limits(bytes=100))
+    with pytest.raises(CorruptFileError, match="read at most"):
         fx_rates.run(lq=lq)
-
-
-@given(st.integers(0, 400), st.integers(1, 255))
-def test_a_damaged_archive_is_our_error_or_the_same_rates(position, change):
-    data = bytearray(packed(("a.csv", ECB)))
-    data[position % len(data)] ^= change
-    try:
-        text = fx_rates.unzip_csv(bytes(data), "x.zip", 10_000)
-        fx_rates.parse_ecb(text, "x.zip")
-    except LuxorError:
-        return
-    assert text == ECB
 
 
 @contextmanager
@@ -376,67 +226,6 @@ def test_what_does_not_parse_does_not_replace_the_file_that_is_there(tmp_path, a
     assert not lq.table_exists("hist_ecb_px_last")
 
 
-def test_failures_that_may_pass_are_tried_again():
-    with served((503, b""), (500, b""), (200, b"rates")) as (url, asked):
-        assert fx_rates.fetch_ecb(url, pause=0) == b"rates"
-    assert len(asked) == 3
-
-
-@pytest.mark.parametrize(("status", "times"), [(503, 3), (404, 1), (403, 1)])
-def test_failures_that_stay_are_told(status, times):
-    with served((status, b"")) as (url, asked), pytest.raises(UnreachableError, match=str(status)) as refused:
-        fx_rates.fetch_ecb(url, pause=0)
-    assert len(asked) == times
-    assert "raw/ecb" in refused.value.hint
-
-
-def test_nobody_there_is_told():
-    with served((200, b"")) as (url, _):
-        pass
-    with pytest.raises(UnreachableError):
-        fx_rates.fetch_ecb(url, pause=0, timeout=2)
-
-
-def test_an_answer_without_end_is_cut(monkeypatch):
-    monkeypatch.setattr(fx_rates, "FILE_MAX", 10)
-    with served((200, b"0" * 11)) as (url, _), pytest.raises(CorruptFileError, match="larger"):
-        fx_rates.fetch_ecb(url, pause=0)
-
-
-@pytest.mark.parametrize("url", ["file:///etc/hosts", "ftp://example.org/x", "eurofxref-hist.zip"])
-def test_only_web_addresses_are_fetched(url):
-    with pytest.raises(ConfigurationError, match="LUXOR_ECB_URL"):
-        fx_rates.fetch_ecb(url)
-
-
-@pytest.mark.skipif(not REAL.exists(), reason="the bank's file is not beside the repository")
-def test_the_banks_own_file():
-    found = fx_rates.parse_ecb(fx_rates.unzip_csv(REAL.read_bytes(), "x", fx_rates.UNPACKED_MAX), "x")
-    assert (str(found.dates[0]), str(found.dates[-1]), len(found.dates)) == ("1999-01-04", "2026-10-30", 7126)
-    assert len(found.currencies) == 41
-    rates = fx_rates.to_series(found).set_index(["Date", "Asset"])["Last_Price"]
-    day = pd.Timestamp("2026-10-30")
-    # 1 EUR = 1.1172 USD = 6.0692 BRL = 1.5606 CAD
-    assert rates[day, "usdbrl curncy"] == pytest.approx(6.0692 / 1.1172, rel=1e-15)
-    assert rates[day, "usdbrl curncy"] == pytest.approx(5.43251, abs=5e-6)
-    assert rates[day, "cad curncy"] == pytest.approx(1.39689, abs=5e-6)
-    assert rates[day, "eurusd curncy"] == 1.1172
-    # The other way round is read by pandas on its own.
-    with zipfile.ZipFile(REAL) as archive:
-        wide = pd.read_csv(archive.open("eurofxref-hist.csv"), index_col="Date", parse_dates=True).iloc[:, :-1]
-    both = 2 * int(wide.drop(columns="USD").notna().sum().sum() + len(wide))
-    assert wide["USD"].notna().all()
-    assert len(rates) == both
-    yen = rates.xs("jpyusd curncy", level="Asset")
-    pd.testing.assert_series_equal(
-        yen.sort_index(),
-        (wide["USD"] / wide["JPY"]).sort_index(),
-        check_names=False,
-        check_index_type=False,
-        rtol=1e-14,
-    )
-
-
 def test_the_demo_runs(lq):
     data = demo_data.ecb_zip()
     assert len(data) < 300_000
@@ -454,14 +243,3 @@ def test_the_demo_runs(lq):
     assert set(assets["Ticker"]) <= stored | set(interest["Asset"])
     assert not assets["Key"].duplicated().any()
     assert (assets["Key"] == assets["Asset"] + "_" + assets["Ticker"]).all()
-
-
-@pytest.mark.skipif(not REAL.exists(), reason="the bank's file is not beside the repository")
-def test_the_demo_is_a_slice_of_the_banks_file():
-    def read(data: bytes) -> pd.DataFrame:
-        found = fx_rates.parse_ecb(fx_rates.unzip_csv(data, "x", fx_rates.UNPACKED_MAX), "x")
-        return pd.DataFrame(found.rates, index=found.dates, columns=found.currencies)
-
-    demo, real = read(demo_data.ecb_zip()), read(REAL.read_bytes())
-    assert {"usd", "brl", "cad"} <= set(demo.columns)
-    pd.testing.assert_frame_equal(demo, real.loc[demo.index[0] :, demo.columns])

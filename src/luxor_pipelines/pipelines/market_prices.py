@@ -9,43 +9,38 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from luxor_pipelines.catalog import HIST_FILE_PX_LAST
-from luxor_pipelines.errors import CorruptFileError, DataError, InvalidNameError, NotFoundError
+from luxor_pipelines.errors import DataError
 from luxor_pipelines.ingest import LoadResult, incremental_load
 from luxor_pipelines.lake.storage.lease import fenced_replace
+from luxor_pipelines.lake.types.schema import TableSchema
 from luxor_pipelines.pipelines import JSON, Declaration, PipelineResult
 from luxor_pipelines.quality.gate import Finding, gate
-from luxor_pipelines.sources.price_files import (
-    FILE_MAX,
-    FileRows,
-    Format,
-    declared_formats,
-    format_of,
-    read_price_file,
-    read_rows,
-)
-from luxor_pipelines.sources.raw import too_large
+from luxor_pipelines.sources.formats import Format
+from luxor_pipelines.sources.limits import Limits
+from luxor_pipelines.sources.price_files import FOLDER, FileRows, Prices, merge_files, read_price_files
 
 if TYPE_CHECKING:
-    from luxor_pipelines.lake.storage.base import Storage, Unusable
+    from luxor_pipelines.lake.storage.base import Storage
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
-__all__ = ["DECLARATION", "SCHEMA", "merge_files", "misread", "price_files", "run"]
+__all__ = ["DECLARATION", "SCHEMA", "misread", "run"]
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "raw/prices"
-FORMATS = f"{FOLDER}/_formats.json"
 QUARANTINE = "raw/quarantine/prices"
 
 MISREAD_ROWS = 10
 """Rows that a file has at least, for it to be called misread when half of them are bad."""
+LOAD_ROWS = 1_000_000
+"""Rows after which a load begins another, of the next years: each row takes some 300 bytes while it is loaded."""
 
 SCHEMA = HIST_FILE_PX_LAST
 
@@ -60,7 +55,7 @@ def run(
     table: str | None = None,
     date_format: str = "iso",
     decimal: str = ".",
-    separator: str = ",",
+    separator: str | None = None,
     known_assets_only: bool = False,
     force: bool = False,
 ) -> PipelineResult:
@@ -81,11 +76,11 @@ def run(
     table
         Load into this table instead of ``hist_file_px_last``; it must have the same columns.
     date_format
-        ``iso``, ``dd/mm/yyyy`` or ``mm/dd/yyyy``.
+        ``iso``, ``dd/mm/yyyy``, ``mm/dd/yyyy``, or one of %d, %m, %b, %Y and %y, such as ``%d.%m.%Y``.
     decimal
         ``.`` or ``,``; beside a decimal comma, dots between thousands are let pass.
     separator
-        The character between a csv file's cells: comma, semicolon, tab or ``|``.
+        The character between a text file's cells: comma, semicolon, tab or ``|``; default a tab in .tsv, else a comma.
     known_assets_only
         Quarantine rows of assets that are not the price key of any row of ``assets``.
     force
@@ -93,8 +88,6 @@ def run(
 
     Raises
     ------
-    NotFoundError
-        No files.
     DataError
         Files that could not be read at all: raised after the good rows of all others were loaded.
         Also for ``_formats.json`` not being as it should; then nothing has been loaded.
@@ -109,120 +102,125 @@ def run(
         from luxor_pipelines.query.luxor_query import LuxorQuery
 
         lq = LuxorQuery()
-    default = Format(date_format, decimal, separator)
-    unusable: list[Unusable] = []
-    files = price_files(lq.lake.storage, unusable)
-    if not files:
-        raise NotFoundError(
-            f"There are no price files in {FOLDER} of {lq.lake.storage.url}.",
-            hint="Put .csv, .csv.gz, .parquet or .xlsx files there: columns Date, Asset, Last_Price, "
-            "or Date and a column per asset.",
-        )
-    declared = declared_formats(lq.lake.storage.read(FORMATS).data, FORMATS) if lq.lake.storage.stat(FORMATS) else {}
-    known = set(lq.market.assets.price_keys()) if known_assets_only else None
-
-    read: dict[str, FileRows] = {}
-    unread: dict[str, str] = {}
-    for name in files:
-        path = f"{FOLDER}/{name}"
-        how = format_of(name, default, declared)
-        try:
-            info = lq.lake.storage.stat(path)
-            if info is not None and info.size > FILE_MAX:
-                raise too_large(path, FILE_MAX)
-            raw = read_price_file(lq.lake.storage.read(path).data, path, how)
-            read[name] = read_rows(raw, path, how, known)
-        except (CorruptFileError, DataError, InvalidNameError) as error:
-            logger.warning("%s", error)
-            unread[name] = error.message
-    findings = misread(lq, table or SCHEMA.name, read)
-    passed = gate(f"Prices of {FOLDER}", findings, force=force, command="luxor run market_prices")
-    frame = merge_files(rows.good for rows in read.values())
-    quarantine = {name: kept for name, rows in read.items() if (kept := _quarantine(lq.lake.storage, name, rows.bad))}
-    loads: tuple[LoadResult, ...] = ()
-    if len(frame):
-        schema = SCHEMA if table is None else None
-        loads = (incremental_load(lq, table or SCHEMA.name, frame, unique_columns=SCHEMA.key, schema=schema),)
-    logger.info("%d files: %d rows good, %d files with rows in quarantine", len(read), len(frame), len(quarantine))
-    if unread:
+    target = table or SCHEMA.name
+    files = read_price_files(
+        lq.lake.storage,
+        Format(date_format, decimal, separator),
+        _price_keys(lq),
+        only_known=known_assets_only,
+        limits=Limits.of(lq.settings),
+    )
+    passed = gate(
+        f"Prices of {FOLDER}", misread(lq, target, files.read), force=force, command="luxor run market_prices"
+    )
+    prices = merge_files(rows.prices for rows in files.read.values())
+    quarantine = _update_quarantine(lq.lake.storage, files.read, files.refused)
+    loads = _load(lq, target, prices, SCHEMA if table is None else None)
+    logger.info(
+        "%d files: %d rows good, %d files with rows in quarantine", len(files.read), len(prices), len(quarantine)
+    )
+    if files.refused:
         raise DataError(
-            f"{len(unread)} of {len(files)} files in {FOLDER} could not be read; the {len(frame)} good "
-            f"rows of the others are loaded. {' '.join(unread.values())}",
+            f"{len(files.refused)} of {len(files.refused) + len(files.read)} files in {FOLDER} could not be read; the "
+            f"{len(prices)} good rows of the others are loaded. {' '.join(files.refused.values())}",
             hint="Replace those files by good copies, or move them to a folder that starts with _.",
         )
-    reasons = Counter[str]()
-    for rows in read.values():
-        reasons.update(rows.bad["Reason"])
+    reasons = sum((rows.reasons for rows in files.read.values()), Counter[str]())
     details: dict[str, JSON] = {
-        "files": list[JSON](read),
-        "rows_good": len(frame),
-        "rows_superseded": sum(len(rows.good) for rows in read.values()) - len(frame),
+        "files": list[JSON](files.read),
+        "rows_good": len(prices),
+        "rows_superseded": sum(len(rows.prices) for rows in files.read.values()) - len(prices),
         "rows_quarantined": dict[str, JSON](sorted(reasons.items())),
         "quarantine_files": list[JSON](quarantine.values()),
         **passed.details,
     }
-    notes = _warnings(read, quarantine, frame, lq.lake.today(now))
-    notes += tuple(f"{entry.path} is passed over: {entry.reason}." for entry in unusable)
-    return PipelineResult(loads, len(frame), details, (*passed.warnings, *notes))
+    warnings = (*passed.warnings, *files.warnings, *_warnings(files.read, quarantine, prices, lq.lake.today(now)))
+    return PipelineResult(loads, len(prices), details, warnings)
 
 
-def price_files(storage: Storage, unusable: list[Unusable] | None = None) -> list[str]:
-    """The price files' names below ``raw/prices``, in the order in which they are applied.
-
-    ``unusable`` receives the entries that are no files of the lake; see `Storage.list`.
-    """
-    names = (info.path.removeprefix(f"{FOLDER}/") for info in storage.list(FOLDER, unusable=unusable))
-    return sorted(name for name in names if not any(part.startswith(("_", ".")) for part in name.split("/")))
+def _price_keys(lq: LuxorQuery) -> set[str] | None:
+    """The price keys of ``assets``; None where the lake has no such table."""
+    if not lq.table_exists("assets"):
+        return None
+    return set(lq.market.assets.price_keys())
 
 
-def misread(lq: LuxorQuery, table: str, read: Mapping[str, FileRows]) -> list[Finding]:
-    """The files of whose rows half or more cannot be read: the others may have been read, and wrongly.
+def misread(lq: LuxorQuery, table: str, files: Mapping[str, FileRows]) -> list[Finding]:
+    """The files of which no row, or less than half of ten or more, can be read: the others may be read wrongly.
 
     A file of days and months, say, read as months and days, is refused on the 13th of each month, and
     taken for another day's before. Rows of unknown assets do not count, nor do files whose good rows
     all are stored just so, since somebody has forced them.
     """
     findings = []
-    for name, rows in read.items():
-        bad = rows.bad.loc[rows.bad["Reason"] != "unknown asset", "Reason"]
-        total = len(rows.good) + len(rows.bad)
-        if total >= MISREAD_ROWS and 2 * len(bad) >= total and not _is_stored(lq, table, rows.good):
-            reasons = ", ".join(f"{reason} ({count:,})" for reason, count in bad.value_counts().items())
+    for name, rows in files.items():
+        reasons = {reason: count for reason, count in rows.reasons.most_common() if reason != "unknown asset"}
+        bad, total = sum(reasons.values()), len(rows.prices) + rows.reasons.total()
+        seems_misread = bad == total or (total >= MISREAD_ROWS and 2 * bad >= total)
+        if bad and seems_misread and not (len(rows.prices) and _is_stored(lq, table, rows.prices)):
+            listed = ", ".join(f"{reason} ({count:,})" for reason, count in reasons.items())
             what = f"of the {total:,} rows of {FOLDER}/{name} cannot be read; are its formats declared rightly?"
-            findings.append(Finding("error", table, "", what, len(bad), reasons))
+            findings.append(Finding("error", table, "", what, bad, listed))
     return findings
 
 
-def _is_stored(lq: LuxorQuery, table: str, rows: pd.DataFrame) -> bool:
-    """Whether loading ``rows`` would change nothing, as with no rows."""
-    if rows.empty:
-        return True
+def _is_stored(lq: LuxorQuery, table: str, prices: Prices) -> bool:
+    """Whether loading the rows would change nothing."""
     if not lq.table_exists(table):
         return False
+    rows = prices.frame()
     days = {"Date": (rows["Date"].min(), rows["Date"].max())}
     stored = lq.get_table(table, force_reload=True, columns=list(rows.columns), where=days)
     return len(rows.merge(stored, on=list(rows.columns))) == len(rows)
 
 
-def merge_files(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """All files' rows in one frame; of several rows with one key, the last file's."""
-    merged = pd.concat(list(frames) or [pd.DataFrame(columns=list(SCHEMA.key))], ignore_index=True)
-    return merged.drop_duplicates(list(SCHEMA.key), keep="last", ignore_index=True)
+def _load(lq: LuxorQuery, table: str, prices: Prices, schema: TableSchema | None) -> tuple[LoadResult, ...]:
+    """Load the rows, `LOAD_ROWS` or fewer at a time, and as far as it goes whole years."""
+    frames = (part.frame() for part in _parts(prices))
+    loads = [incremental_load(lq, table, frame, unique_columns=SCHEMA.key, schema=schema) for frame in frames]
+    return (LoadResult.total(loads),) if loads else ()
 
 
-def _quarantine(storage: Storage, name: str, bad: pd.DataFrame) -> str | None:
-    """Make the file's quarantine hold exactly ``bad``; return its path, None when there is nothing in it."""
-    path = f"{QUARANTINE}/{name}.csv"
-    fenced_replace(storage, path, None if bad.empty else bad.to_csv(index=False, lineterminator="\n").encode())
-    return None if bad.empty else path
+def _parts(prices: Prices) -> Iterator[Prices]:
+    years = prices.days.astype("M8[D]").astype("M8[Y]")
+    starts = [0, *np.flatnonzero(years[1:] != years[:-1]) + 1, len(prices)]
+    start = 0
+    while start < len(prices):
+        ends = [end for end in starts if start < end <= start + LOAD_ROWS]
+        end = ends[-1] if ends else start + LOAD_ROWS
+        yield prices.taken(slice(start, end))
+        start = end
+
+
+def _update_quarantine(storage: Storage, read: Mapping[str, FileRows], refused: Collection[str]) -> dict[str, str]:
+    """Make each file's quarantine hold exactly its bad rows, and remove those of files that are gone.
+
+    The quarantine of a file that cannot be read stays as it is.
+    """
+    kept = {f"{QUARANTINE}/{name}.csv" for name in refused}
+    written: dict[str, str] = {}
+    for name, rows in read.items():
+        path = f"{QUARANTINE}/{name}.csv"
+        if len(rows.bad):
+            written[name] = path
+            fenced_replace(storage, path, rows.bad.to_csv(index=False, lineterminator="\n").encode())
+    for info in storage.list(QUARANTINE):
+        if info.path not in kept and info.path not in written.values():
+            fenced_replace(storage, info.path, None)
+    return written
 
 
 def _warnings(
-    read: Mapping[str, FileRows], quarantine: Mapping[str, str], frame: pd.DataFrame, today: date
+    files: Mapping[str, FileRows], quarantine: Mapping[str, str], prices: Prices, today: date
 ) -> tuple[str, ...]:
-    notes = [note for rows in read.values() for note in rows.warnings]
-    notes += [f"{name}: {len(read[name].bad)} rows are in quarantine, see {path}." for name, path in quarantine.items()]
-    early = int((frame["Date"] > pd.Timestamp(today)).sum())
-    if early:
-        notes.append(f"{early} rows are dated after {today}, the last {frame['Date'].max():%Y-%m-%d}.")
-    return tuple(notes)
+    warnings = [warning for rows in files.values() for warning in rows.warnings]
+    warnings += [
+        f"{name}: {len(files[name].bad)} rows are in quarantine, see {path}." for name, path in quarantine.items()
+    ]
+    empty = [name for name, rows in files.items() if not len(rows.prices) and not rows.reasons]
+    warnings += [f"{FOLDER}/{name} gives no row." for name in empty]
+    early = prices.days > np.datetime64(today).astype(int)
+    if early.any():
+        last = pd.Timestamp(prices.days.max(), unit="D")
+        warnings.append(f"{early.sum()} rows are dated after {today}, the last {last:%Y-%m-%d}.")
+    return tuple(warnings)

@@ -1,45 +1,79 @@
-"""Price files to rows: declared formats, long and wide shapes, and what is wrong with a row.
+"""Price files to rows: which columns hold what, what is wrong with a row, and all files of a folder.
 
-The steps between the bytes of one file and `FileRows`, each a pure function.
+A *long* file has a column of dates, one of assets and one of prices; a file of one asset has the asset declared; a
+*wide* file has a column per asset.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import unicodedata
-from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass, fields, replace
-from fnmatch import fnmatchcase
-from functools import cached_property
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Set
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from luxor_pipelines.errors import DataError, SchemaError, UsageError, sample
+from luxor_pipelines.errors import CorruptFileError, DataError, SchemaError, sample
+from luxor_pipelines.lake.storage.base import Storage, Unusable
+from luxor_pipelines.market.text import text_column
+from luxor_pipelines.names import normal_name
 from luxor_pipelines.sources.cells import (
-    DATE_FORMATS,
-    DECIMALS,
-    as_text,
+    NOT_AVAILABLE,
+    Dates,
+    Numbers,
     cell_text,
     parse_dates,
     parse_names,
     parse_numbers,
 )
-from luxor_pipelines.sources.raw import RawTable, gunzip, read_csv, read_parquet, read_xlsx, too_large
+from luxor_pipelines.sources.confined import Confined
+from luxor_pipelines.sources.formats import (
+    NAMED_FORMATS,
+    Declarations,
+    Format,
+    NamedFormat,
+    is_field,
+    propose,
+    stem,
+)
+from luxor_pipelines.sources.limits import Limits
+from luxor_pipelines.sources.raw import Batch, RawFile, check_width, open_raw
 
-__all__ = ["FILE_MAX", "REASONS", "FileRows", "Format", "declared_formats", "format_of", "read_price_file", "read_rows"]
+__all__ = [
+    "FOLDER",
+    "FORMATS",
+    "LONG",
+    "REASONS",
+    "FileRows",
+    "PriceFiles",
+    "Prices",
+    "merge_files",
+    "price_file_names",
+    "read_price_file",
+    "read_price_files",
+]
 
-FILE_MAX = 1_000_000_000
-"""Bytes of one file, as it comes and once unpacked."""
+logger = logging.getLogger(__name__)
+
+FOLDER = "raw/prices"
+FORMATS = f"{FOLDER}/_formats.json"
+LONG = ("Date", "Asset", "Last_Price")
 
 NAME_MAX = 200
 """Characters of an asset's name, all of them printable, the first none that starts a formula."""
-
-CELL_MAX = 10_000
-"""Characters of a cell that are kept in quarantine."""
+NAMES_MAX = 1_000_000
+"""Distinct assets of a file."""
+CELL_MAX = 1_000
+"""Characters of a cell that are kept for the quarantine."""
+KEPT_MAX = 50_000_000
+"""Bytes of all bad cells of a file that are kept."""
 
 REASONS = (
     "wrong number of cells",
@@ -47,7 +81,6 @@ REASONS = (
     "bad date",
     "no asset",
     "asset is not a name",
-    "no price",
     "price is not a number",
     "price is not finite",
     "price is not positive",
@@ -56,49 +89,59 @@ REASONS = (
 )
 """Why a row is quarantined: the first that applies."""
 
-LONG = ("Date", "Asset", "Last_Price")
-QUARANTINE = ("Row", *LONG, "Reason")
+_CODES = {reason: np.int8(position) for position, reason in enumerate(REASONS, 1)}
+_REASON_NAMES = np.array(REASONS, dtype=object)
+_Texts = Callable[[NDArray[np.int64]], dict[str, Any]]
+"""Gives the cells ``Date``, ``Asset`` and ``Last_Price`` at some positions as text."""
+
+_BY_PRODUCTS = ("thumbs.db", "desktop.ini", "~$")
+"""How the names of files begin, in lower case, that programs leave beside those of people."""
+
+
+# --- rows ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Format:
-    """How a file's text is to be read. Declared, never guessed.
+class Prices:
+    """Rows ``Date``, ``Asset``, ``Last_Price``, 16 bytes each.
 
     Attributes
     ----------
-    date_format
-        ``iso`` (2026-10-31), ``dd/mm/yyyy`` or ``mm/dd/yyyy``.
-    decimal
-        ``.``, or ``,``: then dots between thousands are let pass, ``1.234,56``.
-    separator
-        The character between a csv file's cells.
-    sheet
-        The sheet of an Excel workbook; needed when there are several.
+    names
+        The assets, in their normal form, each once.
+    days
+        int32, days since 1970-01-01.
+    assets
+        int32, positions in ``names``.
+    prices
+        float64.
     """
 
-    date_format: str = "iso"
-    decimal: str = "."
-    separator: str = ","
-    sheet: str | None = None
+    names: NDArray[np.object_]
+    days: NDArray[np.int32]
+    assets: NDArray[np.int32]
+    prices: NDArray[np.float64]
 
-    def __post_init__(self) -> None:
-        if self.date_format not in DATE_FORMATS:
-            raise UsageError(
-                f"date_format {self.date_format!r} is not known.",
-                hint=f"Use one of {', '.join(DATE_FORMATS)}.",
-            )
-        if self.decimal not in DECIMALS:
-            raise UsageError(f"decimal {self.decimal!r} is not known.", hint="Use '.' or ','.")
-        if self.separator not in _SEPARATORS:
-            raise UsageError(
-                f"separator {self.separator!r} is not known.",
-                hint=f"Use one of {', '.join(map(repr, _SEPARATORS))}.",
-            )
-        if self.sheet is not None and not isinstance(self.sheet, str):
-            raise UsageError(f"sheet {self.sheet!r} is not a name.", hint="Give the sheet's name as text.")
+    def __len__(self) -> int:
+        return len(self.days)
 
+    def keys(self) -> NDArray[np.int64]:
+        """Date and asset as one number, by which rows are sorted by date."""
+        return self.days.astype(np.int64) * max(1, len(self.names)) + self.assets
 
-_SEPARATORS = (",", ";", "\t", "|")
+    def taken(self, rows: Any) -> Prices:
+        """Some of the rows."""
+        return Prices(self.names, self.days[rows], self.assets[rows], self.prices[rows])
+
+    def frame(self) -> pd.DataFrame:
+        """The rows as a frame: ``Date`` (datetime64[us]), ``Asset``, ``Last_Price``."""
+        return pd.DataFrame(
+            {
+                "Date": self.days.astype("M8[D]").astype("M8[us]"),
+                "Asset": text_column(self.names, self.assets),
+                "Last_Price": self.prices,
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -107,204 +150,501 @@ class FileRows:
 
     Attributes
     ----------
-    good
-        Rows ``Date`` (datetime64[us]), ``Asset``, ``Last_Price``; no key twice.
+    prices
+        The good rows; no key twice.
     bad
-        Rows ``Row, Date, Asset, Last_Price, Reason``, all but ``Row`` as text as found.
+        The bad rows, as many as are kept: ``Row, Date, Asset, Last_Price, Reason``, all but ``Row`` as text as found;
+        of conflicting prices, as understood.
+    reasons
+        How many rows are bad, by reason.
+    missing
+        How many prices are not available; their rows are neither good nor bad.
     warnings
         Sentences about the file.
     """
 
-    good: pd.DataFrame
+    prices: Prices
     bad: pd.DataFrame
+    reasons: Counter[str] = field(default_factory=Counter)
+    missing: int = 0
     warnings: tuple[str, ...] = ()
 
+    @property
+    def good(self) -> pd.DataFrame:
+        """The good rows as a frame."""
+        return self.prices.frame()
 
-def declared_formats(data: bytes, file: str) -> dict[str, dict[str, str]]:
-    """Read the declarations in ``_formats.json``: name pattern to the formats of the files it matches.
 
-    Raises
-    ------
-    DataError
-        Not JSON of that form, or a key or a value that is not known.
+class Shape(NamedTuple):
+    """Which columns of a file hold what.
+
+    ``dates`` and ``prices`` are positions of columns, one date for each price column. ``asset`` is the position of the
+    column of assets; where there is none, ``names`` has the asset of each price column. ``first`` is the number of the
+    last row above the data.
     """
-    hint = 'Write it like {"custodian_*.csv": {"date_format": "dd/mm/yyyy", "decimal": ",", "separator": ";"}}.'
-    try:
-        declared = json.loads(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file} is not JSON in UTF-8: {error}.", hint=hint) from error
-    if not isinstance(declared, dict):
-        raise DataError(f"{file} is not a JSON object of name patterns.", hint=hint)
-    allowed = {field.name for field in fields(Format)}
-    for pattern, formats in declared.items():
-        unknown = sorted(set(formats) - allowed) if isinstance(formats, dict) else [formats]
-        if unknown:
-            raise DataError(
-                f"{file}, {pattern!r}: {sample(unknown)} is not one of {', '.join(sorted(allowed))}.",
-                hint=hint,
-            )
-        try:
-            Format(**formats)
-        except (UsageError, TypeError) as error:
-            raise DataError(f"{file}, {pattern!r}: {error}", hint=hint) from error
-    return declared
+
+    header: int
+    first: int
+    dates: tuple[int, ...]
+    prices: tuple[int, ...]
+    asset: int | None = None
+    names: tuple[str, ...] = ()
+    surplus: tuple[str, ...] = ()
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether several columns hold prices, or the one has its asset for a name."""
+        return self.asset is None
 
 
-def format_of(name: str, default: Format, declared: Mapping[str, Mapping[str, str]]) -> Format:
-    """The format of the file ``name`` (below ``raw/prices``): ``default``, changed by what is declared.
+def read_price_file(
+    data: bytes,
+    file: str,
+    how: Format | None = None,
+    known: Set[str] | None = None,
+    *,
+    only_known: bool = False,
+    limits: Limits | None = None,
+    confined: Confined | None = None,
+) -> FileRows:
+    """Read a price file and sort its rows into good and bad ones.
 
-    A pattern (``*``, ``?``, ``[…]``) matches the whole name or its last part, case-sensitively; of
-    several that match, later ones win.
-    """
-    changes: dict[str, Any] = {}
-    for pattern, formats in declared.items():
-        if fnmatchcase(name, pattern) or fnmatchcase(name.rpartition("/")[2], pattern):
-            changes |= formats
-    return replace(default, **changes)
-
-
-def read_price_file(data: bytes, file: str, how: Format) -> RawTable:
-    """Read a price file by the extension of its name: .csv, .csv.gz, .parquet, .xlsx.
+    Parameters
+    ----------
+    data, file
+        The file's bytes, and its path, whose extension says what it is.
+    how
+        How its cells are to be read; default as a long file of ISO dates, or one with a column per asset.
+    known
+        The price keys of ``assets``; a file with a column per asset, none of which is one of them, is refused.
+    only_known
+        Whether rows of other assets are bad.
+    limits, confined
+        See `raw.open_raw`.
 
     Raises
     ------
     CorruptFileError, DataError
-        It cannot be read as what its extension says, or has another extension.
+        It cannot be read as what its extension says, has columns of no known shape, or is beyond a limit.
     """
-    name = file.lower()
-    if len(data) > FILE_MAX:
-        raise too_large(file, FILE_MAX)
-    if name.endswith(".csv"):
-        return read_csv(data, file, how.separator)
-    if name.endswith(".csv.gz"):
-        return read_csv(gunzip(data, file, FILE_MAX), file, how.separator)
-    if name.endswith(".parquet"):
-        return read_parquet(data, file, FILE_MAX)
-    if name.endswith(".xlsx"):
-        return read_xlsx(data, file, FILE_MAX, lambda value: as_text(value, how.date_format, how.decimal), how.sheet)
-    raise DataError(
-        f"{file} has an extension that is not read.",
-        hint="Use .csv, .csv.gz, .parquet or .xlsx; a name or folder that starts with _ is left alone.",
-    )
+    how = how or Format()
+    limits = limits or Limits()
+    with open_raw(
+        data,
+        file,
+        separator=how.separator,
+        encoding=how.encoding,
+        decimal=how.decimal,
+        sheet=how.sheet,
+        limits=limits,
+        confined=confined,
+    ) as raw:
+        shape = find_shape(raw, how, known)
+        return _Reading(raw, how, shape, known if only_known else None, limits).rows()
 
 
-def read_rows(raw: RawTable, file: str, how: Format, known: Set[str] | None = None) -> FileRows:
-    """Sort a file's rows into good and bad ones.
+# --- the shape of a file ------------------------------------------------------------------------
 
-    A long file has the columns ``Date``, ``Asset`` and ``Last_Price``; others are ignored, with a
-    warning. A wide file has neither of the latter two: ``Date`` first, then a column per asset, where
-    a blank cell is no row. Rows of one key with one price are one row.
 
-    Parameters
-    ----------
-    known
-        The assets that may occur; default all.
+def find_shape(raw: RawFile, how: Format, known: Set[str] | None = None) -> Shape:
+    """Find which columns of a file hold what, by what is declared and what its header says.
 
     Raises
     ------
     DataError
-        Columns of neither shape, or of a type that has no dates, names or prices to give.
+        Columns of no known shape, or of a wide file that are no assets; it proposes what to declare.
     """
-    surplus: list[str] = []
-    if "Asset" in raw.names or "Last_Price" in raw.names:
-        twice = [name for name in LONG if raw.names.count(name) != 1]
-        if twice:
-            raise _shape(raw, file, f"a long file has the columns {', '.join(LONG)}, each once")
-        cells = _long(raw, file, how)
-        surplus = [name for name in raw.names if name not in {*LONG, ""}]
+    named = NAMED_FORMATS[how.format] if how.format else NamedFormat("")
+    wanted = {**named.columns, **{kind: (name,) for kind, name in how.columns.items()}}
+    if not any(any(cells) for cells in raw.head):
+        raise CorruptFileError(
+            f"{raw.file} cannot be read: its first line is not a header, it is blank.",
+            hint="Replace the file by a good copy, or remove it.",
+        )
+    header = how.header or _find_header(raw, named, wanted)
+    if header > len(raw.head):
+        raise _not_understood(raw, [], f"it has no row {header}")
+    names = _header_names(raw, header)
+    check_width(len(names), raw.file)
+    if named.tickers:
+        return _under_tickers(raw, named, header, names, wanted)
+    if named.is_matrix:
+        return _matrix(raw, how, header, names, wanted)
+    if "price" in wanted or how.asset is not None:
+        return _declared(raw, how, header, names, wanted)
+    if "Asset" in names or "Last_Price" in names:
+        if any(names.count(name) != 1 for name in LONG):
+            raise _not_understood(raw, names, f"a long file has the columns {', '.join(LONG)}, each once")
+        date, asset, price = (names.index(name) for name in LONG)
+        surplus = tuple(name for name in names if name not in {*LONG, ""})
+        return Shape(header, header, (date,), (price,), asset, surplus=surplus)
+    return _wide(raw, how, header, names, wanted, known)
+
+
+def _find_header(raw: RawFile, named: NamedFormat, wanted: dict[str, tuple[str, ...]]) -> int:
+    """The first row that has the names of a named format; else the first that is not blank."""
+    firsts = [[cell.split("\n")[0].strip() for cell in cells] for cells in raw.head]
+    if named.columns:
+        for row, cells in enumerate(firsts, 1):
+            if all(any(name in cells for name in alternatives) for alternatives in wanted.values()):
+                return row
+    return next((row for row, cells in enumerate(firsts, 1) if any(cells)), 1)
+
+
+def _header_names(raw: RawFile, header: int) -> list[str]:
+    names = raw.head[header - 1] if raw.head else []
+    return [name.strip() for name in names] if raw.is_sheet else list(names)
+
+
+def _position(raw: RawFile, names: list[str], alternatives: tuple[str, ...]) -> int:
+    """The position of the column that has the first of these names that occurs."""
+    stripped = [name.strip() for name in names]
+    for name in alternatives:
+        if stripped.count(name.strip()) == 1:
+            return stripped.index(name.strip())
+        if name.strip() in stripped:
+            raise _not_understood(raw, names, f"the column {name!r} occurs {stripped.count(name.strip())} times")
+    raise _not_understood(raw, names, f"it has no column {' or '.join(map(repr, alternatives))}")
+
+
+def _declared(raw: RawFile, how: Format, header: int, names: list[str], wanted: dict[str, tuple[str, ...]]) -> Shape:
+    """A file of one asset, or a long one with other names of columns."""
+    wanted = {"date": ("Date",), "price": ("Last_Price",), **wanted}
+    date, price = (_position(raw, names, wanted[kind]) for kind in ("date", "price"))
+    if how.asset is not None:
+        return Shape(header, header, (date,), (price,), names=(how.asset.replace("{stem}", stem(raw.file)),))
+    if "asset" not in wanted:
+        raise _not_understood(raw, names, "it is declared to have a column of prices, but not of which asset")
+    return Shape(header, header, (date,), (price,), _position(raw, names, wanted["asset"]))
+
+
+def _wide(
+    raw: RawFile,
+    how: Format,
+    header: int,
+    names: list[str],
+    wanted: dict[str, tuple[str, ...]],
+    known: Set[str] | None,
+) -> Shape:
+    date = _position(raw, names, wanted["date"]) if "date" in wanted else 0
+    odd = [name for name in names if name.strip().lower() in {"asset", "last_price"}]
+    if "date" not in wanted and (names[0] != "Date" or odd):
+        what = f"it has neither the columns {', '.join(LONG)} nor 'Date' and a column per asset"
+        raise _not_understood(raw, names, what)
+    skipped = {date, *(_position(raw, names, (name,)) for name in how.skip)}
+    # A column without a name, in a sheet, holds notes beside the table.
+    prices = [i for i, name in enumerate(names) if i not in skipped and (name or not raw.is_sheet)]
+    assets = [names[i] for i in prices]
+    fields = [name for name in assets if is_field(name)]
+    if not prices or (fields and len(fields) == len([name for name in assets if name])):
+        raise _not_understood(raw, names, "the names of its columns are those of fields, not of assets")
+    if known and not any(normal_name(name) in known for name in assets):
+        raise _not_understood(raw, names, "none of its columns is the price key of an asset")
+    surplus = tuple(name for name in fields if known is None or normal_name(name) not in known)
+    return Shape(header, header, (date,) * len(prices), tuple(prices), names=tuple(assets), surplus=surplus)
+
+
+def _under_tickers(
+    raw: RawFile,
+    named: NamedFormat,
+    header: int,
+    names: list[str],
+    wanted: dict[str, tuple[str, ...]],
+) -> Shape:
+    """A row of tickers over, or under, a row of fields: a ticker holds for the fields up to the next."""
+    row = header + named.tickers
+    if not 1 <= row <= len(raw.head):
+        raise _not_understood(raw, names, "it has no row of tickers beside that of fields")
+    fields = [name.strip() for name in names]
+    price_name = next((name for name in wanted["price"] if name in fields), None)
+    if price_name is None or not any(name in fields for name in wanted["date"]):
+        raise _not_understood(raw, names, f"it has no columns {wanted['date'][0]!r} and {wanted['price'][0]!r}")
+    tickers = [cell.strip() for cell in raw.head[row - 1]] + [""] * len(fields)
+    dates, prices, assets = [], [], []
+    date, ticker = -1, ""
+    for position, name in enumerate(fields):
+        if name in wanted["date"]:
+            date = position
+            ticker = tickers[position] or ticker
+        else:
+            ticker = tickers[position] or ticker
+        if name == price_name and date >= 0:
+            dates.append(date)
+            prices.append(position)
+            assets.append(ticker)
+    return Shape(header, max(row, header), tuple(dates), tuple(prices), names=tuple(assets))
+
+
+def _matrix(raw: RawFile, how: Format, header: int, names: list[str], wanted: dict[str, tuple[str, ...]]) -> Shape:
+    """Header cells of several lines: the field in the first, the asset in the last."""
+    lines = [[line.strip() for line in name.splitlines() if line.strip()] or [""] for name in names]
+    firsts = [line[0] for line in lines]
+    date = _position(raw, firsts, wanted["date"])
+    price_name = next((name for name in wanted["price"] if name in firsts), None)
+    if price_name is None:
+        raise _not_understood(raw, names, f"it has no column {wanted['price'][0]!r}")
+    prices = [i for i, name in enumerate(firsts) if name == price_name]
+    if how.asset is not None:
+        if len(prices) > 1:
+            raise _not_understood(raw, names, f"one asset is declared, and {len(prices)} columns have prices")
+        assets = [how.asset.replace("{stem}", stem(raw.file))]
+    elif any(len(lines[i]) == 1 for i in prices):
+        raise _not_understood(raw, names, "it does not say which asset its prices are of, and none is declared")
     else:
-        odd = [name for name in raw.names if name.strip().lower() in {"asset", "last_price"}]
-        if raw.names[:1] != ["Date"] or odd:
-            raise _shape(raw, file, f"it has neither the columns {', '.join(LONG)} nor 'Date' and a column per asset")
-        cells = _wide(raw, file, how)
-    reason = _reasons(cells, known)
-    good = np.flatnonzero(reason == 0)
-    good = good[~pd.Series(cells.key[good]).duplicated().to_numpy()]
-    notes = (f"{file}: columns {sample(surplus, 5)} are ignored.",) if surplus else ()
-    return FileRows(
-        pd.DataFrame(
-            {
-                "Date": cells.days[good].astype("datetime64[us]"),
-                "Asset": cells.names[cells.asset[good]],
-                "Last_Price": cells.price[good],
-            }
-        ),
-        _bad_rows(raw, cells, reason),
-        notes,
+        assets = [lines[i][-1] for i in prices]
+    return Shape(header, header, (date,) * len(prices), tuple(prices), names=tuple(assets))
+
+
+def _not_understood(raw: RawFile, names: list[str], what: str) -> DataError:
+    line = propose(raw.head, raw.file)
+    declare = (
+        f"Declare in {FORMATS}: {line}"
+        if line
+        else f"Declare what its columns are in {FORMATS}, see docs/price-files.md"
     )
-
-
-def _shape(raw: RawTable, file: str, what: str) -> DataError:
     return DataError(
-        f"{file} cannot be read: {what}; this one has {sample(raw.names, 5) or 'none'}.",
-        hint="Names are matched exactly. If they stick together, declare the separator in _formats.json.",
+        f"{raw.file} cannot be read: {what}; this one has {sample(names, 5) or 'none'}.",
+        hint=f"{declare}. `luxor inspect` shows what would be read. Names are matched exactly; if they stick together, "
+        "declare the separator.",
     )
 
 
-@dataclass(frozen=True)
-class _Cells:
-    """One entry per price cell: of a long file its rows, of a wide one its cells that are not blank."""
-
-    row: NDArray[np.int64]  # position in the raw table
-    column: NDArray[np.int64]  # of the price
-    days: NDArray[np.datetime64]
-    no_date: NDArray[np.bool_]
-    asset: NDArray[np.int64]  # position in names
-    names: NDArray[np.object_]
-    price: NDArray[np.float64]
-    no_price: NDArray[np.bool_]
-
-    @cached_property
-    def key(self) -> NDArray[np.int64]:
-        """Date and asset as one number."""
-        return self.days.astype(np.int64) * len(self.names) + self.asset
+# --- its rows -----------------------------------------------------------------------------------
 
 
-def _long(raw: RawTable, file: str, how: Format) -> _Cells:
-    date, asset, price = (raw.names.index(name) for name in LONG)
-    days, no_date = _parsed(raw, date, file, parse_dates, how.date_format)
-    names = _parsed(raw, asset, file, parse_names).dictionary_encode()
-    prices, no_price = _parsed(raw, price, file, parse_numbers, how.decimal)
-    count = len(raw.rows)
-    return _Cells(
-        np.arange(count),
-        np.full(count, price),
-        days,
-        no_date,
-        names.indices.to_numpy().astype(np.int64),
-        np.array(names.dictionary.to_pylist(), dtype=object),
-        prices,
-        no_price,
-    )
+class _Reading:
+    """One pass through a file: collects its good rows in few bytes, and its bad ones as text."""
 
+    def __init__(self, raw: RawFile, how: Format, shape: Shape, known: Set[str] | None, limits: Limits) -> None:
+        self._raw = raw
+        self._how = how
+        self._shape = shape
+        self._known = known
+        self._limits = limits
+        self._not_available = {*NOT_AVAILABLE, *(word.strip().lower() for word in how.null)}
+        self._names: dict[str, int] = {}
+        self._faults: list[int] = []
+        """For each name, what is wrong with it: a position in `REASONS`, counted from 1, or 0."""
+        self._days: list[NDArray[np.int32]] = []
+        self._assets: list[NDArray[np.int32]] = []
+        self._prices: list[NDArray[np.float64]] = []
+        self._rows: list[NDArray[np.int32]] = []
+        self._reasons: Counter[str] = Counter()
+        self._bad: list[pd.DataFrame] = []
+        self._kept = self._kept_bytes = 0
+        self._missing = self._cut = self._count = 0
+        self._column_owners = self._owners([normal_name(name) for name in shape.names])
+        self._groups: dict[int, list[int]] = {}
+        """For each column of dates, which of the columns of prices go with it."""
+        for i, position in enumerate(shape.dates):
+            self._groups.setdefault(position, []).append(i)
 
-def _wide(raw: RawTable, file: str, how: Format) -> _Cells:
-    days, no_date = _parsed(raw, 0, file, parse_dates, how.date_format)
-    names = parse_names(pa.array(raw.names[1:], pa.string())).dictionary_encode()
-    parsed = [_parsed(raw, i, file, parse_numbers, how.decimal) for i in range(1, len(raw.names))]
-    filled = [np.flatnonzero(~blank) for _, blank in parsed]
-    row = np.concatenate([np.arange(0), *filled])
-    column = np.repeat(np.arange(1, len(raw.names)), [len(rows) for rows in filled])
-    return _Cells(
-        row,
-        column,
-        days[row],
-        no_date[row],
-        names.indices.to_numpy().astype(np.int64)[column - 1],
-        np.array(names.dictionary.to_pylist(), dtype=object),
-        np.concatenate([np.zeros(0), *(price[rows] for (price, _), rows in zip(parsed, filled, strict=True))]),
-        np.zeros(len(row), dtype=bool),
-    )
+    def rows(self) -> FileRows:
+        """Read the file."""
+        shape = self._shape
+        columns = sorted({*shape.dates, *shape.prices, *(() if shape.asset is None else (shape.asset,))})
+        place = {column: i for i, column in enumerate(columns)}
+        repeating = set(columns) - set(shape.prices)
+        for batch in self._raw.batches(columns, shape.header, repeating=repeating):
+            if shape.first > shape.header:
+                above = int(np.searchsorted(batch.rows, shape.first, side="right"))
+                batch = Batch([column.slice(above) for column in batch.columns], batch.rows[above:])
+            if shape.asset is None:
+                self._read_columns(batch, place)
+            else:
+                self._read_long(batch, place)
+        self._keep_ragged()
+        prices = self._without_conflicts()
+        parts = [part for part in self._bad if len(part)]
+        columns_of_bad = ["Row", *LONG, "Reason"]
+        bad = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns_of_bad)
+        bad = bad.sort_values("Row", kind="stable", ignore_index=True)
+        return FileRows(prices, bad, self._reasons, self._missing, self._warnings(len(bad)))
 
+    def _warnings(self, kept: int) -> tuple[str, ...]:
+        file, shape = self._raw.file, self._shape
+        warnings = []
+        if shape.surplus and shape.asset is not None:
+            warnings.append(f"{file}: columns {sample(shape.surplus, 5)} are ignored.")
+        elif shape.surplus:
+            warnings.append(
+                f"{file}: columns {sample(shape.surplus, 5)} are read as assets, and have names of fields; "
+                f"if they are none, declare them as skip in {FORMATS}."
+            )
+        if self._cut:
+            warnings.append(f"{file}: the time of day was cut off {self._cut:,} dates.")
+        total = self._reasons.total()
+        if kept < total:
+            warnings.append(f"{file}: of {total:,} bad rows, the first {kept:,} are kept.")
+        return tuple(warnings)
 
-def _parsed(raw: RawTable, column: int, file: str, parse: Callable[..., Any], *how: str) -> Any:
-    try:
-        return parse(raw.columns[column], *how)
-    except SchemaError as error:
-        raise DataError(
-            f"{file} cannot be read: column {raw.names[column]!r}: {error.message}.",
-            hint="Write it as plain dates, names and numbers.",
-        ) from error
+    def _read_long(self, batch: Batch, place: dict[int, int]) -> None:
+        shape = self._shape
+        assert shape.asset is not None
+        date, asset, price = (batch.columns[place[i]] for i in (shape.dates[0], shape.asset, shape.prices[0]))
+        dates = self._parsed_dates(date, shape.dates[0])
+        names = self._parsed(shape.asset, lambda: parse_names(asset))
+        owners = self._owners(names.names)[names.codes]
+        numbers = self._parsed_numbers(price, shape.prices[0])
+        self._sort_out(batch.rows, dates, owners, numbers, partial(_texts_of_rows, date, asset, price))
+
+    def _read_columns(self, batch: Batch, place: dict[int, int]) -> None:
+        """A file without a column of assets: all columns of one date column at once, one after the other."""
+        shape = self._shape
+        owners = self._column_owners
+        for position, group in self._groups.items():
+            date = batch.columns[place[position]]
+            dates = self._parsed_dates(date, position)
+            cells = [batch.columns[place[shape.prices[i]]] for i in group]
+            numbers = self._parsed_columns(cells, [shape.prices[i] for i in group])
+            filled = np.flatnonzero(~numbers.missing)  # a blank cell is no row, whatever its date
+            column, row = np.divmod(filled, max(1, len(batch.rows)))
+            names = np.array(shape.names, dtype=object)[group]
+            self._sort_out(
+                batch.rows[row],
+                dates.taken(row),
+                owners[group][column],
+                Numbers(numbers.numbers[filled], numbers.missing[filled]),
+                partial(_texts_of_cells, date, names, cells, row, column),
+            )
+
+    def _parsed_columns(self, cells: list[pa.Array], positions: list[int]) -> Numbers:
+        kind = cells[0].type
+        if not pa.types.is_dictionary(kind) and all(cell.type == kind for cell in cells):
+            return self._parsed_numbers(pa.concat_arrays(cells), positions[0])
+        parsed = [self._parsed_numbers(cell, i) for cell, i in zip(cells, positions, strict=True)]
+        return Numbers(*(np.concatenate(parts) for parts in zip(*parsed, strict=True)))
+
+    def _sort_out(
+        self, rows: NDArray[np.int64], dates: Dates, owners: NDArray[np.int64], numbers: Numbers, texts: _Texts
+    ) -> None:
+        """Keep the prices that are good, and as text those that are bad."""
+        price = numbers.numbers
+        name_faults = np.array([*self._faults, 0], dtype=np.int8)[owners]
+        unknown = name_faults == _CODES["unknown asset"]
+        conditions = {
+            "no date": dates.missing,
+            "bad date": np.isnat(dates.days),
+            "no asset": name_faults == _CODES["no asset"],
+            "asset is not a name": name_faults == _CODES["asset is not a name"],
+            "price is not a number": np.isnan(price),
+            "price is not finite": np.isinf(price),
+            "price is not positive": price <= 0,
+            "unknown asset": unknown,
+        }
+        reason = np.select(list(conditions.values()), [_CODES[name] for name in conditions], np.int8(0))
+        reason[numbers.missing] = -1
+        self._missing += int((numbers.missing & ~dates.missing).sum())
+        bad = np.flatnonzero(reason > 0)
+        if len(bad):
+            self._keep(bad, reason[bad], rows[bad], texts)
+        good = np.flatnonzero(reason == 0)
+        self._count += len(good)
+        if self._count > self._limits.rows:
+            raise self._limits.refused(self._raw.file, f"has more than {self._limits.rows:,} prices", "rows")
+        self._cut += int(dates.cut[good].sum())
+        self._days.append(dates.days[good].astype(np.int32))
+        self._assets.append(owners[good].astype(np.int32))
+        self._prices.append(price[good])
+        self._rows.append(rows[good].astype(np.int32))
+
+    def _keep(self, bad: Any, reason: Any, rows: Any, texts: Any) -> None:
+        counts = np.bincount(reason, minlength=len(REASONS) + 1)[1:]
+        self._reasons.update({name: int(count) for name, count in zip(REASONS, counts, strict=True) if count})
+        room = self._limits.bad_rows - self._kept if self._kept_bytes < KEPT_MAX else 0
+        if room <= 0:
+            return
+        frame = pd.DataFrame({"Row": rows[:room], **texts(bad[:room]), "Reason": _REASON_NAMES[reason[:room] - 1]})
+        self._kept += len(frame)
+        self._kept_bytes += sum(int(frame[name].str.len().sum()) for name in LONG)
+        self._bad.append(frame)
+
+    def _keep_ragged(self) -> None:
+        shape = self._shape
+        cells = {row: self._raw.cells(text) for row, text in self._raw.ragged.items() if row > shape.first}
+        rows = {row: found for row, found in cells.items() if any(cell.strip() for cell in found)}
+        if not rows:
+            return
+        self._reasons[REASONS[0]] += len(rows)
+        positions = {
+            "Date": shape.dates[0],
+            "Asset": shape.asset,
+            "Last_Price": None if shape.is_wide else shape.prices[0],
+        }
+        self._bad.append(
+            pd.DataFrame(
+                {
+                    "Row": list(rows),
+                    **{name: [_cell(found, i) for found in rows.values()] for name, i in positions.items()},
+                    "Reason": REASONS[0],
+                }
+            )
+        )
+
+    def _owners(self, names: list[str]) -> NDArray[np.int64]:
+        """The positions of these names among all of the file's."""
+        for name in names:
+            if name not in self._names:
+                self._names[name] = len(self._names)
+                self._faults.append(self._fault(name))
+        if len(self._names) > NAMES_MAX:
+            raise DataError(
+                f"{self._raw.file} has more than {NAMES_MAX:,} assets.", hint="Check which column has the assets."
+            )
+        return np.array([self._names[name] for name in names], dtype=np.int64)
+
+    def _fault(self, name: str) -> int:
+        if not name:
+            return int(_CODES["no asset"])
+        if len(name) > NAME_MAX or not name.isprintable() or _is_formula(name):
+            return int(_CODES["asset is not a name"])
+        if self._known is not None and name not in self._known:
+            return int(_CODES["unknown asset"])
+        return 0
+
+    def _parsed_dates(self, column: pa.Array, position: int) -> Dates:
+        how, raw = self._how, self._raw
+        dates: Dates = self._parsed(position, lambda: parse_dates(column, how.date_format, is_sheet=raw.is_sheet))
+        return dates
+
+    def _parsed_numbers(self, column: pa.Array, position: int) -> Numbers:
+        how = self._how
+        numbers: Numbers = self._parsed(
+            position, lambda: parse_numbers(column, how.decimal, how.between_thousands, self._not_available)
+        )
+        return numbers
+
+    def _parsed(self, position: int, parse: Any) -> Any:
+        try:
+            return parse()
+        except SchemaError as error:
+            name = self._raw.head[self._shape.header - 1][position]
+            raise DataError(
+                f"{self._raw.file} cannot be read: column {name!r}: {error.message}.",
+                hint="Write it as plain dates, names and numbers.",
+            ) from error
+
+    def _without_conflicts(self) -> Prices:
+        """The good rows, one of each key; those of one key with different prices are bad."""
+        prices = Prices(
+            np.array(list(self._names), dtype=object),
+            _joined(self._days, np.int32),
+            _joined(self._assets, np.int32),
+            _joined(self._prices, np.float64),
+        )
+        rows = _joined(self._rows, np.int32)
+        order, starts = _runs(prices.keys())
+        if len(starts) == len(prices):
+            return prices
+        ordered = prices.prices[order]
+        differ = np.minimum.reduceat(ordered, starts) != np.maximum.reduceat(ordered, starts)
+        lengths = np.diff([*starts, len(order)])
+        conflicting = np.sort(order[np.repeat(differ, lengths)])
+        if len(conflicting):
+            reason = np.full(len(conflicting), _CODES["conflicting prices"])
+            texts = partial(_texts_of_prices, prices.taken(conflicting))
+            self._keep(np.arange(len(conflicting)), reason, rows[conflicting], texts)
+        return prices.taken(np.sort(order[starts[~differ]]))
 
 
 def _is_formula(name: str) -> bool:
@@ -315,68 +655,163 @@ def _is_formula(name: str) -> bool:
     return unicodedata.normalize("NFKC", name).lstrip().startswith(("=", "+", "-", "@"))
 
 
-def _reasons(cells: _Cells, known: Set[str] | None) -> NDArray[np.int64]:
-    """For each cell 0, or the 1-based position in `REASONS` of the first that applies."""
-    unnamed = np.array([name == "" for name in cells.names], dtype=bool)
-    odd = np.array(
-        [len(name) > NAME_MAX or not name.isprintable() or _is_formula(name) for name in cells.names], dtype=bool
-    )
-    unknown = np.array([known is not None and name not in known for name in cells.names], dtype=bool)
-    faults = {
-        "no date": cells.no_date,
-        "bad date": np.isnat(cells.days),
-        "no asset": unnamed[cells.asset],
-        "asset is not a name": odd[cells.asset],
-        "no price": cells.no_price,
-        "price is not a number": np.isnan(cells.price),
-        "price is not finite": np.isinf(cells.price),
-        "price is not positive": cells.price <= 0,
-        "unknown asset": unknown[cells.asset],
-    }
-    reason = np.select(list(faults.values()), [REASONS.index(fault) + 1 for fault in faults], 0)
-    good = np.flatnonzero(reason == 0)
-    again = good[pd.Series(cells.key[good]).duplicated(keep=False).to_numpy()]
-    prices = pd.Series(cells.price[again]).groupby(cells.key[again]).transform("nunique").to_numpy()
-    reason[again[prices > 1]] = REASONS.index("conflicting prices") + 1
-    return reason
+def _joined(parts: list[Any], kind: Any) -> Any:
+    """The parts as one array; the list is emptied, so that they do not take their memory twice."""
+    joined = np.concatenate([np.empty(0, kind), *parts])
+    parts.clear()
+    return joined
 
 
-def _bad_rows(raw: RawTable, cells: _Cells, reason: NDArray[np.int64]) -> pd.DataFrame:
-    """The rows to quarantine, in the file's order."""
-    at = np.flatnonzero(reason)
-    row, column = cells.row[at], cells.column[at]
-    wide = "Asset" not in raw.names
+def _runs(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The stable order of the keys, and where in it each run of equal ones starts."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    return order, np.flatnonzero(np.concatenate([np.ones(min(1, len(keys)), dtype=bool), ordered[1:] != ordered[:-1]]))
+
+
+def _texts_of_rows(date: pa.Array, asset: pa.Array, price: pa.Array, at: NDArray[np.int64]) -> dict[str, Any]:
+    return {"Date": _text_at(date, at), "Asset": _text_at(asset, at), "Last_Price": _text_at(price, at)}
+
+
+def _texts_of_cells(
+    date: pa.Array,
+    names: NDArray[np.object_],
+    cells: list[pa.Array],
+    row: NDArray[np.int64],
+    column: NDArray[np.int64],
+    at: NDArray[np.int64],
+) -> dict[str, Any]:
     prices = np.empty(len(at), dtype=object)
-    for each in np.unique(column):
-        here = column == each
-        prices[here] = _found(raw, each, row[here])
-    bad = pd.DataFrame(
-        {
-            "Row": raw.rows[row],
-            "Date": _found(raw, raw.names.index("Date"), row),
-            "Asset": np.array(raw.names, dtype=object)[column] if wide else _found(raw, raw.names.index("Asset"), row),
-            "Last_Price": prices,
-            "Reason": np.array(REASONS, dtype=object)[reason[at] - 1],
-        }
+    for position in np.unique(column[at]):
+        here = column[at] == position
+        prices[here] = _text_at(cells[position], row[at][here])
+    return {"Date": _text_at(date, row[at]), "Asset": names[column[at]], "Last_Price": prices}
+
+
+def _texts_of_prices(prices: Prices, at: NDArray[np.int64]) -> dict[str, Any]:
+    part = prices.taken(at)
+    return {
+        "Date": part.days.astype("M8[D]").astype(str).astype(object),
+        "Asset": part.names[part.assets],
+        "Last_Price": np.array([f"{price:.15g}" for price in part.prices], dtype=object),
+    }
+
+
+def _text_at(column: pa.Array, at: NDArray[np.int64]) -> NDArray[np.object_]:
+    """The cells at some positions as text, cut where they are overlong."""
+    if pa.types.is_dictionary(column.type):  # cut before they are written out, each as often as it occurs
+        words = pc.utf8_slice_codeunits(cell_text(column.dictionary), 0, CELL_MAX)
+        texts = words.take(column.indices.take(pa.array(at))).fill_null("")
+    else:
+        texts = pc.utf8_slice_codeunits(cell_text(column.take(pa.array(at))), 0, CELL_MAX)
+    return np.array(texts.to_pylist(), dtype=object)
+
+
+def _cell(cells: list[str], position: int | None) -> str:
+    return cells[position] if position is not None and position < len(cells) else ""
+
+
+# --- all files of a folder ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PriceFiles:
+    """What the files of `FOLDER` hold.
+
+    Attributes
+    ----------
+    read
+        The files that could be read, by name below the folder, in the order in which they are applied.
+    refused
+        The others, each with a sentence that says why.
+    warnings
+        Sentences about the folder.
+    """
+
+    read: dict[str, FileRows]
+    refused: dict[str, str]
+    warnings: tuple[str, ...] = ()
+
+
+def price_file_names(storage: Storage, unusable: list[Unusable] | None = None) -> list[str]:
+    """The price files' names below `FOLDER`, in the order in which they are applied.
+
+    Left alone are names, and folders, that start with ``_`` or ``.``, and what other programs leave in folders.
+    ``unusable`` receives the entries that are no files of the lake; see `Storage.list`.
+    """
+    names = (info.path.removeprefix(f"{FOLDER}/") for info in storage.list(FOLDER, unusable=unusable))
+    return sorted(name for name in names if not any(_is_left_alone(part) for part in name.split("/")))
+
+
+def _is_left_alone(part: str) -> bool:
+    return part.startswith(("_", ".")) or part.lower().startswith(_BY_PRODUCTS)
+
+
+def read_price_files(
+    storage: Storage,
+    default: Format | None = None,
+    known: Set[str] | None = None,
+    *,
+    only_known: bool = False,
+    limits: Limits | None = None,
+) -> PriceFiles:
+    """Read all files in `FOLDER`.
+
+    Parameters
+    ----------
+    default
+        The format of files of which ``_formats.json`` says nothing.
+    known, only_known, limits
+        See `read_price_file`.
+
+    Raises
+    ------
+    DataError
+        ``_formats.json`` is not as it should be.
+    """
+    limits = limits or Limits()
+    unusable: list[Unusable] = []
+    names = price_file_names(storage, unusable)
+    declared = Declarations(default)
+    if storage.stat(FORMATS):
+        declared = Declarations.read(storage.read(FORMATS).data, FORMATS, default)
+    read: dict[str, FileRows] = {}
+    refused: dict[str, str] = {}
+    total = 0
+    with Confined(limits) as confined:
+        for name in names:
+            path = f"{FOLDER}/{name}"
+            try:
+                if total > limits.total:
+                    raise limits.refused(path, f"comes after more than {limits.total:,} prices of other files", "total")
+                info = storage.stat(path)
+                if info is not None and info.size > limits.bytes:
+                    raise limits.refused(path, f"has {info.size:,} bytes; {limits.bytes:,} are read at most", "bytes")
+                data = storage.read(path).data
+                rows = read_price_file(
+                    data, path, declared.of(name), known, only_known=only_known, limits=limits, confined=confined
+                )
+            except (CorruptFileError, DataError) as error:
+                logger.warning("%s", error)
+                refused[name] = str(error).replace("\n", " ")
+            else:
+                read[name] = rows
+                total += len(rows.prices)
+    warnings = [f"{entry.path} is passed over: {entry.reason}." for entry in unusable]
+    warnings += [f"{FORMATS}: no file matches {pattern!r}." for pattern in declared.unused()]
+    return PriceFiles(read, refused, tuple(warnings))
+
+
+def merge_files(files: Iterable[Prices]) -> Prices:
+    """All files' rows, by date; of several rows with one key, the last file's."""
+    parts = list(files)
+    codes, names = pd.factorize(np.concatenate([np.empty(0, dtype=object), *(part.names for part in parts)]))
+    owners = iter(np.split(codes.astype(np.int32), np.cumsum([len(part.names) for part in parts])))
+    merged = Prices(
+        names,
+        np.concatenate([np.empty(0, np.int32), *(part.days for part in parts)]),
+        np.concatenate([np.empty(0, np.int32), *(next(owners)[part.assets] for part in parts)]),
+        np.concatenate([np.empty(0), *(part.prices for part in parts)]),
     )
-    for name in LONG:
-        bad[name] = bad[name].str.slice(0, CELL_MAX)
-    if not raw.ragged:
-        return bad.sort_values("Row", kind="stable", ignore_index=True)
-    position = {name: raw.names.index(name) for name in LONG if name in raw.names}
-    ragged = pd.DataFrame(
-        {"Row": list(raw.ragged)}
-        | {name: [_cell(found, position.get(name)) for found in raw.ragged.values()] for name in LONG}
-        | {"Reason": REASONS[0]}
-    )
-    parts = [part for part in (bad, ragged) if len(part)]
-    return pd.concat(parts, ignore_index=True).sort_values("Row", kind="stable", ignore_index=True)
-
-
-def _found(raw: RawTable, column: int, row: NDArray[np.int64]) -> NDArray[np.object_]:
-    """The cells of one column at the positions ``row``, as text."""
-    return np.array(cell_text(raw.columns[column].take(pa.array(row))).to_pylist(), dtype=object)
-
-
-def _cell(found: list[str], position: int | None) -> str:
-    return found[position] if position is not None and position < len(found) else ""
+    order, starts = _runs(merged.keys())
+    return merged.taken(order[[*(starts[1:] - 1), len(order) - 1]] if len(order) else order)

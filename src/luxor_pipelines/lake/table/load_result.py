@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from luxor_pipelines.notebook import html_facts
@@ -27,6 +29,22 @@ class LoadResult:
     version_before: str | None = None
     version_after: str | None = None
 
+    @classmethod
+    def total(cls, results: Sequence[LoadResult]) -> LoadResult:
+        """Return what several loads of one table, one after the other, did together."""
+        if len(results) == 1:
+            return results[0]
+        return cls(
+            results[0].table,
+            sum(result.inserted for result in results),
+            sum(result.updated for result in results),
+            sum(result.unchanged for result in results),
+            sum(result.deleted for result in results),
+            tuple(dict.fromkeys(label for result in results for label in result.partitions)),
+            _together([result.version_before for result in results]),
+            _together([result.version_after for result in results]),
+        )
+
     @property
     def changed(self) -> bool:
         """Whether anything was written."""
@@ -42,3 +60,8 @@ class LoadResult:
             f"{self.table}: {self.inserted} inserted, {self.updated} updated, {self.unchanged} unchanged, "
             f"{self.deleted} deleted"
         )
+
+
+def _together(versions: Sequence[str | None]) -> str | None:
+    known = [version for version in versions if version]
+    return hashlib.sha256("\n".join(known).encode()).hexdigest()[:32] if known else None
