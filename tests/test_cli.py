@@ -151,7 +151,7 @@ def test_help_says_how_dates_are_meant(here: Here) -> None:
 def test_help_says_what_exit_codes_mean(here: Here) -> None:
     text = " ".join(here("--help")[0].split())
     assert "0 done, 1 the run or check failed, 2 usage, 3 configuration or credentials, 4 conflict" in text
-    for command in ("run", "list", "runs", "tables", "show", "returns", "archive", "optimize", "demo"):
+    for command in ("run", "list", "runs", "tables", "show", "returns", "archive", "restore", "optimize", "demo"):
         assert f" {command} " in text
 
 
@@ -565,6 +565,50 @@ def test_archive_moves_a_table_and_all_its_files(lake: Path, here: Here) -> None
 def test_archive_moves_both_layouts_so_that_none_shines_through(lake: Path, here: Here) -> None:
     shutil.copy(lake / "enriched/parquet/assets.parquet", lake / "enriched/parquet/hist_returns.parquet")
     assert len(here.json("archive", "hist_returns", "-y", "--lake", lake)["moved_to"]) == 15
+
+
+def test_of_a_file_that_hides_months_archive_shows_both_and_moves_one(lake: Path, here: Here) -> None:
+    before = contents(lake)
+    shutil.copy(lake / "enriched/parquet/assets.parquet", lake / "enriched/parquet/hist_returns.parquet")
+    out, err = here("archive", "hist_returns", "--only", "file", "--yes", "--lake", lake)
+    assert "file: one file (" in err
+    assert "partitions: 13 months (" in err
+    assert ", 2025-10 to 2026-10, written " in err
+    assert [path.split("/", 2)[2] for path in out.split()] == ["enriched/parquet/hist_returns.parquet"]
+    assert contents(lake / "enriched") == {
+        path.removeprefix("enriched/"): data for path, data in before.items() if path.startswith("enriched/")
+    }
+    _, err = here("archive", "hist_returns", "--only", "file", "--yes", "--lake", lake, code=2)
+    assert "hist_returns has no single file" in err
+
+
+def test_restore_puts_a_table_back(lake: Path, here: Here) -> None:
+    before = contents(lake / "enriched")
+    moved = here.json("archive", "hist_returns", "-y", "--lake", lake)["moved_to"]
+    assert contents(lake / "enriched") != before
+    found = here.json("restore", "hist_returns", "--lake", lake)
+    assert [f"{found['from']}/{path}" for path in found["restored"]] == moved
+    assert contents(lake / "enriched") == before
+    _, err = here("restore", "hist_returns", "--lake", lake, code=2)
+    assert "There is a table hist_returns" in err
+    here("archive", "hist_returns", "-y", "--lake", lake)
+    stamp = found["from"].removeprefix("archive/")
+    out, err = here("restore", "Hist_Returns", "--from", stamp, "--lake", lake)
+    assert len(out.splitlines()) == 14
+    assert err == f"Restored 14 files of hist_returns from archive/{stamp}/\n"
+    _, err = here("restore", "nothing", "--lake", lake, code=1)
+    assert "no table nothing; there is none" in err
+
+
+def test_a_move_that_was_cut_short_is_told_until_it_is_completed(lake: Path, here: Here) -> None:
+    (lake / "enriched/parquet/hist_returns/_moving.json").write_text('{"stamp": "20260101T000000Z", "only": null}')
+    _, err = here("show", "hist_returns", "--lake", lake, code=4)
+    assert "is being moved to the archive or back" in err
+    assert "`luxor archive hist_returns` completes the move" in err
+    assert "luxor restore hist_returns" in err
+    here("check", "hist_returns", "--lake", lake, code=1)
+    here("restore", "hist_returns", "--lake", lake)
+    here("show", "hist_returns", "--limit", "1", "--lake", lake)
 
 
 def test_archive_without_a_yes_moves_nothing(lake: Path) -> None:

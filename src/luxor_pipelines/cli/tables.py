@@ -14,21 +14,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from luxor_pipelines.errors import ConflictError, SchemaError, TableNotFoundError, UsageError, shown
+from luxor_pipelines.errors import SchemaError, UsageError, shown
 from luxor_pipelines.lake.parquet.predicates import Where
-from luxor_pipelines.lake.storage.base import BlobInfo, Storage
 from luxor_pipelines.lake.table.table import Table
 
 __all__ = [
     "Condition",
-    "archive",
     "are_dates",
     "as_json",
     "as_text",
     "is_number",
     "parse_condition",
     "select",
-    "table_files",
     "write_workbook",
 ]
 
@@ -245,47 +242,3 @@ def write_workbook(data: pa.Table, file: str) -> None:
         Path(file).write_bytes(buffer.getvalue())
     except OSError as error:
         raise UsageError(f"{shown(file)} cannot be written: {error.strerror}.", hint="Name another file.") from error
-
-
-def table_files(storage: Storage, name: str, directory: str) -> list[BlobInfo]:
-    """Every file that is part of a table, in either layout or beside its partitions.
-
-    Raises
-    ------
-    TableNotFoundError
-    """
-    table = Table(storage, name, directory)
-    single = storage.stat(table.path("file"))
-    files = [*([single] if single else []), *storage.list(f"{table.directory}/{table.name}")]
-    if not files:
-        table.snapshot()
-        raise TableNotFoundError(f"There is no table {table.name} in {storage.url}.", hint="`luxor tables` lists them.")
-    return files
-
-
-def archive(storage: Storage, files: Sequence[BlobInfo], now: datetime) -> str:
-    """Move files to the same path below ``archive/<UTC stamp>``, and return that folder.
-
-    All are copied before the first is deleted, and each only on condition of being what was copied.
-
-    Raises
-    ------
-    ConflictError
-        A file was changed meanwhile; it is still where it was.
-    """
-    folder = f"archive/{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
-    copied = []
-    for info in files:
-        blob = storage.read(info.path)
-        storage.write(f"{folder}/{info.path}", blob.data, expected=None)
-        copied.append((info.path, blob.version))
-    for path, version in copied:
-        try:
-            storage.delete(path, expected=version)
-        except ConflictError as error:
-            raise ConflictError(
-                f"{path} was changed while it was being moved; it is still there, and its copy in {folder} is of "
-                "before.",
-                hint="See that no run is under way, then archive the table again.",
-            ) from error
-    return folder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +11,13 @@ from luxor_pipelines.cli.app import Json, Lake, Yes, app, confirmed, files, open
 from luxor_pipelines.cli.output import Grid, emit, note, print_grid, print_json, working
 from luxor_pipelines.errors import UsageError
 
-__all__ = ["Split", "archive", "check", "optimize"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from luxor_pipelines.lake.table.archive import Only
+    from luxor_pipelines.lake.table.table import Snapshot, Table
+
+__all__ = ["Layout", "Split", "archive", "check", "optimize", "restore"]
 
 
 class Split(StrEnum):
@@ -19,6 +25,13 @@ class Split(StrEnum):
 
     MONTH = "month"
     YEAR = "year"
+
+
+class Layout(StrEnum):
+    """The two ways a table can lie there."""
+
+    FILE = "file"
+    PARTITIONS = "partitions"
 
 
 @app.command()
@@ -63,28 +76,78 @@ def check(
 @app.command()
 def archive(
     table: Annotated[str, typer.Argument(metavar="TABLE", help="The table to move aside.", show_default=False)],
+    only: Annotated[
+        Layout | None,
+        typer.Option("--only", case_sensitive=False, help="Of two that lie there, move the single file or partitions."),
+    ] = None,
     yes: Yes = False,
     lake: Lake = None,
     json: Json = False,
 ) -> None:
-    """Move a table aside, into archive/, so that a new one can be made."""
-    from luxor_pipelines.cli.tables import archive as move
-    from luxor_pipelines.cli.tables import table_files
+    """Move a table aside, into archive/, so that a new one can be made; or complete such a move.
+
+    Its single file and its partitions are both moved where both lie there, unless --only says which. Nobody reads or
+    loads part of the table meanwhile. `luxor restore` puts it back.
+    """
+    from luxor_pipelines.lake.table.archive import archive as move
+    from luxor_pipelines.lake.table.archive import layouts
 
     lq = open_lake(lake)
-    found = table_files(lq.lake.storage, table, lq.blob_directory)
-    size = sum(info.size for info in found)
-    question = f"Move {files(len(found))} ({size:,} bytes) of {table} in {lq.lake.storage.url} to archive/?"
+    place = lq.lake.table(table, lq.blob_directory)
+    there = layouts(place)
+    if only is not None or len(there) > 1:
+        _print_layouts(place, there)
+    size = sum(part.info.size for kind, snapshot in there.items() for part in snapshot.parts if only in (None, kind))
+    what = f"the {only.value} of {place.name}" if only else place.name
+    question = f"Move {what} ({size:,} bytes) in {lq.lake.storage.url} to archive/?"
     if not confirmed(question, yes=yes, what="Moving a table aside"):
         note("Nothing was moved.")
         raise typer.Exit(1)
-    folder = move(lq.lake.storage, found, lq.now())
-    moved = [f"{folder}/{info.path}" for info in found]
+    with working(f"Moving {what}"):
+        moved = move(place, lq.lake.now(), only.value if only else None)
     if json:
-        print_json({"table": table, "moved_to": moved})
+        print_json({"table": moved.table, "moved_to": list(moved.paths)})
     else:
-        emit("\n".join(moved))
-    note(f"Moved {files(len(found))} of {table} to {folder}/")
+        emit("\n".join(moved.paths))
+    note(f"Moved {files(len(moved.paths))} of {place.name} to {moved.folder}/")
+
+
+def _print_layouts(table: Table, there: Mapping[Only, Snapshot]) -> None:
+    """Show, on stderr, what lies in each layout of a table and who wrote it."""
+    from luxor_pipelines.errors import LakeError, SchemaError
+
+    for kind, snapshot in there.items():
+        try:
+            note(f"{kind}: {table.summary(snapshot)}")
+        except (LakeError, SchemaError) as error:
+            note(f"{kind}: {files(len(snapshot.parts))} that cannot be read ({error.message})")
+
+
+@app.command()
+def restore(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="The table to put back.", show_default=False)],
+    stamp: Annotated[
+        str | None,
+        typer.Option("--from", metavar="STAMP", help="The folder in archive/; default the newest that has the table."),
+    ] = None,
+    lake: Lake = None,
+    json: Json = False,
+) -> None:
+    """Put a table back from archive/, where its copy stays; or complete such a move.
+
+    Refused where there is a table of that name, in whatever layout.
+    """
+    from luxor_pipelines.lake.table.archive import restore as move
+
+    lq = open_lake(lake)
+    place = lq.lake.table(table, lq.blob_directory)
+    with working(f"Restoring {place.name}"):
+        moved = move(place, lq.lake.now(), stamp)
+    if json:
+        print_json({"table": moved.table, "from": moved.folder, "restored": list(moved.paths)})
+    else:
+        emit("\n".join(moved.paths))
+    note(f"Restored {files(len(moved.paths))} of {place.name} from {moved.folder}/")
 
 
 @app.command()

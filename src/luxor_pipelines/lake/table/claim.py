@@ -14,8 +14,8 @@ suspended or killed at any moment and be followed by another. Each goes by the s
 Why that is enough. Let A and B claim one after the other, B later, and let B have written or deleted a file in step
 5. Nothing of A's lands on it afterwards: to succeed, A's write would have to be on condition of the version that B
 left, so A would have listed after B's step 5; but then B had claimed before A's step 4, which ends A. Nothing of A's
-lands where B found no file either, but an empty one: rows are only ever written on condition of a version. And step 6
-of A is refused once B has claimed. So whoever claims last completes, alone.
+lands where B found no file either, but a file without rows, which A takes back in step 4: rows are only ever written
+on condition of a version. And step 6 of A is refused once B has claimed. So whoever claims last completes, alone.
 """
 
 from __future__ import annotations
@@ -77,18 +77,26 @@ class Claim:
         ConflictError
             Another claim was made meanwhile.
         """
+        self.check()
         there = {info.path for info in listed()}
+        created: list[tuple[str, str]] = []
 
         def create(path: str) -> None:
             with suppress(ConflictError):  # another has created it: it is listed now
-                self.storage.write(path, empty(path), expected=None)
+                created.append((path, self.storage.write(path, empty(path), expected=None)))
 
         at_once(self.storage, [path for path in paths if path not in there], create)
         files = {info.path: info for info in listed()}
-        self.check()
+        try:
+            self.check()
+        except ConflictError:
+            for path, version in created:
+                with suppress(ConflictError):
+                    self.storage.delete(path, expected=version)
+            raise
         return files
 
-    def write(self, files: Mapping[str, bytes], listed: Mapping[str, BlobInfo]) -> None:
+    def write(self, paths: Iterable[str], content: Callable[[str], bytes], listed: Mapping[str, BlobInfo]) -> None:
         """Write each file on condition of the version that `prepare` listed (step 5).
 
         Raises
@@ -99,9 +107,9 @@ class Claim:
         def write(path: str) -> None:
             if path not in listed:
                 raise self.storage.conflict(path)
-            self.storage.write(path, files[path], expected=listed[path].version)
+            self.storage.write(path, content(path), expected=listed[path].version)
 
-        at_once(self.storage, list(files), write)
+        at_once(self.storage, list(paths), write)
 
     def release(self) -> None:
         """Delete the claimed file on condition of its version (step 6).
@@ -109,5 +117,7 @@ class Claim:
         Raises
         ------
         ConflictError
+            It has another version, or is gone.
         """
+        self.check()
         self.storage.delete(self.path, expected=self.version)

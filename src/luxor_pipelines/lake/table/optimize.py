@@ -69,7 +69,7 @@ from luxor_pipelines.lake.types.schema import (
 )
 from luxor_pipelines.lake.types.text import parse_dates
 
-__all__ = ["Optimized", "Shape", "optimize", "retyped"]
+__all__ = ["Optimized", "Shape", "find_leftovers", "optimize", "retyped"]
 
 logger = logging.getLogger(__name__)
 
@@ -341,7 +341,7 @@ def _convert(table: Table, part: Part, stored: bytes, plan: _Plan, files: Mappin
     if table.moving_path in listed:
         raise table.moving()
     leftovers = _leftovers(table, part, stored, listed.values())
-    claim.write(partitions, listed)
+    claim.write(partitions, partitions.__getitem__, listed)
     for info in leftovers:
         if info.path not in partitions:
             storage.delete(info.path, expected=info.version)
@@ -372,12 +372,32 @@ def _convert(table: Table, part: Part, stored: bytes, plan: _Plan, files: Mappin
 
 
 def _leftovers(table: Table, single: Part, stored: bytes, listed: Iterable[BlobInfo]) -> list[BlobInfo]:
-    """Return the partitions that lie beside the single file, if all were left by conversions of it.
+    """Return the partitions that lie beside the single file, if conversions of it have left them all.
 
     Raises
     ------
     UsageError
         Some may be a table of their own.
+    """
+    leftovers, others = find_leftovers(table, stored, listed)
+    if others is not None:
+        raise UsageError(
+            f"Table {table.name} lies there twice: {table.summary(Snapshot('file', (single,)))}, which is what is "
+            f"read, and {table.summary(others)}, which no conversion of that file has left.",
+            hint=f"`luxor archive {table.name} --only file` or `--only partitions` moves one of the two aside.",
+        )
+    return leftovers
+
+
+def find_leftovers(table: Table, stored: bytes, listed: Iterable[BlobInfo]) -> tuple[list[BlobInfo], Snapshot | None]:
+    """Return the partitions beside a single file that conversions of it have left, and those that may be a table.
+
+    Parameters
+    ----------
+    stored
+        The single file's bytes.
+    listed
+        The files of the table's folder.
     """
     partitions: dict[Layout, list[Part]] = {"month": [], "year": []}
     for info in listed:
@@ -394,13 +414,8 @@ def _leftovers(table: Table, single: Part, stored: bytes, listed: Iterable[BlobI
 
     for layout, parts in partitions.items():
         if not all(table.each(parts, is_leftover)):
-            single_file, months = Snapshot("file", (single,)), Snapshot(layout, tuple(parts))
-            raise UsageError(
-                f"Table {table.name} lies there twice: {table.summary(single_file)}, which is what is read, and "
-                f"{table.summary(months)}, which no conversion of that file has left.",
-                hint=f"`luxor archive {table.name} --only file` or `--only partitions` moves one of the two aside.",
-            )
-    return [part.info for parts in partitions.values() for part in parts]
+            return [], Snapshot(layout, tuple(parts))
+    return [part.info for parts in partitions.values() for part in parts], None
 
 
 @contextmanager

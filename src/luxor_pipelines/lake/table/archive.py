@@ -1,0 +1,383 @@
+"""Archive: a table moved to ``archive/<stamp>/``, and back.
+
+A single file is moved by one delete on condition. Partitions are many files: while they are moved, ``_moving.json``
+lies in the table's folder, and neither readers nor loads take part of a table for the whole (see `layout`). It is
+written first and deleted last, names the stamp, and is the claimed file of the move (see `claim`): a move that was cut
+short is completed, or turned round, by the next one, and an earlier one that wakes up changes nothing more.
+
+An archiving copies all files before it deletes the first. One whose file changes after it was copied puts back what
+it has deleted. A restoring only creates files; those that are there already with the same bytes get a new version, so
+that an archiving that was suspended cannot delete them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BytesIO
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from luxor_pipelines.errors import ConflictError, NotFoundError, TableNotFoundError, UsageError
+from luxor_pipelines.lake.parquet.file import to_bytes
+from luxor_pipelines.lake.storage.base import BlobInfo, Storage
+from luxor_pipelines.lake.table.claim import Claim
+from luxor_pipelines.lake.table.layout import BIRTH, Layout, LayoutRecord, Part, Snapshot, recognise
+from luxor_pipelines.lake.table.optimize import find_leftovers
+from luxor_pipelines.lake.table.table import Table
+
+__all__ = ["ARCHIVE", "Move", "Only", "archive", "layouts", "restore", "stamps"]
+
+logger = logging.getLogger(__name__)
+
+ARCHIVE = "archive"
+_PLACEHOLDER = b"luxor.placeholder"
+"""The metadata of a file that a move has created and not filled yet."""
+
+Only = Literal["file", "partitions"]
+
+
+@dataclass(frozen=True)
+class Move:
+    """A move that was done: the table, the folder in the archive, and the paths of the files there."""
+
+    table: str
+    folder: str
+    paths: tuple[str, ...]
+
+
+def layouts(table: Table) -> dict[Only, Snapshot]:
+    """Return what lies there under the table's name: its single file, its partitions, or both, read or not."""
+    found: dict[Only, Snapshot] = {}
+    single = table.storage.stat(table.path("file"))
+    if single is not None:
+        found["file"] = Snapshot("file", (Part("", single),))
+    parts: defaultdict[Layout, list[Part]] = defaultdict(list)
+    for info in table.storage.list(table.folder):
+        layout_and_label = recognise(info.path[len(table.folder) + 1 :])
+        if layout_and_label is not None:
+            parts[layout_and_label[0]].append(Part(layout_and_label[1], info))
+    if parts:
+        layout = max(parts, key=lambda each: len(parts[each]))
+        found["partitions"] = Snapshot(layout, tuple(part for kind in parts.values() for part in kind))
+    return found
+
+
+def stamps(table: Table) -> dict[str, list[BlobInfo]]:
+    """Return the copies of the table in the archive, by stamp, the oldest first."""
+    copies: defaultdict[str, list[BlobInfo]] = defaultdict(list)
+    for info in table.storage.list(ARCHIVE):
+        _, stamp, path = [*info.path.split("/", 2), "", ""][:3]
+        if path == table.path("file") or path.startswith(f"{table.folder}/"):
+            copies[stamp].append(info)
+    return dict(sorted(copies.items()))
+
+
+# --- to the archive ---------------------------------------------------------------------------
+
+
+def archive(table: Table, now: datetime, only: Only | None = None) -> Move:
+    """Move a table to the archive, or complete such a move; nothing of it is left, and a new one can be made.
+
+    Parameters
+    ----------
+    now
+        Gives the stamp, the name of the folder in the archive.
+    only
+        Move only the single file, or only the partitions, where both lie there.
+
+    Raises
+    ------
+    TableNotFoundError
+    UsageError
+        There is no such layout to move; or the partitions are what an unfinished conversion of the file has left.
+    ConflictError
+        A file changed meanwhile. All is as it was; try again.
+    """
+    storage = table.storage
+    single, in_folder = storage.stat(table.path("file")), storage.list(table.folder)
+    if single is None and not in_folder:
+        raise TableNotFoundError(
+            f"There is no table {table.name} in {storage.url}/{table.directory}.",
+            hint="`luxor tables` lists what there is.",
+        )
+    moving = next((info for info in in_folder if info.path == table.moving_path), None)
+    if moving is None and only == "file":
+        return _archive_file(table, single, _new_stamp(table, now))
+    partitions = any(recognise(info.path[len(table.folder) + 1 :]) for info in in_folder)
+    if moving is None and only == "partitions" and not partitions:
+        raise UsageError(f"Table {table.name} has no partitions.", hint="It is one file: leave --only out.")
+    if moving is None and all(info.path == table.record_path for info in in_folder):
+        return _archive_file(table, single, _new_stamp(table, now), with_record=True)
+    return _archive_folder(table, moving, only, now)
+
+
+def _archive_file(table: Table, single: BlobInfo | None, stamp: str, *, with_record: bool = False) -> Move:
+    """Move the single file; ``with_record`` if nothing but it and the record is there."""
+    storage, path = table.storage, table.path("file")
+    folder = f"{ARCHIVE}/{stamp}"
+    if single is None:
+        if not with_record:
+            raise UsageError(f"Table {table.name} has no single file.", hint="Leave --only out to move the table.")
+        # A layout was agreed on, and nothing was written since.
+        storage.delete(table.record_path, expected=storage.read(table.record_path).version)
+        return Move(table.name, folder, ())
+    stored = storage.read(path)
+    claim = Claim.take(storage, path, stored.data, expected=stored.version)  # no conversion goes on after that
+    listed = {info.path: info for info in storage.list(table.folder)}
+    claim.check()
+    leftovers, _ = find_leftovers(table, stored.data, listed.values())
+    if with_record and any(other != table.record_path for other in listed):
+        raise storage.conflict(table.folder)
+    if leftovers:
+        raise UsageError(
+            f"The partitions of table {table.name} are what an unfinished conversion of its file has left, and not all "
+            "of the table.",
+            hint=f"Complete it with `luxor optimize {table.name} --layout month` (or year), or move all of it.",
+        )
+    contents = {path: stored.data}
+    if with_record and table.record_path in listed:
+        contents[table.record_path] = storage.read(table.record_path).data
+    copied = _copy(storage, stamp, contents)
+    try:
+        claim.release()
+    except ConflictError:
+        _take_back(storage, copied)
+        raise
+    if table.record_path in contents:
+        with suppress(ConflictError):  # a new table is being agreed on
+            storage.delete(table.record_path, expected=listed[table.record_path].version)
+    return Move(table.name, folder, tuple(copied))
+
+
+def _archive_folder(table: Table, moving: BlobInfo | None, only: Only | None, now: datetime) -> Move:
+    storage, single_path = table.storage, table.path("file")
+    stamp = None
+    if moving is not None:
+        stamp, only = _read_moving(table, moving, only)
+    stamp = stamp or _new_stamp(table, now)
+    claim = _claim_folder(table, moving, stamp, only, now)
+    copied: dict[str, str] = {}
+    removed: list[str] = []
+    try:
+        single = storage.stat(single_path)
+        claims = [claim]
+        if single is not None:  # no conversion goes on after that
+            stored = storage.read(single_path)
+            claims.append(Claim.take(storage, single_path, stored.data, expected=stored.version))
+        listed = {info.path: info for info in _listed(table) if info.path != table.moving_path}
+        for each in claims:
+            each.check()
+        if only == "partitions":
+            listed.pop(single_path, None)
+        for path, info in listed.items():
+            blob = storage.read(path)
+            if blob.version != info.version:
+                raise storage.conflict(path)
+            if not _is_placeholder(blob.data):
+                copied |= _copy(storage, stamp, {path: blob.data})
+        # The single file is the table while it is there, and goes last; a new table's record must not be met before.
+        for path in sorted(listed, key=lambda path: (path == table.record_path, path == single_path, path)):
+            storage.delete(path, expected=listed[path].version)
+            removed.append(path)
+        if {info.path for info in storage.list(table.folder)} - {table.moving_path}:
+            raise storage.conflict(table.folder)
+    except (ConflictError, NotFoundError) as error:
+        if removed:
+            _fill(
+                table, claim, {path: _copy_path(stamp, path) for path in removed if _copy_path(stamp, path) in copied}
+            )
+        else:
+            _take_back(storage, copied)
+        claim.release()
+        raise ConflictError(
+            f"Table {table.name} was changed while it was being moved; all of it is where it was.",
+            hint="See that no run is under way, then archive the table again.",
+        ) from error
+    claim.release()
+    return Move(table.name, f"{ARCHIVE}/{stamp}", tuple(info.path for info in stamps(table).get(stamp, ())))
+
+
+def _copy(storage: Storage, stamp: str, contents: Mapping[str, bytes]) -> dict[str, str]:
+    """Write files into the archive; return the versions of the copies by path.
+
+    A copy that is there already is written anew: whoever wrote it may be about to take it back.
+    """
+    versions = {}
+    for path, data in contents.items():
+        copy = _copy_path(stamp, path)
+        info = storage.stat(copy)
+        versions[copy] = storage.write(copy, data, expected=None if info is None else info.version)
+    return versions
+
+
+def _take_back(storage: Storage, copied: Mapping[str, str]) -> None:
+    """Delete copies that a move made and does not need."""
+    for path, version in copied.items():
+        with suppress(ConflictError):
+            storage.delete(path, expected=version)
+
+
+# --- and back ---------------------------------------------------------------------------------
+
+
+def restore(table: Table, now: datetime, stamp: str | None = None) -> Move:
+    """Put a table back from the archive, or complete such a move; its copy stays in the archive.
+
+    Parameters
+    ----------
+    stamp
+        The folder in the archive; default the one of a move that was cut short, else the newest.
+
+    Raises
+    ------
+    TableNotFoundError
+        The archive has no such table, or not of that stamp.
+    UsageError
+        There is a table of that name, in any layout.
+    ConflictError
+        The table was created or moved by others meanwhile.
+    """
+    storage = table.storage
+    moving = storage.stat(table.moving_path)
+    if moving is None and (there := [info for info in _listed(table) if info.path != table.record_path]):
+        raise UsageError(
+            f"There is a table {table.name} in {storage.url}/{table.directory} ({there[0].path}).",
+            hint=f"`luxor archive {table.name}` moves it aside first.",
+        )
+    copies = stamps(table)
+    cut_short = _read_moving(table, moving, None)[0] if moving is not None else None
+    stamp = stamp or cut_short or max(copies, default="")
+    if stamp not in copies and stamp != cut_short:  # of a move that has only begun there may be no copy yet
+        known = f"there are {', '.join(copies)}" if copies else "there is none"
+        raise TableNotFoundError(
+            f"The archive of {storage.url} has no table {table.name}{f' of {stamp}' if stamp else ''}; {known}.",
+            hint=f"`luxor restore {table.name} --from STAMP` takes one." if copies else "Check the name.",
+        )
+    files = {info.path.split("/", 2)[2]: info.path for info in copies.get(stamp, ())}
+    claim = _claim_folder(table, moving, stamp, None, now)
+    if moving is None and {info.path for info in _listed(table)} - {*files, table.record_path, table.moving_path}:
+        claim.release()
+        raise _made_meanwhile(table)
+    try:
+        _fill(table, claim, files, only_these=moving is None)
+        claim.release()
+    except (ConflictError, NotFoundError) as error:
+        raise _made_meanwhile(table) from error
+    return Move(table.name, f"{ARCHIVE}/{stamp}", tuple(files))
+
+
+def _fill(table: Table, claim: Claim, copies: Mapping[str, str], *, only_these: bool = False) -> None:
+    """Create files from their copies, under the claim of a move, and give all others of the table a new version.
+
+    So whoever was about to delete one of them, on condition of the version it had, does not. A file that is there
+    already keeps its content; the layout's record gets that of its copy, or one is made.
+
+    Parameters
+    ----------
+    copies
+        The path of each file's copy.
+    only_these
+        Whether another file is a conflict.
+
+    Raises
+    ------
+    ConflictError
+        Another move has taken over, or a load is making a new table.
+    """
+    storage = table.storage
+
+    def copy(path: str) -> bytes:
+        return storage.read(copies[path]).data if path in copies else _record_of(table, copies).encode()
+
+    def content(path: str) -> bytes:
+        present = storage.read(path).data
+        unfilled = path == table.record_path or not present or _is_placeholder(present)
+        return copy(path) if path in paths and unfilled else present
+
+    paths = {*copies, *([table.record_path] if copies else ())}
+    listed = claim.prepare(lambda: _listed(table), paths, lambda path: _empty(table, path, copy(path)))
+    files = [path for path in listed if path != table.moving_path]
+    if only_these and set(files) - paths:
+        raise storage.conflict(table.folder)
+    claim.write(files, content, listed)
+
+
+def _made_meanwhile(table: Table) -> ConflictError:
+    return ConflictError(
+        f"Table {table.name} was created or moved by others while it was being restored.",
+        hint=f"See who is at it; then `luxor restore {table.name}` again, or `luxor archive {table.name}`.",
+    )
+
+
+def _record_of(table: Table, files: Iterable[str]) -> LayoutRecord:
+    """The record of a table that was archived without one."""
+    kinds = [kind[0] for path in files if (kind := recognise(path[len(table.folder) + 1 :])) is not None]
+    single = table.path("file") in files
+    return LayoutRecord("file" if single or not kinds else kinds[0], "Date")
+
+
+# --- what both need ---------------------------------------------------------------------------
+
+
+def _listed(table: Table) -> list[BlobInfo]:
+    """All files of the table: those in its folder, and its single file."""
+    single = table.storage.stat(table.path("file"))
+    return [*table.storage.list(table.folder), *([single] if single else [])]
+
+
+def _claim_folder(table: Table, moving: BlobInfo | None, stamp: str, only: Only | None, now: datetime) -> Claim:
+    content = {"stamp": stamp, "only": only, "at": now.astimezone(UTC).isoformat(timespec="seconds")}
+    version = moving.version if moving is not None else None
+    return Claim.take(table.storage, table.moving_path, json.dumps(content).encode(), expected=version)
+
+
+def _read_moving(table: Table, moving: BlobInfo, only: Only | None) -> tuple[str | None, Only | None]:
+    """The stamp of a move that was cut short, None if it is not told, and what was to be moved."""
+    blob = table.storage.read(moving.path)
+    try:
+        content = json.loads(blob.data)
+        stamp, before = content["stamp"], content["only"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None, only
+    return (stamp if isinstance(stamp, str) else None), (before if before in ("file", "partitions") else None)
+
+
+def _new_stamp(table: Table, now: datetime) -> str:
+    """A stamp of which the archive has no files of the table yet."""
+    stamp, taken = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}", stamps(table)
+    return next(each for each in (stamp, *(f"{stamp}-{n}" for n in range(2, 1000))) if each not in taken)
+
+
+def _copy_path(stamp: str, path: str) -> str:
+    return f"{ARCHIVE}/{stamp}/{path}"
+
+
+def _empty(table: Table, path: str, data: bytes) -> bytes:
+    """What a file holds between its creation and its rows: its columns, marked as a placeholder.
+
+    It gets a `BIRTH` of its own, so that one which is created too late is never a table's single file.
+    """
+    if path == table.record_path:
+        return data
+    try:
+        schema = pq.read_schema(BytesIO(data))
+    except (pa.ArrowException, OSError, ValueError):
+        return b""
+    metadata = {**(schema.metadata or {}), _PLACEHOLDER: b"", BIRTH: uuid.uuid4().hex.encode()}
+    return to_bytes(schema.with_metadata(metadata).empty_table())
+
+
+def _is_placeholder(data: bytes) -> bool:
+    try:
+        return _PLACEHOLDER in (pq.read_schema(BytesIO(data)).metadata or {})
+    except (pa.ArrowException, OSError, ValueError):
+        return False
