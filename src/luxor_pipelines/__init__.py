@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from luxor_pipelines import errors
     from luxor_pipelines.catalog import open_lake
     from luxor_pipelines.ingest import LoadResult, incremental_load, save_table
+    from luxor_pipelines.operations.backfill import backfill
     from luxor_pipelines.operations.discovery import find_pipelines
     from luxor_pipelines.operations.records import RunReport, last_runs
     from luxor_pipelines.operations.runs import run
@@ -29,6 +30,7 @@ __all__ = [
     "LuxorQuery",
     "RunReport",
     "__version__",
+    "backfill",
     "errors",
     "find_pipelines",
     "incremental_load",
@@ -44,6 +46,7 @@ _HOMES = {
     "LoadResult": "ingest",
     "LuxorQuery": "query.luxor_query",
     "RunReport": "operations.records",
+    "backfill": "operations.backfill",
     "find_pipelines": "operations.discovery",
     "incremental_load": "ingest",
     "last_runs": "operations.records",

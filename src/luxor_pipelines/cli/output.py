@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -34,6 +34,7 @@ __all__ = [
     "print_csv",
     "print_grid",
     "print_json",
+    "progress",
     "working",
 ]
 
@@ -187,6 +188,21 @@ def working(text: str) -> Iterator[None]:
 
     with Console(stderr=True).status(text):
         yield
+
+
+@contextmanager
+def progress(text: str, total: int) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal how much of a work is done, and the time left; call what is yielded for each part done."""
+    if not sys.stderr.isatty():
+        yield lambda part: None  # noqa: ARG005
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda part: bar.update(task, advance=1, description=f"{text} {part}")
 
 
 class _Handler(logging.StreamHandler[TextIO]):

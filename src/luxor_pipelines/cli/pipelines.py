@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import asdict
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from luxor_pipelines.cli.app import Json, Lake, Yes, app, checked_lake, confirmed, open_lake
-from luxor_pipelines.cli.output import Grid, emit, log_steps, note, print_grid, print_json, working
+from luxor_pipelines.cli.output import Grid, emit, log_steps, note, print_grid, print_json, progress, working
 from luxor_pipelines.errors import NotFoundError
 
 if TYPE_CHECKING:
     from luxor_pipelines.lake.storage.lease import LeaseState
+    from luxor_pipelines.operations.backfill import Backfill, PlannedDate
     from luxor_pipelines.operations.records import RunReport
 
-__all__ = ["list_", "run_", "runs", "unlock"]
+__all__ = ["backfill_", "list_", "run_", "runs", "unlock"]
+
+Param = Annotated[
+    list[str] | None,
+    typer.Option("--param", metavar="KEY=VALUE", help="Another parameter of the pipeline; can be repeated."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Write rows that do not pass the checks; the record says so.")]
 
 
 @app.command("run")
@@ -31,13 +40,8 @@ def run_(
     table: Annotated[
         str | None, typer.Option("--table", metavar="TABLE", help="Load into this table, where the pipeline lets one.")
     ] = None,
-    param: Annotated[
-        list[str] | None,
-        typer.Option("--param", metavar="KEY=VALUE", help="Another parameter of the pipeline; can be repeated."),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Write rows that do not pass the checks; the record says so.")
-    ] = False,
+    param: Param = None,
+    force: Force = False,
     lake: Lake = None,
     json: Json = False,
 ) -> None:
@@ -126,6 +130,98 @@ def print_report(report: RunReport) -> None:
     for warning in report.warnings:
         emit(f"warning: {warning}")
     emit(f"record: {report.path}")
+
+
+# --- backfill ---------------------------------------------------------------------------------
+
+
+@app.command("backfill")
+def backfill_(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The pipeline; `luxor list` names them.", show_default=False)
+    ],
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="DATE", help="The first date, or month as 2006-01; default the first there is."),
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="DATE", help="The last date, or month; default the last that ended.")
+    ] = None,
+    missing: Annotated[bool, typer.Option("--missing", help="Only dates that are not stored.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Only dates whose last run failed or died.")] = False,
+    stale: Annotated[
+        bool, typer.Option("--stale", help="Only dates of which something that their last run read has changed since.")
+    ] = False,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, help="Processes of this machine to divide the dates among.")
+    ] = 1,
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", metavar="ADDRESS", help="A Dask scheduler, as tcp://scheduler:8786, or local:N."),
+    ] = None,
+    param: Param = None,
+    force: Force = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")] = False,
+    lake: Lake = None,
+    json: Json = False,
+) -> None:
+    """Run a pipeline for many reference dates, after a plan that says which and why.
+
+    Dates are São Paulo's, both ends included. Each date is written whole or not at all and has a record of its own; one
+    that fails stops no other. Interrupted with Ctrl-C, it goes on with --missing. Exit code 1 if a date failed or
+    was stopped by the checks.
+    """
+    from luxor_pipelines.operations.backfill import Backfill, carry_out, plan_backfill
+    from luxor_pipelines.operations.discovery import parse_params
+
+    params = parse_params(name, [*(param or []), *(["force=true"] if force else [])])
+    where = open_lake(lake).lake
+    plan = plan_backfill(name, start, end, lake=where, missing=missing, failed=failed, stale=stale)
+    done = Backfill(name, tuple(plan))
+    if not json:
+        _print_plan(plan)
+    if not dry_run:
+        with progress("Backfilling", sum(planned.run for planned in plan)) as advance:
+            done = carry_out(
+                name,
+                plan,
+                lake=where,
+                jobs=jobs,
+                cluster=cluster,
+                told=lambda outcome: advance(f"{outcome.date} {outcome.status}"),
+                **params,
+            )
+    if json:
+        print_json({"dry_run": dry_run, **asdict(done)})
+    elif not dry_run:
+        _print_outcomes(done)
+    if done.failed:
+        raise typer.Exit(1)
+
+
+def _print_plan(plan: list[PlannedDate]) -> None:
+    """Print the dates of a plan; neighbours with the same reason are one line."""
+    rows: list[tuple[str, str, str, str]] = []
+    for (run, reason), group in groupby(plan, key=lambda each: (each.run, each.reason)):
+        dates = [each.date for each in group]
+        rows.append((str(dates[0]), str(dates[-1]), f"{len(dates):,}", f"{'run' if run else 'skip'}: {reason}"))
+    print_grid(Grid(("From", "To", "Dates", "Plan"), rows, right=frozenset({"Dates"})))
+
+
+def _print_outcomes(done: Backfill) -> None:
+    from luxor_pipelines.operations.backfill import Ending
+
+    counts = [(status, f"{done.count(status):,}") for status in get_args(Ending) if done.count(status)]
+    emit("")
+    print_grid(Grid(("Outcome", "Dates"), counts or [("nothing to do", "0")], right=frozenset({"Dates"})))
+    troubles = [
+        (str(outcome.date), outcome.status, outcome.message)
+        for outcome in done.outcomes
+        if outcome.status not in ("done", "unchanged")
+    ]
+    if troubles:
+        emit("")
+        print_grid(Grid(("Date", "Outcome", "Why"), troubles))
 
 
 # --- leases -------------------------------------------------------------------------------------

@@ -88,6 +88,8 @@ class RunReport:
         Where the lease lies that the run holds while it goes on; None for one that was skipped.
     trigger, invocation_id, trace_id
         What started it (see `telemetry.Trigger`), and under which ids logs and traces in Azure know it.
+    worker
+        The worker of a Dask cluster that it ran on.
     unsettled
         Files whose last write by a failed run may still land, since the lake did not say how it went.
     """
@@ -114,6 +116,7 @@ class RunReport:
     trigger: str = ""
     invocation_id: str | None = None
     trace_id: str | None = None
+    worker: str | None = None
     library_version: str = __version__
     schema_version: int = SCHEMA_VERSION
 
@@ -384,7 +387,7 @@ _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("details", "params"), _object),
     "inputs": lambda value: {name: _optional(_text)(version) for name, version in _object(value).items()},
     "error": _optional(_error),
-    **dict.fromkeys(("lock", "invocation_id", "trace_id"), _optional(_text)),
+    **dict.fromkeys(("lock", "invocation_id", "trace_id", "worker"), _optional(_text)),
     "trigger": _text,
     "schema_version": _count,
 }

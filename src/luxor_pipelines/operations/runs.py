@@ -16,10 +16,12 @@ import logging
 import os
 import platform
 import re
+import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import partial
@@ -27,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from luxor_pipelines import telemetry
 from luxor_pipelines.errors import LuxorError, NotFoundError, RunInProgressError, UsageError, redact
-from luxor_pipelines.lake.storage.lease import LEASES, Lease, fenced
+from luxor_pipelines.lake.storage.lease import LEASES, Holder, Lease, fenced
 from luxor_pipelines.operations.discovery import check_params, get_pipeline
 from luxor_pipelines.operations.records import (
     RECORD,
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from luxor_pipelines.operations.discovery import Pipeline
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
-__all__ = ["fail_run", "queue_run", "run", "run_queued"]
+__all__ = ["fail_run", "masked", "queue_run", "run", "run_many", "run_queued"]
 
 logger = logging.getLogger(__name__)
 
@@ -209,6 +211,8 @@ class _Job:
     """Whether the caller chose a date or parameters."""
     version: str | None = None
     """The record's version, where it is written already."""
+    query: LuxorQuery | None = None
+    """Through which it reads; default one of its own."""
 
 
 def _prepare(
@@ -240,31 +244,130 @@ def _prepare(
         now=now,
         started_at=started,
         path=f"{RUNS}/{pipeline.name}/{started:%Y%m%dT%H%M%SZ}-{ident}.json",
-        params={key: "***" if _SECRET_NAME.search(key) else scrub(value) for key, value in params.items()},
+        params=masked(params),
         lock=f"{_LEASES}/{pipeline.name}/{resolved or 'any'}.json",
         trigger=trigger.kind,
         invocation_id=trigger.invocation_id,
         trace_id=trigger.trace_id,
+        worker=_dask_worker(),
     )
     work = partial(function, report.ref_date, now=now, **params)
     chosen = day is not None or bool(params)
     return _Job(lake, report, lambda query: _checked(pipeline, work(lq=query)), scrub, clock, chosen)
 
 
+def run_many(
+    name: str,
+    ref_dates: Iterable[date],
+    *,
+    lake: Lake,
+    now: datetime | None = None,
+    **params: Any,
+) -> Iterator[tuple[date, RunReport | Exception]]:
+    """Run a pipeline for several reference dates, in ascending order; yield how each ended.
+
+    Each date has its own lease, record and load, as with `run`, and one that fails stops no other. A pipeline that
+    can computes up to `AT_ONCE` dates in one pass, holding the leases of all of them. A date that another run holds is
+    ``skipped``.
+    """
+    dates = sorted(set(ref_dates))
+    compute = getattr(inspect.getmodule(get_pipeline(name).load()), "run_many", None)
+    if compute is None:
+        for ref_date in dates:
+            try:
+                yield ref_date, run(name, ref_date, lake=lake, now=now, if_running="skip", **params)
+            except Exception as error:  # noqa: BLE001 - told to the caller, who goes on
+                yield ref_date, error
+        return
+    for first in range(0, len(dates), AT_ONCE):
+        yield from _in_one_pass(name, dates[first : first + AT_ONCE], compute, lake, now, params)
+
+
+def _in_one_pass(
+    name: str,
+    ref_dates: list[date],
+    compute: Callable[..., Iterator[tuple[date, Callable[[], PipelineResult]]]],
+    lake: Lake,
+    now: datetime | None,
+    params: Mapping[str, Any],
+) -> Iterator[tuple[date, RunReport | Exception]]:
+    from luxor_pipelines.query.luxor_query import LuxorQuery  # brings pandas
+
+    view = lake.view()
+    query = LuxorQuery(lake=view)
+    held: list[tuple[_Job, Lease]] = []
+    with ExitStack() as leases:
+        for ref_date in ref_dates:
+            job = _prepare(name, ref_date, view, now, params)
+            lease = _lease(job)
+            holder = lease.acquire()
+            if holder is None:
+                held.append((job, leases.enter_context(lease)))
+            else:
+                yield ref_date, _skipped(job, holder)
+        dates = [job.report.ref_date for job, _ in held]
+        computed = compute(dates, lq=query, now=now, **params) if held else iter(())
+        for job, lease in held:
+            day = job.report.ref_date
+            assert day is not None
+
+            def work(_: LuxorQuery, computed: Iterator[Any] = computed) -> PipelineResult:
+                _, finish = next(computed)
+                result: PipelineResult = finish()
+                return result
+
+            job = replace(job, work=work, query=query, clock=time.perf_counter())
+            try:
+                with _named(job.report) as ending:
+                    report = _work(job, lease)
+                    ending |= {"status": report.status, "rows": report.rows}
+                    outcome: RunReport | Exception = report
+            except StopIteration:  # the pass itself failed, at an earlier date
+                outcome = LuxorError(
+                    f"{name} computed no rows for {ref_date}.", hint="See how the dates before failed."
+                )
+            except Exception as error:  # noqa: BLE001 - told to the caller, who goes on
+                outcome = error
+            lease.release()
+            yield day, outcome
+
+
+AT_ONCE = 24
+"""Dates that are computed in one pass, whose leases are held and whose results are in memory."""
+
+
 def _start(job: _Job, *, if_held: Literal["error", "skip"], wait: bool) -> RunReport:
     """Do a job under its lease, or see that another run holds it; log lines and spans name the run."""
-    report = job.report
+    with _named(job.report) as ending:
+        lease = _lease(job)
+        holder = lease.acquire(wait=wait)
+        if holder is None:
+            with lease:
+                report = _work(job, lease)
+        elif if_held == "error":
+            raise RunInProgressError(
+                _busy(job, holder),
+                hint=f"Try again when it has ended; one that has died is given up after {holder.ttl:.0f} s.",
+            )
+        else:
+            report = _skipped(job, holder)
+        ending |= {"status": report.status, "rows": report.rows}
+        return report
+
+
+@contextmanager
+def _named(report: RunReport) -> Iterator[dict[str, Any]]:
+    """Have log lines and spans name the run."""
     day = None if report.ref_date is None else str(report.ref_date)
     with (
         telemetry.run_context(telemetry.RunContext(report.id, report.pipeline, day)),
         telemetry.span("run") as ending,
     ):
-        report = _hold_and_work(job, if_held, wait)
-        ending |= {"status": report.status, "rows": report.rows}
-        return report
+        yield ending
 
 
-def _hold_and_work(job: _Job, if_held: Literal["error", "skip"], wait: bool) -> RunReport:
+def _lease(job: _Job) -> Lease:
+    """The lease of a job's pipeline and reference date; not yet acquired."""
     lake, report = job.lake, job.report
     assert report.lock is not None
     about = {
@@ -274,25 +377,32 @@ def _hold_and_work(job: _Job, if_held: Literal["error", "skip"], wait: bool) -> 
         "host": platform.node(),
         "process": os.getpid(),
     }
-    lease = Lease(lake.storage, report.lock, ttl=lake.settings.run_lock_ttl, about=about)
-    holder = lease.acquire(wait=wait)
-    if holder is not None:
-        day = "" if report.lock.endswith("/any.json") else f" for {report.ref_date}"
-        what = f"{report.pipeline} is running already{day}"
-        busy = f"{what} (run {holder.about.get('run', 'unknown')})."
-        if if_held == "error":
-            raise RunInProgressError(
-                busy, hint=f"Try again when it has ended; one that has died is given up after {holder.ttl:.0f} s."
-            )
-        report = replace(report, status="skipped", ended_at=lake.now(), duration_s=0.0, warnings=(busy,), lock=None)
-        write_record(lake, report, expected=None)
-        logger.warning("%s Skipped; record %s", busy, report.path)
-        return report
-    with lease, fenced(lease):
-        _account(lake, lease)
+    return Lease(lake.storage, report.lock, ttl=lake.settings.run_lock_ttl, about=about)
+
+
+def _work(job: _Job, lease: Lease) -> RunReport:
+    """Do a job under its lease, which is held."""
+    with fenced(lease):
+        _account(job.lake, lease)
         under_way = _UnderWay(job, lease)
         with stoppable(under_way):
             return under_way.work()
+
+
+def _busy(job: _Job, holder: Holder) -> str:
+    report = job.report
+    assert report.lock is not None
+    day = "" if report.lock.endswith("/any.json") else f" for {report.ref_date}"
+    return f"{report.pipeline} is running already{day} (run {holder.about.get('run', 'unknown')})."
+
+
+def _skipped(job: _Job, holder: Holder) -> RunReport:
+    """Record that a job was skipped for another run that holds its lease."""
+    busy = _busy(job, holder)
+    report = replace(job.report, status="skipped", ended_at=job.lake.now(), duration_s=0.0, warnings=(busy,), lock=None)
+    write_record(job.lake, report, expected=None)
+    logger.warning("%s Skipped; record %s", busy, report.path)
+    return report
 
 
 def _account(lake: Lake, lease: Lease) -> None:
@@ -321,7 +431,7 @@ class _UnderWay:
         from luxor_pipelines.query.luxor_query import LuxorQuery  # brings pandas
 
         self._job = job
-        self._query = LuxorQuery(lake=job.lake.view())
+        self._query = job.query or LuxorQuery(lake=job.lake.view())
         self._report = job.report
         self._lease = lease
         self._scrub = job.scrub
@@ -406,6 +516,16 @@ class _UnderWay:
                 logger.info("%s failed (%s); record %s", report.pipeline, type(error).__name__, report.path)
 
 
+def _dask_worker() -> str | None:
+    """The address of the Dask worker that this is; None elsewhere."""
+    if "distributed" not in sys.modules:
+        return None
+    try:
+        return str(sys.modules["distributed"].get_worker().address)
+    except ValueError:
+        return None
+
+
 def _reference_date(function: Callable[..., PipelineResult], day: date | None, today: date) -> date | None:
     """The reference date that the pipeline makes of a date; None for one whose work does not depend on it."""
     resolve = getattr(inspect.getmodule(function), "reference_date", None)
@@ -428,6 +548,12 @@ def _described(error: BaseException) -> dict[str, str]:
     message = error.message if isinstance(error, LuxorError) else str(error)
     hint = error.hint if isinstance(error, LuxorError | Terminated) else ""
     return {"class": type(error).__name__, "message": message, "hint": hint}
+
+
+def masked(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters as a record has them: ready for JSON, what is or looks like a secret masked."""
+    scrub = _scrubber(params)
+    return {key: "***" if _SECRET_NAME.search(key) else scrub(value) for key, value in params.items()}
 
 
 def _scrubber(params: Mapping[str, Any]) -> Callable[[Any], Any]:

@@ -1,0 +1,352 @@
+"""Backfill: run a pipeline for many reference dates, after a plan that says which and why.
+
+A backfill that was interrupted goes on with ``missing=True``. What is stored already and stays the same is not
+written again, so that repeating one does no harm.
+"""
+
+from __future__ import annotations
+
+import calendar
+import inspect
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from luxor_pipelines.errors import LuxorError, QualityError, UsageError
+from luxor_pipelines.operations.discovery import check_params, get_pipeline
+from luxor_pipelines.operations.records import RunReport, last_runs, opened
+from luxor_pipelines.operations.runs import run_many
+
+if TYPE_CHECKING:
+    import os
+
+    from luxor_pipelines.lake.lake import Lake
+    from luxor_pipelines.lake.types.schema import TableSchema
+    from luxor_pipelines.operations.discovery import Pipeline
+    from luxor_pipelines.query.luxor_query import LuxorQuery
+
+__all__ = [
+    "Backfill",
+    "Ending",
+    "Outcome",
+    "PlannedDate",
+    "backfill",
+    "carry_out",
+    "outcome_of",
+    "plan_backfill",
+    "stale_inputs",
+]
+
+logger = logging.getLogger(__name__)
+
+Ending = Literal["done", "unchanged", "skipped", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class PlannedDate:
+    """A reference date of a plan: whether it is run, and why or why not."""
+
+    date: date
+    run: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the run of a reference date ended.
+
+    Attributes
+    ----------
+    status
+        ``done``, ``unchanged`` (nothing was to be written), ``skipped`` for another run of the date, ``stopped`` by
+        the gate, or ``failed``.
+    message
+        What stopped it; empty when it is done.
+    record
+        The path of the run's record, where it has one.
+    """
+
+    date: date
+    status: Ending
+    rows: int | None = None
+    message: str = ""
+    record: str | None = None
+
+
+@dataclass(frozen=True)
+class Backfill:
+    """A plan, and what came of it; without outcomes where it was only planned."""
+
+    pipeline: str
+    plan: tuple[PlannedDate, ...]
+    outcomes: tuple[Outcome, ...] = ()
+
+    def count(self, status: Ending) -> int:
+        """How many dates ended so."""
+        return sum(outcome.status == status for outcome in self.outcomes)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a date failed, or was stopped by the gate."""
+        return bool(self.count("failed") + self.count("stopped"))
+
+
+def backfill(
+    name: str,
+    start: date | str | None = None,
+    end: date | str | None = None,
+    *,
+    lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None,
+    missing: bool = False,
+    failed: bool = False,
+    stale: bool = False,
+    jobs: int = 1,
+    cluster: str | None = None,
+    dry_run: bool = False,
+    now: datetime | None = None,
+    told: Callable[[Outcome], object] = lambda outcome: None,  # noqa: ARG005
+    **params: Any,
+) -> Backfill:
+    """Run a pipeline for its reference dates from ``start`` to ``end``, both included, in ascending order.
+
+    Each date has its own lease, record and atomic load; one that fails stops no other. A pipeline with ``run_many``
+    computes many dates in one pass.
+
+    Parameters
+    ----------
+    name
+        One of `find_pipelines` that declares reference dates.
+    start, end
+        Dates, or months like ``2006-01``; default the first date there can be, and the last one that has ended.
+    lake
+        An open lake, or its address; default the one that the environment names.
+    missing, failed, stale
+        Only dates that are not stored; whose last run failed or died; of which a table or file that the last run read
+        has changed since (by the versions in its record). Several add up; none means all dates.
+    jobs
+        Processes of this machine among which the dates are divided. The first date of each one's share is held
+        against the date before only where that is stored already.
+    cluster
+        The address of a Dask scheduler, as ``tcp://scheduler:8786``, or ``local:N``; see `operations.cluster`.
+    dry_run
+        Only plan.
+    now
+        The moment to work as of, with a time zone; default the present.
+    told
+        Is called with each outcome as it comes.
+    **params
+        What else the pipeline's ``run`` accepts, such as ``force=True``.
+
+    Raises
+    ------
+    UsageError
+        The pipeline has no reference dates, or a date or parameter is wrong; nothing was run.
+    ConfigurationError
+        No lake, or no such cluster.
+    """
+    pipeline = get_pipeline(name)
+    check_params(pipeline, pipeline.load(), params)
+    lake = opened(lake)
+    plan = plan_backfill(pipeline.name, start, end, lake=lake, missing=missing, failed=failed, stale=stale, now=now)
+    if dry_run:
+        return Backfill(pipeline.name, tuple(plan))
+    return carry_out(pipeline.name, plan, lake=lake, jobs=jobs, cluster=cluster, now=now, told=told, **params)
+
+
+def carry_out(
+    name: str,
+    plan: Sequence[PlannedDate],
+    *,
+    lake: Lake,
+    jobs: int = 1,
+    cluster: str | None = None,
+    now: datetime | None = None,
+    told: Callable[[Outcome], object] = lambda outcome: None,  # noqa: ARG005
+    **params: Any,
+) -> Backfill:
+    """Run the dates of a plan; parameters and errors are those of `backfill`."""
+    if jobs < 1:
+        raise UsageError("The number of jobs is less than one.", hint="Give the number of processes.")
+    outcomes = []
+    dates = [planned.date for planned in plan if planned.run]
+    for outcome in _run(get_pipeline(name), dates, lake, now, params, jobs=jobs, cluster=cluster):
+        told(outcome)
+        outcomes.append(outcome)
+    return Backfill(name, tuple(plan), tuple(sorted(outcomes, key=lambda outcome: outcome.date)))
+
+
+def _run(
+    pipeline: Pipeline,
+    dates: Sequence[date],
+    lake: Lake,
+    now: datetime | None,
+    params: Mapping[str, Any],
+    *,
+    jobs: int,
+    cluster: str | None,
+) -> Iterator[Outcome]:
+    if cluster is not None or jobs > 1:
+        from luxor_pipelines.operations import cluster as remote
+
+        yield from remote.run_dates(pipeline.name, dates, lake, now, params, jobs=jobs, cluster=cluster)
+        return
+    for day, ended in run_many(pipeline.name, dates, lake=lake, now=now, **params):
+        yield outcome_of(day, ended)
+
+
+def outcome_of(day: date, ended: RunReport | Exception) -> Outcome:
+    """Describe how the run of a date ended."""
+    if isinstance(ended, RunReport):
+        if ended.status == "skipped":
+            return Outcome(day, "skipped", None, " ".join(ended.warnings), ended.path)
+        return Outcome(day, "done" if ended.changed else "unchanged", ended.rows, "", ended.path)
+    status: Ending = "stopped" if isinstance(ended, QualityError) else "failed"
+    message = ended.message if isinstance(ended, LuxorError) else f"{type(ended).__name__}: {ended}"
+    return Outcome(day, status, None, message)
+
+
+# --- the plan -----------------------------------------------------------------------------------
+
+
+def plan_backfill(
+    name: str,
+    start: date | str | None = None,
+    end: date | str | None = None,
+    *,
+    lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None,
+    missing: bool = False,
+    failed: bool = False,
+    stale: bool = False,
+    now: datetime | None = None,
+) -> list[PlannedDate]:
+    """Say which reference dates `backfill` would run, and why each; parameters and errors are the same."""
+    pipeline, lake = get_pipeline(name), opened(lake)
+    declaration = pipeline.declaration()
+    if declaration.dates is None:
+        raise UsageError(
+            f"{pipeline.name} has no reference dates.", hint=f"Run it once instead: luxor run {pipeline.name}."
+        )
+    today = lake.today(now if now is None else now.astimezone(UTC))
+    first = _first_date(pipeline, lake)
+    days = _dates(declaration.dates, _day(start, first=True), _day(end, first=False), first, today)
+    if not (missing or failed or stale):
+        return [_planned(day, first, "asked for") for day in days]
+    stored = _stored_dates(lake, declaration.outputs) if missing else set()
+    records = _last_records(lake, pipeline.name) if failed or stale else {}
+    outputs = {schema.name for schema in declaration.outputs}
+    versions = _Versions(lake)
+
+    def reason(day: date) -> str:
+        if missing and day not in stored:
+            return "missing"
+        record = records.get(day)
+        if failed and record is not None and record.status in ("failed", "died"):
+            return f"{record.status} on {record.started_at:%Y-%m-%d}"
+        if stale:
+            done = record if record is not None and record.status == "done" else None
+            changed = ["never done"] if done is None else stale_inputs(done, versions, outputs)
+            if changed:
+                return f"stale: {', '.join(changed[:3])}{' and others' if len(changed) > 3 else ''}"
+        return ""
+
+    return [_planned(day, first, reason(day)) for day in days]
+
+
+def _planned(day: date, first: date | None, reason: str) -> PlannedDate:
+    if first is not None and day < first:
+        return PlannedDate(day, run=False, reason="before the first price")
+    return PlannedDate(day, run=bool(reason), reason=reason or "nothing to do")
+
+
+def _day(given: date | str | None, *, first: bool) -> date | None:
+    """A date, or the first or last day of a month like ``2006-01``."""
+    if given is None:
+        return None
+    month = re.fullmatch(r"(\d{4})-(\d{2})", given.strip()) if isinstance(given, str) else None
+    if month and 1 <= int(month[2]) <= 12 and int(month[1]):
+        year, number = int(month[1]), int(month[2])
+        return date(year, number, 1 if first else calendar.monthrange(year, number)[1])
+    from luxor_pipelines.market.periods import as_date  # brings pandas
+
+    return as_date(given)
+
+
+def _dates(
+    kind: Literal["month ends", "days"], start: date | None, end: date | None, first: date | None, today: date
+) -> list[date]:
+    """The reference dates from ``start`` to ``end`` that have ended before ``today``."""
+    start = start or first
+    last = today - timedelta(days=1)
+    end = last if end is None else min(end, last)
+    if start is None:
+        raise UsageError("There is nothing to tell the first date by.", hint="Give --from.")
+    if start > end:
+        raise UsageError(f"There is no date from {start} to {end} that has ended.", hint="Correct --from and --to.")
+    days = [start + timedelta(days=count) for count in range((end - start).days + 1)]
+    if kind == "days":
+        return [day for day in days if day.weekday() < 5]
+    return [day for day in days if (day + timedelta(days=1)).day == 1]
+
+
+def _first_date(pipeline: Pipeline, lake: Lake) -> date | None:
+    """The first reference date that can have rows, as the pipeline's ``first_date`` has it."""
+    from luxor_pipelines.query.luxor_query import LuxorQuery  # brings pandas
+
+    function = getattr(inspect.getmodule(pipeline.load()), "first_date", None)
+    return None if function is None else function(LuxorQuery(lake=lake.view()))
+
+
+def _stored_dates(lake: Lake, outputs: Iterable[TableSchema]) -> set[date]:
+    """The dates that all outputs have rows of; of a table by month, the month ends."""
+    stored: list[set[date]] = []
+    for schema in outputs:
+        snapshot = lake.table(schema.name).find()
+        if snapshot is None:
+            return set()
+        if snapshot.layout == "month":
+            labels = (part.label for part in snapshot.parts)
+            months = ((int(label[:4]), int(label[5:])) for label in labels)
+            stored.append({date(*month, calendar.monthrange(*month)[1]) for month in months})
+        else:
+            dates = lake.view().cache.scan(schema.name, (schema.increment,), keep=False)[schema.increment]
+            stored.append({day.as_py().date() for day in dates.unique()})
+    return set.intersection(*stored) if stored else set()
+
+
+def _last_records(lake: Lake, name: str) -> dict[date, RunReport]:
+    """The last run of each reference date, of those that were not skipped."""
+    records: dict[date, RunReport] = {}
+    for report in last_runs(lake, name, None):
+        if report.ref_date is not None and report.status != "skipped":
+            records.setdefault(report.ref_date, report)
+    return records
+
+
+class _Versions:
+    """The present versions of tables and files, each looked up once."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+        self._view = lake.view()
+        self._files: dict[str, str | None] = {}
+
+    def __call__(self, name: str, until: date | None) -> str | None:
+        if "/" in name:
+            if name not in self._files:
+                info = self._lake.storage.stat(name)
+                self._files[name] = None if info is None else info.version.strip('"')
+            return self._files[name]
+        snapshot = self._view.cache.snapshot(name)
+        return None if snapshot is None else snapshot.until(until).version
+
+
+def stale_inputs(
+    record: RunReport, version: Callable[[str, date | None], str | None], outputs: Iterable[str]
+) -> list[str]:
+    """The tables and files that have changed since the run of ``record`` read them; its own outputs do not count."""
+    return [
+        name for name, read in record.inputs.items() if name not in outputs and version(name, record.ref_date) != read
+    ]
