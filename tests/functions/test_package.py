@@ -20,6 +20,7 @@ import pytest
 
 from luxor_pipelines import __version__
 from luxor_pipelines.operations.records import last_runs
+from luxor_pipelines.operations.runs import queue_run
 from luxor_pipelines.pipelines.hist_returns import reference_date
 
 ROOT = Path(__file__).parents[2]
@@ -207,6 +208,7 @@ def test_a_lock_file_holds_pins_and_nothing_else(tool: ModuleType, line: str) ->
 @pytest.mark.azurite
 def test_every_function_runs_from_the_zip_alone(in_package: Calls, azurite_lake: Any, mtd: Any, unpacked: Path) -> None:
     rig, settings = azurite_lake
+    queued = queue_run("hist_returns", ref_date="2024-04-30", lake=rig.query())
     timers = [{"function": name, "past_due": False} for name in ("run_fx_rates", "run_market_prices", "run_holidays")]
     post = {"function": "run_pipeline", "body": '{"ref_date": "2024-05-31"}', "params": {"name": "hist_returns"}}
     calls = [
@@ -217,10 +219,13 @@ def test_every_function_runs_from_the_zip_alone(in_package: Calls, azurite_lake:
         {**post, "params": {"name": "../runs"}},
         {**post, "body": "[]"},
         {"function": "list_pipelines"},
+        {"function": "get_run", "params": {"pipeline": "hist_returns", "run": "none"}},
+        *({"function": name, "message": queued.path} for name in ("run_pipeline_queue", "run_pipeline_poison")),
     ]
     assert sorted({call["function"] for call in calls}) == FOLDERS
     *outcomes, about = in_package(calls, settings)[0]
-    health, *timed, posted, unknown, bad, listed = outcomes
+    health, *timed, posted, unknown, bad, listed, got, worked, poisoned = outcomes
+    assert (got["status"], worked["returned"], poisoned["returned"]) == (404, None, None)
     assert health["body"] == {"status": "ok", "lake": "reachable", "library_version": __version__}
     assert [each["returned"] for each in timed] == [None] * 4
     assert (posted["status"], posted["body"]["status"]) == (200, "done")
@@ -239,7 +244,7 @@ def test_without_settings_it_says_which_are_missing(in_package: Calls) -> None:
     assert outcome["raised"] == "ConfigurationError"
     for name in ("LUXOR_LAKE_URL", "AZURE_STORAGE_CONNECTION_STRING"):
         assert name in outcome["message"], "which the host logs"
-        assert name in log.split("ERROR luxor_pipelines.hosting: run_hist_returns failed: ConfigurationError")[1]
+        assert name in log.split("run_hist_returns failed: ConfigurationError")[1]
 
 
 @pytest.mark.azurite
