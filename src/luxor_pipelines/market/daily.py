@@ -171,16 +171,26 @@ def sampled_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRo
     UsageError
         If ``end`` is before ``start``.
     """
-    begin, _ = _bounds(start, end)
-    base, later = daily_prices(obs, start, start), observed_prices(obs, start, end)
-    kept, after = np.isfinite(base.price), later.date.view(np.int64) > begin
-    code = np.concatenate([base.code[kept], later.code[after]])
-    order = np.argsort(code, kind="stable")
+    begin, stop = _bounds(start, end)
+    obs = _by_name(obs)
+    early, late = obs.day <= begin, (obs.day > begin) & (obs.day <= stop)
+    parts = ("code", "date", "price", "limit", "mark")
+    before = daily_prices(replace(obs, **{name: getattr(obs, name)[early] for name in parts}), start, start)
+    kept = np.isfinite(before.price)
+    code, date = obs.code[late], obs.date[late]
+    at = np.searchsorted(code, before.code[kept])
 
-    def column(name: str) -> NDArray[Any]:
-        return np.concatenate([getattr(base, name)[kept], getattr(later, name)[after]])[order]
+    def column(name: str, later: NDArray[Any]) -> NDArray[Any]:
+        return np.insert(later, at, getattr(before, name)[kept])
 
-    return PriceRows(base.keys, code[order], column("date"), column("price"), column("price_date"), column("status"))
+    return PriceRows(
+        obs.keys,
+        column("code", code),
+        column("date", date),
+        column("price", obs.price[late]),
+        column("price_date", date),
+        column("status", np.zeros(len(date), np.int8)),
+    )
 
 
 def _bounds(start: DateLike, end: DateLike) -> tuple[int, int]:
