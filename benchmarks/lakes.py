@@ -138,7 +138,7 @@ def _months(tables: Path, data: Market) -> None:
 
 def _optimized(tables: Path, data: Market) -> None:
     """The file as others write it, then as `luxor optimize` leaves it."""
-    from luxor_pipelines.lake.storage.base import connect
+    from luxor_pipelines.lake.storage.connect import connect
     from luxor_pipelines.lake.table.optimize import optimize
     from luxor_pipelines.lake.table.table import Table
 

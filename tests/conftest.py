@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 
-from luxor_pipelines.lake.storage.base import Storage, connect
+from luxor_pipelines.lake.storage.base import Storage
+from luxor_pipelines.lake.storage.connect import connect
 from luxor_pipelines.settings import Settings
 
 if TYPE_CHECKING:

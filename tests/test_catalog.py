@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 from pathlib import Path
 
@@ -69,3 +70,27 @@ def test_the_key_of_a_table() -> None:
     assert catalog.known_key("lipizzaner_quotas", ("Date", "Quota", "#")) == ("Date",)
     assert catalog.known_key("lipizzaner_quotas", ("Date", "#")) == ()
     assert catalog.known_key("anything", ("Date",)) == ()
+
+
+def test_the_data_dictionary_is_what_the_catalogue_says() -> None:
+    spec = importlib.util.spec_from_file_location(
+        "table_pages", Path(__file__).parent.parent / "tools" / "table_pages.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    pages = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pages)
+    assert pages.PAGE.read_text("utf-8") == pages.page(), "run python tools/table_pages.py"
+
+
+def test_every_table_is_told_of() -> None:
+    known = {schema.name for schema in SCHEMAS} | {table.name for table in catalog.PRICE_TABLES}
+    assert (
+        known | {catalog.ASSETS, catalog.PX_LAST, catalog.HOLIDAYS, catalog.QUOTA_ADJUSTMENTS} <= catalog.TABLES.keys()
+    )
+    for name, facts in catalog.TABLES.items():
+        columns = {column.name: column for column in facts.columns}
+        assert set(facts.key) <= columns.keys(), name
+        types = catalog.CONVENTIONS.known_types(name, columns)
+        odd = [column for column, kind in types.items() if columns[column].arrow != kind]
+        assert odd == [], f"{name}: the dictionary and the conventions are of two minds"

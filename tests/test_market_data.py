@@ -21,7 +21,8 @@ from luxor_pipelines.catalog import CONVENTIONS, PRICE_TABLES
 from luxor_pipelines.errors import SchemaError
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.parquet.file import to_bytes
-from luxor_pipelines.lake.storage.base import BlobInfo, Reader, Storage, connect
+from luxor_pipelines.lake.storage.base import BlobInfo, Reader, Storage
+from luxor_pipelines.lake.storage.connect import connect
 from luxor_pipelines.lake.storage.local import LocalStorage
 from luxor_pipelines.lake.table.layout import PARTITION_COLUMN, Layout, pieces
 from luxor_pipelines.lake.table.table import DIRECTORY, Table

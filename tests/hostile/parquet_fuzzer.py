@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from luxor_pipelines import LuxorQuery
 from luxor_pipelines.errors import LuxorError
-from luxor_pipelines.lake.storage.base import connect
+from luxor_pipelines.lake.storage.connect import connect
 
 SECONDS = 30
 """After which reading one small file counts as never ending."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from luxor_pipelines.errors import ConfigurationError, InvalidNameError, LuxorError
-from luxor_pipelines.lake.storage.base import connect
+from luxor_pipelines.lake.storage.connect import connect
 from luxor_pipelines.settings import Settings
 
 KEY = "aG9zdGlsZS1rZXktaG9zdGlsZS1rZXk="

@@ -25,7 +25,8 @@ from luxor_pipelines.errors import (
     scrubbed,
 )
 from luxor_pipelines.lake.storage import azure
-from luxor_pipelines.lake.storage.base import BlobInfo, Storage, connect
+from luxor_pipelines.lake.storage.base import BlobInfo, Storage
+from luxor_pipelines.lake.storage.connect import connect
 from luxor_pipelines.settings import Settings
 
 SIGNATURE = "c2lnbmF0dXJl+b2Yg/dGhlIHRlc3Q="

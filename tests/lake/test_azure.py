@@ -21,7 +21,8 @@ from luxor_pipelines.errors import (
     UnreachableError,
 )
 from luxor_pipelines.lake.storage import azure
-from luxor_pipelines.lake.storage.base import ANY, VersionChangedError, connect
+from luxor_pipelines.lake.storage.base import ANY, VersionChangedError
+from luxor_pipelines.lake.storage.connect import connect
 from luxor_pipelines.settings import Settings
 
 pytestmark = pytest.mark.azurite

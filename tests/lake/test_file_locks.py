@@ -30,7 +30,7 @@ IMPATIENT = Settings(lock_timeout=0.05)
 
 HOLDER = """
 import sys
-from luxor_pipelines.lake.storage.base import connect
+from luxor_pipelines.lake.storage.connect import connect
 storage = connect(sys.argv[1])
 with storage._locked(sys.argv[2]):
     print("locked", flush=True)

@@ -18,7 +18,7 @@ from luxor_pipelines.settings import Settings
 FULL = """
 import resource, sys
 from luxor_pipelines.errors import LakeError
-from luxor_pipelines.lake.storage.base import connect
+from luxor_pipelines.lake.storage.connect import connect
 storage = connect(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:

@@ -105,7 +105,7 @@ def test_the_rows_stay_and_the_shape_changes(rig: Any, layout: Any, text: bool) 
 def test_no_row_is_lost_made_or_changed(given_rows: list[Any], layout: Any) -> None:
     import uuid
 
-    from luxor_pipelines.lake.storage.base import connect
+    from luxor_pipelines.lake.storage.connect import connect
     from luxor_pipelines.settings import Settings
 
     date, asset, price = zip(*given_rows, strict=True)

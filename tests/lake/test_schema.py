@@ -22,7 +22,7 @@ from luxor_pipelines.lake.types.schema import (
     check_key,
     repeated_keys,
 )
-from luxor_pipelines.lake.types.text import normalize_text
+from luxor_pipelines.names import normal_name, normal_names
 
 US = pa.timestamp("us")
 UTC = pa.timestamp("us", "UTC")
@@ -416,9 +416,14 @@ _LETTERS = st.characters(max_codepoint=0x2FFF, exclude_categories=("Cs", "Cn"))
 
 @settings(deadline=None)
 @given(st.lists(st.none() | st.text(_LETTERS | st.sampled_from("AÇÃİIıΣΑς\x1c\x85\xa0\u2003\u200b\ufeff"))))
-def test_text_is_normalised_as_python_does_it(texts):
-    got = normalize_text(pa.chunked_array([texts], pa.string())).to_pylist()
-    assert got == [None if text is None else text.strip().lower() for text in texts]
+def test_a_column_of_text_is_normalised_as_each_name_is(texts):
+    got = normal_names(pa.chunked_array([texts], pa.string())).to_pylist()
+    assert got == [None if text is None else normal_name(text) for text in texts]
+
+
+def test_text_gets_the_one_normal_form():
+    frame = pd.DataFrame({"Asset": ["PETR4\u00a0BZ Equity ", "Ac\u0327a\u0303o", "NaN"]})
+    assert to_arrow(frame)["Asset"].to_pylist() == ["petr4 bz equity", "ação", "nan"]
 
 
 # --- the caller's frame --------------------------------------------------------------------------

@@ -25,7 +25,8 @@ from luxor_pipelines.errors import (
     NotFoundError,
     UnreachableError,
 )
-from luxor_pipelines.lake.storage.base import ANY, VersionChangedError, connect
+from luxor_pipelines.lake.storage.base import ANY, VersionChangedError
+from luxor_pipelines.lake.storage.connect import connect
 from luxor_pipelines.settings import Settings
 
 

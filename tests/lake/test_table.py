@@ -32,7 +32,7 @@ from luxor_pipelines.lake.parquet import footer
 from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.parquet.predicates import Where, apply
 from luxor_pipelines.lake.storage import pinned
-from luxor_pipelines.lake.storage.base import connect
+from luxor_pipelines.lake.storage.connect import connect
 from luxor_pipelines.lake.table.layout import PARTITION_COLUMN, Layout, bounds, near, pieces, recognise
 from luxor_pipelines.lake.table.table import Table, find_all, list_tables, table_name
 

@@ -12,7 +12,7 @@ from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 from conftest import ACCOUNT, KEY
 from luxor_pipelines.cli import main
 from luxor_pipelines.lake.lake import Lake
-from luxor_pipelines.lake.storage.base import connect
+from luxor_pipelines.lake.storage.connect import connect
 from luxor_pipelines.operations.doctor import check_lake
 from luxor_pipelines.settings import Settings
 

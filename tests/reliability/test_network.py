@@ -12,8 +12,9 @@ import pytest
 
 from luxor_pipelines import LuxorQuery
 from luxor_pipelines.errors import ConflictError, LakeError, UnreachableError
-from luxor_pipelines.lake.storage import azure, retry
-from luxor_pipelines.lake.storage.base import Storage, connect
+from luxor_pipelines.lake.storage import azure
+from luxor_pipelines.lake.storage.base import Storage
+from luxor_pipelines.lake.storage.connect import connect
 from luxor_pipelines.settings import Settings
 from reliability.conftest import Scale
 from reliability.model import LAYOUTS, Layout, State, committed, random_batch, stored
@@ -33,7 +34,7 @@ PIECE = 2**16
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "_FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr(azure, "_FIRST_WAIT_S", 0.05)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from luxor_pipelines.errors import ConfigurationError, Secret, UsageError
-from luxor_pipelines.lake.storage.base import Storage, check_path, connect
+from luxor_pipelines.lake.storage.base import Storage, check_path
+from luxor_pipelines.lake.storage.connect import connect
 from luxor_pipelines.lake.table.cache import TableCache
 from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.lake.table.table import Table, list_tables

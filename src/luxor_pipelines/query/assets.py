@@ -18,8 +18,8 @@ from luxor_pipelines.errors import DataError, SchemaError, UnknownAssetError, sa
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import LAST_UPDATED, TEXT
-from luxor_pipelines.lake.types.text import normalize_text
 from luxor_pipelines.market import currency as fx
+from luxor_pipelines.names import normal_names
 
 __all__ = ["AssetMaster"]
 
@@ -150,6 +150,6 @@ def _text(table: pa.Table, name: str) -> pa.ChunkedArray:
     """A column's text, trimmed and in lower case; null where it is blank, or the table has no such column."""
     if name not in table.column_names:
         return pa.chunked_array([pa.nulls(len(table), pa.string())])
-    text = normalize_text(table[name].cast(pa.string()))
+    text = normal_names(table[name].cast(pa.string()))
     blank = pc.equal(text, "")
     return pc.if_else(blank, None, text) if pc.any(blank).as_py() else text

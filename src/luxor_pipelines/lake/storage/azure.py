@@ -2,20 +2,23 @@
 
 adlfs gives the filesystem, its event loop and its place among fsspec's; account, credential,
 retries and timeouts are set here, because adlfs would take them from the environment (where a
-connection string beats an account named in the URL) and offers no setting for the last two.
+connection string beats an account named in the URL) and offers no setting for the last two. No secret shows in
+an error.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import binascii
 import os
+import random
 import re
 import uuid
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, TypeVar, cast
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from adlfs import AzureBlobFileSystem
 from azure.core import MatchConditions
@@ -24,11 +27,13 @@ from azure.core.exceptions import (
     AzureError,
     ClientAuthenticationError,
     HttpResponseError,
+    IncompleteReadError,
     ResourceNotFoundError,
     ServiceRequestError,
     ServiceResponseError,
+    ServiceResponseTimeoutError,
 )
-from azure.storage.blob.aio import BlobPrefix, BlobServiceClient
+from azure.storage.blob.aio import BlobPrefix, BlobServiceClient, ExponentialRetry
 from fsspec.asyn import sync
 
 from luxor_pipelines.errors import (
@@ -40,16 +45,16 @@ from luxor_pipelines.errors import (
     Secret,
     UnreachableError,
     UsageError,
+    holds_secret,
+    redact,
     scrubbed,
     shown,
 )
-from luxor_pipelines.lake.storage.azure_account import client_of, default_credential, parse_url
 from luxor_pipelines.lake.storage.base import ANY, Blob, BlobInfo, Folder, Reader, Storage, Unusable, check_path
 from luxor_pipelines.lake.storage.pinned import CHUNK, PinnedFile
-from luxor_pipelines.lake.storage.retry import Retry
 from luxor_pipelines.settings import Settings
 
-__all__ = ["AzureStorage"]
+__all__ = ["AzureStorage", "Retry"]
 
 _T = TypeVar("_T")
 
@@ -68,6 +73,14 @@ _PARALLEL = 8
 _PROBE_S = 15
 """How long the first request of all may take, retries included."""
 _REREADS = 10
+_ACCOUNT = re.compile(r"[a-z0-9-]+")
+_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:.]+")
+_PARTIAL = 206
+_RANGE = re.compile(r"bytes[= ](\d+)-(\d+)(?:/(\d+))?")
+_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+"""The statuses of answers after which a request is sent again."""
+_FIRST_WAIT_S = 0.5
+_LONGEST_WAIT_S = 8.0
 
 
 class AzureStorage(Storage):
@@ -104,9 +117,9 @@ class AzureStorage(Storage):
         root = ""
         secret = Secret("")
         if lake is not None:
-            container, endpoint, root, secret = parse_url(lake)
+            container, endpoint, root, secret = _parse_url(lake)
         if connection_string is not None:
-            client = client_of(connection_string, options)
+            client = _client_of(connection_string, options)
             credential = client.credential
             if lake is not None and urlsplit(client.url).netloc != urlsplit(endpoint).netloc:
                 raise ConfigurationError(
@@ -114,7 +127,7 @@ class AzureStorage(Storage):
                     hint="Give the two for the same account, or only one of them.",
                 )
         else:
-            credential = AzureSasCredential(secret) if secret else default_credential()
+            credential = AzureSasCredential(secret) if secret else _default_credential()
             client = BlobServiceClient(endpoint, credential=credential, **options)
         if not _CONTAINER.fullmatch(str(container)):
             raise ConfigurationError(
@@ -475,3 +488,177 @@ def _is_folder(properties: Any) -> bool:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+
+
+# --- the account --------------------------------------------------------------------------------
+
+
+def _parse_url(lake: str) -> tuple[str, str, str, Secret]:
+    """``(container, endpoint, folder, SAS or "")`` of an ``abfss`` URL.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    parts = urlsplit(lake)
+    scheme, container, host, path, query = parts.scheme, parts.username, parts.hostname or "", parts.path, parts.query
+    odd = parts.password is not None or bool(parts.fragment) or bool(query and "sig=" not in query)
+    query = Secret(query)
+    try:
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        port = None
+    del parts  # whose repr, in a traceback with variables, is all of the address
+    if port is None:
+        raise ConfigurationError("The port in the lake's URL is no number.", hint="Leave it out.")
+    if not container or "." not in host:
+        raise ConfigurationError(
+            f"The lake's URL names no account ({scheme}://{container or host or '…'}).",
+            hint="Write it as abfss://container@account.dfs.core.windows.net, optionally with /folder.",
+        )
+    if odd:
+        raise ConfigurationError(
+            "The lake's URL holds more than container, account, folder and shared access signature.",
+            hint="Write it as abfss://container@account.dfs.core.windows.net[/folder][?sv=…&sig=…].",
+        )
+    path = unquote(path)  # the portal shows a space as %20
+    root = check_path(path) if path.strip("/") else ""
+    endpoint = f"https://{host.replace('.dfs.', '.blob.', 1)}{port}"
+    return container, endpoint, root, query
+
+
+def _client_of(text: str, options: dict[str, Any]) -> BlobServiceClient:
+    """The client of a connection string.
+
+    Raises
+    ------
+    ConfigurationError
+        It is malformed, or holds no credential. The text itself is in no message.
+    """
+    client = _parsed_client(text, options)
+    if client is None:
+        # Not chained: the text itself is a secret, and the frames it was taken apart in hold its pieces.
+        raise ConfigurationError(
+            "The Azure storage connection string is malformed.",
+            hint="Copy it again from the storage account's access keys in the Azure portal "
+            "(DefaultEndpointsProtocol=…;AccountName=…;AccountKey=…;EndpointSuffix=…).",
+        )
+    if client.credential is not None:
+        return client
+    endpoint = urlsplit(client.url)
+    if "sig=" not in endpoint.query:
+        raise ConfigurationError(
+            "The Azure storage connection string holds neither an AccountKey nor a SharedAccessSignature.",
+            hint="Use the full connection string, or an abfss:// URL with `az login` or a managed identity.",
+        )
+    # The SDK keeps a signature in the client's address, which is shown; a credential is not.
+    return BlobServiceClient(
+        endpoint._replace(query="").geturl(), credential=AzureSasCredential(endpoint.query), **options
+    )
+
+
+def _parsed_client(text: str, options: dict[str, Any]) -> BlobServiceClient | None:
+    """The client of a connection string; None where it is malformed."""
+    try:
+        client = BlobServiceClient.from_connection_string(text, **options)
+        key = getattr(client.credential, "account_key", None)
+        if client.credential is not None and not base64.b64decode(key or "", validate=True):
+            return None
+        parts = urlsplit(client.url)
+        known = parts.scheme in {"http", "https"} and _HOST.fullmatch(parts.hostname or "")
+        sound = known and parts.port != 0 and "@" not in parts.netloc and not parts.netloc.endswith(":")
+    except (ValueError, KeyError, binascii.Error):
+        return None
+    account = re.search(r"(?i)(?:^|;)\s*AccountName\s*=([^;]*)", text)
+    return client if sound and (account is None or _ACCOUNT.fullmatch(account[1])) else None
+
+
+def _default_credential() -> Any:
+    """Whoever is logged in, or the managed identity."""
+    from azure.identity.aio import DefaultAzureCredential
+
+    return DefaultAzureCredential()
+
+
+# --- requests that are sent again ---------------------------------------------------------------
+
+
+class Retry(ExponentialRetry):
+    """Sends a request again when it, its answer or the rest of its answer was lost on the way.
+
+    Everything may be sent again: reads are pinned to a version, and writes carry an id by which one
+    that was done already is recognised. The SDK's own policy gives up at once when the service says
+    429, hands bodies on before they have arrived, allows each kind of failure three retries whatever
+    the setting, and may go on for ever on an answer that trickles.
+
+    Parameters
+    ----------
+    retries
+        How often a request is sent again.
+    timeout
+        Seconds until a request, with all its tries, must have been answered; 0: whenever.
+    """
+
+    def __init__(self, retries: int, timeout: float) -> None:
+        super().__init__(retry_total=retries, retry_connect=retries, retry_read=retries, retry_status=retries)
+        self._timeout = timeout
+
+    async def send(self, request: Any) -> Any:  # type: ignore[override]  # as the SDK does
+        """The answer with its whole body; the last failure when there is none."""
+        settings = self.configure_retries(request)
+        try:
+            async with asyncio.timeout(self._timeout or None):
+                response = await self._answer(request, settings)
+        except TimeoutError as error:
+            raise ServiceResponseTimeoutError(f"no complete answer within {self._timeout:g} s") from error
+        response.http_response.location_mode = settings["mode"]
+        return response
+
+    async def _answer(self, request: Any, settings: dict[str, Any]) -> Any:
+        failure: Exception
+        while True:
+            try:
+                response = await cast("Any", self.next).send(request)
+                answer = response.http_response
+                if answer.status_code == _PARTIAL:
+                    # A range is one of the stored bytes, whatever encoding another program declared for the file.
+                    answer.headers.pop("Content-Encoding", None)
+                if not answer.is_stream_consumed:
+                    await answer.read()
+                if answer.status_code == _PARTIAL:
+                    _check_size(request.http_request, answer)
+                if answer.status_code not in _TRANSIENT:
+                    return response
+                if not self.increment(settings, request=request.http_request, response=answer):
+                    return response
+            except AzureError as error:
+                final = isinstance(error, ClientAuthenticationError)
+                if final or not self.increment(settings, request=request.http_request, error=error):
+                    failure = error
+                    break
+            await asyncio.sleep(self.get_backoff_time(settings))
+        # The HTTP client's errors quote the address with its signature. The SDK drops errors of parts that fail
+        # side by side, and asyncio then logs them: so they are cleaned here and not only where they are translated.
+        raise type(failure)(redact(str(failure))) if holds_secret(failure) else failure
+
+    def get_backoff_time(self, settings: dict[str, Any]) -> float:
+        """Half a second, then twice as long each time, and a random part of it less."""
+        longest: float = min(_FIRST_WAIT_S * 2.0 ** (settings["count"] - 1), _LONGEST_WAIT_S)
+        return longest * random.uniform(0.5, 1)  # noqa: S311 - spreads load, hides nothing
+
+
+def _check_size(request: Any, answer: Any) -> None:
+    """Refuse a part of a file that is not the range asked for, or not as long as the service states.
+
+    Raises
+    ------
+    IncompleteReadError
+    """
+    wanted = _RANGE.fullmatch(request.headers.get("x-ms-range") or "")
+    stated = _RANGE.fullmatch(answer.headers.get("Content-Range") or "")
+    if wanted is None or stated is None or stated[3] is None:
+        return  # the SDK refuses an answer that states no range
+    start, end, total = (int(number) for number in stated.groups())
+    length = len(answer.content)
+    if length != end - start + 1 or start != int(wanted[1]) or end != min(int(wanted[2]), total - 1):
+        raise IncompleteReadError(f"{length:,} bytes came where {wanted[0]} was asked for and {stated[0]} stated")

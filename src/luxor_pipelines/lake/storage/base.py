@@ -8,7 +8,6 @@ swaps the whole file or leaves it untouched.
 from __future__ import annotations
 
 import logging
-import os
 import re
 import unicodedata
 from abc import ABC, abstractmethod
@@ -16,20 +15,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Final, NamedTuple, Protocol
-from urllib.parse import urlsplit
 
-from luxor_pipelines.errors import (
-    ConfigurationError,
-    ConflictError,
-    InvalidNameError,
-    LuxorError,
-    NotFoundError,
-    Secret,
-    conceal,
-    scrubbed,
-    shown,
-)
-from luxor_pipelines.settings import Settings
+from luxor_pipelines.errors import ConflictError, InvalidNameError, NotFoundError, shown
 
 __all__ = [
     "ANY",
@@ -42,7 +29,6 @@ __all__ = [
     "VersionChangedError",
     "WholeFile",
     "check_path",
-    "connect",
 ]
 
 logger = logging.getLogger(__name__)
@@ -345,130 +331,3 @@ def _invisible(part: str) -> bool:
 
 def _fits(part: str, path: str) -> bool:
     return len(part.encode()) <= _LONGEST_PART and len(path.encode("utf-8", "replace")) <= _LONGEST
-
-
-def connect(
-    lake: str | os.PathLike[str] | None = None,
-    *,
-    connection_string: str | None = None,
-    container: str | None = None,
-    settings: Settings | None = None,
-) -> Storage:
-    """Open the lake that the arguments name, else the one the environment names.
-
-    An argument wins over ``LUXOR_LAKE_URL``, which wins over ``AZURE_STORAGE_CONNECTION_STRING``
-    with ``LUXOR_CONTAINER``. A connection string from the environment is never used for a lake
-    that was named by URL.
-
-    Parameters
-    ----------
-    lake
-        An fsspec URL: ``abfss://container@account.dfs.core.windows.net[/folder]``, ``file:///…``,
-        ``memory://name``, or a local path. An ``abfss`` URL without a secret uses
-        ``DefaultAzureCredential``; ``connection_string`` may stand beside it to give the key.
-    connection_string
-        An Azure storage connection string.
-    container
-        The container the connection string is for; default ``LUXOR_CONTAINER`` or ``luxorasap``.
-
-    Raises
-    ------
-    ConfigurationError
-        Nothing is configured, or what is configured cannot be a lake.
-    """
-    try:
-        return _connect(lake, connection_string, container, settings or Settings.from_env())
-    except LuxorError as error:
-        failure = error
-    raise scrubbed(failure)  # the parsers of URLs quote what they refuse
-
-
-def _connect(
-    lake: str | os.PathLike[str] | None, connection_string: str | None, container: str | None, settings: Settings
-) -> Storage:
-    if lake is None and connection_string is None:
-        lake = settings.lake_url
-        if lake is None:
-            connection_string = settings.connection_string
-    lake, connection_string = _address(lake), _secret(connection_string)
-    if lake is None and connection_string is None:
-        raise ConfigurationError(
-            "No lake is configured.",
-            hint="Set LUXOR_LAKE_URL (abfss://container@account.dfs.core.windows.net or file:///folder), or "
-            "AZURE_STORAGE_CONNECTION_STRING; on the command line give --lake. `luxor demo` makes one to try.",
-        )
-    try:
-        scheme = urlsplit(lake).scheme.lower() if lake else "abfss"
-    except ValueError as error:
-        raise ConfigurationError(
-            "The lake's address is no URL.",
-            hint="Use abfss://container@account.dfs.core.windows.net, file:///folder or memory://name.",
-        ) from error
-    if scheme in {"abfss", "abfs", "az"}:
-        from luxor_pipelines.lake.storage.azure import AzureStorage
-
-        container = settings.container if container is None else container
-        return AzureStorage.connect(lake, connection_string, container, settings)
-    assert lake is not None
-    if connection_string is not None:
-        raise ConfigurationError(
-            f"A connection string was given together with a lake that is not on Azure ({scheme or 'a folder'}).",
-            hint="Give one of the two.",
-        )
-    if scheme in {"", "file", "local"} or len(scheme) == 1:  # a single letter is a Windows drive
-        from luxor_pipelines.lake.storage.local import LocalStorage
-
-        return LocalStorage.connect(lake, settings)
-    from luxor_pipelines.lake.storage.memory import FsspecStorage
-
-    return FsspecStorage.connect(lake)
-
-
-def _address(lake: str | os.PathLike[str] | None) -> Secret | None:
-    """The lake's address as text; what in it may be secret is masked in every message from now on."""
-    if lake is None:
-        return None
-    text: object = os.fspath(lake) if isinstance(lake, os.PathLike) else lake
-    if not isinstance(text, str) or not text.strip():
-        raise ConfigurationError(
-            "The lake's address is blank or no text.",
-            hint="Give a URL such as abfss://container@account.dfs.core.windows.net, or a folder.",
-        )
-    if re.search("AccountKey|SharedAccessSignature", text, re.IGNORECASE):  # a connection string in the wrong place
-        _secret(text)
-    for setting in text.partition("?")[2].split("&"):
-        name, _, value = setting.partition("=")
-        if name.lower() not in _PUBLIC:
-            conceal(value)
-    password = re.match(r"[^/?#]*//[^/?#@]*?:([^/?#]*)@", text)
-    if password:
-        conceal(password[1])
-    return Secret(text)
-
-
-def _secret(connection_string: str | None) -> Secret | None:
-    """The same for a connection string, however malformed it is."""
-    if connection_string is None:
-        return None
-    if not isinstance(connection_string, str):
-        raise ConfigurationError(
-            f"The connection string is of the type {type(connection_string).__name__}.", hint="Give it as text."
-        )
-    for setting in re.split("[;?&]", connection_string):
-        name, equals, value = setting.partition("=")
-        if equals and name.strip().lower() not in _PUBLIC:
-            conceal(value)
-        elif not equals and len(name) >= _KEY_LENGTH:
-            conceal(name)
-    return Secret(connection_string)
-
-
-_KEY_LENGTH = 32
-"""Characters from which on a word may be a key that stands alone; an account's has 88."""
-_PUBLIC = frozenset(
-    {"defaultendpointsprotocol", "accountname", "endpointsuffix", "blobendpoint", "blobsecondaryendpoint"}
-    | {"queueendpoint", "tableendpoint", "fileendpoint", "usedevelopmentstorage", "developmentstorageproxyuri"}
-    | {"sv", "ss", "srt", "sr", "sp", "st", "se", "sip", "spr", "si", "sdd", "saoid", "suoid", "scid"}
-    | {"skoid", "sktid", "skt", "ske", "sks", "skv"}
-)
-"""What stands beside a secret in a connection string or a SAS, and is none."""

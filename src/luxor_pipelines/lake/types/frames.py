@@ -26,7 +26,8 @@ from luxor_pipelines.lake.types.schema import (
     is_text_type,
     plain,
 )
-from luxor_pipelines.lake.types.text import normalize_text, parse_dates
+from luxor_pipelines.lake.types.text import parse_dates
+from luxor_pipelines.names import normal_names
 
 __all__ = ["arrow_to_frame", "check_frame", "conform", "frame_to_arrow"]
 
@@ -71,7 +72,7 @@ def frame_to_arrow(
     days
         Columns of dates whose cells may have no time of day.
     normalize, keep_case
-        Whether text is trimmed and lower-cased, and the columns whose text is not.
+        Whether text gets its normal form (see `names.normal_name`), and the columns whose text does not.
     index, index_name
         Whether the frame's index becomes a column, and what it is called.
 
@@ -103,7 +104,7 @@ def frame_to_arrow(
     if normalize:
         for position, field in enumerate(data.schema):
             if field.type == TEXT and field.name not in keep_case:
-                data = data.set_column(position, field, normalize_text(data.column(position)))
+                data = data.set_column(position, field, normal_names(data.column(position)))
     return data
 
 

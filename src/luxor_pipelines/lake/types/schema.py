@@ -101,11 +101,18 @@ class Conventions:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: its name, its type, and whether cells may be missing."""
+    """A column of a table: its name, its type and whether cells may be missing; its meaning and a value, for people."""
 
     name: str
     type: ColumnType
     nullable: bool = True
+    about: str = field(default="", compare=False)
+    example: str = field(default="", compare=False)
+
+    @property
+    def arrow(self) -> pa.DataType:
+        """The type in Arrow."""
+        return _TYPES[self.type]
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,7 @@ class TableSchema:
 
     def arrow(self) -> pa.Schema:
         """Return the Arrow schema of the table's files, ``Last_Updated`` last."""
-        fields = [pa.field(column.name, _TYPES[column.type], column.nullable) for column in self.columns]
+        fields = [pa.field(column.name, column.arrow, column.nullable) for column in self.columns]
         return pa.schema([*fields, pa.field(LAST_UPDATED, STAMP)])
 
     def metadata(self) -> dict[bytes, bytes]:

@@ -1,4 +1,4 @@
-"""Cells of text: their normal form, and the dates, numbers and flags that they spell."""
+"""Cells of text: the dates, numbers and flags that they spell, and the words for null."""
 
 from __future__ import annotations
 
@@ -11,30 +11,15 @@ import pyarrow.compute as pc
 
 from luxor_pipelines.lake.types.schema import DATE, FLAG, NUMBER, TEXT, WHOLE, bad_cells
 
-__all__ = ["NULL_WORDS", "is_null_word", "normalize_text", "parse", "parse_dates", "without_null_words"]
+__all__ = ["NULL_WORDS", "is_null_word", "parse", "parse_dates", "without_null_words"]
 
 NULL_WORDS = ("nan", "None", "NaT", "<NA>", "")
 """The words that a missing cell became when a frame was turned to text, in exactly this case."""
 
 _TRUE = frozenset({"true", "verdadeiro", "1", "1.0", "yes", "sim"})
 _FALSE = frozenset({"false", "falso", "0", "0.0", "no", "não"})
-# Arrow lowers letter by letter; these two depend on their neighbours or become two characters.
-_LOWERED_BY_PYTHON = ("İ", "Σ")
 
 _Parser = Callable[[pa.Array], tuple[pa.Array, pa.Array]]
-
-
-def normalize_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return each cell as Python's ``cell.strip().lower()``."""
-    trimmed = pc.utf8_trim_whitespace(column)
-    lowered = pc.utf8_lower(trimmed)
-    if pc.all(pc.string_is_ascii(trimmed), min_count=0).as_py():
-        return lowered
-    special = pc.fill_null(pc.or_(*(pc.match_substring(trimmed, letter) for letter in _LOWERED_BY_PYTHON)), False)
-    if not pc.any(special, min_count=0).as_py():
-        return lowered
-    texts = [text.lower() for text in trimmed.filter(special).to_pylist()]
-    return pc.replace_with_mask(lowered.combine_chunks(), special.combine_chunks(), pa.array(texts, TEXT))
 
 
 def is_null_word(texts: Any) -> Any:
