@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from luxor_pipelines.lake.table.table import DIRECTORY, Table
 from luxor_pipelines.lake.types import legacy
 from luxor_pipelines.lake.types.schema import ENCODING
 from luxor_pipelines.market.daily import daily_prices
-from luxor_pipelines.market.prices import Observations, StalenessLimits, asof
+from luxor_pipelines.market.prices import AsOf, Observations, StalenessLimits, asof
 from luxor_pipelines.query.market import Market
 from luxor_pipelines.settings import Settings
 from market.facts import rates_asof
@@ -60,7 +61,8 @@ def random_lake(rng: np.random.Generator, tables: list[str], days: int) -> Stora
         rows = int(rng.integers(0, 40))
         day = rng.integers(0, days, rows) // 7 * 7 if rng.random() < 0.5 else rng.integers(0, days, rows)
         price = rng.uniform(1, 9, rows)
-        price[rng.random(rows) < 0.1] = rng.choice([0.0, np.nan, -1.0])
+        odd = rng.random(rows) < 0.15
+        price[odd] = rng.choice([0.0, np.nan, -1.0, np.inf], odd.sum())
         data = {
             "Date": np.datetime64(FIRST, "us") + day * np.timedelta64(1, "D"),
             source.key_column: pa.array([str(key) for key in rng.choice(KEYS, rows)], pa.string()),
@@ -81,30 +83,77 @@ def random_lake(rng: np.random.Generator, tables: list[str], days: int) -> Stora
     return storage
 
 
-def brute_force(lake: Storage, key: str, day: date, limits: StalenessLimits) -> tuple[float, bool] | None:
-    """Price and staleness by the letter of the rule, row by row."""
-    merged: dict[date, tuple[float, float]] = {}
-    own = False
+def with_current_prices(rng: np.random.Generator, lake: Storage, today: date) -> None:
+    """Current prices of some series: newer than the history or not, expired, of tomorrow, or none at all."""
+    keys = [key for key in KEYS if rng.random() < 0.7]
+    days = np.datetime64(today, "us") - rng.integers(-3, 70, len(keys)) * np.timedelta64(1, "D")
+    prices = rng.uniform(1, 9, len(keys))
+    prices[rng.random(len(keys)) < 0.2] = -1.0
+    write(lake, "px_last", pa.table({"Key": pa.array(keys, pa.string()), "px_last": prices, "last_update_dt": days}))
+
+
+def stored_rows(lake: Storage, table: str) -> list[dict[str, Any]]:
+    files = [info.path for info in lake.list(DIRECTORY) if info.path.split("/")[2].split(".")[0] == table]
+    return [row for path in files for row in pq.ParquetFile(pa.BufferReader(lake.read(path).data)).read().to_pylist()]
+
+
+Row = tuple[float, float, bool]
+"""Price, age limit, whether it is bad."""
+
+
+def one_row_a_date(lake: Storage, key: str, limits: StalenessLimits, *, fallback: bool) -> dict[date, Row]:
+    merged: dict[date, Row] = {}
     for source in PRICE_TABLES:
-        files = [info.path for info in lake.list(DIRECTORY) if info.path.split("/")[2].split(".")[0] == source.name]
-        if not files or (source.fallback and own):
+        if source.fallback != fallback:
             continue
-        in_table = {}
-        for row in [
-            row for path in files for row in pq.ParquetFile(pa.BufferReader(lake.read(path).data)).read().to_pylist()
-        ]:
+        in_table: dict[date, Row] = {}
+        for row in stored_rows(lake, source.name):
             price = row[source.price_column]
-            usable = price is not None and (price > 0 or (price == 0 and source.kind == "mark"))
-            if row[source.key_column] == key and usable:
-                in_table[row["Date"].date()] = (price, float(limits.days(source.kind)))
-        own = own or bool(in_table)
+            if row[source.key_column] == key and price is not None and not math.isnan(price):
+                good = 0 < price < math.inf or (price == 0 and source.kind == "mark")
+                in_table[row["Date"].date()] = (price, float(limits.days(source.kind)), not good)
         merged = in_table | merged  # the earlier table wins
-    past = sorted((known for known in merged if known <= day), reverse=True)
+    return merged
+
+
+Answer = tuple[date, float, bool, bool]
+"""The row's date and price, whether it is stale, whether it is bad."""
+
+
+def newest(rows: dict[date, Row], day: date) -> Answer | None:
+    past = sorted((known for known in rows if known <= day), reverse=True)
     for known in past:
-        price, limit = merged[known]
+        price, limit, bad = rows[known]
         if (day - known).days <= limit:
-            return price, False
-    return (merged[past[0]][0], True) if past else None
+            return known, price, False, bad
+    for known in [known for known in past if not rows[known][2]] or past:
+        return known, rows[known][0], True, rows[known][2]
+    return None
+
+
+def brute_force(
+    lake: Storage, key: str, day: date, limits: StalenessLimits, today: date | None = None
+) -> tuple[Answer | None, bool]:
+    """The answer by the letter of the rule, row by row; and whether it is the fallback's."""
+    own = one_row_a_date(lake, key, limits, fallback=False)
+    other = one_row_a_date(lake, key, limits, fallback=True)
+    if today is not None:
+        for row in stored_rows(lake, "px_last"):
+            dated = row["last_update_dt"].date()
+            if row["Key"] != key or row["px_last"] <= 0 or dated > today:
+                continue
+            last = max((known for known in {**own, **other} if known <= today), default=None)
+            if last is None or dated > last:
+                limit = limits.days("traded") if last is None else (own.get(last) or other[last])[1]
+                own[dated] = (row["px_last"], limit, False)
+    mine, theirs = newest(own, day), newest(other, day)
+    if mine and not mine[2] and (theirs is None or (theirs[0] - mine[0]).days <= 5):
+        return mine, False
+    if theirs and not theirs[2]:
+        return theirs, True
+    if mine and (theirs is None or mine[0] >= theirs[0]):
+        return (mine[0], mine[1], True, mine[3]), False
+    return theirs and (theirs[0], theirs[1], True, theirs[3]), theirs is not None
 
 
 @settings(max_examples=80, deadline=None)
@@ -131,12 +180,12 @@ def test_windows_give_what_the_whole_history_gives(
     data = market(lake, **limits)
     whole = data.prices.history(KEYS)
     assert_same_asof(data.prices.observations(KEYS, asked), whole, asked)
-    for key in KEYS[:4]:
-        found = asof(whole.only([key]), asked[:1])
-        expected = brute_force(lake, key, asked[0], data.limits)
-        assert found.found[0, 0] == (expected is not None)
-        if expected is not None:
-            assert (found.price[0, 0], found.stale[0, 0]) == expected
+    for key in KEYS:
+        expected, by_fallback = brute_force(lake, key, asked[0], data.limits)
+        assert_answer(asof(whole.only([key]), asked[:1]), expected, by_fallback=by_fallback)
+    for key, there in zip(whole.keys, data.prices.observations(KEYS, asked).present, strict=True):
+        rows = [one_row_a_date(lake, key, data.limits, fallback=side) for side in (False, True)]
+        assert there == any(rows)
 
     start, end = min(asked), max(asked)
     every = [start + timedelta(days=n) for n in range((end - start).days + 1)]
@@ -155,6 +204,40 @@ def test_windows_give_what_the_whole_history_gives(
             )
             for iso in ("brl", "eur"):
                 np.testing.assert_array_equal(found[iso], expected[iso])
+
+
+def assert_answer(found: AsOf, expected: Answer | None, *, by_fallback: bool) -> None:
+    assert found.found[0, 0] == (expected is not None)
+    if expected is not None:
+        cells = (found.date[0, 0].item(), found.price[0, 0], found.stale[0, 0], found.bad[0, 0])
+        assert cells == expected
+        assert found.fallback[0, 0] == by_fallback
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    tables=st.lists(st.sampled_from(EVERY_SOURCE), min_size=1, unique=True),
+    days=st.sampled_from([20, 90, 400]),
+    limits=st.sampled_from([{}, {"traded": 10, "fund": 3}]),
+    spanned=st.booleans(),
+)
+def test_a_current_price_counts_only_if_it_is_newer_than_every_row_in_every_table(
+    seed: int, tables: list[str], days: int, limits: dict[str, int], spanned: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    lake = random_lake(rng, tables, days)
+    today = FIRST + timedelta(days=int(rng.integers(days // 2, days + 30)))
+    with_current_prices(rng, lake, today)
+    data = market(lake, **limits)
+    start = today - timedelta(days=int(rng.integers(0, 40)))
+    span = (start, today) if spanned else None
+    obs = data.prices.observations(KEYS, [start, today], span=span, current=(today, data.current))
+    obs, _ = data.current.extend(obs, today)
+    for key in KEYS:
+        for day in (today, start):
+            expected, by_fallback = brute_force(lake, key, day, data.limits, today)
+            assert_answer(asof(obs.only([key]), [day]), expected, by_fallback=by_fallback)
 
 
 @settings(max_examples=60, deadline=None)
@@ -233,62 +316,55 @@ def test_legacy_tables_answer_as_typed_ones_do_kept_whole_or_not(seed: int, tabl
 def assert_same_asof(found: Observations, whole: Observations, dates: list[date]) -> None:
     left, right = asof(found, dates), asof(whole, dates)
     assert found.keys.tolist() == whole.keys.tolist()
-    for name in ("price", "date", "stale", "mark"):
+    for name in ("price", "date", "stale", "mark", "bad", "fallback"):
         np.testing.assert_array_equal(getattr(left, name), getattr(right, name), err_msg=name)
 
 
-def test_a_fallback_serves_only_what_no_other_table_has() -> None:
-    storage = connect(f"memory://{uuid.uuid4().hex}", settings=Settings())
-    day = np.array(["2024-01-31", "2024-01-31"], dtype="datetime64[us]")
-    prices = {"Date": day, "Asset": ["a", "b"], "Last_Price": [1.0, 2.0]}
-    write(storage, "hist_ecb_px_last", pa.table(prices))
-    # Of `a` another table has one price, years before: the fallback has no say in it.
-    old = np.array(["2010-01-31"], dtype="datetime64[us]")
-    write(storage, "hist_px_last", pa.table({"Date": old, "Asset": ["a"], "Last_Price": [9.0]}))
-    found = asof(market(storage).prices.observations(["a", "b"], [date(2024, 1, 31)]), ["2024-01-31"])
-    assert found.price.ravel().tolist() == [9, 2]
-    assert found.stale.ravel().tolist() == [True, False]
-
-
-def test_a_fallback_stays_out_of_a_series_whose_own_table_begins_later_and_ends_without_a_price() -> None:
-    storage = connect(f"memory://{uuid.uuid4().hex}", settings=Settings())
-    day = np.array(["2024-01-31", "2024-02-29"], dtype="datetime64[us]")
-    own = pa.table({"Date": day, "Asset": ["a", "a"], "Last_Price": [9.0, None]})
+def sorted_file(storage: Storage, name: str, *rows: tuple[str, str, float | None]) -> None:
+    """A table as it is written here, with the index of its series."""
+    days, keys, prices = zip(*rows, strict=True)
+    table = pa.table({"Date": np.array(days, "datetime64[us]"), "Asset": keys, "Last_Price": prices})
     metadata = {PARTITION_COLUMN: b"Date", ENCODING: b"typed"}
-    data = to_bytes(own.replace_schema_metadata(metadata), sorted_by=("Date", "Asset"))
-    storage.write(f"{DIRECTORY}/hist_px_last.parquet", data)  # with its ends: the last of `a` is no observation
-    old = np.array(["2019-01-31"], dtype="datetime64[us]")
-    write(storage, "hist_ecb_px_last", pa.table({"Date": old, "Asset": ["a"], "Last_Price": [1.0]}))
-    found = asof(market(storage).prices.observations(["a"], [date(2019, 1, 31)]), ["2019-01-31"])
-    assert not found.found.any()
+    table = table.sort_by([("Date", "ascending"), ("Asset", "ascending")]).replace_schema_metadata(metadata)
+    storage.write(f"{DIRECTORY}/{name}.parquet", to_bytes(table, sorted_by=("Date", "Asset")))
+
+
+@pytest.mark.parametrize("day", ["2024-01-10", "2024-01-15", "2024-01-16", "2024-02-20", "2026-01-01"])
+def test_a_stray_row_elsewhere_does_not_switch_a_fallback_off(day: str) -> None:
+    storage = connect(f"memory://{uuid.uuid4().hex}", settings=Settings())
+    sorted_file(storage, "hist_ecb_px_last", *((f"2024-01-{n:02d}", "a", float(n)) for n in range(1, 21)))
+    sorted_file(storage, "hist_file_px_last", ("2024-01-10", "a", 99.0))
+    found = asof(market(storage).prices.observations(["a"], [date.fromisoformat(day)]), [day])
+    expected = {
+        "2024-01-10": (99, "2024-01-10", False, False),  # of the same date the other table answers
+        "2024-01-15": (99, "2024-01-10", False, False),  # … and for five days more
+        "2024-01-16": (16, "2024-01-16", False, True),
+        "2024-02-20": (20, "2024-01-20", True, True),  # both are too old: the newer, stale
+        "2026-01-01": (20, "2024-01-20", True, True),
+    }[day]
+    cells = (found.price[0, 0], str(found.date[0, 0]), found.stale[0, 0], found.fallback[0, 0])
+    assert cells == expected
 
 
 def test_of_a_fallback_too_every_day_of_a_span_is_read() -> None:
     storage = connect(f"memory://{uuid.uuid4().hex}", settings=Settings())
-    days = np.datetime64("2024-01-01", "us") + np.arange(400) * np.timedelta64(1, "D")
-    rows = pa.table({"Date": days, "Asset": ["a"] * 400, "Last_Price": np.arange(1.0, 401.0)})
-    metadata = {PARTITION_COLUMN: b"Date", ENCODING: b"typed"}
-    data = to_bytes(rows.replace_schema_metadata(metadata), sorted_by=("Date", "Asset"))
-    storage.write(f"{DIRECTORY}/hist_ecb_px_last.parquet", data)
+    days = np.datetime64("2024-01-01") + np.arange(400)
+    sorted_file(storage, "hist_ecb_px_last", *((str(day), "a", float(n)) for n, day in enumerate(days, 1)))
     start, end = date(2024, 1, 1), date(2025, 2, 3)
-    found = market(storage).prices.observations(["a"], [start, end], span=(start, end))
+    found = daily_prices(market(storage).prices.observations(["a"], [start, end], span=(start, end)), start, end)
     assert found.price.tolist() == list(range(1, 401))
 
 
-def test_a_fallback_gives_no_rates_of_a_series_whose_own_last_row_is_no_price() -> None:
+def test_a_last_row_that_is_no_price_is_a_row_and_hides_no_older_price_for_ever() -> None:
     storage = connect(f"memory://{uuid.uuid4().hex}", settings=Settings())
-    clean, spot = "bmfxclco curncy", "usdbrl curncy"
-    own = [("2010-01-01", spot, 2.0), ("2024-03-01", clean, 5.0), ("2024-05-01", spot, 0.0)]
-    others = [("2024-01-08", spot, 4.4), ("2024-02-28", spot, 4.0)]
-    for name, rows in (("hist_px_last", own), ("hist_ecb_px_last", others)):
-        days, keys, prices = zip(*rows, strict=True)
-        table = pa.table({"Date": np.array(days, "datetime64[us]"), "Asset": keys, "Last_Price": prices})
-        metadata = {PARTITION_COLUMN: b"Date", ENCODING: b"typed"}
-        data = to_bytes(table.replace_schema_metadata(metadata), sorted_by=("Date", "Asset"))
-        storage.write(f"{DIRECTORY}/{name}.parquet", data)
-    data, day = market(storage), [date(2024, 1, 10)]
-    found = data.rates(clean).observations(data.prices.observations([clean, spot], day), {"brl"}, day)
-    assert np.isnan(rates_asof(found, {"brl"}, day, limit=10)["brl"]).all()
+    sorted_file(storage, "hist_px_last", ("2019-01-31", "a", 9.0), ("2024-01-31", "a", -1.0), ("2024-01-31", "b", 0.0))
+    obs = market(storage).prices.observations(["a", "b", "c"], [date(2024, 2, 10), date(2024, 2, 11)])
+    found = asof(obs, ["2024-02-10", "2024-02-11"])
+    assert found.bad_price.tolist() == [[True, False], [True, False], [False, False]]
+    assert found.stale.tolist() == [[False, True], [False, True], [False, False]]
+    assert found.price.tolist()[0] == [-1, 9]  # beyond its limit a bad row is passed over
+    assert found.price.tolist()[1] == [0, 0]
+    assert obs.present.tolist() == [True, True, False]
 
 
 def test_a_last_price_beside_an_empty_cell_counts() -> None:

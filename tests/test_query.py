@@ -789,7 +789,7 @@ def test_get_pct_changes(disk: Any) -> None:
     assert frame.index.tolist() == ["x", "typo", "new", "dead"]
     assert frame.index.name == "Asset"
     assert frame["Pct_Change"].tolist() == pytest.approx([0.1, np.nan, np.nan, np.nan], nan_ok=True)
-    assert frame["Status"].tolist() == ["ok", "no_end", "no_base", "stale_end"]  # never a part for the whole
+    assert frame["Status"].tolist() == ["ok", "unknown", "no_base", "stale_end"]  # never a part for the whole
     assert frame.loc["x", ["Base_Date", "End_Date"]].tolist() == [
         pd.Timestamp("2026-09-30"),
         pd.Timestamp("2026-10-30"),

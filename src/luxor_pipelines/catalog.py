@@ -17,6 +17,7 @@ from luxor_pipelines.settings import Settings
 __all__ = [
     "ASSETS",
     "BDR_SIZES",
+    "CASH",
     "CASH_RATES",
     "CDI",
     "COMPOSITES",
@@ -152,6 +153,9 @@ PERIODS = ("mtd", "qtr", "ytd", "12m", "24m", "36m")
 
 CURRENCIES = ("local", "usd", "brl")
 """The currencies that returns are stored in; local first, on which the others rest."""
+
+CASH = ("caixa", "caixa us")
+"""The series of cash, whose price is 1 in its currency unless a table has the series."""
 
 HOUSE_GROUPS = ("vc", "luxor")
 """Groups whose price key is the house ticker even where there is a Bloomberg one."""

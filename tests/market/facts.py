@@ -17,11 +17,25 @@ LIMITS = age_limits(Settings())
 BY_TABLE = {table.name: table for table in PRICE_TABLES}
 
 apply_overrides = partial(prices.apply_overrides, limits=LIMITS)
-brl_per_usd = partial(currency.brl_per_usd, limit=LIMITS.days("traded"))
 merge_observations = partial(observations.merge_observations, tables=PRICE_TABLES, limits=LIMITS)
 rate_series = partial(currency.rate_series, usdbrl_ticker=USDBRL, facts=CURRENCY_FACTS)
 rates_asof = partial(currency.rates_asof, usdbrl_ticker=USDBRL, facts=CURRENCY_FACTS, limit=LIMITS.days("traded"))
 series_currency = partial(currency.series_currency, facts=CURRENCY_FACTS)
+
+
+def brl_per_usd(
+    clean_dates: Any, clean_values: Any, spot_dates: Any, spot_values: Any, dates: Any, limit: int | None = None
+) -> Any:
+    """BRL per USD out of the two series alone, and whether there is a rate."""
+    chosen, spot = rate_series("brl")
+    table = BY_TABLE["hist_px_last"]
+    parts = [
+        (table, np.full(len(days), code), days, values)
+        for code, (days, values) in enumerate([(clean_dates, clean_values), (spot_dates, spot_values)])
+    ]
+    options = {} if limit is None else {"limit": limit}
+    rates = rates_asof(merge_observations([chosen, spot], parts), {"brl"}, dates, **options)["brl"]
+    return rates, np.isfinite(rates)
 
 
 def point_returns(

@@ -159,12 +159,6 @@ def test_brl_per_usd_moves_with_spot_outside_the_clean_series(seed: int) -> None
     np.testing.assert_array_equal(rates[20:40], clean[20:40])
 
 
-def test_unsorted_rates_are_refused() -> None:
-    for dates in (["2024-01-02", "2024-01-01"], ["2024-01-02", "2024-01-02"], ["2024-01-02"]):
-        with pytest.raises(UsageError, match="clean series"):
-            brl_per_usd(dates, [1.0, 2.0], [], [], ["2024-01-03"])
-
-
 def test_rates_asof(observe: Observe) -> None:
     obs = observe(
         hist_px_last={

@@ -42,7 +42,9 @@ def test_precedence_is_the_documented_one(observe: Observe) -> None:
     for strongest in range(len(tables)):
         given_tables = {table: {"x": {"2024-01-31": rank + 1.0}} for rank, table in enumerate(tables)}
         merged = observe(**{table: given_tables[table] for table in reversed(tables[strongest:])})
-        assert rows(merged) == [("x", "2024-01-31", strongest + 1.0)]
+        assert merged.fallback is not None
+        own = [] if tables[strongest] == "hist_ecb_px_last" else [("x", "2024-01-31", strongest + 1.0)]
+        assert (rows(merged), rows(merged.fallback)) == (own, [("x", "2024-01-31", 8.0)])
 
 
 def test_limits_and_marks_come_with_the_winning_row(observe: Observe) -> None:
@@ -89,7 +91,9 @@ def test_the_last_row_of_a_table_wins() -> None:
 def test_what_is_no_observation(price: float | None) -> None:
     for source in PRICE_TABLES:
         obs = merge_observations(["x"], [(source, [0], ["2024-01-02"], [price])])
-        assert len(obs) == (1 if price == 0 and source.kind == "mark" else 0)
+        obs = obs.fallback or obs
+        assert len(obs) == (0 if price is None or np.isnan(price) else 1)  # a null makes no row, any other a bad one
+        assert obs.bad.tolist() == [not (price == 0 and source.kind == "mark")] * len(obs)
 
 
 def test_null_dates_and_unwanted_series_are_left_out() -> None:
@@ -103,20 +107,31 @@ def test_null_dates_and_unwanted_series_are_left_out() -> None:
     assert rows(merge_observations(["x"], [part])) == [("x", "2024-01-03", 3.0)]
 
 
-def test_a_fallback_serves_only_series_no_other_table_has(observe: Observe) -> None:
+def test_the_rows_of_a_fallback_are_kept_apart(observe: Observe) -> None:
     obs = observe(
         hist_ecb_px_last={
             "usdeur curncy": {"2024-01-02": 0.9},
             "usdbrl curncy": {"2023-01-02": 5, "2024-01-02": 6},
         },
-        hist_px_last={"usdbrl curncy": {"2024-06-03": 7}},
+        hist_px_last={"usdbrl curncy": {"2024-01-02": 7}},
     )
-    assert rows(obs) == [("usdeur curncy", "2024-01-02", 0.9), ("usdbrl curncy", "2024-06-03", 7)]
+    assert rows(obs) == [("usdbrl curncy", "2024-01-02", 7)]
+    assert obs.fallback is not None
+    assert rows(obs.fallback) == [
+        ("usdeur curncy", "2024-01-02", 0.9),
+        ("usdbrl curncy", "2023-01-02", 5),
+        ("usdbrl curncy", "2024-01-02", 6),
+    ]
+    assert obs.present.all()
+    only = obs.only(["usdeur curncy"])
+    assert (len(only), only.fallback is not None and rows(only.fallback)) == (0, [("usdeur curncy", "2024-01-02", 0.9)])
+    assert obs.first_dates().astype(str).tolist() == ["2024-01-02", "2023-01-02"]
 
 
-def test_a_row_that_is_no_observation_does_not_silence_the_fallback(observe: Observe) -> None:
+def test_a_null_does_not_silence_the_fallback(observe: Observe) -> None:
     obs = observe(hist_px_last={"x": {"2024-01-02": np.nan}}, hist_ecb_px_last={"x": {"2024-01-02": 5}})
-    assert obs.price.tolist() == [5]
+    assert obs.fallback is not None
+    assert (len(obs), obs.fallback.price.tolist()) == (0, [5])
 
 
 parts_strategy = st.lists(
@@ -200,10 +215,12 @@ def test_last_rows_are_those_of_a_loop(rows: list[tuple[int, int, float]], asked
         return
     expected = set()
     for start, end in pairwise([-1, *sorted(set(asked) - {-1})]):
-        last: dict[int, int] = {}
+        last: dict[tuple[int, bool], int] = {}
         for position, (when, series, value) in enumerate(rows):
-            if start < when <= end and series >= 0 and 0 < value < np.inf:
-                last[series] = position
+            if start < when <= end and series >= 0 and value == value:
+                last[series, False] = position
+                if 0 < value < np.inf:
+                    last[series, True] = position
         expected |= set(last.values())
     assert found is not None
     assert found.tolist() == sorted(expected)

@@ -48,8 +48,10 @@ def mtd(obs: Observations, currency: str | None = "usd", dest: str = "local") ->
 
 def test_statuses_in_order() -> None:
     assert STATUSES == (
+        "unknown",
         "missing_currency",
         "no_end",
+        "bad_price",
         "stale_end",
         "no_base",
         "stale_base",
@@ -112,7 +114,10 @@ def test_marks(observe: Observe) -> None:
     assert status_of({"2024-01-15": 2, "2024-03-20": 3}) == ("ok", 0.5, 2, 3)  # base mark 45 days old
     assert status_of({"2024-01-14": 2, "2024-03-20": 3}) == ("carried", 0.5, 2, 3)  # 46 days old
     assert status_of({"2019-01-14": 2, "2024-03-20": 3}) == ("carried", 0.5, 2, 3)
-    assert status_of({"2019-01-14": 2})[0] == "stale_end"  # nothing new in the period
+    assert status_of({"2019-01-14": 2}) == ("carried", 0, 2, 2)  # one mark at both dates
+    assert status_of({"2024-02-28": 2}) == ("carried", 0, 2, 2)  # … whatever its age
+    assert status_of({"2019-01-14": 0})[0] == "no_base"
+    assert status_of({"2019-01-14": -2})[0] == "bad_price"
     assert status_of({"2024-01-15": 2, "2024-03-20": 0}) == ("ok", -1, 2, 0)  # written off
     status, value, base, end = status_of({"2024-01-15": 0, "2024-03-20": 3})
     assert (status, base, end) == ("no_base", 0, 3)
@@ -120,6 +125,78 @@ def test_marks(observe: Observe) -> None:
     status, value, *_ = status_of({"2024-01-15": 0, "2024-03-20": 0})
     assert status == "no_base"
     assert np.isnan(value)
+
+
+def test_between_two_dates_of_one_mark_only_the_rate_moves(observe: Observe) -> None:
+    obs = observe(
+        hist_vc_px_last={"v": {"2023-10-31": 2}},
+        hist_px_last={"usdbrl curncy": {"2024-02-29": 5.0, "2024-03-28": 5.5}},
+    )
+    currencies = names("usd", None)
+    (found,) = point_returns(obs, REF, [MTD], currencies=currencies, dest="brl").value[:1]
+    assert found.tolist() == [pytest.approx(0.1, rel=1e-14)]  # 2 × 5.5 / (2 × 5.0) − 1
+    assert point_returns(obs, REF, [MTD], currencies=currencies, dest="brl").status[0].tolist() == ["carried"]
+    assert point_returns(obs, REF, [MTD]).value[0].tolist() == [0]
+    assert point_returns(obs, "2024-04-30", [REF], currencies=currencies, dest="brl").status[0].tolist() == ["no_fx"]
+
+
+def test_an_end_that_is_older_than_the_base_is_stale(observe: Observe) -> None:
+    # As of the base the traded price of February, nine days old; as of the end only the mark before it is left.
+    obs = observe(hist_vc_px_last={"v": {"2024-01-31": 2}}, hist_px_last={"v": {"2024-02-20": 4}})
+    assert mtd(obs) == ("stale_end", pytest.approx(nan, nan_ok=True), 4, 2, "2024-02-20", "2024-01-31")
+
+
+@pytest.mark.parametrize(
+    ("prices", "expected"),
+    [
+        # WTI on 2020-04-20, say: the row that counts is none, and no older price stands in for it.
+        ({"2024-02-29": 20, "2024-03-27": 18, "2024-03-28": -37.63}, ("bad_price", 20, -37.63, "2024-03-28")),
+        ({"2024-02-29": 0, "2024-03-28": 18}, ("bad_price", 0, 18, "2024-03-28")),
+        ({"2024-02-29": 20, "2024-03-28": np.inf}, ("bad_price", 20, np.inf, "2024-03-28")),
+        # beyond its limit it is passed over
+        ({"2024-02-18": 0, "2024-02-17": 5, "2024-03-28": 6}, ("stale_base", 5, 6, "2024-03-28")),
+        ({"2024-01-18": 0, "2024-01-17": -1}, ("stale_end", 0, 0, "2024-01-18")),
+        # a price after it counts
+        ({"2024-02-28": 0, "2024-02-29": 20, "2024-03-27": -1, "2024-03-28": 22}, ("ok", 20, 22, "2024-03-28")),
+        # and it is told before what the base lacks
+        ({"2024-03-28": 0}, ("bad_price", nan, 0, "2024-03-28")),
+        # of an end that is too old, and a base that is bad, the base is told
+        ({"2024-02-29": -1}, ("bad_price", -1, -1, "2024-02-29")),
+    ],
+)
+def test_bad_rows(observe: Observe, prices: dict[str, float], expected: tuple[object, ...]) -> None:
+    status, value, base, end, _, end_date = mtd(observe(hist_px_last={"x": prices}))
+    assert (status, end_date) == (expected[0], expected[3])
+    np.testing.assert_array_equal([base, end], expected[1:3])
+    assert np.isnan(value) == (status != "ok")
+
+
+def test_a_bad_row_hides_that_of_its_date_in_weaker_tables_and_gives_way_to_stronger_ones(observe: Observe) -> None:
+    fine = {"x": {"2024-02-29": 10, "2024-03-28": 11}}
+    assert mtd(observe(custom_prices={"x": {"2024-03-28": -1}}, hist_px_last=fine))[0] == "bad_price"
+    assert mtd(observe(custom_prices={"x": {"2024-03-28": 12}}, hist_px_last={"x": {**fine["x"], "2024-03-28": 0}}))[
+        1
+    ] == pytest.approx(0.2, rel=1e-14)
+
+
+def test_a_series_that_no_table_has_is_unknown(observe: Observe) -> None:
+    obs = observe(keys=["x", "later", "none"], hist_px_last={"x": PRICES, "later": {"2025-01-01": 1}})
+    prices = asof(obs, [MTD, REF])
+    assert obs.present.tolist() == [True, True, False]
+    currencies = names("usd", None, None)
+    for dest, expected in (("local", ["ok", "no_end", "unknown"]), ("usd", ["ok", "missing_currency", "unknown"])):
+        found = returns(prices, [1], [0], currencies=currencies, dest=dest, absent=~obs.present)
+        assert found.status.ravel().tolist() == expected
+
+
+def test_a_return_that_rounding_makes_is_exactly_none(observe: Observe) -> None:
+    rate = {"2024-02-29": 4.97, "2024-03-28": 5.03}
+    for scale in range(1, 200):
+        spot = {day: value * scale / 7 for day, value in rate.items()}
+        inverse = {day: 1 / value for day, value in spot.items()}
+        obs = observe(hist_px_last={"brlusd curncy": inverse, "usdbrl curncy": spot})
+        found = point_returns(obs, REF, [MTD], currencies=names("usd", "brl"), dest="brl")
+        assert found.value[0, 0] == 0
 
 
 def test_an_old_end_mark_is_carried(observe: Observe) -> None:
@@ -351,7 +428,10 @@ def test_a_return_is_stated_exactly_when_the_status_says_so(seed: int, dest: str
     np.testing.assert_array_equal(np.isfinite(found.value), stated)
     np.testing.assert_array_equal(np.isnan(found.value), ~stated)
     bases = np.array([base_date(REF, p) for p in PERIODS], "datetime64[D]")
-    assert (found.end_date > bases)[stated].all()
+    one_mark = (found.end_date == found.base_date) & (found.status == "carried")
+    assert (found.end_date > bases)[stated & ~one_mark].all()
+    if dest == "local":
+        assert (found.value[one_mark] == 0).all()
     assert (found.base_date <= bases)[stated].all()
     assert (found.value[stated] >= -1).all()
 

@@ -7,24 +7,25 @@ factor q(b) / q(a), so every pair goes through the dollar.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from luxor_pipelines.errors import SchemaError, UsageError, sample
-from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray, Observations
+from luxor_pipelines.market.observations import FloatArray, IntArray, Observations
 from luxor_pipelines.market.periods import DateArray, DatesLike, as_days
+from luxor_pipelines.market.prices import asof
 
 __all__ = [
     "CurrencyFacts",
     "as_currency",
-    "brl_per_usd",
     "factors",
     "rate_series",
     "rates_asof",
     "series_currency",
+    "series_ends",
 ]
 
 
@@ -146,62 +147,6 @@ def rate_series(currency: str, usdbrl_ticker: str, facts: CurrencyFacts) -> tupl
     return (facts.rates.get(iso, f"usd{iso} curncy"),)
 
 
-def brl_per_usd(
-    clean_dates: DatesLike,
-    clean_values: ArrayLike,
-    spot_dates: DatesLike,
-    spot_values: ArrayLike,
-    dates: DatesLike,
-    limit: int,
-) -> tuple[FloatArray, BoolArray]:
-    """Return BRL per USD as of ``dates``: the clean series, extended at both ends by the moves of spot.
-
-    With c the clean series, s spot, f and l the first and last dates of c, all as of a date:
-
-    ============================== =======================
-    f <= d <= l                    c(d)
-    d > l, spot newer than l       c(l) × s(d) / s(l)
-    d > l, otherwise               c(d)
-    d < f                          c(f) × s(d) / s(f)
-    no clean series                s(d)
-    ============================== =======================
-
-    Levels are chained, never swapped, so no change over a period contains the basis between the two.
-
-    Parameters
-    ----------
-    clean_dates, clean_values, spot_dates, spot_values
-        The two series, dates increasing; either may be empty.
-    limit
-        Greatest age in calendar days of any value used.
-
-    Returns
-    -------
-    rates, ok
-        Of the length of ``dates``; a rate is NaN, and not ok, where no value is within the limit.
-
-    Raises
-    ------
-    UsageError
-        If a series' dates do not increase, or its lengths differ.
-    """
-    asked = as_days(dates)
-    clean, spot = _series(clean_dates, clean_values, "clean"), _series(spot_dates, spot_values, "spot")
-    at_spot, spot_date = _value_asof(spot, asked, limit)
-    if not len(clean[0]):
-        return at_spot, np.isfinite(at_spot)
-
-    rates, _ = _value_asof(clean, asked, limit)
-    ends = clean[0][[0, -1]]
-    at_ends, _ = _value_asof(spot, ends, limit)
-    before = asked < ends[0]
-    # Before spot begins its date is NaT, which compares as not newer.
-    after = (spot_date > ends[1]) & np.isfinite(at_ends[1])
-    rates[before] = clean[1][0] * at_spot[before] / at_ends[0]
-    rates[after] = clean[1][-1] * at_spot[after] / at_ends[1]
-    return rates, np.isfinite(rates)
-
-
 def rates_asof(
     obs: Observations,
     currencies: Iterable[str | None],
@@ -213,21 +158,82 @@ def rates_asof(
 ) -> dict[str, FloatArray]:
     """Return units per USD of each of ``currencies`` as of each of ``dates``, NaN where there is none.
 
-    The series are taken from ``obs`` by `rate_series`. ``local``, null and repeated currencies are
-    passed over.
+    A rate is the price as of the date of its series (see `rate_series`, `market.prices.asof`), at most ``limit`` days
+    old; a bad one is none. BRL is the chosen series, extended at both ends by the moves of spot. With c the chosen
+    series, s spot, f and l the first and last dates of c, all as of a date:
+
+    ============================== =======================
+    f <= d <= l                    c(d)
+    d > l, spot newer than l       c(l) × s(d) / s(l)
+    d > l, otherwise               c(d)
+    d < f                          c(f) × s(d) / s(f)
+    no such series                 s(d)
+    ============================== =======================
+
+    Levels are chained, never swapped, so no change over a period contains the basis between the two. A bad row of c
+    makes the rate null, and is not replaced by spot.
+
+    Parameters
+    ----------
+    obs
+        The rows of the series, those of BRL up to both ends of the chosen one.
+    currencies
+        ``local``, null and repeated ones are passed over.
     """
     wanted = {as_currency(currency) for currency in currencies if not pd.isna(currency)} - {"local"}
     asked = as_days(dates)
+    series = {iso: rate_series(iso, usdbrl_ticker, facts) for iso in sorted(wanted)}
+    obs = _aged(obs.only([name for names in series.values() for name in names]), limit)
     rates = {}
-    for iso in sorted(wanted):
-        names = rate_series(iso, usdbrl_ticker, facts)
+    for iso, names in series.items():
         if iso == "usd":
             rates[iso] = np.ones(len(asked))
         elif len(names) == 2:
-            rates[iso], _ = brl_per_usd(*obs.series(names[0]), *obs.series(names[1]), asked, limit)
+            rates[iso] = _chained(obs, names[0], names[1], asked)
         else:
-            rates[iso], _ = _value_asof(_series(*obs.series(names[0]), names[0]), asked, limit)
+            rates[iso] = _rate(obs, names[0], asked)[0]
     return rates
+
+
+def _aged(obs: Observations, limit: int) -> Observations:
+    """The same rows, all of one age limit."""
+    fallback = None if obs.fallback is None else _aged(obs.fallback, limit)
+    return replace(obs, limit=np.full(len(obs), limit, dtype=np.int32), fallback=fallback)
+
+
+def _rate(obs: Observations, name: str, asked: DateArray) -> tuple[FloatArray, DateArray]:
+    """A series' values as of some dates, NaN where there is none; and the dates of their rows, NaT where too old."""
+    found = asof(obs.only([name]), asked)
+    if not len(found.price):
+        return np.full(len(asked), np.nan), np.full(len(asked), np.datetime64("NaT", "D"))
+    usable = found.valid[0] & (found.price[0] > 0)  # a mark of 0 is no rate
+    return np.where(usable, found.price[0], np.nan), np.where(found.stale[0], np.datetime64("NaT"), found.date[0])
+
+
+def _chained(obs: Observations, chosen: str, spot: str, asked: DateArray) -> FloatArray:
+    """BRL per USD by a series and, beyond its ends, spot."""
+    rates, rows = _rate(obs, chosen, asked)
+    at_spot, spot_date = _rate(obs, spot, asked)
+    ends = series_ends(obs, chosen)
+    if ends is None:
+        return at_spot
+    first, last = ends
+    chosen_at, spot_at = _rate(obs, chosen, np.array(ends))[0], _rate(obs, spot, np.array(ends))[0]
+    before = asked < first
+    # Before spot begins its date is NaT, which compares as not newer. Where the chosen series' own row is bad, and
+    # newer than its last value, there is no rate.
+    after = (asked > last) & (spot_date > last) & np.isfinite(spot_at[1]) & ~(rows > last)
+    rates[before] = chosen_at[0] * at_spot[before] / spot_at[0]
+    rates[after] = chosen_at[1] * at_spot[after] / spot_at[1]
+    return rates
+
+
+def series_ends(obs: Observations, name: str) -> tuple[np.datetime64, np.datetime64] | None:
+    """Return the dates of the first and the last value of a rate, in whatever table; None where it has none."""
+    sides = [obs] if obs.fallback is None else [obs, obs.fallback]
+    days = [day[price > 0] for day, price in (side.without_bad().series(name) for side in sides)]
+    values = np.concatenate(days)
+    return (values.min(), values.max()) if len(values) else None
 
 
 def factors(local: NDArray[np.object_], dest: str, rates: Mapping[str, FloatArray], n_dates: int) -> FloatArray:
@@ -267,22 +273,3 @@ def _encoded(values: ArrayLike | pd.Series) -> tuple[IntArray, list[str]]:
     distinct = {text: code for code, text in enumerate(dict.fromkeys(filter(None, texts)))}
     renamed = np.array([*(distinct.get(text, -1) for text in texts), -1])
     return renamed[codes], [*distinct, ""]
-
-
-def _series(dates: DatesLike, values: ArrayLike, name: str) -> tuple[DateArray, FloatArray]:
-    """Return a series of rates; what is not positive is not a rate (a mark of 0, say)."""
-    days, numbers = as_days(dates), np.asarray(values, dtype=np.float64)
-    if len(days) != len(numbers) or not np.all(days[1:] > days[:-1]):
-        raise UsageError(f"The {name} series is not sorted by date, one value a date", hint="Sort it first.")
-    usable = np.isfinite(numbers) & (numbers > 0)
-    return days[usable], numbers[usable]
-
-
-def _value_asof(series: tuple[DateArray, FloatArray], asked: DateArray, limit: int) -> tuple[FloatArray, DateArray]:
-    """The last value dated on or before each date, NaN if older than ``limit``; and its date, or NaT."""
-    days = np.append(np.datetime64("NaT", "D"), series[0])
-    values = np.append(np.nan, series[1])
-    index = np.searchsorted(series[0], asked, side="right")
-    found = days[index]
-    young = asked - found <= np.timedelta64(limit, "D")
-    return np.where(young, values[index], np.nan), found

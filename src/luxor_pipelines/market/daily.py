@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from luxor_pipelines.errors import UsageError
 from luxor_pipelines.market.observations import BoolArray, FloatArray, Observations
 from luxor_pipelines.market.periods import DateArray, DateLike, as_date
-from luxor_pipelines.market.prices import CARRIED_AFTER
+from luxor_pipelines.market.prices import CARRIED_AFTER, asof
 from luxor_pipelines.market.text import text_column
 
 __all__ = ["PRICE_STATUSES", "PriceRows", "daily_prices", "observed_prices", "sampled_prices"]
@@ -22,11 +22,12 @@ PRICE_STATUSES = (
     "ok",
     "carried",  # a mark older than 45 days
     "intraday",  # a current price, newer than the history
-    "stale",  # the last observation is too old
+    "bad_price",  # the row that counts is no price
+    "stale",  # the last row is too old
     "no_fx",  # no exchange rate on the day
     "missing_currency",  # a conversion is asked for, and the series has no known currency
     "no_price",  # nothing in the range asked for
-    "unknown",  # nothing at all
+    "unknown",  # no row on any date in any table
 )
 """What can be said of a price on a day. The first three come with one."""
 
@@ -59,6 +60,12 @@ class PriceRows:
 
     def __len__(self) -> int:
         return len(self.code)
+
+    def where(self, kept: BoolArray) -> PriceRows:
+        """Return these rows alone."""
+        names = ("code", "date", "price", "price_date", "status")
+        columns: dict[str, Any] = {name: getattr(self, name)[kept] for name in names}
+        return replace(self, **columns)
 
     def marked(self, rows: BoolArray, status: str) -> PriceRows:
         """Return these prices with another status on some rows."""
@@ -115,9 +122,9 @@ class PriceRows:
 def daily_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRows:
     """Return one row per series and calendar day, as of each day.
 
-    A series' rows run from ``start``, or its first observation if that is later, to ``end``. Prices
-    are in local currency; the status is ``ok``, ``stale`` (and the price null) or ``carried``, for a
-    mark older than `CARRIED_AFTER` days.
+    A series' rows run from ``start``, or its first row if that is later, to ``end``. Prices
+    are in local currency; the status is ``ok``, ``carried``, for a mark older than `CARRIED_AFTER` days, or, and the
+    price null, ``stale`` or ``bad_price``.
 
     Raises
     ------
@@ -127,7 +134,7 @@ def daily_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRows
     begin, stop = _bounds(start, end)
     obs = _by_name(obs)
     since = obs.day
-    # Each observation is the last one from its own day until the day before its series' next.
+    # Each row is the last one from its own day until the day before its series' next.
     until = np.where(np.diff(obs.code, append=-1) == 0, np.roll(since, -1) - 1, stop)
     since, until = np.maximum(since, begin), np.minimum(until, stop)
     length = np.maximum(until - since + 1, 0)
@@ -137,17 +144,13 @@ def daily_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRows
 
     index, stale = obs.settle(last, code, day)
     price, price_date = obs.price[index], obs.date[index]
-    price[stale] = np.nan
-    status = np.zeros(len(code), dtype=np.int8)
-    if obs.mark.any():
-        old = obs.mark[index] & (day - price_date.view(np.int64) > CARRIED_AFTER)
-        status[old] = PRICE_STATUSES.index("carried")
-    status[stale] = PRICE_STATUSES.index("stale")
-    return PriceRows(obs.keys, code, day.view("datetime64[D]"), price, price_date, status)
+    old = obs.mark[index] & (day - price_date.view(np.int64) > CARRIED_AFTER)
+    rows = _rows(obs.keys, code, day.view("datetime64[D]"), price, price_date, old, obs.bad[index], stale)
+    return rows if obs.fallback is None else _with_fallback(rows, obs, begin, stop)
 
 
 def observed_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRows:
-    """Return the observations from ``start`` to ``end``, both included.
+    """Return the days from ``start`` to ``end``, both included, on which a series has a row that counts.
 
     Raises
     ------
@@ -156,9 +159,55 @@ def observed_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceR
     """
     begin, stop = _bounds(start, end)
     obs = _by_name(obs)
-    rows = (obs.day >= begin) & (obs.day <= stop)
-    date = obs.date[rows]
-    return PriceRows(obs.keys, obs.code[rows], date, obs.price[rows], date, np.zeros(len(date), np.int8))
+    kept = (obs.day >= begin) & (obs.day <= stop)
+    date, none = obs.date[kept], np.zeros(np.count_nonzero(kept), dtype=bool)
+    rows = _rows(obs.keys, obs.code[kept], date, obs.price[kept], date, none, obs.bad[kept], none)
+    if obs.fallback is None:
+        return rows
+    rows = _with_fallback(rows, obs, begin, stop)
+    return rows.where(rows.date == rows.price_date)
+
+
+def _rows(
+    keys: NDArray[np.object_],
+    code: NDArray[np.int32],
+    date: DateArray,
+    price: FloatArray,
+    price_date: DateArray,
+    carried: BoolArray,
+    bad: BoolArray,
+    stale: BoolArray,
+) -> PriceRows:
+    status = np.zeros(len(code), dtype=np.int8)
+    for rows, word in ((carried, "carried"), (bad, "bad_price"), (stale, "stale")):
+        status[rows] = PRICE_STATUSES.index(word)
+    return PriceRows(keys, code, date, np.where(bad | stale, np.nan, price), price_date, status)
+
+
+def _with_fallback(rows: PriceRows, obs: Observations, begin: int, stop: int) -> PriceRows:
+    """``rows`` with those of the series that a fallback has in place of theirs, as of each day."""
+    assert obs.fallback is not None
+    series = np.unique(obs.fallback.code)
+    found = asof(obs.only(obs.keys[series]), np.arange(begin, stop + 1).view("datetime64[D]"))
+    at, column = np.nonzero(found.found)
+    cells = (at, column)
+    others = rows.where(~np.isin(rows.code, series))
+    theirs = _rows(
+        rows.keys,
+        series[at].astype(np.int32),
+        found.asked[column],
+        found.price[cells],
+        found.date[cells],
+        found.carried[cells],
+        found.bad[cells],
+        found.stale[cells],
+    )
+    order = np.argsort(np.concatenate([others.code, theirs.code]), kind="stable")
+    names = ("code", "date", "price", "price_date", "status")
+    both: dict[str, Any] = {
+        name: np.concatenate([getattr(others, name), getattr(theirs, name)])[order] for name in names
+    }
+    return replace(rows, **both)
 
 
 def sampled_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRows:
@@ -207,4 +256,5 @@ def _by_name(obs: Observations) -> Observations:
     if (np.diff(order) == 1).all():
         return obs
     rank = np.argsort(order).astype(np.int32)
-    return Observations.from_rows(obs.keys[order], rank[obs.code], obs.date, obs.price, obs.limit, obs.mark)
+    named = Observations.from_rows(obs.keys[order], rank[obs.code], obs.date, obs.price, obs.limit, obs.mark)
+    return named if obs.fallback is None else replace(named, fallback=_by_name(obs.fallback))

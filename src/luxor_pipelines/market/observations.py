@@ -1,7 +1,8 @@
-"""Observed prices of many series, merged from the lake's price tables.
+"""Price rows of many series, merged from the lake's price tables.
 
-All series live in one flat, sorted set of arrays, `Observations`; every question about them is a
-binary search in it, for all series and dates at once.
+A row is a date and a price. A finite price above 0, of a mark also exactly 0, is an observation; any other makes a
+*bad row*. All series live in one flat, sorted set of arrays, `Observations`; every question about them is a binary
+search in it, for all series and dates at once.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ NO_LIMIT = 2**31 - 1
 class PriceTable:
     """A price table: its name, its key and price columns, and the kind of its observations.
 
-    ``kind`` sets the age limit. A ``fallback`` serves a series only where no other table has it.
+    ``kind`` sets the age limit. The rows of a ``fallback`` are kept apart from those of the other tables: as of each
+    date the one or the others answer (see `market.prices.asof`).
     """
 
     name: str
@@ -96,19 +98,20 @@ def sort_key(code: NDArray[np.integer[Any]], day: IntArray) -> IntArray:
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """Observed prices of many series, one per (series, date), sorted by series, then date.
+    """Price rows of many series, one per (series, date), sorted by series, then date.
 
     Attributes
     ----------
     keys
-        Names of the series; ``code`` points into it. A series may have no observation.
+        Names of the series; ``code`` points into it. A series may have no row.
     code, date, price
-        Series, date and local-currency price of each observation; the price is finite and positive,
-        or exactly 0 for a mark.
+        Series, date and local-currency price of each row; the price is a number, of a `bad` row any.
     limit
-        Greatest age in days at which the observation still is the price, or `NO_LIMIT`.
+        Greatest age in days at which the row still counts, or `NO_LIMIT`.
     mark
-        Whether the observation is a typed-in mark.
+        Whether the row is a typed-in mark.
+    fallback
+        The rows of the same series in tables that stand in for the others; None where there are none.
     """
 
     keys: NDArray[np.object_]
@@ -117,6 +120,7 @@ class Observations:
     price: FloatArray
     limit: NDArray[np.int32]
     mark: BoolArray
+    fallback: Observations | None = None
 
     @classmethod
     def from_rows(
@@ -146,47 +150,78 @@ class Observations:
 
     @cached_property
     def order(self) -> IntArray:
-        """The observations' `sort_key`, increasing."""
+        """The rows' `sort_key`, increasing."""
         return sort_key(self.code, self.day)
+
+    @cached_property
+    def bad(self) -> BoolArray:
+        """Whether each row's price is none: infinite, negative, or 0 but for a mark."""
+        good = (self.price > 0) & (self.price < np.inf)
+        return np.asarray(~(good | (self.mark & (self.price == 0))))
+
+    @cached_property
+    def present(self) -> BoolArray:
+        """Whether each series has any row, on whatever date and in whatever table."""
+        there = np.zeros(len(self.keys), dtype=bool)
+        there[self.code] = True
+        return there if self.fallback is None else there | self.fallback.present
+
+    def first_dates(self) -> DateArray:
+        """Return the date of each series' first observation above 0, in whatever table; NaT where it has none."""
+        first = np.full(len(self.keys), np.datetime64("NaT", "D"))
+        rows = np.flatnonzero(~self.bad & (self.price > 0))[::-1]
+        first[self.code[rows]] = self.date[rows]  # of several rows of a series the last one assigned stays
+        return first if self.fallback is None else np.fmin(first, self.fallback.first_dates())
 
     def codes(self, names: Iterable[str]) -> IntArray:
         """Return the position of each of ``names`` in ``keys``, -1 for one that is not there."""
         return np.asarray(self._index.get_indexer(pd.Index(list(names), dtype=object)), dtype=np.int64)
 
     def series(self, key: str) -> tuple[DateArray, FloatArray]:
-        """Return dates and prices of one series, sorted; empty where it is unknown or has none."""
+        """Return dates and prices of one series' rows, sorted, those of the fallback left out."""
         # In the type of `code`: otherwise numpy would convert the whole of it, for each series anew.
         bounds = (self.codes([key])[0] + np.array([0, 1])).astype(self.code.dtype)
         start, stop = np.searchsorted(self.code, bounds)
         return self.date[start:stop], self.price[start:stop]
 
     def only(self, names: Iterable[str]) -> Observations:
-        """Return the observations of these series alone; names that are not in ``keys`` are passed over."""
+        """Return the rows of these series alone; names that are not in ``keys`` are passed over."""
+        names = list(names)
         wanted = np.append(np.zeros(len(self.keys), dtype=bool), False)
         wanted[self.codes(names)] = True
         wanted = wanted[:-1]  # the last stood for the names that are not there
         if wanted.all():
             return self
+        fallback = None if self.fallback is None else self.fallback.only(names)
         code = (np.cumsum(wanted) - 1).astype(np.int32)
         # Series follow each other, so that those between two that are left out are one piece.
         edges = np.flatnonzero(np.diff(wanted, prepend=False, append=False)).astype(self.code.dtype)
         pieces = [slice(*ends) for ends in np.searchsorted(self.code, edges).reshape(-1, 2)]
-        if sum(piece.stop - piece.start for piece in pieces) == len(self):  # the others have no observation
-            return replace(self, keys=self.keys[wanted], code=code[self.code])
-        kept = (
+        if sum(piece.stop - piece.start for piece in pieces) == len(self):  # the others have no row
+            return replace(self, keys=self.keys[wanted], code=code[self.code], fallback=fallback)
+        return Observations(
+            self.keys[wanted],
             code[_piece(self.code, pieces)],
-            *(_piece(values, pieces) for values in (self.date, self.price, self.limit, self.mark)),
+            _piece(self.date, pieces),
+            _piece(self.price, pieces),
+            _piece(self.limit, pieces),
+            _piece(self.mark, pieces),
+            fallback,
         )
-        return Observations(self.keys[wanted], *kept)
 
     def joined(self, other: Observations) -> Observations:
-        """Return these observations and those of ``other``, whose series these have; on a date of both, these."""
+        """Return these rows and those of ``other``, whose series these have; on a date of both, these."""
         code = self.codes(other.keys)[other.code].astype(np.int32)
         order = sort_key(code, other.day)
         rows = np.argsort(order, kind="stable")
         at = np.searchsorted(self.order, order[rows])
         new = np.append(self.order, -1)[at] != order[rows]
         rows, at = rows[new], at[new]
+        fallback = self.fallback
+        if fallback is None and other.fallback is not None:
+            fallback = self.without_rows()
+        if fallback is not None and other.fallback is not None:
+            fallback = fallback.joined(other.fallback)
         return Observations(
             self.keys,
             np.insert(self.code, at, code[rows]),
@@ -194,13 +229,27 @@ class Observations:
             np.insert(self.price, at, other.price[rows]),
             np.insert(self.limit, at, other.limit[rows]),
             np.insert(self.mark, at, other.mark[rows]),
+            fallback,
+        )
+
+    def without_rows(self) -> Observations:
+        """Return the same series without a row."""
+        return self._kept(slice(0))
+
+    def without_bad(self) -> Observations:
+        """Return the rows that are not bad, those of the fallback left out."""
+        return self._kept(~self.bad)
+
+    def _kept(self, rows: slice | BoolArray) -> Observations:
+        return Observations(
+            self.keys, self.code[rows], self.date[rows], self.price[rows], self.limit[rows], self.mark[rows]
         )
 
     def locate(self, code: IntArray, day: IntArray) -> tuple[IntArray, BoolArray]:
-        """Find the observation that is the price of each series on each day.
+        """Find the row that each series has on each day, those of the fallback left out.
 
-        It is the last one dated on or before the day that is within its own age limit; failing that
-        the last one of any age, which is stale.
+        It is the last one dated on or before the day that is within its own age limit; failing that, stale, the last
+        observation of any age; failing that the last bad row.
 
         Parameters
         ----------
@@ -210,7 +259,7 @@ class Observations:
         Returns
         -------
         index
-            Position of the observation, -1 where none is dated on or before the day.
+            Position of the row, -1 where none is dated on or before the day.
         stale
             Whether there is one, but none within its limit.
         """
@@ -221,14 +270,19 @@ class Observations:
         return self.settle(index, code, day)
 
     def settle(self, last: IntArray, code: NDArray[np.integer[Any]], day: IntArray) -> tuple[IntArray, BoolArray]:
-        """Do what `locate` does, given the last observation of any age, -1 for none."""
+        """Do what `locate` does, given the last row of any age, -1 for none."""
         one_limit = bool(len(self)) and self.limit.min() == self.limit.max()
         stale = day - self.day[last] > (self.limit[0] if one_limit else self.limit[last])
         stale &= last >= 0
         again = np.flatnonzero(stale)
-        if not len(again) or one_limit:
+        if not len(again):
             return last, stale
-        # Where the last observation is too old, an earlier one with a longer limit may still stand.
+        index = last.copy()
+        if self.bad.any():
+            index[again] = self._last_good[last[again]]
+        if one_limit:
+            return index, stale
+        # Where the last row is too old, an earlier one with a longer limit may still stand.
         # Per limit only its last can; positions grow with the date, so the greatest wins.
         code, day = code[again], day[again]
         query, best = sort_key(code, day), np.full(len(again), -1)
@@ -237,10 +291,16 @@ class Observations:
             found = positions[nth]
             eligible = (nth >= 0) & (self.code[found] == code) & (day - self.day[found] <= limit)
             best = np.where(eligible, np.maximum(best, found), best)
-        index = last.copy()
-        index[again] = np.where(best >= 0, best, last[again])
+        index[again] = np.where(best >= 0, best, index[again])
         stale[again] = best < 0
         return index, stale
+
+    @cached_property
+    def _last_good(self) -> IntArray:
+        """For each row the position of its series' last row up to it that is not bad, its own where all are bad."""
+        rows = np.arange(len(self))
+        good = np.maximum.accumulate(np.where(self.bad, -1, rows))
+        return np.where((good >= 0) & (self.code[good] == self.code), good, rows)
 
     @cached_property
     def _index(self) -> pd.Index[Any]:
@@ -283,12 +343,10 @@ def merge_observations(
     tables: Sequence[PriceTable],
     limits: StalenessLimits,
 ) -> Observations:
-    """Merge the rows of several price tables into one observation per (series, date).
+    """Merge the rows of several price tables into one per (series, date), those of fallback tables by themselves.
 
-    Rows that are no observation are left out: a null or infinite price, a price of 0 or below (a mark
-    of exactly 0 is kept), a null date, a negative series code. Where several tables have a price for
-    one date, the one earlier in ``tables`` wins; within a table the last physical row. A fallback
-    table's rows count only for series that no other table in ``parts`` has.
+    A null price or date makes no row, nor does a negative series code. Where several tables have a row of one date,
+    bad or not, the one earlier in ``tables`` wins; within a table the last physical row.
 
     Parameters
     ----------
@@ -315,36 +373,40 @@ def merge_observations(
     unknown = [table.name for table, *_ in given if table not in rank]
     if unknown:
         raise UsageError(f"No precedence for {sample(unknown)}", hint="List the table in `tables`.")
-
-    has_own = np.zeros(len(names), dtype=bool)
-    kept = []
-    for table, codes, dates, prices in sorted(given, key=lambda part: part[0].fallback):
-        code, day, price = _valid_rows(table, codes, dates, prices, len(names))
-        if table.fallback:
-            alone = ~has_own[code]
-            code, day, price = code[alone], day[alone], price[alone]
-        else:
-            has_own[code] = True
-        if len(code):
-            kept.append((table, code, day, price))
-    if not kept:  # an empty part keeps the types
-        kept.append((tables[0], *_valid_rows(tables[0], [], [], [], 0)))
     # Weakest table first and a stable sort: of rows that agree in series and date, the last one wins.
-    kept.sort(key=lambda part: rank[part[0]], reverse=True)
+    given.sort(key=lambda part: rank[part[0]], reverse=True)
+    own = _merged(names, [part for part in given if not part[0].fallback], limits)
+    fallback = _merged(names, [part for part in given if part[0].fallback], limits)
+    return replace(own, fallback=fallback) if len(fallback) else own
+
+
+def _merged(
+    names: NDArray[np.object_],
+    parts: Sequence[tuple[PriceTable, ArrayLike, DatesLike, ArrayLike]],
+    limits: StalenessLimits,
+) -> Observations:
+    kept = []
+    for table, codes, dates, prices in parts:
+        code, day, price = _valid_rows(table, codes, dates, prices, len(names))
+        if len(code):
+            kept.append((code, day, price, limits.days(table.kind), table.kind == "mark"))
+    if not kept:  # an empty part keeps the types
+        nothing = np.empty(0)
+        kept.append((nothing.astype(np.int32), nothing.astype("datetime64[D]"), nothing, 0, False))
     return Observations.from_rows(
         names,
-        _joined([code for _, code, _, _ in kept]),
-        _joined([day for _, _, day, _ in kept]),
-        _joined([price for *_, price in kept]),
-        _joined([np.full(len(code), limits.days(table.kind), dtype=np.int32) for table, code, _, _ in kept]),
-        _joined([np.full(len(code), table.kind == "mark") for table, code, _, _ in kept]),
+        _joined([code for code, *_ in kept]),
+        _joined([day for _, day, *_ in kept]),
+        _joined([price for _, _, price, *_ in kept]),
+        _joined([np.full(len(code), limit, dtype=np.int32) for code, _, _, limit, _ in kept]),
+        _joined([np.full(len(code), mark) for code, *_, mark in kept]),
     )
 
 
 def last_rows(
     code: NDArray[np.integer[Any]], date: DateArray, price: FloatArray, dates: DatesLike, n_keys: int
 ) -> IntArray | None:
-    """Find, in rows of a table of positive prices, the last observation of each series up to each of some dates.
+    """Find, in rows of a table without marks, the last row and observation of each series up to each of some dates.
 
     Those from one date asked for to the next are looked at by themselves, so that all as-of prices on these
     dates are among what is found: positions, in ascending order. None where the rows are not in order of date.
@@ -361,20 +423,22 @@ def last_rows(
     ends = np.searchsorted(date, asked, side="right")
     last = np.empty(n_keys, dtype=np.int64)
 
-    def note(rows: IntArray) -> None:
+    def note(rows: IntArray, *, good: bool) -> None:
         part = price[rows]
-        rows = rows[(part > 0) & (part < np.inf) & (code[rows] >= 0)]
+        rows = rows[((part > 0) & (part < np.inf) if good else part == part) & (code[rows] >= 0)]
         last[code[rows]] = rows  # of several rows of a series the last one stays
 
+    any_bad = not ((price > 0) & (price < np.inf)).all()
     found = []
     for start, stop in pairwise(np.unique([0, *ends])):  # in pieces that a processor's cache holds
-        last.fill(-1)
-        recent = max(start, stop - 2 * n_keys)  # in which most series have a row
-        note(np.arange(recent, stop))
-        unseen = np.append(last < 0, False)  # the last is for rows to ignore
-        note(start + np.flatnonzero(unseen[code[start:recent]]))
-        found.append(np.sort(last[last >= 0]))
-    return np.concatenate([np.empty(0, dtype=np.int64), *found])
+        for good in (True, False) if any_bad else (True,):
+            last.fill(-1)
+            recent = max(start, stop - 2 * n_keys)  # in which most series have a row
+            note(np.arange(recent, stop), good=good)
+            unseen = np.append(last < 0, False)  # the last is for rows to ignore
+            note(start + np.flatnonzero(unseen[code[start:recent]]), good=good)
+            found.append(last[last >= 0])
+    return np.unique(np.concatenate([np.empty(0, dtype=np.int64), *found]))
 
 
 def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -391,6 +455,5 @@ def _valid_rows(
             f"{table.name}: series code {code.max()} of {n_keys} series",
             hint="Codes are positions in `keys`.",
         )
-    usable = price >= 0 if table.kind == "mark" else price > 0
-    usable &= (price < np.inf) & ~np.isnat(day) & (code >= 0)
+    usable = ~np.isnan(price) & ~np.isnat(day) & (code >= 0)
     return (code, day, price) if usable.all() else (code[usable], day[usable], price[usable])

@@ -1,7 +1,7 @@
 """Prices as of a date: of every series at once, adjusted for amortizations, overridden by the caller.
 
-The price as of a date d is the last observation dated d or before whose age, in calendar days, is
-within its own limit (see `StalenessLimits`).
+The price as of a date d is that of the newest row dated d or before whose age, in calendar days, is within its own
+limit (see `StalenessLimits`); a bad row makes it null.
 """
 
 from __future__ import annotations
@@ -51,6 +51,10 @@ CARRIED_AFTER = 45
 _NAT = np.datetime64("NaT", "D")
 
 
+FALLBACK_LEAD = 5
+"""Days by which a fallback's newest row must be newer than the other tables' for it to answer in their place."""
+
+
 @dataclass(frozen=True, eq=False)
 class AsOf:
     """Prices as of some dates: one row per series, one column per date.
@@ -60,13 +64,17 @@ class AsOf:
     asked
         The dates asked for, [n_dates].
     price
-        The price, NaN where no observation is dated on or before the date. A stale one is filled in.
+        The price of the row that was found, NaN where there is none; of a stale or a bad one it is no price.
     date
-        The observation's date, NaT where there is none.
+        The row's date, NaT where there is none.
     stale
-        Whether an observation was found, but none within its age limit.
+        Whether a row was found, but none within its age limit.
     mark
-        Whether the observation is a mark.
+        Whether the row is a mark.
+    bad
+        Whether the row's price is none.
+    fallback
+        Whether the row is of a fallback table.
     """
 
     asked: DateArray
@@ -74,32 +82,53 @@ class AsOf:
     date: DateArray
     stale: BoolArray
     mark: BoolArray
+    bad: BoolArray
+    fallback: BoolArray
 
     @property
     def found(self) -> BoolArray:
-        """Whether any observation, stale or not, is dated on or before the date."""
+        """Whether any row, stale or bad or not, is dated on or before the date."""
         return ~np.isnat(self.date)
 
     @property
-    def age(self) -> FloatArray:
-        """Days from the observation to the date asked for, NaN where there is none."""
-        return np.where(self.found, (self.asked - self.date).astype(np.float64), np.nan)
+    def bad_price(self) -> BoolArray:
+        """Whether the price is null because the row that counts is bad."""
+        return self.bad & ~self.stale
+
+    @property
+    def valid(self) -> BoolArray:
+        """Whether there is a price."""
+        return self.found & ~self.stale & ~self.bad
 
     @property
     def carried(self) -> BoolArray:
         """Whether the price is a mark older than `CARRIED_AFTER` days."""
         return self.mark & (self.asked - self.date > np.timedelta64(CARRIED_AFTER, "D"))
 
+    def beside(self, other: AsOf) -> AsOf:
+        """Return the prices of the same series as of these dates, and then those as of the other's."""
+        cells = (np.hstack(pair) for pair in zip(self.cells, other.cells, strict=True))
+        return AsOf(np.concatenate([self.asked, other.asked]), *cells)
+
     def take(self, rows: IntArray) -> AsOf:
         """Return the series at these positions, repeated where repeated."""
-        return AsOf(self.asked, self.price[rows], self.date[rows], self.stale[rows], self.mark[rows])
+        return AsOf(self.asked, *(values[rows] for values in self.cells))
+
+    @property
+    def cells(self) -> tuple[Any, Any, Any, Any, Any, Any]:
+        """The arrays, each [n_series, n_dates]."""
+        return self.price, self.date, self.stale, self.mark, self.bad, self.fallback
 
 
 def asof(obs: Observations, dates: DatesLike) -> AsOf:
     """Return every series' price as of every one of ``dates`` (in any order).
 
-    It is the last observation dated on or before the date that is within its own age limit; failing
-    that the last one of any age, marked stale; failing that nothing.
+    It is that of the newest row dated on or before the date that is within its own age limit; failing that, stale,
+    that of the last observation of any age, or the last bad row; failing that nothing.
+
+    Of a series that a fallback has, two rows are found so: the fallback's, and that of the other tables, which answers
+    if it is within its limit and at most `FALLBACK_LEAD` days older than the fallback's. Else the fallback's does if
+    it is within its limit; else the newer of the two, stale. So one stray row elsewhere does not switch a series off.
 
     Raises
     ------
@@ -109,17 +138,36 @@ def asof(obs: Observations, dates: DatesLike) -> AsOf:
     asked = np.atleast_1d(as_days(dates))
     if np.isnat(asked).any():
         raise UsageError("A date to ask for is null", hint="Pass dates only.")
-    shape = (len(obs.keys), len(asked))
-    code = np.repeat(np.arange(shape[0]), shape[1])
-    day = np.tile(asked.astype(np.int64), shape[0])
-    index, stale = obs.locate(code, day)
-    date = _take(obs.date, index, _NAT)
+    own = _asof(obs, np.arange(len(obs.keys)), asked)
+    if obs.fallback is None:
+        return own
+    series = np.unique(obs.fallback.code).astype(np.int64)
+    both, other = own.take(series), _asof(obs.fallback, series, asked)
+    late = both.found & other.found & (other.date - both.date > np.timedelta64(FALLBACK_LEAD, "D"))
+    own_answers = both.found & ~both.stale & ~late
+    other_answers = ~own_answers & other.found & ~other.stale
+    neither = ~own_answers & ~other_answers
+    chosen = other_answers | (neither & other.found & ~(both.date >= other.date))
+    for values, ours, theirs in zip(own.cells, both.cells, other.cells, strict=True):
+        values[series] = np.where(chosen, theirs, ours)
+    own.stale[series] |= neither & (both.found | other.found)
+    own.fallback[series] = chosen
+    return own
+
+
+def _asof(obs: Observations, series: IntArray, asked: DateArray) -> AsOf:
+    """The rows of some series as of the dates, those of the fallback left out."""
+    shape = (len(series), len(asked))
+    code = np.repeat(series, shape[1])
+    index, stale = obs.locate(code, np.tile(asked.astype(np.int64), shape[0]))
     return AsOf(
         asked=asked,
         price=_take(obs.price, index, np.float64(np.nan)).reshape(shape),
-        date=date.reshape(shape),
+        date=_take(obs.date, index, _NAT).reshape(shape),
         stale=stale.reshape(shape),
         mark=_take(obs.mark, index, np.bool_(False)).reshape(shape),
+        bad=_take(obs.bad, index, np.bool_(False)).reshape(shape),
+        fallback=np.zeros(shape, dtype=bool),
     )
 
 
@@ -128,15 +176,15 @@ def extend(
 ) -> tuple[Observations, DateArray]:
     """Return ``obs`` with the current prices that are newer than it, and the date of each series' new one.
 
-    A current price counts if it is dated ``today`` or before and later than the series' last observation
-    up to today. It takes that observation's age limit, and is a mark if that is one.
+    A current price counts if it is dated ``today`` or before and later than the series' newest row up to today, bad
+    or not and in whatever table. It takes that row's age limit, and is a mark if that is one.
 
     Parameters
     ----------
     code, date, price
         Series, date and price of the current prices: at most one a series, sorted by series.
     limit
-        The age limit, in days, of a series without an observation.
+        The age limit, in days, of a series without a row.
 
     Returns
     -------
@@ -146,10 +194,13 @@ def extend(
     """
     day = np.datetime64(as_date(today), "D")
     newest = np.full(len(obs.keys), _NAT)
-    last = np.searchsorted(obs.order, sort_key(code, np.full(len(code), day.astype(np.int64))), side="right") - 1
-    last = np.where(_take(obs.code, last, -1) == code, last, -1)
-    newer = (date <= day) & ~(date <= _take(obs.date, last, _NAT))
-    code, date, price, last = code[newer], date[newer], price[newer], last[newer]
+    known, limits, marks = _newest(obs, code, day, limit)
+    if obs.fallback is not None:
+        others = _newest(obs.fallback, code, day, limit)
+        newer = np.isnat(known) | (others[0] > known)
+        known, limits, marks = (np.where(newer, b, a) for a, b in zip((known, limits, marks), others, strict=True))
+    counts = (date <= day) & ~(date <= known)
+    code, date, price = code[counts], date[counts], price[counts]
     newest[code] = date
     at = np.searchsorted(obs.order, sort_key(code, date.astype(np.int64)))
     extended = Observations(
@@ -157,10 +208,20 @@ def extend(
         np.insert(obs.code, at, code),
         np.insert(obs.date, at, date),
         np.insert(obs.price, at, price),
-        np.insert(obs.limit, at, _take(obs.limit, last, limit)),
-        np.insert(obs.mark, at, _take(obs.mark, last, np.bool_(False))),
+        np.insert(obs.limit, at, limits[counts]),
+        np.insert(obs.mark, at, marks[counts]),
+        obs.fallback,
     )
     return extended, newest
+
+
+def _newest(
+    obs: Observations, code: IntArray, day: np.datetime64, limit: int
+) -> tuple[DateArray, NDArray[np.int32], BoolArray]:
+    """The date, limit and kind of each series' newest row up to a day: NaT, ``limit`` and no mark where it has none."""
+    last = np.searchsorted(obs.order, sort_key(code, np.full(len(code), day.astype(np.int64))), side="right") - 1
+    last = np.where(_take(obs.code, last, -1) == code, last, -1)
+    return _take(obs.date, last, _NAT), _take(obs.limit, last, limit), _take(obs.mark, last, np.bool_(False))
 
 
 def adjust_quotas(obs: Observations, events: pd.DataFrame, until: DateLike) -> Observations:
@@ -191,7 +252,8 @@ def adjust_quotas(obs: Observations, events: pd.DataFrame, until: DateLike) -> O
     price = obs.price.copy()
     for low, high, factor in zip(start, stop, keep, strict=True):
         price[low:high] *= factor
-    return replace(obs, price=price)
+    fallback = None if obs.fallback is None else adjust_quotas(obs.fallback, events, until)
+    return replace(obs, price=price, fallback=fallback)
 
 
 def quota_basis(obs: Observations, events: pd.DataFrame, dates: DatesLike, until: DateLike) -> FloatArray:
@@ -229,9 +291,9 @@ def _due(obs: Observations, events: pd.DataFrame, until: DateLike) -> tuple[IntA
 def apply_overrides(obs: Observations, overrides: pd.DataFrame, *, limits: StalenessLimits) -> Observations:
     """Return ``obs`` with a caller's own prices in place of the stored ones.
 
-    For each series named, all stored observations from its first to its last override date, both
+    For each series named, all stored rows from its first to its last override date, both
     included, give way to the overrides; each of these carries up to the next one, however far. It
-    otherwise keeps the age limit of the observation it stands in for (the last one at or before its
+    otherwise keeps the age limit of the row it stands in for (the last one at or before its
     date, or the series' first; the traded limit if there is none). Series ``obs`` does not have are
     ignored.
 
@@ -258,9 +320,21 @@ def apply_overrides(obs: Observations, overrides: pd.DataFrame, *, limits: Stale
     sort = np.lexsort((days, codes))
     sort = sort[codes[sort] >= 0]
     code, day, price = codes[sort].astype(np.int32), days[sort], prices[sort]
+    if obs.fallback is None:
+        return _overridden(obs, code, day, price, limits)
+    # A series is overridden on each side that has it; one that no table has, among the other tables' rows.
+    in_own, in_fallback = (np.isin(code, side.code) for side in (obs, obs.fallback))
+    own, other = in_own | ~in_fallback, in_fallback
+    fallback = _overridden(obs.fallback, code[other], day[other], price[other], limits)
+    return replace(_overridden(obs, code[own], day[own], price[own], limits), fallback=fallback)
+
+
+def _overridden(
+    obs: Observations, code: NDArray[np.int32], day: DateArray, price: FloatArray, limits: StalenessLimits
+) -> Observations:
+    """``obs`` with prices, sorted by series and day, in place of its rows."""
     if not len(code):
         return obs
-
     ends = np.append(code[1:] != code[:-1], True)
     starts = np.append(True, ends[:-1])
     order = sort_key(code, day.astype(np.int64))
@@ -272,7 +346,7 @@ def apply_overrides(obs: Observations, overrides: pd.DataFrame, *, limits: Stale
     limit = np.full(len(code), limits.days("traded"))
     mark = np.zeros(len(code), dtype=bool)
     last = np.searchsorted(obs.order, order, side="right") - 1
-    for candidate in (last + 1, last):  # the series' first observation, unless there is an earlier one
+    for candidate in (last + 1, last):  # the series' first row, unless there is an earlier one
         at = np.flatnonzero((candidate >= 0) & (candidate < len(obs)))
         at = at[obs.code[candidate[at]] == code[at]]
         limit[at], mark[at] = obs.limit[candidate[at]], obs.mark[candidate[at]]

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from luxor_pipelines.errors import UsageError
 from luxor_pipelines.market.currency import as_currency, factors
-from luxor_pipelines.market.observations import FloatArray, IntArray
+from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray
 from luxor_pipelines.market.periods import DateArray, DateLike, as_date
 from luxor_pipelines.market.prices import AsOf
 from luxor_pipelines.market.text import text_column
@@ -27,13 +27,15 @@ from luxor_pipelines.market.text import text_column
 __all__ = ["COLUMNS", "STATUSES", "Returns", "returns", "returns_frame"]
 
 STATUSES = (
+    "unknown",  # no row on any date in any table
     "missing_currency",  # a conversion is asked for, and the series has no known currency
-    "no_end",  # nothing on or before the reference date
-    "stale_end",  # the end price is too old, or not newer than the base date
-    "no_base",  # nothing on or before the base date, or a mark of 0, which no return starts from
-    "stale_base",  # the base price is too old
+    "no_end",  # no row on or before the reference date
+    "bad_price",  # the row that counts, at the reference or the base date, is no price
+    "stale_end",  # the end row is too old, or not newer than the base date
+    "no_base",  # no row on or before the base date, or a mark of 0, which no return starts from
+    "stale_base",  # the base row is too old
     "no_fx",  # no exchange rate at the base or the reference date
-    "carried",  # a return, from a mark older than 45 days
+    "carried",  # a return, from a mark older than 45 days, or between two dates of one mark
     "ok",
 )
 """What can be said of a return; the first that applies. The last two come with one."""
@@ -46,6 +48,8 @@ COLUMNS = (
 
 _NO_TEXTS: Mapping[str, Sequence[str | None]] = MappingProxyType({})
 _NO_RATES: Mapping[str, FloatArray] = MappingProxyType({})
+_ROUNDING = 4 * np.finfo(np.float64).eps
+"""A converted return below this is what rounding leaves of none, as of BRL in BRL by a rate and its inverse."""
 _RANK = {status: np.int8(position) for position, status in enumerate(STATUSES)}
 
 
@@ -90,6 +94,13 @@ class Returns:
     def end_date(self) -> DateArray:
         """The end observations' dates, NaT where there is none."""
         return self.prices.date[:, self.end]
+
+    @property
+    def sides_differ(self) -> BoolArray:
+        """Whether a fallback table answers at one of the two dates, and the other tables at the other."""
+        found = self.prices.found.take(self.end, axis=1) & self.prices.found.take(self.base, axis=1)
+        differ = self.prices.fallback.take(self.end, axis=1) != self.prices.fallback.take(self.base, axis=1)
+        return np.asarray(found & differ)
 
     @property
     def base_price(self) -> FloatArray:
@@ -205,8 +216,12 @@ def returns(
     dest: str = "local",
     rates: Mapping[str, FloatArray] = _NO_RATES,
     basis: FloatArray | None = None,
+    absent: BoolArray | None = None,
 ) -> Returns:
     """Return the returns of series between pairs of dates, many pairs at once.
+
+    Where base and end are one mark, the local return is 0, in another currency the change of the rate. Any other end
+    row that is not dated after the base date gives none.
 
     Parameters
     ----------
@@ -223,6 +238,8 @@ def returns(
         currency without an entry has no rate.
     basis
         See `Returns`.
+    absent
+        Whether no table has a row of each series, on whatever date, [n_series]; default none is absent.
 
     Raises
     ------
@@ -243,26 +260,40 @@ def returns(
         raise UsageError(f"{len(currencies)} currencies for {n_series} series", hint="Pass one each, or None.")
 
     factor = factors(currencies, target, rates, n_dates)
-    unknown = np.asarray(pd.isna(currencies))[:, np.newaxis] & (target != "local")
+    without_currency = np.asarray(pd.isna(currencies))[:, np.newaxis] & (target != "local")
     # What a date by itself says of any return that ends, or begins, on it.
-    of_both = {"no_fx": np.isnan(factor), "carried": prices.carried}
-    of_end = _worst(prices, {"missing_currency": unknown, "no_end": ~prices.found, "stale_end": prices.stale} | of_both)
-    no_base = ~prices.found | (prices.price == 0)
-    of_base = _worst(prices, {"no_base": no_base, "stale_base": prices.stale} | of_both)
+    of_both = {"bad_price": prices.bad_price, "no_fx": np.isnan(factor), "carried": prices.carried}
+    of_end = {"missing_currency": without_currency, "no_end": ~prices.found, "stale_end": prices.stale}
+    if absent is not None:
+        of_end["unknown"] = absent[:, np.newaxis]
+    written_off = (prices.price == 0) & ~prices.bad
+    of_base = {"no_base": ~prices.found | written_off, "stale_base": prices.stale}
+    at_end, at_base = (_worst(prices, conditions | of_both) for conditions in (of_end, of_base))
 
-    converted = replace(prices, price=prices.price * factor)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        converted = replace(prices, price=prices.price * factor)
         growth = converted.price.take(ends, axis=1)
         growth /= converted.price.take(bases, axis=1)
-    code = np.minimum(of_end.take(ends, axis=1), of_base.take(bases, axis=1))
+        growth -= 1
+    code = np.minimum(at_end.take(ends, axis=1), at_base.take(bases, axis=1))
     late = prices.date.take(ends, axis=1) <= prices.asked[bases]
-    np.minimum(code, np.where(late, _RANK["stale_end"], _RANK["ok"]), out=code)
+    if late.any():
+        one_mark = _one_mark(prices, ends, bases)
+        np.minimum(code, np.where(one_mark, _RANK["carried"], _RANK["stale_end"]), out=code, where=late)
     infinite = np.isinf(growth)
     if infinite.any():
         np.minimum(code, _RANK["no_base"], out=code, where=infinite)
-    growth -= 1
+    if target != "local":
+        growth[np.abs(growth) < _ROUNDING] = 0.0
     growth[code < _RANK["carried"]] = np.nan
     return Returns(growth, code, converted, ends, bases, basis)
+
+
+def _one_mark(prices: AsOf, ends: IntArray, bases: IntArray) -> BoolArray:
+    """Whether the row at each end is a mark, and that of the base as well."""
+    same = prices.date.take(ends, axis=1) == prices.date.take(bases, axis=1)
+    same &= prices.fallback.take(ends, axis=1) == prices.fallback.take(bases, axis=1)
+    return np.asarray(same & prices.mark.take(ends, axis=1))
 
 
 def _worst(prices: AsOf, conditions: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.int8]:

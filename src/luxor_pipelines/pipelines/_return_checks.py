@@ -119,7 +119,7 @@ def _gone(keys: pd.Index, what: str, label: str, severity: Literal["error", "war
 def _unmatched(lq: LuxorQuery, frame: pd.DataFrame, ref: date, label: str) -> list[Finding]:
     """Assets of which not one has any price, although the month has prices: their names do not match."""
     keys = frame["Key"].unique()
-    if len(keys) < 2 or (frame.loc[frame["Currency"] == "local", "Status"] != "no_end").any():
+    if len(keys) < 2 or (~frame.loc[frame["Currency"] == "local", "Status"].isin(["unknown", "no_end"])).any():
         return []
     month = (ref.replace(day=1), ref)
     tables = [table.name for table in PRICE_TABLES if not table.fallback and lq.table_exists(table.name)]

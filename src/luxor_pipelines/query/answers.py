@@ -18,8 +18,9 @@ from luxor_pipelines.catalog import USDBRL
 from luxor_pipelines.errors import SchemaError, UsageError, sample
 from luxor_pipelines.market.currency import as_currency, factors
 from luxor_pipelines.market.daily import PriceRows, daily_prices, observed_prices, sampled_prices
+from luxor_pipelines.market.observations import BoolArray, FloatArray
 from luxor_pipelines.market.periods import INCEPTION, DateArray, add_months, as_days, as_return_period, return_base
-from luxor_pipelines.market.prices import Observations, apply_overrides, asof
+from luxor_pipelines.market.prices import AsOf, Observations, apply_overrides, asof
 from luxor_pipelines.market.returns import STATUSES, Returns, returns, returns_frame
 from luxor_pipelines.query.composites import with_composites
 from luxor_pipelines.query.market import Market
@@ -71,7 +72,7 @@ class Answers:
             ``all``: every calendar day, as of the day; ``observed``: the days observed; ``sampled``: these, and the
             price as of ``start``, for returns from there on.
         today
-            Given and equal to ``end``: newer prices of ``px_last`` extend the history.
+            Given, and not after ``end``: newer prices of ``px_last`` extend the history.
         overrides
             See `market.prices.apply_overrides`.
         adjust
@@ -82,20 +83,23 @@ class Answers:
         own = market.assets.currencies(names)
         wanted = {dest, *own} if dest != "local" else set()
         dates = np.arange(np.datetime64(start, "D"), np.datetime64(end, "D") + 1)
-        found = market.prices.observations([*names, *self._rates.keys(wanted)], [start, end], span=(start, end))
+        current = None if today is None or today > end else (today, market.current)
+        found = market.prices.observations(
+            [*names, *self._rates.keys(wanted)], [start, end], span=(start, end), current=current
+        )
         rates = self._rates.observations(found, wanted, dates)
         obs = with_composites(market.prices, found.only(names), end)
         if overrides is not None:
             obs = apply_overrides(obs, overrides, limits=market.limits)
         newest: DateArray = np.full(len(names), np.datetime64("NaT", "D"))
-        if today == end:
-            obs, newest = market.current.extend(obs, end)
-            rates, _ = market.current.extend(rates, end)
+        if current is not None:
+            obs, newest = market.current.extend(obs, current[0])
+            rates, _ = market.current.extend(rates, current[0])
         if adjust:
             obs = market.prices.adjusted(obs, end)
 
         rows = {"all": daily_prices, "observed": observed_prices, "sampled": sampled_prices}[days](obs, start, end)
-        if today == end:
+        if current is not None:
             rows = rows.marked((rows.status == 0) & (rows.price_date == newest[rows.code]), "intraday")
         if dest != "local":
             code, by_currency = self._factors(rates, own, dest, dates)
@@ -106,11 +110,9 @@ class Answers:
                 rows = rows.marked(of_row < 0, "missing_currency")
             rows = replace(rows, price=rows.price * factor)
 
-        absent, known = np.ones(len(names), dtype=bool), np.zeros(len(names), dtype=bool)
+        absent = np.ones(len(names), dtype=bool)
         absent[rows.code] = False
-        known[obs.code] = known[market.current.of(obs.keys)[0]] = True
-        if (absent & ~known).any():
-            known |= market.prices.known(obs)
+        known = self._present(obs)
         return replace(rows, absent={names[n]: "no_price" if known[n] else "unknown" for n in np.flatnonzero(absent)})
 
     def convert(
@@ -150,9 +152,11 @@ class Answers:
             raise SchemaError("The prices have rows without a Date.", hint="Fill or drop those rows.")
         wanted = {dest, *own}
         first, last = days[0].item(), days[-1].item()
-        obs = self._market.prices.observations(self._rates.keys(wanted), [first, last], span=(first, last))
+        current = None if today != last else (last, self._market.current)
+        keys = self._rates.keys(wanted)
+        obs = self._market.prices.observations(keys, [first, last], span=(first, last), current=current)
         rates = self._rates.observations(obs, wanted, days)
-        if today == last:
+        if current is not None:
             rates, _ = self._market.current.extend(rates, last)
         code, by_currency = self._factors(rates, own, dest, days)
         out["Last_Price"] = prices["Last_Price"] * by_currency[code, position]
@@ -173,8 +177,9 @@ class Answers:
         """Returns of ``keys`` over each span, from a base to a reference date, in one of ``currencies`` after another.
 
         Prices and rates are read once, and looked up once a date, for all spans and currencies. Rows are
-        in the order of ``keys``. With ``today`` among the reference dates, newer prices of ``px_last``
-        extend the history. To ``name_unknown`` logs which series no table has.
+        in the order of ``keys``. Newer prices of ``px_last`` extend the history for the spans
+        that end ``today``.
+        To ``name_unknown`` logs which series no table has.
         """
         market = self._market
         names = list(dict.fromkeys(keys))
@@ -183,31 +188,52 @@ class Answers:
         wanted = {*dests, *own} if set(dests) != {"local"} else set()
         dates = sorted({day for span in spans for day in span})
         ends = {end for _, end in spans}
-        obs = market.prices.observations([*names, *self._rates.keys(wanted)], dates)
+        current = (today, market.current) if today is not None and today in ends else None
+        obs = market.prices.observations([*names, *self._rates.keys(wanted)], dates, current=current)
         rates = self._rates.observations(obs, wanted, dates)
         obs = with_composites(market.prices, obs.only(names), max(ends))
-        if name_unknown:
-            known = market.prices.known(obs)
-            known[market.current.of(obs.keys)[0]] = True
-            if not known.all():
-                logger.warning("No price table has %d of the series: %s", (~known).sum(), sample(obs.keys[~known]))
-        if today in ends:
-            obs, _ = market.current.extend(obs, today)
-            rates, _ = market.current.extend(rates, today)
-        basis = None
+        absent = ~self._present(obs)
+        if name_unknown and absent.any():
+            logger.warning("No price table has %d of the series: %s", absent.sum(), sample(obs.keys[absent]))
+        basis, last = None, max(ends)
         if adjust:
-            last = max(ends)
             basis = market.prices.basis(obs, dates, last) if len(ends) > 1 else None
-            obs = market.prices.adjusted(obs, last)
-        prices = asof(obs, dates)
-        per_usd = self._rates.asof(rates, wanted, dates)
+        prices, per_usd = self._asof(obs, rates, dates, wanted, last if adjust else None)
         column = {day: position for position, day in enumerate(dates)}
-        base, end = ([column[day] for day in days] for days in zip(*spans, strict=True))
+        base, end = (np.array([column[day] for day in days]) for days in zip(*spans, strict=True))
+        if current is not None:
+            # The current prices count for the spans that end today alone, which look the dates up anew.
+            (newer, _), (rates, _) = (market.current.extend(each, current[0]) for each in (obs, rates))
+            prices_now, per_usd_now = self._asof(newer, rates, dates, wanted, last if adjust else None)
+            prices = prices.beside(prices_now)
+            per_usd = {iso: np.concatenate([rate, per_usd_now[iso]]) for iso, rate in per_usd.items()}
+            basis = None if basis is None else np.hstack([basis, basis])
+            shift = np.where(end == column[current[0]], len(dates), 0)
+            base, end = base + shift, end + shift
         rows = obs.codes(names)
         in_order = len(rows) == len(obs.keys) and bool((np.diff(rows) == 1).all())
         for dest in dests:
-            found = returns(prices, end, base, currencies=own, dest=dest, rates=per_usd, basis=basis)
+            found = returns(prices, end, base, currencies=own, dest=dest, rates=per_usd, basis=basis, absent=absent)
             yield dest, found if in_order else found.take(rows)
+
+    def _asof(
+        self,
+        obs: Observations,
+        rates: Observations,
+        dates: Sequence[date],
+        currencies: Iterable[str | None],
+        adjusted_to: date | None,
+    ) -> tuple[AsOf, dict[str, FloatArray]]:
+        """Prices as of the dates, net of what was returned up to one, and units of each currency per USD."""
+        if adjusted_to is not None:
+            obs = self._market.prices.adjusted(obs, adjusted_to)
+        return asof(obs, dates), self._rates.asof(rates, currencies, dates)
+
+    def _present(self, obs: Observations) -> BoolArray:
+        """Whether any table has a row of each series, on whatever date."""
+        present = obs.present.copy()
+        present[self._market.current.of(obs.keys)[0]] = True
+        return present
 
     def returns_on(
         self,
@@ -286,11 +312,8 @@ class Answers:
         Where there is none up to a date it is the day before: the return from there has the status that says so.
         """
         obs = with_composites(self._market.prices, self._market.prices.history(names), max(dates))
-        obs_codes, rows = np.unique(obs.code[obs.price > 0], return_index=True)
-        first = np.full(len(obs.keys), np.datetime64("NaT", "D"))
-        first[obs_codes] = obs.date[obs.price > 0][rows]
         ends = np.array(dates, dtype="datetime64[D]")
-        begins = first[obs.codes(names)][:, np.newaxis]
+        begins = obs.first_dates()[obs.codes(names)][:, np.newaxis]
         return np.where(begins <= ends, begins, ends - 1)
 
     def changes(
@@ -306,7 +329,8 @@ class Answers:
     def first_date(self, key: str) -> date | None:
         """The date of a series' first observation, None where it has none."""
         obs = with_composites(self._market.prices, self._market.prices.history([key]), self._market.lake.today())
-        return obs.date[0].item() if len(obs) else None
+        first: date | None = obs.first_dates()[0].item()
+        return first
 
     def currencies(self, keys: Sequence[str]) -> dict[str, str | None]:
         """The currency of each series, None where it is not known."""
@@ -314,7 +338,7 @@ class Answers:
 
     def is_known(self, key: str) -> bool:
         """Whether any price table has the series."""
-        return bool(len(self._market.current.of([key])[0]) or len(self._market.prices.history([key])))
+        return bool(self._present(self._market.prices.history([key])).any())
 
     def _factors(
         self, rates: Observations, own: NDArray[Any], dest: str, days: DateArray

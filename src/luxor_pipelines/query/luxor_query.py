@@ -500,7 +500,7 @@ class LuxorQuery:
         key = _plain(ticker)
         answers = self._answers(USDBRL)
         row = answers.changes([key], start, end, adjust=adjust_amortization, today=self.today()).iloc[0]
-        if row["Status"] == "no_end" and not answers.is_known(key):
+        if row["Status"] == "unknown":
             raise self._unknown_series(key)
         if row["Status"] not in {"ok", "carried"}:
             logger.warning("No return of %s from %s to %s: %s", ticker, start, end, row["Status"])

@@ -11,7 +11,7 @@ from luxor_pipelines.catalog import CURRENCY_FACTS, USDBRL
 from luxor_pipelines.errors import UnknownAssetError
 from luxor_pipelines.market import currency as fx
 from luxor_pipelines.market.observations import FloatArray
-from luxor_pipelines.market.periods import DatesLike, as_days
+from luxor_pipelines.market.periods import DateArray, DatesLike, as_days
 from luxor_pipelines.market.prices import Observations
 from luxor_pipelines.query.prices import PriceReader
 
@@ -46,11 +46,11 @@ class Rates:
         )
 
     def observations(self, obs: Observations, currencies: Iterable[str | None], dates: DatesLike) -> Observations:
-        """Where the rates as of ``dates`` are: ``obs``, and what it takes to extend the BRL series at its ends.
+        """``obs``, with what it takes to extend the BRL series at its ends.
 
-        Whether the clean series begins after a date, or has ended before it, is open where there is no clean
-        value before it, or spot has a newer one and no later clean value has been read. Then the rates are read
-        up to the first clean value, or from the last one on.
+        Whether the chosen series begins after a date, or has ended before it, is open where there is no value of it
+        before the date, or spot has a newer one and no later value has been read. Then the rates are read
+        up to the first value, or from the last one on.
 
         Raises
         ------
@@ -61,30 +61,30 @@ class Rates:
         chain = fx.rate_series("brl", self._ticker, CURRENCY_FACTS)
         if "brl" not in wanted or len(chain) == 1:
             return obs
-        keys = self.keys(wanted)
-        known = [obs.series(key) for key in chain]
-        if any((price == 0).any() for _, price in known):  # a mark of 0, which is no rate but hides what is before it
-            return self._prices.between(obs, keys, [(date.min, date.max)])
-        days = as_days(dates)
-        clean, spot = (np.append(np.datetime64("NaT", "D"), day) for day, _ in known)
-        at, at_spot = (np.searchsorted(each[1:], days, side="right") for each in (clean, spot))
-        before, after = at == 0, (at == len(clean) - 1) & (spot[at_spot] > clean[at])
-        if len(clean) == 1 and not self._prices.known(obs.only(chain[:1])).any():
+        days, keys = as_days(dates), self.keys(wanted)
+        chosen, spot = (np.append(np.datetime64("NaT", "D"), _value_dates(obs, name)) for name in chain)
+        if len(chosen) == 1 and not obs.only(chain[:1]).present.any():
             if chain[0] != USDBRL:
                 raise UnknownAssetError(
                     f"No price table has a series {chain[0]!r}, whose rates were asked for.",
                     hint=f"Check the spelling of usdbrl_ticker; the default is {USDBRL!r}.",
                 )
             return obs
+        at, at_spot = (np.searchsorted(dates_[1:], days, side="right") for dates_ in (chosen, spot))
+        before, after = at == 0, (at == len(chosen) - 1) & (spot[at_spot] > chosen[at])
         if not (before | after).any():
             return obs
-        # On none of the days before is there a clean value: the first one comes after all of them. As of its first and
-        # last day too there must be a spot rate, which may be older by as much as rates may be.
+        # As of the first and the last value too there must be a spot rate, which may be older by as much as rates may.
         spans = []
         if before.any():
-            spans.append((days[before].max(), clean[1].item() if len(clean) > 1 else date.max))
+            spans.append((days[before].max(), chosen[1].item() if len(chosen) > 1 else date.max))
         if after.any():
-            spans.append((clean[-1], date.max))
-        return self._prices.between(
-            obs, keys, [(max(_DAY_ONE, first - self._limit).item(), last) for first, last in spans]
-        )
+            spans.append((chosen[-1], date.max))
+        wider = [(max(_DAY_ONE, first - self._limit).item(), last) for first, last in spans]
+        return self._prices.between(obs, keys, wider)
+
+
+def _value_dates(obs: Observations, name: str) -> DateArray:
+    """The dates on which a rate has a value, in whatever table, sorted."""
+    sides = [obs] if obs.fallback is None else [obs, obs.fallback]
+    return np.unique(np.concatenate([day[price > 0] for day, price in (s.without_bad().series(name) for s in sides)]))

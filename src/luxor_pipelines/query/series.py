@@ -1,0 +1,270 @@
+"""`SeriesIndex`: one price table as series, of which rows are read by date, or the last ones before a date.
+
+A file written here carries an index of its series: the first date and the last row of each (see
+`lake.parquet.series_index`). Of other files the rows are searched. Nobody above this module knows which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, time, timedelta
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from luxor_pipelines.lake.parquet import series_index
+from luxor_pipelines.lake.parquet.predicates import Where
+from luxor_pipelines.lake.table.cache import TableCache
+from luxor_pipelines.lake.types.schema import DATE, NUMBER, TEXT
+from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray, PriceTable, StalenessLimits
+from luxor_pipelines.market.periods import DateArray, as_days
+from luxor_pipelines.market.prices import asof, last_rows, merge_observations
+
+__all__ = ["Names", "Rows", "SeriesIndex", "days_before"]
+
+Names = NDArray[np.object_]
+Rows = tuple[PriceTable, NDArray[np.integer[Any]], DateArray, FloatArray]
+"""A table, and of each row its position in the names asked for, its day and its price."""
+Span = tuple[date | None, date | None]
+"""A first and a last day, both included; None is open."""
+
+_NAT = np.datetime64("NaT", "D")
+_BACK = (366, 3 * 366, 7 * 366, 15 * 366)
+"""Days before the first date asked for, up to which a series is looked for: in the first year, then in ever more."""
+_NEAR = 60
+"""Days before each date in which a series that is known to have rows before and after is looked for first."""
+_FEW = 500
+"""Up to so many series the rows of short spans are narrowed to them as they are read; beyond, that takes longer."""
+
+
+class _Ends(NamedTuple):
+    """The first and last date of some series in a table, NaT where it has none, and the price of the last row."""
+
+    first: DateArray
+    last: DateArray
+    price: FloatArray
+
+
+class SeriesIndex:
+    """One price table, its rows addressed by series and date.
+
+    Raises `SchemaError` when it is first read, if the table has columns of types that cannot be meant.
+    """
+
+    def __init__(self, cache: TableCache, table: PriceTable) -> None:
+        self._cache = cache
+        self.table = table
+
+    @cached_property
+    def _columns(self) -> tuple[str, str]:
+        """The names of the columns of series and prices."""
+
+        def find() -> tuple[str, str]:
+            key, price = self.table.columns_in(self._cache.codec(self.table.name).stored.names)
+            kinds = {"Date": DATE, key: TEXT, price: NUMBER}
+            self._cache.check_types(self.table.name, kinds, {"date": ["Date"], "float": [price]})
+            return key, price
+
+        return self._cache.derive(self.table.name, "columns", find)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the whole table is decoded for any answer, and kept, as a legacy file is."""
+        return self._cache.without_order(self.table.name)
+
+    def between(
+        self, names: Names, spans: Iterable[Span], *, upto: Sequence[date] = (), narrow: bool = True, keep: bool = True
+    ) -> Rows:
+        """Read the rows of some series in some spans of days.
+
+        Parameters
+        ----------
+        upto
+            Only the last row, and the last observation, of each series up to each of these dates is wanted: where the
+            file is in order of date the others are left out.
+        narrow
+            Let the file pass over the rows of other series, whatever their number.
+        keep
+            Remember the answer. One that is not kept is reduced to what is wanted piece by piece, as it is read.
+        """
+        key, price = self._columns
+        where = [Where("Date", tuple(_instants(spans)))]
+        if narrow or len(names) <= _FEW:
+            where.append(Where(key, values=tuple(name for name in names if name)))
+        arrays = _Reader(key, price, names)
+        asked = as_days(upto)
+
+        def last(rows: pa.Table) -> pa.Table:
+            wanted = last_rows(*arrays(rows), asked, len(names))
+            return rows if wanted is None else rows.take(pa.array(wanted))
+
+        rows = self._cache.scan(
+            self.table.name,
+            ("Date", key, price),
+            tuple(where),
+            dictionary=(key, "Date"),
+            overrides={"date": ["Date"], "float": [price]},
+            keep=keep,
+            more=True,
+            **({} if keep or not upto else {"each": last}),
+        )
+        code, day, number = arrays(rows)
+        wanted = last_rows(code, day, number, asked, len(names)) if upto else None
+        if wanted is not None:
+            code, day, number = code[wanted], day[wanted], number[wanted]
+        if not keep:
+            del rows
+            pa.default_memory_pool().release_unused()  # else Arrow holds it back, and numpy asks for more
+        return self.table, code, day, number
+
+    def last_before(self, names: Names, dates: DateArray, wanted: BoolArray, *, keep: bool = True) -> list[Rows]:
+        """Read the last rows of some series up to some dates, however far back they lie.
+
+        Parameters
+        ----------
+        wanted
+            Which series up to which dates, [names, dates].
+
+        Returns
+        -------
+        list
+            Rows, among which are, for all that is wanted, the last observation dated on or before the date and all bad
+            rows since; and, of a series that has none of them but other rows, some row.
+        """
+        series = np.flatnonzero(wanted.any(axis=1))
+        if not len(series):
+            return []
+        ends = self._ends(names[series])
+        if ends is None:
+            return self._backwards(names, series, dates, wanted, keep=keep)
+        told = ~np.isnat(ends.last) & ~np.isnan(ends.price)
+        rows: list[Rows] = [(self.table, series[told], ends.last[told], ends.price[told])]
+        # The last row is the answer for the dates from its own on, if it is an observation.
+        good = (ends.price > 0) & (ends.price < np.inf)
+        before = (ends.first[:, np.newaxis] <= dates) & ((dates < ends.last[:, np.newaxis]) | ~good[:, np.newaxis])
+        searched = np.zeros_like(wanted)
+        searched[series] = wanted[series] & before
+        rest = np.flatnonzero(searched.any(axis=1))
+        return rows + self._backwards(names, rest, dates, searched, near=_NEAR, keep=keep)
+
+    def _backwards(
+        self, names: Names, series: IntArray, dates: DateArray, wanted: BoolArray, *, near: int = 0, keep: bool
+    ) -> list[Rows]:
+        """Search the rows of some series: of the year before the dates, and where that has none, of ever more.
+
+        First of all, if so told, the ``near`` days before each date. The last step reads all the rest, after the dates
+        as well, which tells whether a series is there at all.
+        """
+        if not len(series):
+            return []
+        first, last = dates.min().item(), dates.max().item()
+        edges = [days_before(first, days) for days in _BACK]
+        steps: list[list[Span]] = [[(edges[0], last)]]
+        steps += [[(old, days_before(new, 1))] for new, old in pairwise(edges)]
+        steps += [[(None, days_before(edges[-1], 1)), (_next(last), None)]]
+        if near:
+            open_dates = dates[wanted[series].any(axis=0)]
+            steps.insert(0, [(days_before(day, near), day) for day in open_dates.tolist()])
+        if self.in_memory:
+            steps, near = [[(None, None)]], 0
+        rows: list[Rows] = []
+        for number, spans in enumerate(steps):
+            if not len(series):
+                break
+            _, code, day, price = self.between(names[series], spans, keep=keep)
+            rows.append((self.table, np.where(code < 0, -1, series[code]), day, price))
+            limits = StalenessLimits(None, None)
+            read = merge_observations(names, rows, tables=(self.table,), limits=limits)
+            read = read if read.fallback is None else read.fallback
+            found = asof(read.without_bad(), dates)
+            answered = found.found
+            if near and number == 0:  # between two of these windows there may be a row that is newer
+                answered = found.date >= dates - np.timedelta64(near, "D")
+            series = series[(wanted[series] & ~answered[series]).any(axis=1)]
+        return rows
+
+    def _ends(self, names: Names) -> _Ends | None:
+        """The ends of some series; None where a file of the table does not carry the index."""
+        key, price = self._columns
+        table = self._cache.ends(self.table.name, key)
+        if table is None or set(table.column_names) != {"Date", key, price, series_index.FIRST}:
+            return None
+        known, ends = self._cache.derive(self.table.name, f"ends of {key}", lambda: _combined(table, key, price))
+        at = pc.fill_null(pc.index_in(pa.array(names, pa.string()), value_set=known), -1).to_numpy()
+        return _Ends(*(np.append(values, [none])[at] for values, none in zip(ends, (_NAT, _NAT, np.nan), strict=True)))
+
+
+def _combined(table: pa.Table, key: str, price: str) -> tuple[pa.Array, _Ends]:
+    """The names in the indexes of all partitions, and the ends of each over all of them."""
+    encoded = table[key].combine_chunks().dictionary_encode()
+    code = encoded.indices.to_numpy()
+    first, last = (table[name].to_numpy().astype("datetime64[D]") for name in (series_index.FIRST, "Date"))
+    size = len(encoded.dictionary)
+    ends = _Ends(np.full(size, _NAT), np.full(size, _NAT), np.full(size, np.nan))
+    # Of several rows of a name the last one assigned stays.
+    later, earlier = np.argsort(last, kind="stable"), np.argsort(-first.view(np.int64), kind="stable")
+    ends.last[code[later]], ends.price[code[later]] = last[later], table[price].to_numpy()[later]
+    ends.first[code[earlier]] = first[earlier]
+    return encoded.dictionary, ends
+
+
+# --- spans of days ---------------------------------------------------------------------------------
+
+
+def days_before(day: date, days: int) -> date:
+    """Return the date so many days earlier, at the earliest the first there is."""
+    return date.fromordinal(max(1, day.toordinal() - days))
+
+
+def _next(day: date) -> date:
+    return day if day == date.max else day + timedelta(days=1)
+
+
+def _instants(spans: Iterable[Span]) -> list[tuple[datetime | None, datetime | None]]:
+    """Spans of days in order, those that overlap as one, from the first to the last instant of their days."""
+    joined: list[tuple[date, date]] = []
+    for first, last in sorted((first or date.min, last or date.max) for first, last in spans):
+        if joined and first <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(joined[-1][1], last)
+        else:
+            joined.append((first, last))
+    return [
+        (
+            None if first == date.min else datetime.combine(first, time.min),
+            None if last == date.max else datetime.combine(last, time.max),
+        )
+        for first, last in joined
+    ]
+
+
+class _Reader:
+    """Reads rows as arrays: of each its position in ``names``, its day and its price."""
+
+    def __init__(self, key: str, price: str, names: Names) -> None:
+        self._columns = key, price
+        self._names = pa.array([name or None for name in names], pa.string())
+        self._known: tuple[pa.Array | None, NDArray[np.int32]] = None, np.empty(0, dtype=np.int32)
+
+    def __call__(self, table: pa.Table) -> tuple[NDArray[np.int32], DateArray, FloatArray]:
+        key, price = (table[name] for name in self._columns)
+        return self._positions(key), table["Date"].to_numpy().astype("datetime64[D]"), price.to_numpy()
+
+    def _positions(self, column: pa.ChunkedArray) -> NDArray[np.int32]:
+        """The position in the names of each key, -1 for others; through the dictionary, not the rows."""
+        pieces = [np.empty(0, dtype=np.int32)]
+        for chunk in column.chunks:
+            encoded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
+            words, position = self._known
+            if words is None or not words.equals(encoded.dictionary):  # most row groups have the same
+                words = encoded.dictionary
+                found = pc.fill_null(pc.index_in(words.cast(pa.string()), value_set=self._names), np.int32(-1))
+                position = np.append(found.to_numpy(), np.int32(-1))  # the last is for a null key, whose index is -1
+                self._known = words, position
+            indices = encoded.indices if not encoded.null_count else pc.fill_null(encoded.indices, -1)
+            pieces.append(position[indices.to_numpy()])
+        return np.concatenate(pieces)
