@@ -17,8 +17,9 @@ from luxor_pipelines.catalog import HIST_FILE_PX_LAST
 from luxor_pipelines.errors import ConfigurationError, UsageError
 from luxor_pipelines.lake.storage.lease import Lease
 from luxor_pipelines.operations import runs
-from luxor_pipelines.operations.backfill import Outcome, PlannedDate, backfill, plan_backfill
+from luxor_pipelines.operations.backfill import Outcome, PlannedDate, backfill, catch_up, plan_backfill
 from luxor_pipelines.operations.records import last_runs
+from luxor_pipelines.pipelines import hist_returns
 
 NOW = datetime(2026, 11, 23, 18, 30, tzinfo=UTC)
 
@@ -46,6 +47,53 @@ def months(first: str, last: str) -> list[date]:
 
 def planned(plan: list[PlannedDate]) -> dict[str, str]:
     return {f"{each.date:%Y-%m}": each.reason if each.run else f"({each.reason})" for each in plan}
+
+
+# --- what a timer does --------------------------------------------------------------------------
+
+
+def caught_up(lq: Any, **options: Any) -> list[date | None]:
+    return [report.ref_date for report in catch_up("hist_returns", lake=lq, now=NOW, **options)]
+
+
+def test_a_timer_runs_the_months_after_the_last_stored_one_oldest_first(disk: Any) -> None:
+    lq = disk.query()
+    fill(lq)
+    run("hist_returns", "2025-09-30", lake=lq)
+    run("hist_returns", "2025-07-31", lake=lq)  # a hole before the last stored month is a backfill's
+    assert caught_up(lq) == months("2025-10-31", "2026-09-30"), "twelve at most"
+    assert caught_up(lq) == [date(2026, 10, 31)]
+    assert caught_up(lq) == [date(2026, 10, 31)], "none is missing: the last month again, for late prices"
+
+
+def test_a_timer_fills_nothing_while_the_table_is_empty(disk: Any) -> None:
+    lq = disk.query()
+    fill(lq)
+    assert caught_up(lq) == [date(2026, 10, 31)]
+    assert set(content(lq)["Date"].dt.strftime("%Y-%m")) == {"2026-10"}
+
+
+def test_a_month_that_fails_stops_those_after_it(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lq = disk.query()
+    fill(lq)
+    run("hist_returns", "2026-07-31", lake=lq)
+    load = hist_returns.incremental_load
+
+    def broken(lq: Any, name: str, frame: Any, **options: Any) -> Any:
+        if frame["Date"].iloc[0] == pd.Timestamp("2026-09-30"):
+            raise OSError("no")
+        return load(lq, name, frame, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hist_returns, "incremental_load", broken)
+        with pytest.raises(OSError, match="no"):
+            caught_up(lq)
+    assert content(lq)["Date"].max() == pd.Timestamp("2026-08-31")
+    assert caught_up(lq) == months("2026-09-30", "2026-10-31")
+
+
+def test_a_pipeline_without_reference_dates_is_run_once(disk: Any) -> None:
+    assert [report.pipeline for report in catch_up("holidays", lake=disk.query(), now=NOW)] == ["holidays"]
 
 
 # --- the plan -----------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import luxor_pipelines
 
 
 def run() -> list[luxor_pipelines.RunReport]:
-    """Run the steps; a further one is a further line."""
+    """Run the months after the last stored one; a further step is added to the list."""
     return [
-        luxor_pipelines.run("hist_returns", if_running="wait"),
+        *luxor_pipelines.catch_up("hist_returns", if_running="wait"),
     ]

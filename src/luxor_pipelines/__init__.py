@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from luxor_pipelines import errors
     from luxor_pipelines.catalog import open_lake
     from luxor_pipelines.ingest import LoadResult, incremental_load, save_table
-    from luxor_pipelines.operations.backfill import backfill
+    from luxor_pipelines.operations.backfill import backfill, catch_up
     from luxor_pipelines.operations.discovery import find_pipelines
     from luxor_pipelines.operations.records import RunReport, last_runs
     from luxor_pipelines.operations.runs import run
@@ -31,6 +31,7 @@ __all__ = [
     "RunReport",
     "__version__",
     "backfill",
+    "catch_up",
     "errors",
     "find_pipelines",
     "incremental_load",
@@ -47,6 +48,7 @@ _HOMES = {
     "LuxorQuery": "query.luxor_query",
     "RunReport": "operations.records",
     "backfill": "operations.backfill",
+    "catch_up": "operations.backfill",
     "find_pipelines": "operations.discovery",
     "incremental_load": "ingest",
     "last_runs": "operations.records",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from luxor_pipelines.errors import LuxorError, QualityError, UsageError
 from luxor_pipelines.operations.discovery import check_params, get_pipeline
 from luxor_pipelines.operations.records import RunReport, last_runs, opened
-from luxor_pipelines.operations.runs import run_many
+from luxor_pipelines.operations.runs import run, run_many
 
 if TYPE_CHECKING:
     import os
@@ -35,6 +35,7 @@ __all__ = [
     "PlannedDate",
     "backfill",
     "carry_out",
+    "catch_up",
     "outcome_of",
     "plan_backfill",
     "stale_inputs",
@@ -154,6 +155,35 @@ def backfill(
     if dry_run:
         return Backfill(pipeline.name, tuple(plan))
     return carry_out(pipeline.name, plan, lake=lake, jobs=jobs, cluster=cluster, now=now, told=told, **params)
+
+
+def catch_up(
+    name: str,
+    *,
+    lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None,
+    at_most: int = 12,
+    now: datetime | None = None,
+    if_running: Literal["error", "skip", "wait"] = "error",
+) -> list[RunReport]:
+    """Run a pipeline as a timer does: for the dates after the last stored one that have ended, oldest first.
+
+    Where none is missing, or nothing is stored yet, it is run for its own choice of date. A date that fails stops
+    those after it, so that none is left out.
+
+    Parameters
+    ----------
+    at_most
+        How many dates to run now; the next call goes on with the rest.
+    name, lake, now, if_running
+        As of `run`, and so are the errors.
+    """
+    lake, dates = opened(lake), get_pipeline(name).declaration().dates
+    stored = _stored_dates(lake, get_pipeline(name).declaration().outputs) if dates is not None else set()
+    today = lake.today(now if now is None else now.astimezone(UTC))
+    missing: list[date | None] = [None]
+    if dates is not None and stored and (start := max(stored) + timedelta(days=1)) < today:
+        missing = [*_dates(dates, start, None, None, today)[:at_most]] or [None]
+    return [run(name, day, lake=lake, now=now, if_running=if_running) for day in missing]
 
 
 def carry_out(
