@@ -16,6 +16,7 @@ from luxor_pipelines.settings import Settings
 
 __all__ = [
     "ASSETS",
+    "ASSET_COLUMNS",
     "BDR_SIZES",
     "CASH",
     "CASH_RATES",
@@ -105,6 +106,22 @@ HOLIDAYS_EXCHANGE = TableSchema(
 # --- tables that the firm's other systems write ------------------------------------------------------
 
 ASSETS = "assets"
+ASSET_COLUMNS = (
+    *("Key", "Name", "Asset", "Ticker", "BTG_Name", "Manager", "Luxor_Classification", "Luxor_Equity_Classification"),
+    *(
+        "Luxor_Inner_Classification",
+        "Class",
+        "Type",
+        "Group",
+        "Ticker_BBG",
+        "Currency Exposure",
+        "Currency",
+        "Location",
+    ),
+    *("Ignore Flag", "Inception Date", "Disable BDP", "Hist_Price", "Frequency", "Liquidity_Rule", "Segment"),
+    *("Vehicles", "Last_Updated"),
+)
+"""The columns that the asset master is known to have; `Key` and a ticker are needed, the others are welcome."""
 PX_LAST = "px_last"
 PX_LAST_COLUMNS = ("last_update_dt", "Key", "px_last")
 HOLIDAYS = "holidays"
@@ -492,6 +509,7 @@ def open_lake(
     container: str | None = None,
     settings: Settings | None = None,
     clock: Callable[[], datetime] | None = None,
+    create: bool = False,
 ) -> Lake:
     """Open the lake at an address, else the one that the environment names, with `CONVENTIONS`.
 
@@ -504,5 +522,6 @@ def open_lake(
         container=container,
         settings=settings,
         clock=clock,
+        create=create,
         conventions=CONVENTIONS,
     )

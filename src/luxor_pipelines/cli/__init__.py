@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import typer
 
-from luxor_pipelines.cli import commands, doctor, pipelines, upkeep  # noqa: F401 - which puts them into the app
+from luxor_pipelines.cli import commands, doctor, files, pipelines, upkeep  # noqa: F401 - which puts them into the app
 from luxor_pipelines.cli.app import app
 from luxor_pipelines.cli.output import note, prepare_streams, print_json
 from luxor_pipelines.errors import (

@@ -74,6 +74,7 @@ class Lake:
         container: str | None = None,
         settings: Settings | None = None,
         clock: Callable[[], datetime] | None = None,
+        create: bool = False,
         conventions: Conventions | None = None,
     ) -> Lake:
         """Open the lake at an address, else the one that the environment names.
@@ -91,6 +92,8 @@ class Lake:
             Default: from the environment.
         clock
             Says what time it is, as a datetime with a time zone; default the system's clock.
+        create
+            Create the container, or the folder, where it is missing.
         conventions
             The customs that the lake's files follow without stating them; default none.
 
@@ -103,7 +106,9 @@ class Lake:
         address = Secret(address) if isinstance(address, str) else address
         connection_string = None if connection_string is None else Secret(connection_string)
         settings = settings or Settings.from_env()
-        storage = connect(address, connection_string=connection_string, container=container, settings=settings)
+        storage = connect(
+            address, connection_string=connection_string, container=container, settings=settings, create=create
+        )
         return cls(storage, directory, settings=settings, clock=clock, conventions=conventions)
 
     @property

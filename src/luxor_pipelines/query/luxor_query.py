@@ -30,6 +30,7 @@ from luxor_pipelines.notices import warn_without_effect
 from luxor_pipelines.query.analysis import Analysis, correlation_pairs
 from luxor_pipelines.query.answers import Answers
 from luxor_pipelines.query.assets import unknown_asset
+from luxor_pipelines.query.description import TableDescription, describe
 from luxor_pipelines.query.market import Market
 from luxor_pipelines.query.reference import Reference
 from luxor_pipelines.query.sql import SqlResult, run_sql
@@ -294,6 +295,16 @@ class LuxorQuery:
         TableNotFoundError
         """
         return self.lake.paths(table_name, self.blob_directory)
+
+    def describe(self, table_name: str) -> TableDescription:
+        """Describe a table: columns, types, share of missing cells, key, rows, dates, layout, size, last load.
+
+        Raises
+        ------
+        TableNotFoundError
+        CorruptFileError
+        """
+        return describe(self.lake, table_name)
 
     def update(self, update_attempts_limit: int = 8) -> list[str]:
         """Look for tables changed in the lake since they were read, and name them.

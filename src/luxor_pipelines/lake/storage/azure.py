@@ -28,6 +28,7 @@ from azure.core.exceptions import (
     ClientAuthenticationError,
     HttpResponseError,
     IncompleteReadError,
+    ResourceExistsError,
     ResourceNotFoundError,
     ServiceRequestError,
     ServiceResponseError,
@@ -136,6 +137,18 @@ class AzureStorage(Storage):
                 "3 to 63 of them.",
             )
         return cls(client, credential, container, root)
+
+    def create_container(self) -> None:
+        """Create the lake's container, unless it is there."""
+
+        async def run() -> None:
+            async with asyncio.timeout(_PROBE_S), self._container_client() as container:
+                try:
+                    await container.create_container()
+                except ResourceExistsError:
+                    return
+
+        self._run(run(), self._container)
 
     @property
     def filesystem(self) -> Any:

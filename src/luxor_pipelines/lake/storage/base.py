@@ -174,6 +174,9 @@ class Storage(ABC):
                 logger.warning("%s in %s is passed over: %s.", shown(entry.path, 300), self.url, entry.reason)
         return usable
 
+    def make_folder(self, path: str) -> None:  # noqa: B027 (elsewhere a folder is there as soon as a file is)
+        """Make a folder, in which files can then be put by hand."""
+
     def stat(self, path: str) -> BlobInfo | None:
         """The file's version and size, freshly asked; None only when it is definitely absent."""
         return self._stat(check_path(path))

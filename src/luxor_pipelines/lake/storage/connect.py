@@ -41,6 +41,7 @@ def connect(
     connection_string: str | None = None,
     container: str | None = None,
     settings: Settings | None = None,
+    create: bool = False,
 ) -> Storage:
     """Open the lake that the arguments name, else the one the environment names.
 
@@ -58,6 +59,8 @@ def connect(
         An Azure storage connection string.
     container
         The container the connection string is for; default ``LUXOR_CONTAINER`` or ``luxorasap``.
+    create
+        Create the container, or the folder, where it is missing.
 
     Raises
     ------
@@ -65,14 +68,18 @@ def connect(
         Nothing is configured, or what is configured cannot be a lake.
     """
     try:
-        return _connect(lake, connection_string, container, settings or Settings.from_env())
+        return _connect(lake, connection_string, container, settings or Settings.from_env(), create)
     except LuxorError as error:
         failure = error
     raise scrubbed(failure)  # the parsers of URLs quote what they refuse
 
 
 def _connect(
-    lake: str | os.PathLike[str] | None, connection_string: str | None, container: str | None, settings: Settings
+    lake: str | os.PathLike[str] | None,
+    connection_string: str | None,
+    container: str | None,
+    settings: Settings,
+    create: bool,
 ) -> Storage:
     if lake is None and connection_string is None:
         lake = settings.lake_url
@@ -97,7 +104,10 @@ def _connect(
         from luxor_pipelines.lake.storage.azure import AzureStorage
 
         container = settings.container if container is None else container
-        return AzureStorage.connect(lake, connection_string, container, settings)
+        storage = AzureStorage.connect(lake, connection_string, container, settings)
+        if create:
+            storage.create_container()
+        return storage
     assert lake is not None
     if connection_string is not None:
         raise ConfigurationError(
@@ -107,7 +117,7 @@ def _connect(
     if kind == "local":
         from luxor_pipelines.lake.storage.local import LocalStorage
 
-        return LocalStorage.connect(lake, settings)
+        return LocalStorage.connect(lake, settings, create=create)
     from luxor_pipelines.lake.storage.memory import FsspecStorage
 
     return FsspecStorage.connect(lake)

@@ -63,8 +63,8 @@ class LocalStorage(Storage):
         self._lock_timeout = settings.lock_timeout
 
     @classmethod
-    def connect(cls, lake: str, settings: Settings) -> LocalStorage:
-        """Open the lake in a folder that exists."""
+    def connect(cls, lake: str, settings: Settings, *, create: bool = False) -> LocalStorage:
+        """Open the lake in a folder that exists, or that is created."""
         parts = urlsplit(lake)
         elsewhere = sys.platform != "win32" and parts.netloc not in {"", "localhost"}  # on Windows a share
         if len(parts.scheme) > 1 and (elsewhere or not parts.path):
@@ -75,10 +75,12 @@ class LocalStorage(Storage):
         root = Path(url_to_fs(lake)[1]).absolute()
         if lake.startswith("file:") and not _is_dir(root):  # as_uri() and browsers write a space as %20
             root = Path(unquote(str(root)))
+        if create:
+            _make_folder(root)
         if not _is_dir(root):
             raise ConfigurationError(
                 f"The lake folder {shown(str(root), 300)} does not exist.",
-                hint="Create the folder if it is the right one; it is not made silently, since a lake in the "
+                hint="Create it by `luxor init` if it is the right one; it is not made silently, since a lake in the "
                 "wrong place looks empty.",
             )
         return cls(root, settings)
@@ -87,6 +89,10 @@ class LocalStorage(Storage):
     def filesystem(self) -> Any:
         """The machine's own."""
         return LocalFileSystem()
+
+    def make_folder(self, path: str) -> None:
+        """Make a folder, in which files can then be put by hand."""
+        _make_folder(self.root / check_path(path))
 
     def location(self, path: str) -> str:
         """The file's absolute path."""
@@ -337,6 +343,15 @@ def _signature(lock: Path) -> str:
     except OSError:
         text = ""
     return text if text.isprintable() and text else "another process"
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AccessError(
+            f"The folder {shown(str(path), 300)} cannot be made: {error.strerror}.", hint="Name another folder."
+        ) from error
 
 
 def _is_dir(path: Path) -> bool:

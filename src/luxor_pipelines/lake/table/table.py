@@ -364,6 +364,37 @@ class Table:
         with self._open(part.info) as file:
             return StoredFile(self._codec(file.schema, overridden(overrides)), file.rows)
 
+    def null_counts(self, snapshot: Snapshot) -> dict[str, int]:
+        """Return the number of cells without a value in each column: from the footers, else by reading the column.
+
+        Raises
+        ------
+        VersionChangedError
+        CorruptFileError
+        """
+
+        def footer(part: Part) -> Any:
+            with self._open(part.info) as file:
+                return file.footer.metadata
+
+        codec = self.codec(snapshot)
+        counts: dict[str, int | None] = dict.fromkeys(codec.schema.names, None)
+        if not codec.legacy:
+            counts = dict.fromkeys(codec.schema.names, 0)
+            for metadata in self.each(snapshot.parts, footer):
+                names = metadata.schema.names
+                for group in map(metadata.row_group, range(metadata.num_row_groups)):
+                    for name, total in counts.items():
+                        statistics = group.column(names.index(name)).statistics if name in names else None
+                        if statistics is None or not statistics.has_null_count or total is None:
+                            counts[name] = None
+                        else:
+                            counts[name] = total + statistics.null_count
+        return {
+            name: self.scan([name], snapshot=snapshot).data[name].null_count if count is None else count
+            for name, count in counts.items()
+        }
+
     def summary(self, snapshot: Snapshot) -> Summary:
         """Return what a person needs to know to tell a layout of the table from another.
 

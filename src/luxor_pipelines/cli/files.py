@@ -1,0 +1,171 @@
+"""Commands for what people bring: a new lake, raw files, tables from files; and what a table is like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from luxor_pipelines.cli.app import Json, Lake, Yes, app, checked_lake, confirmed, open_lake
+from luxor_pipelines.cli.output import Grid, emit, note, print_grid, print_json, working
+from luxor_pipelines.errors import UsageError
+
+__all__ = ["describe", "init", "load", "put"]
+
+
+@app.command()
+def init(lake: Lake = None, json: Json = False) -> None:
+    """Create a lake: its container or folder, and the folders that people put files into."""
+    from luxor_pipelines.operations.files import RAW_FOLDERS, create_lake
+
+    created = create_lake(checked_lake(lake))
+    if json:
+        print_json({"lake": created.url})
+    else:
+        emit(f"{created.url} is a lake.")
+    note(f"Put files into {' and '.join(RAW_FOLDERS)} (luxor put), and load tables (luxor load assets assets.xlsx).")
+
+
+@app.command()
+def put(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="FILE... FOLDER", help="The files, and a folder below raw/ of the lake.")
+    ],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace files that the lake has with other content.")
+    ] = False,
+    lake: Lake = None,
+    json: Json = False,
+) -> None:
+    """Put files into a folder of the lake, such as raw/prices, for a pipeline to read."""
+    from luxor_pipelines.operations.files import put_files
+
+    if len(paths) < 2:
+        raise UsageError("A file or the folder is missing.", hint="As in: luxor put prices.csv raw/prices")
+    with working("Putting files"):
+        outcomes = put_files(open_lake(lake).lake, [Path(path) for path in paths[:-1]], paths[-1], replace=replace)
+    if json:
+        print_json({"files": outcomes})
+    else:
+        print_grid(Grid(("File", "Outcome"), list(outcomes.items())))
+
+
+@app.command()
+def load(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="The table to load into.", show_default=False)],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A csv, spreadsheet or Parquet file, or a folder of Parquet files.")
+    ],
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="A,B", help="Upsert by these columns; default the table's key.")
+    ] = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--type", metavar="COLUMN=KIND", help="A column holds text, number, whole, date or flag; can be repeated."
+        ),
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the whole table.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and write nothing.")] = False,
+    yes: Yes = False,
+    lake: Lake = None,
+    json: Json = False,
+) -> None:
+    """Load a file into a table, after showing what was read from it.
+
+    Rows with a key that is stored replace the stored ones; without a key rows replace those of their dates. The
+    asset master (luxor load assets assets.xlsx) is checked for keys, tickers and currencies.
+    """
+    from luxor_pipelines.operations.files import load_table_file, read_for
+
+    opened = open_lake(lake).lake
+    keys = [name.strip() for name in key.split(",") if name.strip()] if key else []
+    with working("Reading"):
+        file = read_for(opened, table, path, key=keys, types=_kinds(kinds or []), replace=replace)
+    columns = _columns(file.rows)
+    way = {
+        "upsert": f"upserted by {', '.join(file.key)}",
+        "slices": "in place of those of their dates",
+        "replace": "in place of the whole table",
+        "new": "as a new table",
+    }[file.mode]
+    if not json:
+        rows = [(column["name"], column["type"], f"{column['nulls']:,}", column["example"]) for column in columns]
+        print_grid(Grid(("Column", "Type", "Nulls", "Example"), rows, right=frozenset({"Nulls"})))
+        note(f"{len(file.rows):,} row{'' if len(file.rows) == 1 else 's'}, to be loaded {way}")
+    for finding in file.findings:
+        note(f"Warning: {finding}")
+    if file.mode == "replace" and opened.table(table).find() is not None and not dry_run:
+        question = f"Replace all of {table} in {opened.url}?"
+        if not confirmed(question, yes=yes, what="Replacing a table"):
+            note("Nothing was loaded.")
+            raise typer.Exit(1)
+    with working("Loading"):
+        result = load_table_file(opened, table, file, dry_run=dry_run)
+    if json:
+        counts = {name: getattr(result, name) for name in ("inserted", "updated", "unchanged", "deleted")}
+        findings = [str(finding) for finding in file.findings]
+        print_json({"table": result.table, "columns": columns, **counts, "warnings": findings, "dry_run": dry_run})
+    else:
+        emit(f"{result}{' (dry run: nothing was written)' if dry_run else ''}")
+
+
+@app.command()
+def describe(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="The table.", show_default=False)],
+    lake: Lake = None,
+    json: Json = False,
+) -> None:
+    """Describe a table: columns, types, missing cells, key, rows, dates, layout, size, last load."""
+    from luxor_pipelines.operations.discovery import declarations
+
+    lq = open_lake(lake)
+    with working("Reading"):
+        description = lq.describe(table)
+    writers = [
+        name
+        for name, declared in declarations().items()
+        if any(schema.name == description.table for schema in declared.outputs)
+    ]
+    facts = description.facts() | {"Pipeline": ", ".join(writers) or None}
+    columns = description.columns.to_dict("records")
+    if json:
+        print_json({"table": description.table, "facts": facts, "columns": columns})
+        return
+    rows = [(name, None if value is None else _fact(value)) for name, value in facts.items()]
+    print_grid(Grid((description.table, ""), rows))
+    emit("")
+    shares = [(str(row["Column"]), str(row["Type"]), f"{row['Null_Share']:.1%}") for row in columns]
+    print_grid(Grid(("Column", "Type", "Null"), shares, right=frozenset({"Null"})))
+
+
+def _fact(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _kinds(texts: list[str]) -> dict[str, Any]:
+    from luxor_pipelines.sources.table_files import KINDS
+
+    kinds = {}
+    for text in texts:
+        column, equals, kind = text.rpartition("=")
+        if not equals or kind not in KINDS:
+            raise UsageError(
+                f"--type {text!r} names no column and kind.",
+                hint=f"Write it as Ticker=text; kinds are {', '.join(KINDS)}.",
+            )
+        kinds[column] = kind
+    return kinds
+
+
+def _columns(rows: Any) -> list[dict[str, Any]]:
+    """The name, type, number of missing cells and an example of each column."""
+    names = {"M": "date", "f": "number", "i": "whole", "u": "whole", "b": "flag"}
+    columns = []
+    for name in rows.columns:
+        values = rows[name].dropna()
+        kind = names.get(getattr(rows[name].dtype, "kind", "O"), "text")
+        example = None if values.empty else str(values.iloc[0]).removesuffix(" 00:00:00")
+        columns.append({"name": str(name), "type": kind, "nulls": int(rows[name].isna().sum()), "example": example})
+    return cast("list[dict[str, Any]]", columns)

@@ -1,0 +1,190 @@
+"""Files that people bring: a new lake's folders, raw files put into it, and tables loaded from files."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from luxor_pipelines.catalog import ASSETS, known_key, open_lake
+from luxor_pipelines.errors import AccessError, NotFoundError, UsageError, sample, shown
+from luxor_pipelines.ingest import LoadResult, incremental_load, save_table
+from luxor_pipelines.lake.lake import Lake
+from luxor_pipelines.lake.storage.base import check_path
+from luxor_pipelines.lake.types.schema import DATE_COLUMN, stored_key
+from luxor_pipelines.quality.assets import check_assets
+from luxor_pipelines.quality.gate import Finding
+from luxor_pipelines.sources.table_files import Kind, read_table_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["RAW_FOLDERS", "TableFile", "create_lake", "load_table_file", "put_files", "read_for"]
+
+RAW_FOLDERS = ("raw/prices", "raw/ecb")
+"""Where people put files by hand."""
+_RAW = "raw/"
+
+
+def create_lake(address: str | os.PathLike[str] | None = None) -> Lake:
+    """Create a lake's container or folder, with the folders that people put files into, and open it.
+
+    What is there already stays as it is.
+
+    Raises
+    ------
+    ConfigurationError
+        No lake is named, or what is named cannot be one.
+    AccessError
+        It may not be created.
+    """
+    lake = open_lake(address, create=True)
+    for folder in (*RAW_FOLDERS, lake.directory):
+        lake.storage.make_folder(folder)
+    lake.tables()  # that it can be listed is the proof
+    return lake
+
+
+def put_files(lake: Lake, files: Sequence[Path], folder: str, *, replace: bool = False) -> dict[str, str]:
+    """Put files into a folder below ``raw/`` of the lake.
+
+    Returns
+    -------
+    dict
+        What happened to each, by its path in the lake: ``new``, ``replaced`` or ``unchanged``.
+
+    Raises
+    ------
+    UsageError
+        The folder is not below ``raw/``; two files have one name; or the lake has other content under a name, and
+        ``replace`` is not given. Nothing has been written.
+    NotFoundError, AccessError
+        A file is not there, or cannot be read. Nothing has been written.
+    """
+    target = f"{check_path(folder)}/"
+    if not target.startswith(_RAW) or target == _RAW:
+        raise UsageError(
+            f"Files are put into a folder below {_RAW}, not into {shown(folder)}.",
+            hint="Tables are loaded: luxor load TABLE FILE.",
+        )
+    paths = [check_path(f"{target}{file.name}") for file in files]
+    repeated = sorted({path for path in paths if paths.count(path) > 1})
+    if repeated:
+        raise UsageError(f"Several files are to be {sample(repeated)}.", hint="Rename them, or put them one by one.")
+    contents: dict[str, bytes] = {}
+    stored: dict[str, str | None] = {}
+    outcomes: dict[str, str] = {}
+    for path, file in zip(paths, files, strict=True):
+        contents[path] = _bytes_of(file)
+        info = lake.storage.stat(path)
+        stored[path] = None if info is None else info.version
+        if info is None:
+            outcomes[path] = "new"
+        else:
+            same = info.size == len(contents[path]) and lake.storage.read(path).data == contents[path]
+            outcomes[path] = "unchanged" if same else "replaced"
+    other = [path for path, outcome in outcomes.items() if outcome == "replaced"]
+    if other and not replace:
+        raise UsageError(
+            f"The lake has {sample(other)} already, with other content. Nothing was written.",
+            hint="Add --replace if it is to be replaced, or rename the file.",
+        )
+    for path, outcome in outcomes.items():
+        if outcome != "unchanged":
+            lake.storage.write(path, contents[path], expected=stored[path])
+    return outcomes
+
+
+def _bytes_of(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError as error:
+        raise NotFoundError(f"There is no file {shown(str(file), 300)}.", hint="Check the path.") from error
+    except OSError as error:
+        raise AccessError(f"{shown(str(file), 300)} cannot be read: {error.strerror}.", hint="Check it.") from error
+
+
+class TableFile(NamedTuple):
+    """A file's rows for a table, how they will be loaded, and what is odd about them."""
+
+    rows: pd.DataFrame
+    mode: Literal["upsert", "slices", "replace", "new"]
+    key: tuple[str, ...]
+    findings: Sequence[Finding]
+
+
+def read_for(
+    lake: Lake,
+    table: str,
+    path: Path,
+    *,
+    key: Sequence[str] = (),
+    types: Mapping[str, Kind] | None = None,
+    replace: bool = False,
+) -> TableFile:
+    """Read a file for a table, and say how `load_table_file` would load it.
+
+    By ``key``, else by the key that the table's file or the catalogue names, rows are upserted. Without a key rows of
+    the same ``Date`` are replaced; without dates only a new table is loaded.
+
+    Raises
+    ------
+    UsageError
+        Nothing says which rows the file's rows replace.
+    LuxorError
+        What `read_table_file` raises.
+    """
+    rows = read_table_file(path, types)
+    findings = check_assets(rows) if lake.table(table).name == ASSETS else []
+    if replace:
+        return TableFile(rows, "replace", (), findings)
+    place = lake.table(table)
+    snapshot = place.find()
+    own = () if snapshot is None else stored_key(place.codec(snapshot).stored)
+    columns = list(rows.columns)
+    chosen = tuple(key) or own or known_key(place.name, columns)
+    absent = [column for column in chosen if column not in columns]
+    if absent:
+        raise UsageError(
+            f"{path.name} lacks {sample(absent)} of the key of {place.name} ({', '.join(chosen)}).",
+            hint="Add the column to the file, or name another key: --key A,B.",
+        )
+    if chosen:
+        return TableFile(rows, "upsert", chosen, findings)
+    if DATE_COLUMN in columns:
+        return TableFile(rows, "slices", (), findings)
+    if snapshot is None:
+        return TableFile(rows, "new", (), findings)
+    raise UsageError(
+        f"Nothing says which rows of {place.name} those of {path.name} replace: no key, no column {DATE_COLUMN!r}.",
+        hint="Name the key (--key A,B), or replace the whole table (--replace).",
+    )
+
+
+def load_table_file(lake: Lake, table: str, file: TableFile, *, dry_run: bool = False) -> LoadResult:
+    """Load a file's rows into a table; in a dry run into a copy of it, which is thrown away.
+
+    Raises
+    ------
+    SchemaError, LoadConflictError
+        As `incremental_load` and `save_table` do.
+    """
+    if not dry_run:
+        return _load(lake, table, file)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Lake.open(folder, lake.directory, settings=lake.settings, conventions=lake.conventions)
+        snapshot = lake.table(table).find()
+        for part in snapshot.parts if snapshot else ():
+            copy.storage.write(part.info.path, lake.storage.read(part.info.path).data, expected=None)
+        return _load(copy, table, file)
+
+
+def _load(lake: Lake, table: str, file: TableFile) -> LoadResult:
+    if file.mode in ("replace", "new"):
+        return save_table(lake, table, file.rows, mode="replace" if file.mode == "replace" else "error")
+    dated = DATE_COLUMN if DATE_COLUMN in file.rows.columns else None
+    return incremental_load(
+        lake, table, file.rows, increment_column=dated, unique_columns=list(file.key) or None, directory=lake.directory
+    )

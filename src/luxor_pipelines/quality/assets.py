@@ -1,0 +1,53 @@
+"""What is odd about rows of the asset master, before they are loaded."""
+
+from __future__ import annotations
+
+import difflib
+
+import pandas as pd
+
+from luxor_pipelines.catalog import ASSET_COLUMNS, ASSETS, CURRENCY_FACTS
+from luxor_pipelines.errors import SchemaError, sample
+from luxor_pipelines.names import normal_name
+from luxor_pipelines.quality.gate import Finding
+
+__all__ = ["check_assets"]
+
+
+def check_assets(rows: pd.DataFrame) -> list[Finding]:
+    """Return what is odd about rows of the asset master: each is a warning.
+
+    Raises
+    ------
+    SchemaError
+        There is neither a column ``Key`` nor what a key is made of.
+    """
+    columns = list(map(str, rows.columns))
+    if "Key" not in columns and not {"Asset", "Ticker"} <= set(columns):
+        near = difflib.get_close_matches("Key", columns, 1)
+        raise SchemaError(
+            f"The asset master has no column 'Key'; the file has {sample(columns, 20)}.",
+            hint=f"Rename {near[0]!r} to 'Key'." if near else "Add the column Key, <Asset>_<Ticker> in lower case.",
+        )
+    findings: list[Finding] = []
+
+    def warn(what: str, values: list[str]) -> None:
+        if values:
+            findings.append(Finding("warning", ASSETS, "", what, len(values), sample(values)))
+
+    unknown = [column for column in columns if column not in ASSET_COLUMNS]
+    warn("columns that the asset master does not know (see docs/tables.md)", unknown)
+    names = _text(rows, "Key").where(_text(rows, "Key") != "", _text(rows, "Asset"))
+    nameless = (_text(rows, "Ticker") == "") & (_text(rows, "Ticker_BBG") == "")
+    warn("assets that name no price series: Ticker and Ticker_BBG are blank", names[nameless].tolist())
+    location = _text(rows, "Location")
+    placeless = ~location.isin(list(CURRENCY_FACTS.locations)) & (_text(rows, "Currency") == "")
+    warn("assets of no known currency: fill Currency, or Location with bz, us, …", names[placeless].tolist())
+    return findings
+
+
+def _text(rows: pd.DataFrame, column: str) -> pd.Series:
+    """A column's names in their normal form; blank where it has none, or is not there."""
+    cells = rows[column].tolist() if column in rows.columns else [None] * len(rows)
+    names = [normal_name(cell) if isinstance(cell, str) else "" for cell in cells]
+    return pd.Series(names, index=rows.index, dtype=object)

@@ -1,0 +1,215 @@
+"""Files of any table, as people have them: csv, spreadsheets and Parquet, read into a frame with inferred types."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+
+from luxor_pipelines.errors import CorruptFileError, DataError, NotFoundError, SchemaError, UsageError, sample, shown
+from luxor_pipelines.lake.types.frames import arrow_to_frame
+
+__all__ = ["KINDS", "Kind", "read_table_file"]
+
+Kind: TypeAlias = Literal["text", "number", "whole", "date", "flag"]
+KINDS: tuple[Kind, ...] = ("text", "number", "whole", "date", "flag")
+
+_TEXT_FILES = (".csv", ".csv.gz", ".tsv", ".txt")
+_WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".xlsb", ".ods")
+_PARQUET = (".parquet", ".pq")
+_SEPARATORS = ",;\t|"
+_ABSENT = ("", "#N/A", "#N/A N/A", "#n/d")
+"""Cells of text that hold no value. Words such as ``nan`` are not among them: they may be tickers."""
+_WHOLE = r"^[+-]?(0|[1-9]\d{0,17})$"
+"""Digits that are a number; with a zero in front they are a code, and stay text."""
+_NUMBER = r"^[+-]?(0|[1-9]\d*)?(\.\d+)?([eE][+-]?\d+)?$"
+_DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?)?$"
+_FLAGS = {"true": True, "false": False, "verdadeiro": True, "falso": False}
+
+
+def read_table_file(path: Path, types: Mapping[str, Kind] | None = None) -> pd.DataFrame:
+    """Read a csv, spreadsheet or Parquet file, or a folder of Parquet files, into a frame.
+
+    A column of text becomes whole numbers, numbers, ISO dates or flags where every cell spells one; digits with a
+    zero in front stay text, as do dates in any other order. A file whose separator is ``;`` may have decimal commas.
+
+    Parameters
+    ----------
+    path
+        The file, or the folder.
+    types
+        The types of columns that are not to be inferred: ``text``, ``number``, ``whole``, ``date`` or ``flag``.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such file.
+    UsageError
+        A kind of file that is not read, or a type for a column that the file does not have.
+    CorruptFileError
+        The file is not what its name says.
+    DataError
+        It has no columns.
+    SchemaError
+        A cell does not fit the type that is asked for.
+    """
+    name = path.name.lower()
+    if not path.exists():
+        raise NotFoundError(f"There is no file {shown(str(path), 300)}.", hint="Check the path.")
+    if path.is_dir() or name.endswith(_PARQUET):
+        table = _read_parquet(path)
+    elif name.endswith(_TEXT_FILES):
+        table = _read_text(path)
+    elif name.endswith(_WORKBOOKS):
+        table = _read_workbook(path)
+    else:
+        raise UsageError(
+            f"{path.name} is of no kind that can be loaded.",
+            hint=f"Save it as one of {', '.join((*_TEXT_FILES, *_WORKBOOKS, *_PARQUET))}.",
+        )
+    if not table.column_names:
+        raise DataError(f"{path.name} has no columns.", hint="Its first row names the columns.")
+    unknown = [column for column in types or {} if column not in table.column_names]
+    if unknown:
+        raise UsageError(
+            f"{path.name} has no column {sample(unknown)}; it has {sample(table.column_names, 20)}.",
+            hint="Correct the column in --type.",
+        )
+    columns = [_typed(table[column], column, (types or {}).get(column), path.name) for column in table.column_names]
+    return arrow_to_frame(pa.table(columns, names=table.column_names))
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    import pyarrow.dataset as ds
+
+    try:
+        return ds.dataset(path, format="parquet", partitioning="hive").to_table()
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptFileError(
+            f"{path.name} is no Parquet file, or its files differ in their columns ({_first_line(error)}).",
+            hint="Write it again.",
+        ) from error
+
+
+def _read_text(path: Path) -> pa.Table:
+    """Every column as text; a decimal comma is made a point where the separator is no comma."""
+    import gzip
+
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.name.lower().endswith(".gz") else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise CorruptFileError(f"{path.name} cannot be read ({_first_line(error)}).", hint="Fetch it again.") from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")  # what Excel writes in Brazil
+    header = text.partition("\n")[0]
+    separator = max(_SEPARATORS, key=header.count)
+    names = next(csv.reader(io.StringIO(header.rstrip("\r")), delimiter=separator), [])
+    if not any(names):
+        return pa.table({})
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise SchemaError(f"{path.name} names columns twice: {sample(repeated)}.", hint="Rename or remove one of each.")
+    options = pa_csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()),
+        null_values=list(_ABSENT),
+        strings_can_be_null=True,
+    )
+    parsing = pa_csv.ParseOptions(delimiter=separator, newlines_in_values=True)
+    try:
+        table = pa_csv.read_csv(io.BytesIO(text.encode()), parse_options=parsing, convert_options=options)
+    except pa.ArrowException as error:
+        raise CorruptFileError(
+            f"{path.name} cannot be read as rows of {len(names)} cells ({_first_line(error)}).",
+            hint="Look at the line for a quote that is not closed, or a separator within a cell.",
+        ) from error
+    if separator == ",":
+        return table
+    return pa.table([_with_points(column) for column in table.columns], names=table.column_names)
+
+
+def _with_points(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of numbers with decimal commas, with points; any other column as it is."""
+    plain = pc.replace_substring_regex(column, r"^([+-]?[\d.]*\d),(\d+)$", r"\1#\2")
+    if not pc.any(pc.match_substring(plain, "#"), min_count=0).as_py():
+        return column
+    plain = pc.replace_substring(pc.replace_substring(plain, ".", ""), "#", ".")
+    return plain if pc.all(pc.match_substring_regex(plain, _NUMBER), min_count=0).as_py() else column
+
+
+def _read_workbook(path: Path) -> pa.Table:
+    try:
+        # Words such as "nan" are text; only empty cells and these are missing.
+        frame = pd.read_excel(path, engine="calamine", dtype=object, keep_default_na=False, na_values=list(_ABSENT))
+    except Exception as error:  # a damaged workbook fails in any way
+        raise CorruptFileError(
+            f"{path.name} cannot be read as a workbook ({_first_line(error)}).", hint="Save it again, or as csv."
+        ) from error
+    frame = frame.dropna(how="all", axis="columns").dropna(how="all")
+    return pa.table([_cells(frame[name]) for name in frame.columns], names=[str(name) for name in frame.columns])
+
+
+def _cells(column: pd.Series) -> pa.Array:
+    """A workbook's cells; where they are of several types, as text."""
+    values = [None if value is None or value != value else value for value in column.tolist()]
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, TypeError):
+        return pa.array([None if value is None else str(value) for value in values], pa.string())
+
+
+def _typed(column: pa.ChunkedArray, name: str, kind: Kind | None, file: str) -> pa.ChunkedArray:
+    """A column in the type that is asked for, else in the one that its text spells."""
+    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    if kind is None:
+        return _inferred(pc.utf8_trim_whitespace(column)) if is_text else column
+    target = {
+        "text": pa.string(),
+        "number": pa.float64(),
+        "whole": pa.int64(),
+        "date": pa.timestamp("us"),
+        "flag": pa.bool_(),
+    }[kind]
+    try:
+        if is_text and kind != "text":
+            column = pc.utf8_trim_whitespace(column)
+            return _flags(column) if kind == "flag" else _with_points(column).cast(target)
+        return column.cast(target)
+    except (pa.ArrowException, KeyError) as error:
+        raise SchemaError(
+            f"{file}, column {name!r}: not every cell is a {kind} ({_first_line(error)}).",
+            hint="Correct the cells, or give the column another --type.",
+        ) from error
+
+
+def _inferred(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    for pattern, kind in ((_WHOLE, pa.int64()), (_NUMBER, pa.float64()), (_DATE, pa.timestamp("us"))):
+        if column.null_count < len(column) and _spells(column, pattern):
+            try:
+                return column.cast(kind)
+            except pa.ArrowException:  # 2026-02-30 looks like a date
+                return column
+    words = pc.unique(pc.utf8_lower(column)).drop_null().to_pylist()
+    return _flags(column) if words and set(words) <= set(_FLAGS) else column
+
+
+def _spells(column: pa.ChunkedArray, pattern: str) -> bool:
+    return bool(pc.all(pc.match_substring_regex(column, pattern), min_count=0).as_py())
+
+
+def _flags(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    flags = [None if word is None else _FLAGS[word] for word in pc.utf8_lower(column).to_pylist()]
+    return pa.chunked_array([pa.array(flags, pa.bool_())])
+
+
+def _first_line(error: BaseException) -> str:
+    return re.split(r"[\r\n]", str(error).strip(), maxsplit=1)[0][:200] or type(error).__name__
