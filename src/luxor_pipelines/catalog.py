@@ -16,7 +16,6 @@ from luxor_pipelines.settings import Settings
 
 __all__ = [
     "ASSETS",
-    "ASSET_COLUMNS",
     "BDR_SIZES",
     "CASH",
     "CASH_RATES",
@@ -106,22 +105,6 @@ HOLIDAYS_EXCHANGE = TableSchema(
 # --- tables that the firm's other systems write ------------------------------------------------------
 
 ASSETS = "assets"
-ASSET_COLUMNS = (
-    *("Key", "Name", "Asset", "Ticker", "BTG_Name", "Manager", "Luxor_Classification", "Luxor_Equity_Classification"),
-    *(
-        "Luxor_Inner_Classification",
-        "Class",
-        "Type",
-        "Group",
-        "Ticker_BBG",
-        "Currency Exposure",
-        "Currency",
-        "Location",
-    ),
-    *("Ignore Flag", "Inception Date", "Disable BDP", "Hist_Price", "Frequency", "Liquidity_Rule", "Segment"),
-    *("Vehicles", "Last_Updated"),
-)
-"""The columns that the asset master is known to have; `Key` and a ticker are needed, the others are welcome."""
 PX_LAST = "px_last"
 PX_LAST_COLUMNS = ("last_update_dt", "Key", "px_last")
 HOLIDAYS = "holidays"

@@ -118,17 +118,10 @@ def describe(
     json: Json = False,
 ) -> None:
     """Describe a table: columns, types, missing cells, key, rows, dates, layout, size, last load."""
-    from luxor_pipelines.operations.discovery import declarations
-
     lq = open_lake(lake)
     with working("Reading"):
         description = lq.describe(table)
-    writers = [
-        name
-        for name, declared in declarations().items()
-        if any(schema.name == description.table for schema in declared.outputs)
-    ]
-    facts = description.facts() | {"Pipeline": ", ".join(writers) or None}
+    facts = description.facts()
     columns = description.columns.to_dict("records")
     if json:
         print_json({"table": description.table, "facts": facts, "columns": columns})

@@ -6,8 +6,9 @@ import difflib
 
 import pandas as pd
 
-from luxor_pipelines.catalog import ASSET_COLUMNS, ASSETS, CURRENCY_FACTS
+from luxor_pipelines.catalog import ASSETS, CURRENCY_FACTS, TABLES
 from luxor_pipelines.errors import SchemaError, sample
+from luxor_pipelines.lake.types.schema import LAST_UPDATED
 from luxor_pipelines.names import normal_name
 from luxor_pipelines.quality.gate import Finding
 
@@ -35,7 +36,8 @@ def check_assets(rows: pd.DataFrame) -> list[Finding]:
         if values:
             findings.append(Finding("warning", ASSETS, "", what, len(values), sample(values)))
 
-    unknown = [column for column in columns if column not in ASSET_COLUMNS]
+    known = {column.name for column in TABLES[ASSETS].columns} | {LAST_UPDATED}
+    unknown = [column for column in columns if column not in known]
     warn("columns that the asset master does not know (see docs/tables.md)", unknown)
     names = _text(rows, "Key").where(_text(rows, "Key") != "", _text(rows, "Asset"))
     nameless = (_text(rows, "Ticker") == "") & (_text(rows, "Ticker_BBG") == "")

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pandas as pd
 
-from luxor_pipelines.catalog import known_key
+from luxor_pipelines.catalog import TABLES, known_key
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.types.schema import stored_key
 from luxor_pipelines.notebook import html_facts
@@ -31,8 +31,10 @@ class TableDescription:
         In bytes.
     encoding
         ``typed``, or ``text`` for a table of the old system.
-    written, writer
+    written, program
         When the newest file was written, and by which program.
+    writer
+        The pipeline, workbook or person that the table comes from; None where the library does not know it.
     schema
         The declared schema that the files name, and its version; None where they name none.
     """
@@ -48,7 +50,8 @@ class TableDescription:
     size: int
     encoding: str
     written: datetime
-    writer: str
+    program: str
+    writer: str | None
     schema: str | None
 
     def facts(self) -> dict[str, object]:
@@ -63,7 +66,8 @@ class TableDescription:
             "Bytes": self.size,
             "Encoding": self.encoding,
             "Last load (UTC)": f"{self.written:%Y-%m-%d %H:%M:%S}",
-            "Written by": self.writer,
+            "By the program": self.program,
+            "Comes from": self.writer,
             "Schema": self.schema,
         }
 
@@ -109,7 +113,8 @@ def describe(lake: Lake, name: str) -> TableDescription:
         size=summary.bytes,
         encoding="text" if codec.legacy else "typed",
         written=summary.written,
-        writer=summary.writer,
+        program=summary.writer,
+        writer=TABLES[table.name].written_by if table.name in TABLES else None,
         schema=None if schema is None else schema.decode(),
     )
 
