@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 from datetime import UTC, datetime
 
 import openpyxl
@@ -298,3 +299,73 @@ def test_prices_of_days_to_come_are_pointed_out(lq):
     assert market_prices.run(lq=lq, now=NOW).warnings == ()
     (warning,) = market_prices.run(lq=lq, now=datetime(2026, 10, 30, 2, 59, tzinfo=UTC)).warnings
     assert "1 rows are dated after 2026-10-29" in warning, "in São Paulo the 30th has not begun"
+
+
+# --- held against what is stored
+
+
+def series(first, prices, asset="a"):
+    days = pd.bdate_range(first, periods=len(prices))
+    return "".join(f"{day:%Y-%m-%d},{asset},{price:.2f}\n" for day, price in zip(days, prices, strict=True))
+
+
+HEADER = "Date,Asset,Last_Price\n"
+HISTORY = HEADER + series("2026-06-01", [100 + day % 7 for day in range(60)])
+
+
+def test_the_last_months_of_an_adjusted_history_stop_the_run(lq):
+    put(lq, "a.csv", HISTORY)
+    market_prices.run(lq=lq, now=NOW)
+    halved = [(100 + day % 7) / 2 for day in range(40, 60)]
+    put(lq, "b.csv", HEADER + series("2026-07-27", [*halved, 51]))
+    with pytest.raises(
+        QualityError, match=r"20 stored rows are multiplied.*a in b.csv, by 0.5, 2026-07-27 to 2026-08-21"
+    ):
+        market_prices.run(lq=lq, now=NOW)
+    assert market_prices.run(lq=lq, now=NOW, force=True).loads[0].updated == 20
+    assert market_prices.run(lq=lq, now=NOW).warnings == (), "what was forced is what is stored"
+
+
+def test_a_dividend_within_the_months_counts_too(lq):
+    put(lq, "a.csv", HISTORY)
+    market_prices.run(lq=lq, now=NOW)
+    adjusted = [(100 + day % 7) * (0.99 if day < 50 else 1) for day in range(40, 60)]
+    put(lq, "b.csv", HEADER + series("2026-07-27", adjusted))
+    with pytest.raises(QualityError, match="10 stored rows are multiplied"):
+        market_prices.run(lq=lq, now=NOW)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        series("2026-06-01", [(100 + day % 7) / 2 for day in range(60)]),
+        series("2026-08-17", [50, 51, 52, 53]),
+        series("2026-07-27", [(100 + day % 7) * (1 + day % 3 / 50) for day in range(40, 60)]),
+        series("2026-07-27", [100 + day % 7 for day in range(40, 55)] + [60, 61, 62, 63, 64, 65]),
+    ],
+    ids=["full history", "few rows", "many factors", "newest rows"],
+)
+def test_other_corrections_pass(lq, rows):
+    put(lq, "a.csv", HISTORY)
+    market_prices.run(lq=lq, now=NOW)
+    put(lq, "b.csv", HEADER + rows)
+    assert market_prices.run(lq=lq, now=NOW).loads[0].changed
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("2026-08-24,a,51.00\n", "about a split's ratio: 'a 2026-08-21 103 → 2026-08-24 51'"),
+        ("2026-08-24,a,900.00\n2026-08-25,a,103.00\n", "of a single day.*2026-08-24 900"),
+        ("2027-09-24,a,101.00\n", "resume after more than a year.*2026-08-21 103 → 2027-09-24"),
+        (series("2026-08-24", [103] * 19), "one price for 20 sessions"),
+    ],
+)
+def test_new_rows_that_do_not_go_with_the_last_stored_one_are_named(lq, rows, words):
+    put(lq, "a.csv", HISTORY)
+    assert market_prices.run(lq=lq, now=NOW).warnings == ()
+    put(lq, "b.csv", HEADER + rows)
+    warnings = market_prices.run(lq=lq, now=datetime(2027, 12, 1, tzinfo=UTC)).warnings
+    assert len(warnings) == 1
+    assert re.search(words, warnings[0]), warnings[0]
+    assert market_prices.run(lq=lq, now=datetime(2027, 12, 1, tzinfo=UTC)).warnings == (), "stored, it is for the check"

@@ -238,7 +238,6 @@ def test_bloomberg_bdh(read):
 
 
 def test_economatica(read):
-    field = "Fechamento\najust p/ prov\nEm moeda orig\n"
     matrix = workbook(
         [
             ["Economatica"],
@@ -367,7 +366,7 @@ def test_a_pandas_frame_with_its_dates_in_the_index():
 @pytest.mark.parametrize("columns", [["Date", "Ticker"], ["Price"], ["Date"], ["Data", "Fechamento"]])
 @pytest.mark.parametrize("name", sorted(NAMED_FORMATS))
 def test_a_file_of_another_shape_than_its_named_format_is_refused(name, columns):
-    with pytest.raises(DataError, match="has no|of which asset|those of fields|which asset"):
+    with pytest.raises(DataError, match=r"has no|which asset|those of fields"):
         read_price_file(
             (",".join(columns) + "\n1,2\n").encode(), "x.csv", declared({"*": {"format": name}}).of("x.csv")
         )

@@ -20,6 +20,7 @@ from luxor_pipelines.ingest import incremental_load
 from luxor_pipelines.lake.storage.lease import fenced_replace
 from luxor_pipelines.pipelines import JSON, Declaration, Due, PipelineResult
 from luxor_pipelines.quality.gate import Finding, gate, half_gone
+from luxor_pipelines.quality.series import check_batch
 from luxor_pipelines.sources.ecb import FOLDER, EcbRates, fetch_ecb, newest_ecb, public_address, read_ecb, to_series
 
 if TYPE_CHECKING:
@@ -123,4 +124,6 @@ def check_rates(lq: LuxorQuery, frame: pd.DataFrame) -> list[Finding]:
     if len(odd):
         what = f"of {len(both):,} rates of {last} differ from the stored ones by more than a factor of {RESTATED_MAX:g}"
         findings.append(Finding("error", table, "", what, len(odd), sample(odd)))
-    return findings
+    assets = pd.Categorical(frame["Asset"])
+    days, prices = frame["Date"].to_numpy(), frame["Last_Price"].to_numpy()
+    return findings + check_batch(lq.lake, table, list(assets.categories), assets.codes, days, prices)

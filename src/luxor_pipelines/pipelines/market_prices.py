@@ -15,14 +15,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from luxor_pipelines.catalog import HIST_FILE_PX_LAST
 from luxor_pipelines.errors import DataError
 from luxor_pipelines.ingest import LoadResult, incremental_load
+from luxor_pipelines.lake.parquet.predicates import Where
 from luxor_pipelines.lake.storage.lease import fenced_replace
 from luxor_pipelines.lake.types.schema import TableSchema
 from luxor_pipelines.pipelines import JSON, Declaration, PipelineResult
 from luxor_pipelines.quality.gate import Finding, gate
+from luxor_pipelines.quality.series import check_batch
 from luxor_pipelines.sources.formats import Format
 from luxor_pipelines.sources.limits import Limits
 from luxor_pipelines.sources.price_files import FOLDER, FileRows, Prices, merge_files, read_price_files
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
     from luxor_pipelines.lake.storage.base import Storage
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
-__all__ = ["DECLARATION", "SCHEMA", "misread", "run"]
+__all__ = ["DECLARATION", "SCHEMA", "misread", "restated", "run"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +43,10 @@ QUARANTINE = "raw/quarantine/prices"
 
 MISREAD_ROWS = 10
 """Rows that a file has at least, for it to be called misread when half of them are bad."""
+FACTOR_ROWS = 5
+"""Rows of a series, at least, that differ from the stored ones by one factor."""
+FACTOR_MAX = 0.005
+"""How far rounding makes factors differ that are one."""
 LOAD_ROWS = 1_000_000
 """Rows after which a load begins another, of the next years: each row takes some 300 bytes while it is loaded."""
 
@@ -110,10 +118,14 @@ def run(
         only_known=known_assets_only,
         limits=Limits.of(lq.settings),
     )
-    passed = gate(
-        f"Prices of {FOLDER}", misread(lq, target, files.read), force=force, command="luxor run market_prices"
-    )
     prices = merge_files(rows.prices for rows in files.read.values())
+    days = prices.days.astype("M8[D]")
+    findings = [
+        *misread(lq, target, files.read),
+        *restated(lq, target, files.read, prices),
+        *check_batch(lq.lake, target, list(prices.names), prices.assets, days, prices.prices),
+    ]
+    passed = gate(f"Prices of {FOLDER}", findings, force=force, command="luxor run market_prices")
     quarantine = _update_quarantine(lq.lake.storage, files.read, files.refused)
     loads = _load(lq, target, prices, SCHEMA if table is None else None)
     logger.info(
@@ -162,6 +174,54 @@ def misread(lq: LuxorQuery, table: str, files: Mapping[str, FileRows]) -> list[F
             what = f"of the {total:,} rows of {FOLDER}/{name} cannot be read; are its formats declared rightly?"
             findings.append(Finding("error", table, "", what, bad, listed))
     return findings
+
+
+def restated(lq: LuxorQuery, table: str, files: Mapping[str, FileRows], prices: Prices) -> list[Finding]:
+    """The series of which some rows are the stored ones times one factor, while the rows before stay as they are.
+
+    Such is a history adjusted for a split or a dividend, of which only the last months were downloaded: loaded, it
+    would jump where it begins.
+    """
+    if not len(prices) or not lq.table_exists(table):
+        return []
+    names = pa.array(prices.names, pa.string())
+    columns = ("Date", "Asset", "Last_Price")
+    compared = []
+    for part in _parts(prices):
+        span = tuple(day.astype("M8[D]").astype("M8[us]").item() for day in part.days[[0, -1]])
+        stored = lq.lake.cache.scan(table, columns, (Where("Date", (span,)),), keep=False)
+        code = pc.fill_null(pc.index_in(stored["Asset"], names), -1).to_numpy()
+        day = stored["Date"].to_numpy().astype("M8[D]").astype(np.int32)
+        row = np.where(code >= 0, part.positions(day, code), -1)
+        in_both = row >= 0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = part.prices[row[in_both]] / stored["Last_Price"].to_numpy()[in_both]
+        compared.append(pd.DataFrame({"code": code[in_both], "day": day[in_both], "ratio": ratio}))
+    rows = pd.concat(compared, ignore_index=True)
+    rows["differs"] = ~((rows["ratio"] - 1).abs() < 1e-9)
+    counts = rows["differs"].groupby(rows["code"]).sum()
+    findings = []
+    for code in counts.index[counts >= FACTOR_ROWS].tolist():
+        series = rows[rows["code"] == code]
+        odd = series[series["differs"]]
+        first, last, factor = int(odd["day"].min()), int(odd["day"].max()), float(odd["ratio"].median())
+        whole = bool(series.loc[series["day"].between(first, last), "differs"].all())
+        one_factor = float((odd["ratio"] / factor - 1).abs().max()) <= min(FACTOR_MAX, abs(factor - 1) / 4)
+        if whole and one_factor and _has_stored_before(lq, table, prices.names[code], first):
+            name = prices.names[code]
+            file = [file for file, read in files.items() if name in read.prices.names][-1]
+            days = " to ".join(f"{pd.Timestamp(day, unit='D'):%Y-%m-%d}" for day in (first, last))
+            example = f"{name} in {file}, by {factor:.6g}, {days}; load its full history"
+            what = "stored rows are multiplied, older ones are not"
+            findings.append(Finding("error", table, "", what, len(odd), example))
+    return findings
+
+
+def _has_stored_before(lq: LuxorQuery, table: str, name: str, day: int) -> bool:
+    """Whether a series has stored rows before a day, counted from 1970-01-01."""
+    before = np.datetime64(day - 1, "D").astype("M8[us]").item()
+    where = (Where("Asset", values=(name,)), Where("Date", ((None, before),)))
+    return len(lq.lake.cache.scan(table, ("Date",), where, keep=False)) > 0
 
 
 def _is_stored(lq: LuxorQuery, table: str, prices: Prices) -> bool:

@@ -10,9 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-__all__ = ["FAULTS", "Fault", "Oddity", "SeriesCheck"]
+from luxor_pipelines.catalog import STUCK_TABLES
+from luxor_pipelines.errors import sample
+from luxor_pipelines.lake.lake import Lake
+from luxor_pipelines.lake.parquet.predicates import Where
+from luxor_pipelines.lake.types.schema import with_codes
+from luxor_pipelines.quality.gate import Finding
+
+__all__ = ["FAULTS", "Fault", "Oddity", "SeriesCheck", "check_batch"]
 
 Fault: TypeAlias = Literal["split", "spike", "resumed", "stuck"]
 
@@ -33,6 +42,8 @@ _SPIKE = 5.0
 _PAUSE = 366
 _SESSIONS = 20
 _DAY = np.timedelta64(1, "D")
+_RECENT = 60
+"""Days before a table's last one in which there are 20 sessions of a series that is alive."""
 
 
 class Oddity(NamedTuple):
@@ -182,3 +193,58 @@ class SeriesCheck:
         of_row = np.searchsorted(ends, np.arange(len(self._code)))
         kept = ends[of_row] - np.arange(len(self._code)) < _SESSIONS
         self._code, self._day, self._price = self._code[kept], self._day[kept], self._price[kept]
+
+
+def check_batch(
+    lake: Lake,
+    table: str,
+    names: Sequence[str],
+    codes: NDArray[np.integer[Any]],
+    days: NDArray[np.datetime64],
+    prices: NDArray[np.float64],
+) -> list[Finding]:
+    """Hold the new rows of a batch against the last stored ones of their series; each kind of oddity is a warning.
+
+    New are the rows dated after their series' last stored row; a series of which nothing is stored has none.
+
+    Parameters
+    ----------
+    table
+        A table with the columns ``Date``, ``Asset`` and ``Last_Price``; one that does not exist has no stored rows.
+    names, codes
+        The series of the batch, and each row's position among them.
+    """
+    stored = _last_stored(lake, table)
+    if stored is None or not len(stored):
+        return []
+    position = pc.index_in(stored["Asset"], pa.array(names, pa.string()))
+    last_day = np.full(len(names), np.datetime64("NaT", "D"))
+    rows = pc.is_valid(position).to_numpy(zero_copy_only=False)
+    stored_days = stored["Date"].to_numpy().astype("M8[D]")
+    np.fmax.at(last_day, position.drop_null().to_numpy(), stored_days[rows])
+    is_new = days.astype("M8[D]") > last_day[codes]
+    if not is_new.any():
+        return []
+    check = SeriesCheck(stuck=table in STUCK_TABLES)
+    start = stored_days.max() - _RECENT * _DAY
+    where = (Where("Date", ((start.astype("M8[us]").item(), None),)),)
+    recent = lake.cache.scan(table, ("Date", "Asset", "Last_Price"), where, keep=False)
+    for rows_before in (stored, recent):
+        words_of, words = with_codes(rows_before["Asset"])
+        check.add(words.to_pylist(), words_of, rows_before["Date"].to_numpy(), rows_before["Last_Price"].to_numpy())
+    check.add(names, np.where(is_new, codes, -1), days, prices)
+    last = dict(zip(names, last_day, strict=True))
+    findings = []
+    for fault, oddities in check.oddities():
+        new = [oddity for oddity in oddities if oddity.series in last and oddity.date > last[oddity.series]]
+        if new:
+            findings.append(Finding("warning", table, "", FAULTS[fault], len(new), sample(map(str, new))))
+    return findings
+
+
+def _last_stored(lake: Lake, table: str) -> pa.Table | None:
+    """Rows of a table among which the last of each series are; None where there is no table."""
+    if lake.cache.snapshot(table) is None:
+        return None
+    ends = lake.cache.ends(table, "Asset")
+    return ends if ends is not None else lake.cache.scan(table, ("Date", "Asset", "Last_Price"), keep=False)

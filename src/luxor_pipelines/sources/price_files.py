@@ -129,6 +129,12 @@ class Prices:
         """Date and asset as one number, by which rows are sorted by date."""
         return self.days.astype(np.int64) * max(1, len(self.names)) + self.assets
 
+    def positions(self, days: NDArray[np.int32], assets: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """The row of each of these keys, where the rows are sorted as `merge_files` sorts them; -1 where none is."""
+        keys, wanted = self.keys(), days.astype(np.int64) * max(1, len(self.names)) + assets
+        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        return np.where(keys[at] == wanted, at, -1)
+
     def taken(self, rows: Any) -> Prices:
         """Some of the rows."""
         return Prices(self.names, self.days[rows], self.assets[rows], self.prices[rows])
