@@ -111,6 +111,24 @@ def test_statistics_in_another_currency(lq: LuxorQuery) -> None:
     np.testing.assert_allclose(found["bz1"], lq.statistics("bz1", START, END)["bz1"], rtol=1e-12)
 
 
+def test_a_currency_that_is_constant_changes_nothing(disk: Any) -> None:
+    query = disk.query()
+    put(query, "hist_px_last", {"us1": SERIES["us1"], "us2": SERIES["us2"], "usdbrl curncy": 0 * SERIES["us1"] + 5.0})
+    save_table(
+        "assets",
+        pd.DataFrame({"Key": ["a", "b"], "Ticker": ["us1", "us2"], "Location": "us", "Type": "x", "Group": "g"}),
+        lq=query,
+    )
+    keys = ["us1", "us2"]
+    for ask in (
+        lambda currency: query.statistics(keys, START, END, currency, "us2"),
+        lambda currency: query.calculate_drawdown(keys, START, END, currency)[["Period_Change", "Drawdowns"]],
+        lambda currency: query.correlation(keys, START, END, currency),
+        lambda currency: query.get_benchmark({"us1": 0.3, "us2": 0.7}, START, END, currency=currency),
+    ):
+        np.testing.assert_allclose(ask("brl"), ask("local"), rtol=1e-7, atol=1e-9)
+
+
 def test_a_statistic_that_cannot_be_stated_is_null_with_its_reason(
     lq: LuxorQuery, caplog: pytest.LogCaptureFixture
 ) -> None:

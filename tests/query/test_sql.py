@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 
 from luxor_pipelines import LuxorQuery, incremental_load, save_table
 from luxor_pipelines.cli import main
-from luxor_pipelines.errors import CorruptFileError, TableNotFoundError, UsageError
+from luxor_pipelines.errors import ConfigurationError, CorruptFileError, TableNotFoundError, UsageError
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.storage.local import LocalStorage
 from luxor_pipelines.lake.types.schema import Column, TableSchema
@@ -313,6 +314,14 @@ def test_an_error_of_the_lake_comes_out_as_itself(disk: Any) -> None:
     lq.lake.storage.write(path, bytes(data))
     with pytest.raises(CorruptFileError):
         lq.sql("SELECT sum(Last_Price) FROM hist")
+
+
+def test_without_the_extra_it_is_said_what_to_install(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lq = disk.query()
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    with pytest.raises(ConfigurationError, match="SQL needs duckdb") as caught:
+        lq.sql("SELECT 1")
+    assert "luxor-pipelines[sql]" in caught.value.hint
 
 
 # --- Arrow and files -------------------------------------------------------------------------

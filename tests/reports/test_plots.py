@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from luxor_pipelines import LuxorQuery, save_table
-from luxor_pipelines.errors import DataError, UsageError
+from luxor_pipelines.errors import ConfigurationError, DataError, UsageError
 
 pytest.importorskip("matplotlib").use("agg")
 plots = pytest.importorskip("luxor_pipelines.reports.plots")
@@ -126,6 +126,13 @@ def test_what_cannot_be_drawn(lq: LuxorQuery) -> None:
         plots.rolling(lq, "s0", *DATES, what="beta")
     with pytest.raises(UsageError, match="no square"):
         plots.correlation(lq, ["s0", "s2"], *DATES, window=12)
+
+
+def test_without_the_extra_it_is_said_what_to_install(lq: LuxorQuery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ConfigurationError, match="Plots need matplotlib") as caught:
+        plots.prices(lq, "s0", *DATES)
+    assert "luxor-pipelines[plot]" in caught.value.hint
 
 
 def test_matplotlib_is_loaded_only_to_draw() -> None:

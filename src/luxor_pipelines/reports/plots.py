@@ -235,7 +235,7 @@ def _axes(ax: Axes | None, *, width: float = 8.0, height: float = 4.2) -> Iterat
         import matplotlib.pyplot as plt
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f"Plots need {error.name}, which is not installed.", hint="Install it: pip install 'luxor-pipelines[plot]'"
+            "Plots need matplotlib, which is not installed.", hint="Install it: pip install 'luxor-pipelines[plot]'"
         ) from error
     with plt.rc_context(_STYLE):
         axes = plt.subplots(figsize=(width, height))[1] if ax is None else ax
