@@ -152,48 +152,13 @@ class ParquetFile:
             # Threads cannot share one of pyarrow's files; they share the footer. Damaged files may have columns of
             # different lengths in one row group, which shows only here.
             with corrupt(self.info.path), self._file(by_words) as file:
-                pieces = [_cast(piece, returned) for piece in self._read_batch(file, batch, columns)]
+                pieces = [_cast(piece, returned) for piece in _matching(file, batch, columns)]
             return pieces if per_batch is None else [per_batch(piece) for piece in pieces]
 
-        if len(batches) < 2 or pa.cpu_count() < 2:
-            return [piece for batch in batches for piece in work(batch)]
+        if len(batches) == 1 or pa.cpu_count() < 2:
+            return list(itertools.chain.from_iterable(map(work, batches)))
         with ThreadPoolExecutor(pa.cpu_count()) as pool:
-            return [piece for pieces in pool.map(work, batches) for piece in pieces]
-
-    def _read_batch(self, file: Any, batch: Sequence[RowGroup], columns: Sequence[str]) -> Iterator[pa.Table]:
-        def read(groups: Sequence[RowGroup], names: Sequence[str]) -> pa.Table:
-            with corrupt(self.info.path):
-                table = file.read_row_groups([group.number for group in groups], columns=list(dict.fromkeys(names)))
-                _check_codes(table)
-            return table
-
-        def read_each(groups: Sequence[RowGroup], names: Sequence[str]) -> Iterator[pa.Table]:
-            table = read(groups, names)
-            starts = itertools.accumulate((group.rows for group in groups), initial=0)
-            return (table.slice(start, group.rows) for start, group in zip(starts, groups, strict=False))
-
-        if not any(group.residual for group in batch):
-            yield read(batch, columns).select(columns)
-            return
-        tested = list(dict.fromkeys(condition.column for group in batch for condition in group.residual))
-        # Most row groups have none of a few single values, and their other columns are not decoded.
-        sparse = any(condition.sparse for group in batch for condition in group.residual)
-        first = tested if sparse else [*columns, *tested]
-        matching = []
-        for group, part in zip(batch, read_each(batch, first), strict=True):
-            rows = _matching_rows(part, group.residual)
-            if rows is not None:
-                matching.append((group, rows, _taken(part, rows)))
-        rest = [name for name in columns if name not in first]
-        if not rest or not matching:
-            yield from (part.select(columns) for _, _, part in matching)
-            return
-        others = read_each([group for group, *_ in matching], rest)
-        for (_, rows, part), other in zip(matching, others, strict=True):
-            more = _taken(other, rows)
-            for name in rest:
-                part = part.append_column(more.schema.field(name), more[name])
-            yield part.select(columns)
+            return list(itertools.chain.from_iterable(pool.map(work, batches)))
 
     @contextmanager
     def _file(self, dictionary: Sequence[str] = ()) -> Iterator[Any]:
@@ -255,6 +220,43 @@ def open_file(
             if footers is not None:
                 footers[info] = footer
         yield ParquetFile(info, footer, reader)
+
+
+def _matching(file: Any, batch: Sequence[RowGroup], columns: Sequence[str]) -> list[pa.Table]:
+    """Return the rows of some row groups that meet the residual conditions, piece by piece."""
+    if not any(group.residual for group in batch):
+        return [_read_groups(file, batch, columns).select(columns)]
+    tested = list(dict.fromkeys(condition.column for group in batch for condition in group.residual))
+    # Most row groups have none of a few single values, and their other columns are not decoded.
+    sparse = any(condition.sparse for group in batch for condition in group.residual)
+    first = tested if sparse else [*columns, *tested]
+    groups, positions, pieces = [], [], []
+    for group, part in zip(batch, _parts(_read_groups(file, batch, first), batch), strict=True):
+        rows = _matching_rows(part, group.residual)
+        if rows is not None:
+            groups.append(group)
+            positions.append(rows)
+            pieces.append(_taken(part, rows))
+    rest = [name for name in columns if name not in first]
+    if rest and groups:
+        others = _parts(_read_groups(file, groups, rest), groups)
+        for at, (other, rows) in enumerate(zip(others, positions, strict=True)):
+            more = _taken(other, rows)
+            for name in rest:
+                pieces[at] = pieces[at].append_column(more.schema.field(name), more[name])
+    return [piece.select(columns) for piece in pieces]
+
+
+def _read_groups(file: Any, groups: Sequence[RowGroup], names: Sequence[str]) -> pa.Table:
+    table = file.read_row_groups([group.number for group in groups], columns=list(dict.fromkeys(names)))
+    _check_codes(table)
+    return table
+
+
+def _parts(table: pa.Table, groups: Sequence[RowGroup]) -> Iterator[pa.Table]:
+    """Return the rows of each row group."""
+    starts = itertools.accumulate((group.rows for group in groups), initial=0)
+    return (table.slice(start, group.rows) for start, group in zip(starts, groups, strict=False))
 
 
 def _batches(groups: Sequence[RowGroup]) -> Iterator[list[RowGroup]]:
