@@ -78,7 +78,7 @@ def test_the_rows_stay_and_the_shape_changes(rig: Any, layout: Any, text: bool) 
     assert (done.before.layout, done.before.typed, done.before.files, done.before.rows) == ("file", not text, 1, 350)
     files = {None: 1, "month": 3, "year": 1}[layout]
     assert (done.after.layout, done.after.typed, done.after.files) == (layout or "file", True, files)
-    assert done.after.with_ends == files
+    assert done.after.indexed == files
     assert done.after.bytes == sum(part.info.size for part in table.snapshot().parts)
     assert table.storage.stat(table.path("file")) is None if layout else True
 

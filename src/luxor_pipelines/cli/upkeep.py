@@ -223,12 +223,12 @@ def optimize(
             shape.layout,
             "typed" if shape.typed else "text",
             *(f"{count:,}" for count in (shape.files, shape.rows, shape.row_groups, shape.bytes)),
-            "yes" if shape.with_ends == shape.files else "no" if not shape.with_ends else f"{shape.with_ends} files",
+            "yes" if shape.indexed == shape.files else "no" if not shape.indexed else f"{shape.indexed} files",
         )
         for when, shape in shapes
     ]
     numbers = ("Files", "Rows", "Row groups", "Bytes")
-    print_grid(Grid(("", "Layout", "Columns", *numbers, "Ends"), rows, right=frozenset(numbers)))
+    print_grid(Grid(("", "Layout", "Columns", *numbers, "Series index"), rows, right=frozenset(numbers)))
     emit(f"sorted by: {', '.join(done.sorted_by) or '– (left in its order)'}")
     note(
         f"{files(len(done.rewritten))} {'would be ' if dry_run else ''}rewritten" if done.changed else "Nothing to do."

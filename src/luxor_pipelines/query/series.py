@@ -191,7 +191,7 @@ class SeriesIndex:
     def _ends(self, names: Names) -> _Ends | None:
         """The ends of some series; None where a file of the table does not carry the index."""
         key, price = self._columns
-        table = self._cache.ends(self.table.name, key)
+        table = self._cache.series_index(self.table.name, key)
         if table is None or set(table.column_names) != {"Date", key, price, series_index.FIRST}:
             return None
         known, ends = self._cache.derive(self.table.name, f"ends of {key}", lambda: _combined(table, key, price))

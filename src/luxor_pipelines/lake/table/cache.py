@@ -133,11 +133,11 @@ class TableCache:
                     hint="Write the table again with dates, text and numbers, or move it aside.",
                 )
 
-    def ends(self, name: str, column: str) -> pa.Table | None:
-        """As `Table.ends`, of the versions the table is served from; None, too, where there is no such table."""
+    def series_index(self, name: str, column: str) -> pa.Table | None:
+        """As `Table.series_index`, of the versions the table is served from; None where there is no such table."""
         table, entry = self._looked(name)
         snapshot = entry.snapshot
-        return None if snapshot is None else self.derive(name, "ends", lambda: table.ends(snapshot, column))
+        return None if snapshot is None else self.derive(name, "index", lambda: table.series_index(snapshot, column))
 
     def scan(
         self,

@@ -1,4 +1,4 @@
-"""Optimize: a table rewritten typed, sorted, in row groups that suit the reads, with the ends of its series.
+"""Optimize: a table rewritten typed, sorted, in row groups that suit the reads, with a series index.
 
 Nothing is lost and nobody is held up. Each file is swapped on condition of the version it was read from, and a
 load that came between is read again.
@@ -78,7 +78,7 @@ logger = logging.getLogger(__name__)
 class Shape:
     """How a table lies in the lake: its layout, whether it is typed, and what it comes to.
 
-    ``with_ends`` counts the files that have the ends of their series.
+    ``indexed`` counts the files that have a series index.
     """
 
     layout: Layout
@@ -87,7 +87,7 @@ class Shape:
     rows: int
     row_groups: int
     bytes: int
-    with_ends: int
+    indexed: int
 
 
 @dataclass(frozen=True)
@@ -322,7 +322,7 @@ def _rewritten(table: str, path: str, stored: bytes, plan: _Plan) -> dict[str, p
 
 
 def _in_shape(file: ParquetFile, rows: pa.Table, by: Sequence[str]) -> bool:
-    """Whether a file whose rows are in order is typed, in our row groups, and has the ends it should have."""
+    """Whether a file whose rows are in order is typed, in our row groups, and has the series index it should have."""
     groups = file.footer.rows
     return (
         (file.schema.metadata or {}).get(ENCODING) == b"typed"
@@ -435,6 +435,6 @@ def _shape(path: str, layout: Layout, data: bytes, plan: _Plan) -> Shape:
 
 def _sum(shapes: Sequence[Shape]) -> Shape:
     numbers = (
-        sum(getattr(shape, name) for shape in shapes) for name in ("files", "rows", "row_groups", "bytes", "with_ends")
+        sum(getattr(shape, name) for shape in shapes) for name in ("files", "rows", "row_groups", "bytes", "indexed")
     )
     return Shape(shapes[0].layout, all(shape.typed for shape in shapes), *numbers)

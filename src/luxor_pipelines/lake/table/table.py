@@ -437,10 +437,10 @@ class Table:
         first, last = (None if end is None else str(end.date()) for end in ends.as_py().values())
         return first, last
 
-    def ends(self, snapshot: Snapshot, name: str) -> pa.Table | None:
-        """The ends of the series whose names are in the column ``name``; see `lake.ends`.
+    def series_index(self, snapshot: Snapshot, name: str) -> pa.Table | None:
+        """Return the rows of the partitions' series indexes, whose names are in the column ``name``.
 
-        None where a partition's file does not have them, or has been replaced meanwhile.
+        None where a partition's file has no index, or has been replaced meanwhile.
         """
 
         def one(part: Part) -> pa.Table | None:
@@ -450,12 +450,10 @@ class Table:
             except VersionChangedError:
                 return None
 
-        found = []
-        for table in self.each(snapshot.parts, one):
-            if table is None or name not in table.column_names:
-                return None
-            found.append(table)
-        return pa.concat_tables(found) if found else None
+        indexes = self.each(snapshot.parts, one)
+        if not indexes or any(index is None or name not in index.column_names for index in indexes):
+            return None
+        return pa.concat_tables(indexes)
 
     def each(self, parts: Sequence[Part], work: Callable[[Part], T]) -> list[T]:
         """``work`` of each of ``parts``, several at once where that is quicker."""
