@@ -301,3 +301,16 @@ def test_other_writers_all_the_time_end_in_a_conflict(disk: Any) -> None:
     with pytest.raises(LoadConflictError, match="other writers came first 2 times"):
         optimize(Table(Busy(table.storage, 0, None), "t"), attempts=2)  # type: ignore[arg-type]
     assert sum(rows(table).values()) == 350
+
+
+def test_whole_prices_become_numbers_where_numbers_hold_them(disk: Any) -> None:
+    rows = pa.table({"Asset": ["a", "b"], "Last_Price": [1, 2], "Volume": [1, 2**53 + 1], "ID": [1, 2]})
+    table = put(disk.storage(), "whole", rows)
+    assert retyped(table.codec(), "whole") == {name: (pa.int64(), NUMBER) for name in ("Last_Price", "Volume")}, (
+        "which is asked about first"
+    )
+    assert optimize(table).changed
+    stored = pq.read_table(BytesIO(disk.storage().read(f"{DIRECTORY}/whole.parquet").data))
+    assert stored.schema.types == [pa.string(), NUMBER, pa.int64(), pa.int64()]
+    assert stored["Volume"].to_pylist() == [1, 2**53 + 1]
+    assert not optimize(table).changed

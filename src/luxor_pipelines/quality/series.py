@@ -246,5 +246,5 @@ def _last_stored(lake: Lake, table: str) -> pa.Table | None:
     """Rows of a table among which the last of each series are; None where there is no table."""
     if lake.cache.snapshot(table) is None:
         return None
-    ends = lake.cache.ends(table, "Asset")
-    return ends if ends is not None else lake.cache.scan(table, ("Date", "Asset", "Last_Price"), keep=False)
+    index = lake.cache.series_index(table, "Asset")
+    return index if index is not None else lake.cache.scan(table, ("Date", "Asset", "Last_Price"), keep=False)

@@ -60,6 +60,7 @@ from luxor_pipelines.lake.types.schema import (
     DATE,
     ENCODING,
     LAST_UPDATED,
+    NUMBER,
     STAMP,
     TEXT,
     Conventions,
@@ -266,12 +267,19 @@ def _without_dictionary(kind: pa.DataType) -> pa.DataType:
 def _logical(data: pa.Table, codec: Codec, name: str) -> pa.Table:
     """The rows as typed columns; of a legacy table ``Last_Updated`` too, its clock taken for UTC's.
 
-    Whole numbers and decimals, which mean numbers, stay what they are: not every one is a float64.
+    Decimals stay decimals, and whole numbers whole, unless the codec knows their column as numbers and each of them
+    is a float64.
     """
     typed = codec.decode(data)
     for at, field in enumerate(typed.schema):
         column = data[field.name]
         kind = _without_dictionary(column.type)
+        if (
+            pa.types.is_integer(kind)
+            and field.type == NUMBER
+            and typed[field.name].cast(kind, safe=False).equals(column)
+        ):
+            continue
         if pa.types.is_integer(kind) or pa.types.is_decimal(kind):
             typed = typed.set_column(at, pa.field(field.name, kind), column.cast(kind))
         elif pa.types.is_timestamp(kind) and kind.unit == "ns":
