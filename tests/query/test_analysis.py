@@ -449,6 +449,26 @@ def test_the_firms_composites_are_series_like_others(spx: LuxorQuery) -> None:
     assert spx.get_price(ticker, "2020-06-30") == 7.0, "a stored series wins"
 
 
+def test_a_composite_of_today_has_todays_prices(spx: LuxorQuery) -> None:
+    days = pd.bdate_range("2026-10-30", "2026-11-20", unit="us")
+    put(spx, "hist_px_last", {"spxt index": walk(1, days), "sofrindx index": pd.Series(1.0, days)})
+    latest = {"Key": ["spxt index"], "px_last": [200.0], "last_update_dt": [pd.Timestamp("2026-11-23")]}
+    save_table("px_last", pd.DataFrame(latest), lq=spx)
+    spx.update()
+    expected = 0.8 * 200 / walk(1, days)["2026-10-30"] + 0.2
+    legs = {"spxt index": 0.8, "sofrindx index": 0.2}
+    assert spx.get_benchmark(legs, "2026-10-31")["Benchmark"].iloc[-1] == pytest.approx(expected)
+    change = spx.get_pct_change("benchmark luxor spx cash", "2026-11-23", "2026-10-31")
+    assert change == pytest.approx(expected - 1)
+
+
+def test_ratios_over_an_index_that_begins_late_are_sparse(lq: LuxorQuery) -> None:
+    found = lq.statistics(["us1"], START, END, benchmark="us2", risk_free="late", with_status=True)
+    status = found.set_index("Statistic")["Status"]
+    assert status[["Sharpe", "Sortino", "Beta", "Alpha"]].unique().tolist() == ["sparse"]
+    assert status[["Volatility", "Tracking_Error", "VaR_0.95"]].unique().tolist() == ["ok"]
+
+
 def test_a_composite_without_legs_has_no_price(lq: LuxorQuery) -> None:
     assert lq.get_pct_changes("benchmark luxor spx cash", END, START)["Pct_Change"].isna().all()
 

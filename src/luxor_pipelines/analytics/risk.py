@@ -14,6 +14,7 @@ from luxor_pipelines.analytics.sampling import (
     FREQUENCIES,
     FloatArray,
     as_frequency,
+    price_frame,
     returns_beside,
     returns_by_interval,
     sample_prices,
@@ -27,6 +28,7 @@ __all__ = [
     "correlation",
     "period_rate",
     "price_correlation",
+    "price_regression",
     "regression",
     "rolling_correlation",
     "rolling_volatility",
@@ -191,6 +193,31 @@ def regression(
     numbers = (beta, alpha * n, beta_error, alpha_error * n, r_squared, count)
     columns = [np.where(fitted, each, np.nan) for each in numbers[:-1]]
     return Regression(*(pd.Series(each, index=returns.columns) for each in (*columns, count)))
+
+
+def price_regression(
+    prices: pd.DataFrame,
+    benchmark: pd.Series,
+    frequency: str = "daily",
+    *,
+    risk_free: float | pd.Series = 0.0,
+    end: DateLike | None = None,
+) -> Regression:
+    """Return `regression` of the returns of prices, each series' and the benchmark's over the same days.
+
+    Parameters
+    ----------
+    risk_free
+        A rate a year, or the level of an interest index, held from its last value on.
+    """
+    own, beside = returns_beside(prices, benchmark, frequency, end=end)
+    if not isinstance(risk_free, pd.Series):
+        return regression(own, beside, frequency, risk_free=risk_free)
+    frame = price_frame(prices)
+    if as_frequency(frequency) == "daily":  # the returns are those between days on which the benchmark has a price
+        frame = frame[frame.index.isin(price_frame(benchmark).dropna().index)]
+    free = returns_beside(frame, risk_free, frequency, carried=True, end=end)[1]
+    return regression(own, beside, frequency, risk_free=free.reindex(own.index))
 
 
 def period_rate(rate: float, frequency: str) -> float:

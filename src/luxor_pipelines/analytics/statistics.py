@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from luxor_pipelines.analytics.drawdowns import max_drawdown
-from luxor_pipelines.analytics.risk import period_rate, regression
+from luxor_pipelines.analytics.risk import period_rate, price_regression, regression
 from luxor_pipelines.analytics.sampling import (
     FREQUENCIES,
     YEAR,
@@ -156,19 +156,21 @@ def statistics(
     sampled = sampled_returns(frame, name, end=last)
     packed, count = _packed(sampled)
     reasons = shortage(count, name, first, last, whole_year=True)
-    own = _moments(packed, count, level) | _ratios(frame, sampled, name, risk_free, last)
+    own = _moments(packed, count, level)
+    ratios, excess_count = _ratios(frame, sampled, name, risk_free, last)
     months = sampled if name == "monthly" else sampled_returns(frame, "monthly", end=last)
     highest, lowest, month_count = _extremes(months)
     own |= {"Best_Month": highest, "Worst_Month": lowest}
     own["Volatility"] *= np.sqrt(FREQUENCIES[name])
-    values |= own
+    values |= own | ratios
     status |= dict.fromkeys(own, reasons)
+    status |= dict.fromkeys(ratios, shortage(excess_count, name, first, last, whole_year=True))
     status["Best_Month"] = status["Worst_Month"] = shortage(month_count, "monthly", first, last, whole_year=True)
 
     if benchmark is not None:
         beside, pairs = _beside(frame, benchmark, name, risk_free, last)
         values |= beside
-        status |= dict.fromkeys(beside, shortage(pairs, name, first, last, whole_year=True))
+        status |= {row: shortage(pairs[row], name, first, last, whole_year=True) for row in beside}
     values["Observations"], status["Observations"] = count.astype(np.float64), np.full(len(count), "ok", dtype=object)
 
     names = [row.rsplit("_", 1)[0] if row.startswith(("VaR", "Expected_Shortfall")) else row for row in rows]
@@ -278,8 +280,8 @@ def _tail(packed: FloatArray, count: NDArray[np.int64], share: float) -> tuple[F
 
 def _ratios(
     frame: pd.DataFrame, returns: pd.DataFrame, frequency: str, risk_free: float | pd.Series, end: date
-) -> dict[str, FloatArray]:
-    """Sharpe and Sortino ratios."""
+) -> tuple[dict[str, FloatArray], NDArray[np.int64]]:
+    """Sharpe and Sortino ratios, and the numbers of returns that have a risk-free one beside."""
     excess, _ = _packed(_excess(frame, returns, frequency, risk_free, end))
     present = np.isfinite(excess)
     n = present.sum(axis=1)
@@ -293,7 +295,7 @@ def _ratios(
         losses = np.minimum(values, 0)
         downside = (losses * losses).sum(1) / n
         sortino = np.where(downside > 0, mean / np.sqrt(downside), np.nan)
-        return {"Sharpe": mean / np.sqrt(variance) * root, "Sortino": sortino * root}
+        return {"Sharpe": mean / np.sqrt(variance) * root, "Sortino": sortino * root}, n
 
 
 def _excess(
@@ -317,22 +319,14 @@ def _extremes(returns: pd.DataFrame) -> tuple[FloatArray, FloatArray, NDArray[np
 
 def _beside(
     frame: pd.DataFrame, benchmark: pd.Series, frequency: str, risk_free: float | pd.Series, end: date
-) -> tuple[dict[str, FloatArray], NDArray[np.int64]]:
-    """Statistics beside a benchmark, and the numbers of returns in common."""
+) -> tuple[dict[str, FloatArray], dict[str, NDArray[np.int64]]]:
+    """Statistics beside a benchmark, and the numbers of returns that each rests on."""
     n = FREQUENCIES[frequency]
     own, theirs = returns_beside(frame, benchmark, frequency, end=end)
     r, b = own.to_numpy(), theirs.to_numpy()
     common = np.isfinite(r) & np.isfinite(b)
     count = common.sum(axis=0)
-    free: pd.DataFrame | float = 0.0
-    if isinstance(risk_free, pd.Series):
-        # Daily excess returns span the same days as the others: those between days that both have.
-        common_days = frame.index.isin(price_frame(benchmark).dropna().index)
-        spanned = frame[common_days] if frequency == "daily" else frame
-        free = returns_beside(spanned, risk_free, frequency, carried=True, end=end)[1].reindex(own.index)
-    else:
-        free = risk_free
-    fit = regression(own, theirs, frequency, risk_free=free)
+    fit = price_regression(frame, benchmark, frequency, risk_free=risk_free, end=end)
     with np.errstate(divide="ignore", invalid="ignore"):
         active = np.where(common, r - b, 0)
         mean = active.sum(0) / count
@@ -340,7 +334,7 @@ def _beside(
         variance = (off * off).sum(0) / (count - 1)
         ratio = mean / np.sqrt(np.where(variance > _ROUNDING * mean**2, variance, np.nan))
     alone = regression(own, theirs, frequency)
-    return {
+    values = {
         "Beta": fit.beta.to_numpy(),
         "Alpha": fit.alpha.to_numpy(),
         "Correlation": np.sign(alone.beta.to_numpy()) * np.sqrt(alone.r_squared.to_numpy()),
@@ -348,7 +342,9 @@ def _beside(
         "Information_Ratio": ratio * np.sqrt(n),
         "Up_Capture": _capture(r, b, common & (b > 0), n),
         "Down_Capture": _capture(r, b, common & (b < 0), n),
-    }, count
+    }
+    fitted = fit.observations.to_numpy()
+    return values, {name: fitted if name in ("Beta", "Alpha") else count for name in values}
 
 
 def _capture(r: FloatArray, b: FloatArray, periods: NDArray[np.bool_], n: int) -> FloatArray:

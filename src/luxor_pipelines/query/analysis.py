@@ -30,7 +30,7 @@ from luxor_pipelines.market.calendars import HolidayCalendar
 from luxor_pipelines.market.periods import add_months, as_days, month_end
 from luxor_pipelines.query.answers import Answers
 from luxor_pipelines.query.composites import leg_prices
-from luxor_pipelines.query.prices import PriceReader
+from luxor_pipelines.query.market import Market
 
 __all__ = ["Analysis", "correlation_pairs"]
 
@@ -50,15 +50,15 @@ class Analysis:
     ----------
     answers
         Prices and returns.
-    reader
-        The price tables.
+    market
+        What the answers rest on.
     today
         Up to which date current prices extend the history.
     """
 
-    def __init__(self, answers: Answers, reader: PriceReader, today: date) -> None:
+    def __init__(self, answers: Answers, market: Market, today: date) -> None:
         self._answers = answers
-        self._reader = reader
+        self._market = market
         self._today = today
 
     # --- prices -----------------------------------------------------------------------------
@@ -133,14 +133,10 @@ class Analysis:
         others = [key for key in (benchmark, risk_free) if isinstance(key, str)]
         prices = self.observed(list(dict.fromkeys([*keys, *others])), start, end, currency)
         index = self._one(benchmark, prices)
-        own, beside = returns_beside(prices[list(keys)], index, frequency, end=end)
-        free: pd.DataFrame | float = risk_free if isinstance(risk_free, float | int) else 0.0
-        if isinstance(risk_free, str):
-            common = prices[list(keys)] if as_frequency(frequency) != "daily" else prices[list(keys)][index.notna()]
-            free = returns_beside(common, self._one(risk_free, prices), frequency, carried=True, end=end)[1]
-            free = free.reindex(own.index)
-        frame = risk.regression(own, beside, frequency, risk_free=free).to_frame()
-        return self._covered(frame, own, frequency, start, end, "beta and alpha")
+        free = self._one(risk_free, prices) if isinstance(risk_free, str) else risk_free or 0.0
+        fit = risk.price_regression(prices[list(keys)], index, frequency, risk_free=free, end=end)
+        counts = fit.observations.to_numpy()
+        return self._covered(fit.to_frame(), counts, frequency, start, end, "beta and alpha")
 
     # --- risk -------------------------------------------------------------------------------
 
@@ -148,8 +144,8 @@ class Analysis:
         """One figure a series: ``Ticker``, ``Date`` (the end), ``Volatility``."""
         prices = self.observed(keys, start, end, currency)
         found = risk.volatility(prices, frequency, end=end).to_frame("Volatility")
-        returns = sampled_returns(prices, frequency, end=end)
-        found = self._covered(found, returns, frequency, start, end, "volatility")
+        counts = sampled_returns(prices, frequency, end=end).count().to_numpy()
+        found = self._covered(found, counts, frequency, start, end, "volatility")
         dated = found.assign(Date=pd.Timestamp(end).as_unit("us")).rename_axis("Ticker").reset_index()
         return dated[["Ticker", "Date", "Volatility"]]
 
@@ -190,7 +186,8 @@ class Analysis:
         index = self._one(benchmark, prices)
         found = risk.tracking_error(prices[[key]], index, frequency, end=end).to_frame("Tracking_Error")
         own, _ = returns_beside(prices[[key]], index, frequency, end=end)
-        return float(self._covered(found, own, frequency, start, end, "tracking error")["Tracking_Error"].to_numpy()[0])
+        covered = self._covered(found, own.count().to_numpy(), frequency, start, end, "tracking error")
+        return float(covered["Tracking_Error"].to_numpy()[0])
 
     def correlation(self, keys: Sequence[str], start: date, end: date, currency: str, frequency: str) -> pd.DataFrame:
         """The correlation of each pair: a row and a column a series."""
@@ -210,10 +207,10 @@ class Analysis:
         return risk.rolling_correlation(both, window)
 
     def _covered(
-        self, frame: pd.DataFrame, returns: pd.DataFrame, frequency: str, start: date, end: date, what: str
+        self, frame: pd.DataFrame, counts: NDArray[Any], frequency: str, start: date, end: date, what: str
     ) -> pd.DataFrame:
-        """``frame``, a row a series, null where too few of the periods have a return."""
-        reasons = shortage(np.isfinite(returns.to_numpy()).sum(axis=0), frequency, start, end)
+        """``frame``, a row a series, null where so many returns are too few for the time."""
+        reasons = shortage(counts, frequency, start, end)
         _warn(what, start, end, {str(key): why for key, why in zip(frame.index, reasons, strict=True) if why != "ok"})
         covered = frame.copy()
         covered.loc[reasons != "ok", frame.columns != "Observations"] = np.nan
@@ -318,7 +315,7 @@ class Analysis:
     def benchmark(self, legs: Mapping[str, float], start: date, end: date, rebalance: str, currency: str) -> pd.Series:
         """The level of a composite on every day, 1 at ``start``."""
         weights = composites.as_weights(legs)
-        prices = leg_prices(self._reader, list(weights), start, end)
+        prices = leg_prices(self._market, list(weights), start, end, today=self._today)
         own = self._answers.currencies(list(weights))
         if currency != "local":
             prices = self._converted(prices, own, currency)

@@ -88,7 +88,7 @@ class Answers:
             [*names, *self._rates.keys(wanted)], [start, end], span=(start, end), current=current
         )
         rates = self._rates.observations(found, wanted, dates)
-        obs = with_composites(market.prices, found.only(names), end)
+        obs = with_composites(market, found.only(names), end, today=today)
         if overrides is not None:
             obs = apply_overrides(obs, overrides, limits=market.limits)
         newest: DateArray = np.full(len(names), np.datetime64("NaT", "D"))
@@ -191,7 +191,7 @@ class Answers:
         current = (today, market.current) if today is not None and today in ends else None
         obs = market.prices.observations([*names, *self._rates.keys(wanted)], dates, current=current)
         rates = self._rates.observations(obs, wanted, dates)
-        obs = with_composites(market.prices, obs.only(names), max(ends))
+        obs = with_composites(market, obs.only(names), max(ends), today=today)
         absent = ~self._present(obs)
         if name_unknown and absent.any():
             logger.warning("No price table has %d of the series: %s", absent.sum(), sample(obs.keys[absent]))
@@ -311,7 +311,7 @@ class Answers:
 
         Where there is none up to a date it is the day before: the return from there has the status that says so.
         """
-        obs = with_composites(self._market.prices, self._market.prices.history(names), max(dates))
+        obs = with_composites(self._market, self._market.prices.history(names), max(dates))
         ends = np.array(dates, dtype="datetime64[D]")
         begins = obs.first_dates()[obs.codes(names)][:, np.newaxis]
         return np.where(begins <= ends, begins, ends - 1)
@@ -328,7 +328,7 @@ class Answers:
 
     def first_date(self, key: str) -> date | None:
         """The date of a series' first observation, None where it has none."""
-        obs = with_composites(self._market.prices, self._market.prices.history([key]), self._market.lake.today())
+        obs = with_composites(self._market, self._market.prices.history([key]), self._market.lake.today())
         first: date | None = obs.first_dates()[0].item()
         return first
 

@@ -14,19 +14,25 @@ from luxor_pipelines.catalog import CASH_RATES, COMPOSITES
 from luxor_pipelines.market.daily import daily_prices
 from luxor_pipelines.market.observations import Observations
 from luxor_pipelines.market.periods import as_days
-from luxor_pipelines.query.prices import PriceReader
+from luxor_pipelines.query.market import Market
 
 __all__ = ["leg_prices", "with_composites"]
 
 
-def leg_prices(prices: PriceReader, legs: Sequence[str], start: date, end: date) -> pd.DataFrame:
+def leg_prices(
+    market: Market, legs: Sequence[str], start: date, end: date, *, today: date | None = None
+) -> pd.DataFrame:
     """The price of each leg in its own currency on every day: a row a day, a column a leg.
 
     A cash index that begins after ``start`` is preceded by what the overnight rate of `catalog.CASH_RATES`, in
-    percent, earned a calendar day.
+    percent, earned a calendar day. With ``today`` as the end, current prices that are newer extend the legs. Fund
+    quotas are net of the capital they have returned.
     """
     rates = {leg: CASH_RATES[leg] for leg in legs if leg in CASH_RATES}
-    obs = prices.observations([*legs, *rates.values()], [start, end], span=(start, end))
+    obs = market.prices.observations([*legs, *rates.values()], [start, end], span=(start, end))
+    if today == end:
+        obs, _ = market.current.extend(obs, end)
+    obs = market.prices.adjusted(obs, end)
     days = pd.date_range(start, end, name="Date", unit="us")
     daily = daily_prices(obs, start, end).to_wide().reindex(index=days, columns=list(obs.keys))
     columns = {}
@@ -39,7 +45,7 @@ def leg_prices(prices: PriceReader, legs: Sequence[str], start: date, end: date)
     return pd.DataFrame(columns)
 
 
-def with_composites(prices: PriceReader, obs: Observations, until: date) -> Observations:
+def with_composites(market: Market, obs: Observations, until: date, *, today: date | None = None) -> Observations:
     """``obs`` and the levels of the firm's composites among its series that no table has.
 
     A level is given on each day that a leg was observed, from the first day that all have a price, where it is 1, until
@@ -47,13 +53,13 @@ def with_composites(prices: PriceReader, obs: Observations, until: date) -> Obse
     """
     for name in sorted(COMPOSITES.keys() & set(obs.keys)):
         if len(obs.series(name)[0]) == 0:
-            obs = obs.joined(_levels(prices, name, until))
+            obs = obs.joined(_levels(market, name, until, today))
     return obs
 
 
-def _levels(prices: PriceReader, name: str, until: date) -> Observations:
+def _levels(market: Market, name: str, until: date, today: date | None) -> Observations:
     legs = COMPOSITES[name]
-    history = prices.history([*legs, *(CASH_RATES[leg] for leg in legs if leg in CASH_RATES)])
+    history = market.prices.history([*legs, *(CASH_RATES[leg] for leg in legs if leg in CASH_RATES)])
     first = []
     for leg in legs:
         begins = [dates[0] for key in (leg, CASH_RATES.get(leg)) if key and len(dates := history.series(key)[0])]
@@ -64,15 +70,16 @@ def _levels(prices: PriceReader, name: str, until: date) -> Observations:
         levels = pd.Series(dtype=np.float64)
     else:
         begin: date = max(first).astype(object)
-        daily = leg_prices(prices, list(legs), begin, until)
+        daily = leg_prices(market, list(legs), begin, until, today=today)
         ended = daily.isna().any(axis=1).to_numpy()  # a leg is too old: from there on nothing can be said
         levels = composite(daily.iloc[: ended.argmax() if ended.any() else None], legs)
-        levels = levels[np.isin(as_days(levels.index), observed)]
+        current = market.current.of(legs)[1] if today == until else observed[:0]
+        levels = levels[np.isin(as_days(levels.index), np.append(observed, current))]
     return Observations.from_rows(
         keys,
         np.zeros(len(levels), dtype=np.int32),
         as_days(levels.index),
         levels.to_numpy(),
-        np.full(len(levels), prices.limits.days("traded"), dtype=np.int32),
+        np.full(len(levels), market.limits.days("traded"), dtype=np.int32),
         np.zeros(len(levels), dtype=bool),
     )

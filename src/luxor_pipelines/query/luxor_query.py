@@ -1271,7 +1271,7 @@ class LuxorQuery:
         return Answers(self.market, usdbrl_ticker)
 
     def _analysis(self, usdbrl_ticker: str) -> Analysis:
-        return Analysis(self._answers(usdbrl_ticker), self.market.prices, self.today())
+        return Analysis(self._answers(usdbrl_ticker), self.market, self.today())
 
     def _reference(self) -> Reference:
         return Reference(self.lake, self.market.assets)
