@@ -97,6 +97,17 @@ def test_a_subquery_may_have_the_name_of_no_table(lq: LuxorQuery) -> None:
     assert lq.sql("VALUES (1), (2)").df().iloc[:, 0].tolist() == [1, 2]
 
 
+def test_columns_have_the_types_of_tables_and_names_of_their_own(disk: Any) -> None:
+    frame = (
+        disk.query()
+        .sql("SELECT DATE '2024-01-31' AS d, 1.5 AS x, 2 AS x, 3 AS x_1, sum(7) AS s, 10::HUGEINT ** 30 AS w")
+        .df()
+    )
+    assert frame.columns.tolist() == ["d", "x", "x_1", "x_1_1", "s", "w"]
+    assert frame.iloc[0].tolist() == [pd.Timestamp("2024-01-31"), 1.5, 2, 3, 7, 1e30]
+    assert frame["d"].dtype == "datetime64[us]"
+
+
 # --- pushed down -----------------------------------------------------------------------------
 
 

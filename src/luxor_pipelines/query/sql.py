@@ -119,7 +119,7 @@ def run_sql(lake: Lake, query: str, params: Sequence[Any] | Mapping[str, Any] | 
                     f"{_first_line(error)} ({lake.url}/{lake.directory}).", hint="`luxor tables` lists what there is."
                 ) from error
             raise UsageError(f"DuckDB refuses the query: {_first_line(error)}", hint=_HINT) from error
-    return SqlResult(pa.table([_plain(column) for column in answer.columns], names=answer.column_names))
+    return SqlResult(pa.table([_plain(column) for column in answer.columns], names=_distinct(answer.column_names)))
 
 
 _HINT = "Only one SELECT over the lake's tables is run; no file, network, extension or setting can be reached."
@@ -130,13 +130,29 @@ def _first_line(error: Exception) -> str:
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Sums of whole numbers as whole numbers; DuckDB's are wider than any the lake has."""
-    if not (pa.types.is_decimal(column.type) and column.type.scale == 0):
+    """A column in a type that the lake's tables have: dates as instants, decimals and wide integers as numbers."""
+    if pa.types.is_date(column.type):
+        return column.cast(pa.timestamp("us"))
+    if not pa.types.is_decimal(column.type):
         return column
-    try:
-        return column.cast(pa.int64())
-    except pa.ArrowInvalid:
-        return column.cast(pa.float64())
+    if column.type.scale == 0:
+        try:
+            return column.cast(pa.int64())
+        except pa.ArrowInvalid:  # too large for any
+            pass
+    return column.cast(pa.float64())
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names of columns, those that occur again with a number."""
+    distinct: dict[str, None] = {}
+    for name in names:
+        number, other = 0, name
+        while other in distinct:
+            number += 1
+            other = f"{name}_{number}"
+        distinct[other] = None
+    return list(distinct)
 
 
 def _tables_of(connection: Any, query: str) -> list[str]:
