@@ -446,8 +446,28 @@ def test_prices_with_a_time_of_day(disk: Any) -> None:
     assert samples(lq) == ["2026-10-30 03:00:00"]
 
 
-def test_a_nested_column_is_not_read(disk: Any) -> None:
+def test_nested_columns_are_not_read(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of a kilobyte may have a list of a hundred million in one, which nobody asked for."""
     lq = disk.query()
     lists = pa.array([[1.0] * 1000, None], pa.list_(pa.float64()))
     put(lq, f"{ROOT}/t.parquet", pa.table({"Date": pa.array([datetime(2026, 10, 30)] * 2, DATE), "vector": lists}))
+    read_row_groups, asked = pq.ParquetFile.read_row_groups, []
+
+    def noted(file: Any, groups: Any, columns: list[str], **options: Any) -> Any:
+        asked.extend(columns)
+        return read_row_groups(file, groups, columns, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", noted)
     assert found(lq) == []
+    assert asked == ["Date"]
+    lq.get_table("t", columns=["Date"])
+    assert set(asked) == {"Date"}
+
+
+def test_more_rows_than_bytes_can_tell_apart(disk: Any) -> None:
+    lq = disk.query()
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"Date": pa.nulls(9_000_000, DATE)}), sink, row_group_size=9_000_000)
+    lq.lake.storage.write(f"{ROOT}/t.parquet", sink.getvalue())
+    what = f"rows in {len(sink.getvalue()):,} bytes, which cannot tell them apart; they are not read"
+    assert found(lq) == [("error", "", what, 9_000_000)]

@@ -65,6 +65,8 @@ NULLS_MAX = 0.5
 
 _CELLS = 20_000_000
 """Cells beside the key that are read at once: 160 MB of numbers."""
+_ROWS_PER_BYTE, _LEAST_BYTES = 8, 1_000_000
+"""Rows per byte of a file, of a megabyte or less as if it had one, beyond which it is not read: keys take room."""
 _ATTEMPTS = 5
 _OTHER_FOLDERS = ("raw", "system")
 """Folders of the lake that hold no tables."""
@@ -287,6 +289,10 @@ class _TableAudit:
 
     def _check_rows(self, layout: Layout, opened: _Opened) -> None:
         part, names = opened.part, opened.columns.names
+        if opened.stored.rows > _ROWS_PER_BYTE * max(part.info.size, _LEAST_BYTES):
+            fault = f"rows in {part.info.size:,} bytes, which cannot tell them apart; they are not read"
+            self._error(part, fault, opened.stored.rows)
+            return
         partition = (opened.columns.metadata or {}).get(PARTITION_COLUMN, b"Date").decode()
         try:
             series = self._prices.columns_in(names)[0] if self._prices else None

@@ -63,7 +63,7 @@ class Oddity(NamedTuple):
 class SeriesCheck:
     """Checks the rows of a price table, given piece by piece in ascending order of dates.
 
-    Of each series only the last rows are kept, so that the memory it takes does not grow with the history.
+    Only the last rows of each series are kept, so that the memory it takes does not grow with the history.
 
     Parameters
     ----------

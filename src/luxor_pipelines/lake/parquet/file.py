@@ -68,7 +68,7 @@ class ParquetFile:
         return int(self.footer.metadata.num_rows)
 
     def might_match(self, where: Sequence[Where]) -> bool:
-        """As `Footer.might_match`."""
+        """See `Footer.might_match`."""
         with corrupt(self.info.path):
             return self.footer.might_match(where)
 
@@ -341,7 +341,7 @@ class StoredRows:
         dictionary: Sequence[str] = (),  # noqa: ARG002
         per_batch: PerBatch | None = None,
     ) -> pa.Table:
-        """As `ParquetFile.read`; text that is dictionary-encoded stays so."""
+        """See `ParquetFile.read`; text that is dictionary-encoded stays so."""
         rows = self.rows.select(list(dict.fromkeys([*columns, *(condition.column for condition in where)])))
         for condition in sorted(where, key=lambda condition: not condition.sparse):  # few rows have single values
             rows = apply(rows, [condition])

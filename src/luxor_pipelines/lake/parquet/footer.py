@@ -107,7 +107,7 @@ class Footer:
         return file.schema_arrow.empty_table()
 
     def might_match(self, where: Sequence[Where]) -> bool:
-        """Whether some row may meet all conditions, judged by those on columns of dates alone."""
+        """Return whether some row may meet all conditions, judged by those on columns of dates alone."""
         for condition in where:
             at = self.schema.get_field_index(condition.column)
             if at >= 0 and self.schema.field(at).type == DATE:
@@ -137,7 +137,7 @@ class Footer:
         return ranges
 
     def repeats(self, groups: Sequence[RowGroup], column: str) -> bool:
-        """Whether a text column is so small that its cells must be codes of words that repeat."""
+        """Return whether a text column is so small that its cells must be codes of words that repeat."""
         rows = sum(group.rows for group in groups)
         chunks = list(self._chunks(groups, [column]))
         return (
@@ -147,7 +147,7 @@ class Footer:
         )
 
     def by_words(self, groups: Sequence[RowGroup], column: str) -> bool:
-        """Whether Arrow can read a text column through its dictionary; two encodings it only decodes to text."""
+        """Return whether Arrow reads a text column through its dictionary; from two encodings it only makes text."""
         return not any(_DELTA.intersection(chunk.encodings) for chunk in self._chunks(groups, [column]))
 
     def _chunks(self, groups: Sequence[RowGroup], columns: Sequence[str]) -> Iterator[Any]:

@@ -56,7 +56,7 @@ class Codec(Protocol):
         """Whether every cell of the file is text."""
 
     def is_plain(self, column: str) -> bool:
-        """Whether a column's cells are stored as `decode` gives them, and so its statistics are those of the values."""
+        """Return whether a column is stored as `decode` gives it, so that its statistics are those of the values."""
 
     def decode(self, rows: pa.Table, dictionary: Sequence[str] = ()) -> pa.Table:
         """Return stored rows as typed columns; a NaN is a null, and nothing is finer than microseconds.
@@ -188,11 +188,11 @@ class TypedCodec:
         self.schema = pa.schema(fields, stored.metadata)
 
     def is_plain(self, column: str) -> bool:
-        """As `Codec.is_plain`."""
+        """See `Codec.is_plain`."""
         return bool(_plain_type(self.stored.field(column).type) == self.schema.field(column).type)
 
     def decode(self, rows: pa.Table, dictionary: Sequence[str] = ()) -> pa.Table:
-        """As `Codec.decode`."""
+        """See `Codec.decode`."""
         columns = {}
         for name, column in zip(rows.column_names, rows.columns, strict=True):
             if name not in self.schema.names:
@@ -210,12 +210,12 @@ class TypedCodec:
         return pa.table(columns).replace_schema_metadata(self.schema.metadata)
 
     def encode(self, rows: pa.Table, like: pa.Table | None = None) -> pa.Table:  # noqa: ARG002
-        """As `Codec.encode`."""
+        """See `Codec.encode`."""
         columns = [_cast(rows[field.name], field.type, self._table, field.name) for field in self.stored]
         return pa.table(columns, schema=self.stored)
 
     def as_read(self, rows: pa.Table) -> pa.Table:
-        """As `Codec.as_read`."""
+        """See `Codec.as_read`."""
         fields = [field for field in self.stored if field.name != LAST_UPDATED]
         if all(rows.schema.field(field.name).type == field.type for field in fields):
             return rows

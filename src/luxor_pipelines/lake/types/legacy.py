@@ -50,7 +50,7 @@ class LegacyCodec:
         return False
 
     def decode(self, rows: pa.Table, dictionary: Sequence[str] = ()) -> pa.Table:
-        """As `Codec.decode`; `NULL_WORDS` are nulls in every column."""
+        """See `Codec.decode`; `NULL_WORDS` are nulls in every column."""
         columns = {}
         for name, column in zip(rows.column_names, rows.columns, strict=True):
             if name not in self.schema.names:
@@ -65,12 +65,12 @@ class LegacyCodec:
         return pa.table(columns).replace_schema_metadata(self.schema.metadata)
 
     def encode(self, rows: pa.Table, like: pa.Table | None = None) -> pa.Table:
-        """As `Codec.encode`, in the spelling of ``like``: see `spell`."""
+        """See `Codec.encode`, in the spelling of ``like``: see `spell`."""
         texts = spell(rows, like=like)
         return texts if like is None else texts.cast(like.schema)
 
     def as_read(self, rows: pa.Table) -> pa.Table:
-        """As `Codec.as_read`: null words are nulls, and a column that is read as text is its text."""
+        """See `Codec.as_read`: null words are nulls, and a column that is read as text is its text."""
         columns = []
         for name, column in zip(rows.column_names, rows.columns, strict=True):
             if self._types.get(name, TEXT) == TEXT and name != LAST_UPDATED:
