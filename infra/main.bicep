@@ -1,4 +1,4 @@
-// The pipelines' Azure resources: the lake, the function app and what its host needs. See docs/deploy.md.
+// The pipelines' Azure resources: the lake, the function app, what its host needs, and alerts. See docs/deploy.md.
 
 targetScope = 'resourceGroup'
 
@@ -21,6 +21,9 @@ param lakeContainer string = 'luxorasap'
 @description('Whether to create the lake. False for one that exists in this resource group: it is left as it is.')
 param newLake bool = true
 
+@description('Whether a new lake takes its account key, as programs with nothing but a connection string need.')
+param lakeSharedKeys bool = true
+
 @description('Memory of an instance, in MB.')
 @allowed([2048, 4096])
 param instanceMemoryMB int = 2048
@@ -28,14 +31,22 @@ param instanceMemoryMB int = 2048
 @description('Whether fx_rates gets the rates from the European Central Bank itself.')
 param fetchRates bool = true
 
+@description('Whether to watch the runs: one that failed, and a pipeline that was not done when it was due.')
+param alerts bool = false
+
+@description('Who is told by an alert.')
+param alertEmails string[] = []
+
 var python = loadJsonContent('../functions/python.json')
 var suffix = uniqueString(resourceGroup().id, name)
 var hostAccount = 'host${suffix}'
 var packages = 'packages'
+var runQueue = 'luxor-runs'
 
 // Roles, by their well-known ids.
 var blobDataContributor = 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
 var blobDataOwner = 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
+var queueDataContributor = '974c5e8b-45b9-4653-ba55-5f855dd0fb88'
 var tableDataContributor = '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
 var metricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'
 
@@ -49,6 +60,7 @@ resource lake 'Microsoft.Storage/storageAccounts@2023-05-01' = if (newLake) {
   properties: {
     isHnsEnabled: true
     allowBlobPublicAccess: false
+    allowSharedKeyAccess: lakeSharedKeys
     minimumTlsVersion: 'TLS1_2'
     supportsHttpsTrafficOnly: true
   }
@@ -74,6 +86,11 @@ resource lakeFound 'Microsoft.Storage/storageAccounts/blobServices/containers@20
 
 // --- what the host needs --------------------------------------------------------------------------
 
+resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
+  name: '${name}-identity'
+  location: location
+}
+
 resource host 'Microsoft.Storage/storageAccounts@2023-05-01' = {
   name: hostAccount
   location: location
@@ -97,6 +114,16 @@ resource hostPackages 'Microsoft.Storage/storageAccounts/blobServices/containers
   name: packages
 }
 
+resource hostQueues 'Microsoft.Storage/storageAccounts/queueServices@2023-05-01' = {
+  parent: host
+  name: 'default'
+}
+
+resource runs 'Microsoft.Storage/storageAccounts/queueServices/queues@2023-05-01' = [for queue in [runQueue, '${runQueue}-poison']: {
+  parent: hostQueues
+  name: queue
+}]
+
 resource logs 'Microsoft.OperationalInsights/workspaces@2023-09-01' = {
   name: '${name}-logs'
   location: location
@@ -117,6 +144,41 @@ resource insights 'Microsoft.Insights/components@2020-02-02' = {
   }
 }
 
+// --- what the app may do --------------------------------------------------------------------------
+
+// The lake: its files, and nothing else of the account.
+resource mayUseLake 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(lakeFound.id, identity.id, blobDataContributor)
+  scope: lakeFound
+  properties: {
+    principalId: identity.properties.principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', blobDataContributor)
+  }
+  dependsOn: [lakeFiles]
+}
+
+// The host's own account: packages, keys and the timers' leases in blobs, queued runs, diagnostic events in a table.
+resource mayHost 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for role in [blobDataOwner, queueDataContributor, tableDataContributor]: {
+  name: guid(host.id, identity.id, role)
+  scope: host
+  properties: {
+    principalId: identity.properties.principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role)
+  }
+}]
+
+resource mayReport 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(insights.id, identity.id, metricsPublisher)
+  scope: insights
+  properties: {
+    principalId: identity.properties.principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', metricsPublisher)
+  }
+}
+
 // --- the app --------------------------------------------------------------------------------------
 
 resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
@@ -131,7 +193,10 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
   name: name
   location: location
   kind: 'functionapp,linux'
-  identity: { type: 'SystemAssigned' }
+  identity: {
+    type: 'UserAssigned'
+    userAssignedIdentities: { '${identity.id}': {} }
+  }
   properties: {
     serverFarmId: plan.id
     httpsOnly: true
@@ -140,7 +205,10 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
         storage: {
           type: 'blobContainer'
           value: '${host.properties.primaryEndpoints.blob}${packages}'
-          authentication: { type: 'SystemAssignedIdentity' }
+          authentication: {
+            type: 'UserAssignedIdentity'
+            userAssignedIdentityResourceId: identity.id
+          }
         }
       }
       scaleAndConcurrency: {
@@ -153,51 +221,92 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
       minTlsVersion: '1.2'
       appSettings: [
         { name: 'AzureWebJobsStorage__accountName', value: host.name }
+        { name: 'AzureWebJobsStorage__credential', value: 'managedidentity' }
+        { name: 'AzureWebJobsStorage__clientId', value: identity.properties.clientId }
         { name: 'APPLICATIONINSIGHTS_CONNECTION_STRING', value: insights.properties.ConnectionString }
-        { name: 'APPLICATIONINSIGHTS_AUTHENTICATION_STRING', value: 'Authorization=AAD' }
+        { name: 'APPLICATIONINSIGHTS_AUTHENTICATION_STRING', value: 'ClientId=${identity.properties.clientId};Authorization=AAD' }
+        { name: 'AZURE_CLIENT_ID', value: identity.properties.clientId }
         { name: 'LUXOR_LAKE_URL', value: 'abfss://${lakeContainer}@${lakeAccount}.dfs.${environment().suffixes.storage}' }
         { name: 'LUXOR_ECB_FETCH', value: string(fetchRates) }
       ]
     }
   }
-  dependsOn: [hostPackages]
+  dependsOn: [hostPackages, runs, mayUseLake, mayHost, mayReport]
 }
 
-// --- what the app may do --------------------------------------------------------------------------
+// --- alerts ---------------------------------------------------------------------------------------
 
-// The lake: its files, and nothing else of the account.
-resource mayUseLake 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(lakeFound.id, app.id, blobDataContributor)
-  scope: lakeFound
+resource operators 'Microsoft.Insights/actionGroups@2023-01-01' = if (alerts) {
+  name: '${name}-operators'
+  location: 'global'
   properties: {
-    principalId: app.identity.principalId
-    principalType: 'ServicePrincipal'
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', blobDataContributor)
-  }
-  dependsOn: [lakeFiles]
-}
-
-// The host's own account: packages, keys and the timers' leases in blobs, diagnostic events in a table.
-resource mayHost 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for role in [blobDataOwner, tableDataContributor]: {
-  name: guid(host.id, app.id, role)
-  scope: host
-  properties: {
-    principalId: app.identity.principalId
-    principalType: 'ServicePrincipal'
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role)
-  }
-}]
-
-resource mayReport 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(insights.id, app.id, metricsPublisher)
-  scope: insights
-  properties: {
-    principalId: app.identity.principalId
-    principalType: 'ServicePrincipal'
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', metricsPublisher)
+    groupShortName: 'luxor'
+    enabled: true
+    emailReceivers: [for (email, index) in alertEmails: {
+      name: 'operator${index}'
+      emailAddress: email
+      useCommonAlertSchema: true
+    }]
   }
 }
 
-output app string = app.name
-output address string = 'https://${app.properties.defaultHostName}'
-output lake string = 'abfss://${lakeContainer}@${lakeAccount}.dfs.${environment().suffixes.storage}'
+resource failed 'Microsoft.Insights/scheduledQueryRules@2022-06-15' = if (alerts) {
+  name: '${name}-failed'
+  location: location
+  kind: 'LogAlert'
+  properties: {
+    displayName: 'A run of ${name} failed'
+    description: 'What failed, and what to do about it, is in the log line; see docs/deploy.md.'
+    severity: 1
+    enabled: true
+    scopes: [insights.id]
+    evaluationFrequency: 'PT15M'
+    windowSize: 'PT15M'
+    criteria: {
+      allOf: [
+        {
+          query: loadTextContent('failed.kql')
+          timeAggregation: 'Count'
+          operator: 'GreaterThan'
+          threshold: 0
+          failingPeriods: { numberOfEvaluationPeriods: 1, minFailingPeriodsToAlert: 1 }
+        }
+      ]
+    }
+    autoMitigate: false
+    actions: { actionGroups: [operators.id] }
+  }
+}
+
+resource late 'Microsoft.Insights/scheduledQueryRules@2022-06-15' = if (alerts) {
+  name: '${name}-late'
+  location: location
+  kind: 'LogAlert'
+  properties: {
+    displayName: 'A pipeline of ${name} is not done two hours after it was due'
+    description: 'Its timer did not fire, or its runs failed, died or were skipped; see docs/deploy.md.'
+    severity: 2
+    enabled: true
+    scopes: [insights.id]
+    evaluationFrequency: 'PT1H'
+    windowSize: 'P2D'
+    criteria: {
+      allOf: [
+        {
+          query: loadTextContent('late.kql')
+          timeAggregation: 'Count'
+          operator: 'GreaterThan'
+          threshold: 0
+          dimensions: [{ name: 'pipeline', operator: 'Include', values: ['*'] }]
+          failingPeriods: { numberOfEvaluationPeriods: 1, minFailingPeriodsToAlert: 1 }
+        }
+      ]
+    }
+    autoMitigate: true
+    actions: { actionGroups: [operators.id] }
+  }
+}
+
+output AZURE_FUNCTION_APP string = app.name
+output AZURE_FUNCTION_APP_URL string = 'https://${app.properties.defaultHostName}'
+output LUXOR_LAKE_URL string = 'abfss://${lakeContainer}@${lakeAccount}.dfs.${environment().suffixes.storage}'
