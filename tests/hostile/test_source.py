@@ -56,8 +56,8 @@ def faults(tree: ast.AST) -> list[str]:
     return found
 
 
-ALLOWED = {"confined.py": "imports subprocess"}
-"""It starts a script of the package to read files in, and hands it nothing but their bytes."""
+ALLOWED = {"confined.py": "imports subprocess", "telemetry.py": "calls .extract"}
+"""The first starts a script of the package and hands it bytes to read; the other reads the header of a trace."""
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

@@ -11,7 +11,7 @@ from luxor_pipelines.cli.app import Json, Lake, Yes, app, checked_lake, confirme
 from luxor_pipelines.cli.output import Grid, emit, note, print_grid, print_json, working
 from luxor_pipelines.errors import UsageError
 
-__all__ = ["describe", "init", "load", "put"]
+__all__ = ["describe", "init", "inspect", "load", "put"]
 
 
 @app.command()
@@ -49,6 +49,84 @@ def put(
         print_json({"files": outcomes})
     else:
         print_grid(Grid(("File", "Outcome"), list(outcomes.items())))
+
+
+@app.command()
+def inspect(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A price file on this machine, or in the lake: raw/prices/….")
+    ],
+    formats: Annotated[
+        Path | None,
+        typer.Option("--formats", metavar="FILE", help="What is declared; default the _formats.json beside the file."),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, help="Rows to show of each kind.")] = 5,
+    lake: Lake = None,
+    json: Json = False,
+) -> None:
+    """Show what a price file looks like, what is read of it under which declaration, and which one to make."""
+    from luxor_pipelines.operations.files import inspect_file
+
+    with working("Reading"):
+        seen = inspect_file(open_lake(lake) if file.startswith("raw/") or lake else None, file, formats)
+    outcomes = [
+        {
+            "declaration": outcome.title,
+            "keys": dict(outcome.keys),
+            "good": outcome.good,
+            "bad": dict(outcome.rows.reasons) if outcome.rows else {},
+            "refusal": outcome.refusal,
+        }
+        for outcome in seen.outcomes
+    ]
+    best = seen.best.rows
+    good = best.good.head(limit) if best else None
+    bad = best.bad.drop_duplicates("Reason").head(max(limit, 1)) if best else None
+    if json:
+        rows = {"rows": [] if good is None else _listed(good), "bad_rows": [] if bad is None else _listed(bad)}
+        print_json(
+            {"file": seen.file, "looks": seen.looks, "outcomes": outcomes, **rows}
+            | {"proposal": seen.proposal, "notes": list(seen.notes)}
+        )
+        return
+    emit(f"{seen.file}: {', '.join(f'{word} {text}' for word, text in seen.looks.items())}")
+    emit("\nIts first rows:")
+    width = max((len(row) for row in seen.head[:limit]), default=0)
+    cells = [[cell[:30] for cell in row] + [None] * (width - len(row)) for row in seen.head[:limit]]
+    print_grid(Grid([str(number) for number in range(1, width + 1)], cells))
+    emit("\nWhat is read:")
+    columns = ("Declaration", "Good", "Bad", "Why not")
+    texts = [
+        (
+            str(outcome["declaration"]),
+            f"{outcome['good']:,}",
+            ", ".join(f"{count:,} {reason}" for reason, count in cast("dict[str, int]", outcome["bad"]).items()),
+            str(outcome["refusal"]),
+        )
+        for outcome in outcomes
+    ]
+    print_grid(Grid(columns, texts, frozenset({"Good"})))
+    for title, frame in ((f"\nThe first rows {seen.best.title}:", good), ("\nA bad row of each kind:", bad)):
+        if frame is not None and len(frame):
+            emit(title)
+            listed = [[str(cell) for cell in row.values()] for row in _listed(frame)]
+            print_grid(Grid([str(name) for name in frame.columns], listed, frozenset({"Last_Price", "Row"})))
+    for text in seen.notes:
+        note(f"Note: {text}")
+    if seen.proposal is not None:
+        import json as json_
+
+        emit(f"\nPut into raw/prices/_formats.json:\n{json_.dumps(seen.proposal, ensure_ascii=False)}")
+    elif seen.best.good:
+        emit("\nThere is nothing to declare.")
+    else:
+        emit("\nNothing fits. docs/price-files.md says how to declare its columns.")
+
+
+def _listed(frame: Any) -> list[dict[str, Any]]:
+    """The rows of a frame, its dates as text."""
+    rows = frame.astype({name: str for name in frame.columns if frame[name].dtype.kind == "M"})
+    return cast("list[dict[str, Any]]", rows.to_dict("records"))
 
 
 @app.command()

@@ -16,12 +16,19 @@ from luxor_pipelines.lake.storage.base import check_path
 from luxor_pipelines.lake.types.schema import DATE_COLUMN, stored_key
 from luxor_pipelines.quality.assets import check_assets
 from luxor_pipelines.quality.gate import Finding
+from luxor_pipelines.settings import Settings
+from luxor_pipelines.sources.formats import Declarations
+from luxor_pipelines.sources.inspection import Inspection, inspect_price_file
+from luxor_pipelines.sources.limits import Limits
+from luxor_pipelines.sources.price_files import FOLDER, FORMATS
 from luxor_pipelines.sources.table_files import Kind, read_table_file
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["RAW_FOLDERS", "TableFile", "create_lake", "load_table_file", "put_files", "read_for"]
+    from luxor_pipelines.query.luxor_query import LuxorQuery
+
+__all__ = ["RAW_FOLDERS", "TableFile", "create_lake", "inspect_file", "load_table_file", "put_files", "read_for"]
 
 RAW_FOLDERS = ("raw/prices", "raw/ecb")
 """Where people put files by hand."""
@@ -188,3 +195,45 @@ def _load(lake: Lake, table: str, file: TableFile) -> LoadResult:
     return incremental_load(
         lake, table, file.rows, increment_column=dated, unique_columns=list(file.key) or None, directory=lake.directory
     )
+
+
+def inspect_file(lq: LuxorQuery | None, file: str, formats: Path | None = None) -> Inspection:
+    """Look at a price file on this machine or, where its path starts with ``raw/``, in the lake.
+
+    Parameters
+    ----------
+    lq
+        The lake: its ``_formats.json`` holds for a file in it, and its ``assets`` tell which columns are assets.
+    formats
+        The declarations to read it by; default the ``_formats.json`` beside it.
+
+    Raises
+    ------
+    NotFoundError, AccessError
+        A file is not there, or cannot be read.
+    DataError
+        The declarations are not as they should be.
+    """
+    known = set(lq.market.assets.price_keys()) if lq is not None and lq.table_exists("assets") else None
+    limits = Limits.of(Settings.from_env() if lq is None else lq.settings)
+    if lq is not None and file.startswith(_RAW):
+        data, name = lq.lake.storage.read(file).data, file.removeprefix(f"{FOLDER}/")
+        declared = lq.lake.storage.read(FORMATS).data if lq.lake.storage.stat(FORMATS) else b"{}"
+    else:
+        path = Path(file)
+        data, name, beside = _local(path), path.name, path.with_name("_formats.json")
+        declared = _local(beside) if formats is None and beside.is_file() else b"{}"
+    if formats is not None:
+        declared = _local(formats)
+    return inspect_price_file(data, name, Declarations.read(declared, str(formats or FORMATS)), known, limits)
+
+
+def _local(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise NotFoundError(f"There is no file {shown(str(path), 300)}.", hint="Check the path.") from error
+    except OSError as error:
+        raise AccessError(
+            f"{shown(str(path), 300)} cannot be read ({error.strerror or error}).", hint="Check its permissions."
+        ) from error

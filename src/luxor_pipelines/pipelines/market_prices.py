@@ -1,8 +1,8 @@
 """Price files put into raw/prices (csv, Parquet, Excel; long or wide) into hist_file_px_last.
 
-Rows that cannot be right do not stop the others: they are written, as found and with the reason, to
-``raw/quarantine/prices/<file name>.csv``. To correct a price, put a file with the corrected rows
-there, under a name that sorts after the first one's.
+Files of other shapes are declared in ``raw/prices/_formats.json``; see docs/price-files.md. Rows that cannot be right
+do not stop the others: they are written, as found and with the reason, to ``raw/quarantine/prices/<file name>.csv``.
+To correct a price, put a file with the corrected rows there, under a name that sorts after the first one's.
 """
 
 from __future__ import annotations

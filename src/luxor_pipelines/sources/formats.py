@@ -313,17 +313,23 @@ class Declarations:
         DataError
             Lines that contradict each other.
         """
-        keys: dict[str, Any] = {}
         matching = [pattern for pattern in self._lines if _matches(name, pattern)]
         self._used.update(matching)
-        for pattern in matching:
-            keys |= self._lines[pattern]
+        keys = self.keys_of(name)
         named = NAMED_FORMATS[keys["format"]].settings if keys.get("format") else {}
         try:
             return replace(self._default, **{**named, **keys})
         except UsageError as error:
             lines = " and ".join(map(repr, matching))
             raise DataError(f"{self._file}, {lines}, for {name}: {error.message}", hint=error.hint) from error
+
+    def keys_of(self, name: str) -> dict[str, Any]:
+        """What is declared of the file ``name``, as it stands there."""
+        keys: dict[str, Any] = {}
+        for pattern, declared in self._lines.items():
+            if _matches(name, pattern):
+                keys |= declared
+        return keys
 
     def unused(self) -> list[str]:
         """The patterns that have matched no name so far."""
