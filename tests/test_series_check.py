@@ -19,7 +19,9 @@ def oddities(
     rows = np.arange(len(prices))
     for piece in np.array_split(rows, pieces):
         check.add(["x", "y"], np.zeros(len(piece), np.int64), days[piece], np.array(prices)[piece])
-    return {fault: [str(oddity) for oddity in found] for fault, found in check.oddities()}
+    found = {fault: [str(oddity) for oddity in oddities] for fault, _, oddities in check.oddities()}
+    assert [count for _, count, _ in check.oddities()] == [len(each) for each in found.values()]
+    return found
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 3, 9])
@@ -70,6 +72,8 @@ def test_a_price_that_is_stuck(pieces: int) -> None:
     assert oddities(prices, stuck=True, pieces=pieces) == {"stuck": ["x 2024-01-02 10 → 2024-01-21 10"]}
     assert oddities([9.0, *[10.0] * 19, 11.0], stuck=True, pieces=pieces) == {}
     assert oddities([10.0] * 50, stuck=True, pieces=pieces) == {"stuck": ["x 2024-01-01 10 → 2024-02-19 10"]}
+    later = [*prices, *(11.0 + n / 10 for n in range(30))]
+    assert oddities(later, stuck=True, pieces=pieces) == {"stuck": ["x 2024-01-02 10 → 2024-01-21 10"]}
     assert oddities(prices, pieces=pieces) == {}, "of a fund it may be"
 
 
@@ -82,4 +86,16 @@ def test_series_do_not_mix() -> None:
     days = np.array(["2024-01-01", "2024-01-01", "2024-01-02", "2024-01-02"], "datetime64[D]")
     check.add(["a", "b"], np.array([0, 1, 0, 1]), days, np.array([1.0, 100.0, 1.0, 100.0]))
     check.add(["b", "a", "c"], np.array([0, 1, 2, -1]), days + 2, np.array([100.0, 1.0, 7.0, 5.0]))
-    assert dict(check.oddities()) == {}
+    assert list(check.oddities()) == []
+
+
+def test_a_table_of_nonsense_is_counted_and_few_of_it_kept() -> None:
+    rng, check = np.random.default_rng(1), SeriesCheck(stuck=True)
+    for year in range(2):
+        days = np.repeat(np.datetime64(f"{2024 + year}-01-01") + np.arange(200), 500)
+        codes = np.tile(np.arange(500), 200)
+        check.add([f"s{n}" for n in range(500)], codes, days, rng.random(100_000))
+    found = {fault: (count, oddities) for fault, count, oddities in check.oddities()}
+    assert found["split"][0] > 15_000
+    assert len(found["split"][1]) == 20
+    assert {str(oddity.date)[:4] for oddity in found["split"][1]} == {"2025"}

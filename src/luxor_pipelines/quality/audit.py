@@ -169,8 +169,8 @@ class _TableAudit:
             except CorruptFileError as error:
                 self._error(opened.part, "file cannot be read to its end", 1, error.message)
         self._check_ends()
-        for fault, oddities in self._series.oddities():
-            self._warning(None, FAULTS[fault], len(oddities), sample(map(str, oddities)))
+        for fault, count, oddities in self._series.oddities():
+            self._warning(None, FAULTS[fault], count, sample(map(str, oddities)))
         self._check_names()
         return self.findings
 

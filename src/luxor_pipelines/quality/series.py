@@ -6,7 +6,6 @@ Nothing here is an error: a share may double. Each oddity is told with its serie
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -38,9 +37,12 @@ _NEAR_RATIO = 0.05
 _AFTER = 5
 _BACK_ROWS, _NEAR_PRICE = 3, 0.10
 """A move is no split where three of the next five prices are within 10 % of the one before it, or where it returns."""
+_LEAST_MOVE = 1.5
 _SPIKE = 5.0
 _PAUSE = 366
 _SESSIONS = 20
+_SHOWN = 20
+"""Oddities of a kind that are kept, the newest."""
 _DAY = np.timedelta64(1, "D")
 _RECENT = 60
 """Days before a table's last one in which there are 20 sessions of a series that is alive."""
@@ -59,11 +61,11 @@ class Oddity(NamedTuple):
         return f"{self.series} {self.before} {self.price_before:.6g} → {self.date} {self.price:.6g}"
 
 
-@dataclass
 class SeriesCheck:
     """Checks the rows of a price table, given piece by piece in ascending order of dates.
 
-    Only the last rows of each series are kept, so that the memory it takes does not grow with the history.
+    A row is judged when the five rows after it are known, or at the end. Only the last rows of each series and the
+    newest oddities are kept, so that neither a long history nor a table of nonsense takes much memory.
 
     Parameters
     ----------
@@ -71,13 +73,17 @@ class SeriesCheck:
         Whether equal prices are looked for: those of a fund or a mark may well stay.
     """
 
-    stuck: bool = False
-    _names: list[str] = field(default_factory=list)
-    _numbers: dict[str, int] = field(default_factory=dict)
-    _code: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    _day: NDArray[np.datetime64] = field(default_factory=lambda: np.empty(0, "datetime64[D]"))
-    _price: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    _found: dict[Fault, dict[tuple[int, Any], Oddity]] = field(default_factory=lambda: {fault: {} for fault in FAULTS})
+    def __init__(self, *, stuck: bool = False) -> None:
+        self._stuck = stuck
+        self._names: list[str] = []
+        self._numbers: dict[str, int] = {}
+        self._code: NDArray[np.int64] = np.empty(0, np.int64)
+        self._day: NDArray[np.datetime64] = np.empty(0, "datetime64[D]")
+        self._price: NDArray[np.float64] = np.empty(0)
+        self._judged: NDArray[np.bool_] = np.empty(0, dtype=bool)
+        self._counts: dict[Fault, int] = dict.fromkeys(FAULTS, 0)
+        self._newest: dict[Fault, list[Oddity]] = {fault: [] for fault in FAULTS}
+        self._long_runs: dict[int, Oddity] = {}
 
     def add(
         self,
@@ -85,6 +91,8 @@ class SeriesCheck:
         codes: NDArray[np.integer[Any]],
         days: NDArray[np.datetime64],
         prices: NDArray[np.float64],
+        *,
+        judged: bool = False,
     ) -> None:
         """Check the next rows.
 
@@ -92,25 +100,31 @@ class SeriesCheck:
         ----------
         names, codes
             The series of the piece, and each row's position among them, negative for a row to ignore.
+        judged
+            Whether the rows are only there for later ones to be held against.
         """
         numbers = np.array([self._number(name) for name in names], dtype=np.int64)
         good = (codes >= 0) & ~np.isnat(days) & np.isfinite(prices) & (prices > 0)
         code = np.concatenate([self._code, numbers[codes[good]]])
         day = np.concatenate([self._day, days[good].astype("datetime64[D]")])
         price = np.concatenate([self._price, prices[good]])
+        done = np.concatenate([self._judged, np.full(int(good.sum()), judged)])
         order = np.lexsort((day, code))
-        code, day, price = code[order], day[order], price[order]
+        code, day, price, done = code[order], day[order], price[order], done[order]
         last_of_day = np.append((code[1:] != code[:-1]) | (day[1:] != day[:-1]), [True] * bool(len(code)))
         self._code, self._day, self._price = code[last_of_day], day[last_of_day], price[last_of_day]
-        if len(self._code):
-            self._look()
-            self._keep_last_rows()
+        self._judged = done[last_of_day]
+        self._judge(at_end=False)
+        self._keep_last_rows()
 
-    def oddities(self) -> Iterator[tuple[Fault, list[Oddity]]]:
-        """Return each kind that occurs with its oddities, the newest first."""
-        for fault, found in self._found.items():
-            if found:
-                yield fault, sorted(found.values(), key=lambda oddity: oddity.date, reverse=True)
+    def oddities(self) -> Iterator[tuple[Fault, int, list[Oddity]]]:
+        """Return each kind that occurs, how often it does, and the newest of its oddities."""
+        self._judge(at_end=True)
+        for fault, newest in self._newest.items():
+            if fault == "stuck":
+                newest = sorted(self._long_runs.values(), key=_date, reverse=True)
+            if newest:
+                yield fault, len(newest) if fault == "stuck" else self._counts[fault], newest[:_SHOWN]
 
     def _number(self, name: str) -> int:
         number = self._numbers.setdefault(name, len(self._names))
@@ -118,31 +132,40 @@ class SeriesCheck:
             self._names.append(name)
         return number
 
-    def _look(self) -> None:
+    def _judge(self, *, at_end: bool) -> None:
+        if not len(self._code):
+            return
         code, day, price = self._code, self._day, self._price
-        at = np.flatnonzero(code[1:] == code[:-1]) + 1  # rows that have one before them
+        series_end = np.searchsorted(code, code, side="right")
+        ready = ~self._judged & (at_end | (series_end - np.arange(len(code)) > _AFTER))
+        at = np.flatnonzero(ready[1:] & (code[1:] == code[:-1])) + 1  # rows that have one before them
+        if self._stuck:
+            self._note_long_runs()
+        self._judged |= ready
         ratio = price[at] / price[at - 1]
-        ratios = np.array([*SPLIT_RATIOS, *(1 / ratio for ratio in SPLIT_RATIOS)])
-        moved = np.flatnonzero((ratio > 1.5) | (ratio < 1 / 1.5))  # the others are no candidates
-        near = (np.abs(ratio[moved, np.newaxis] / ratios - 1) <= _NEAR_RATIO).any(axis=1)
-        is_split = near & (self._rows_back(at[moved]) < _BACK_ROWS) & ~self._returns(at[moved])
-        self._note("split", at[moved], at[moved][is_split])
 
-        far = np.flatnonzero((ratio >= _SPIKE) | (ratio <= 1 / _SPIKE))
-        following = at[far] + 1
-        inside = following < len(code)
-        same = np.zeros(len(far), dtype=bool)
-        same[inside] = code[following[inside]] == code[at[far][inside]]
-        returned = np.ones(len(far), dtype=bool)  # a series' last row has none after it to say otherwise
-        after = price[at[far][same]] / price[following[same]]
-        returned[same] = np.where(ratio[far][same] > 1, after >= _SPIKE, after <= 1 / _SPIKE)
-        split_too = np.isin(at[far], at[moved][is_split])
-        self._note("spike", at[far], at[far][returned & ~split_too])
+        moved = (ratio > _LEAST_MOVE) | (ratio < 1 / _LEAST_MOVE)  # the others are no candidates
+        candidates, ratio = at[moved], ratio[moved]
+        near = np.zeros(len(candidates), dtype=bool)
+        for split in SPLIT_RATIOS:
+            near |= (np.abs(ratio / split - 1) <= _NEAR_RATIO) | (np.abs(ratio * split - 1) <= _NEAR_RATIO)
+        is_split = near.copy()
+        is_split[near] = (self._rows_back(candidates[near]) < _BACK_ROWS) & ~self._returns(candidates[near])
+        self._note("split", candidates[is_split])
 
-        paused = at[day[at] - day[at - 1] > _PAUSE * _DAY]
-        self._note("resumed", paused, paused)
-        if self.stuck:
-            self._look_for_stuck()
+        far = ~is_split & ((ratio >= _SPIKE) | (ratio <= 1 / _SPIKE))
+        self._note("spike", candidates[far][self._falls_back(candidates[far], ratio[far] > 1)])
+        self._note("resumed", at[day[at] - day[at - 1] > _PAUSE * _DAY])
+
+    def _falls_back(self, at: NDArray[np.int64], up: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return whether the next price is as far from each of these as the one before it; the last one has none."""
+        result = np.ones(len(at), dtype=bool)
+        following = at + 1
+        inside = np.flatnonzero(following < len(self._code))
+        inside = inside[self._code[following[inside]] == self._code[at[inside]]]
+        after = self._price[at[inside]] / self._price[following[inside]]
+        result[inside] = np.where(up[inside], after >= _SPIKE, after <= 1 / _SPIKE)
+        return result
 
     def _rows_back(self, at: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return how many of the rows after each of these are near the price before it."""
@@ -164,35 +187,38 @@ class SeriesCheck:
             returns[inside] |= np.abs(self._price[at[inside]] / self._price[at[inside] - distance] - 1) <= _NEAR_PRICE
         return returns
 
-    def _look_for_stuck(self) -> None:
+    def _note_long_runs(self) -> None:
+        """Keep the last long run of equal prices of each series, but for those whose rows have all been judged."""
         code, price = self._code, self._price
         starts = np.flatnonzero(np.append(True, (code[1:] != code[:-1]) | (price[1:] != price[:-1])))
         ends = np.append(starts[1:], len(code)) - 1
-        long = ends - starts + 1 >= _SESSIONS
+        long = np.flatnonzero((ends - starts + 1 >= _SESSIONS) & ~(self._judged[starts] & self._judged[ends]))
+        long = long[np.append(code[starts[long[1:]]] != code[starts[long[:-1]]], True)[: len(long)]]
         for start, end in zip(starts[long], ends[long], strict=True):
-            key, oddity = (int(code[start]), None), self._oddity(start, end)
-            earlier = self._found["stuck"].get(key)
+            oddity, earlier = self._oddity(start, end), self._long_runs.get(int(code[start]))
             if earlier is not None and earlier.price == oddity.price and earlier.date >= oddity.before:
                 oddity = oddity._replace(before=earlier.before)  # whose first rows are no longer kept
-            self._found["stuck"][key] = oddity
+            self._long_runs[int(code[start])] = oddity
 
-    def _note(self, fault: Fault, looked_at: NDArray[np.int64], odd: NDArray[np.int64]) -> None:
-        """Keep the rows that are odd, and no longer those that later rows have explained."""
-        found = self._found[fault]
-        for row in np.setdiff1d(looked_at, odd):
-            found.pop((int(self._code[row]), self._day[row]), None)
-        for row in odd:
-            found[int(self._code[row]), self._day[row]] = self._oddity(row - 1, row)
+    def _note(self, fault: Fault, rows: NDArray[np.int64]) -> None:
+        self._counts[fault] += len(rows)
+        newest = rows[np.argsort(self._day[rows], kind="stable")[-_SHOWN:]]
+        both = [*self._newest[fault], *(self._oddity(row - 1, row) for row in newest)]
+        self._newest[fault] = sorted(both, key=_date, reverse=True)[:_SHOWN]
 
     def _oddity(self, before: np.integer[Any], row: np.integer[Any]) -> Oddity:
         name = self._names[self._code[row]]
         return Oddity(name, self._day[before], float(self._price[before]), self._day[row], float(self._price[row]))
 
     def _keep_last_rows(self) -> None:
-        ends = np.flatnonzero(np.append(self._code[1:] != self._code[:-1], True))
-        of_row = np.searchsorted(ends, np.arange(len(self._code)))
-        kept = ends[of_row] - np.arange(len(self._code)) < _SESSIONS
+        series_end = np.searchsorted(self._code, self._code, side="right")
+        kept = series_end - np.arange(len(self._code)) <= _SESSIONS
         self._code, self._day, self._price = self._code[kept], self._day[kept], self._price[kept]
+        self._judged = self._judged[kept]
+
+
+def _date(oddity: Oddity) -> np.datetime64:
+    return oddity.date
 
 
 def check_batch(
@@ -231,15 +257,13 @@ def check_batch(
     recent = lake.cache.scan(table, ("Date", "Asset", "Last_Price"), where, keep=False)
     for rows_before in (stored, recent):
         words_of, words = with_codes(rows_before["Asset"])
-        check.add(words.to_pylist(), words_of, rows_before["Date"].to_numpy(), rows_before["Last_Price"].to_numpy())
+        days_before, prices_before = (rows_before[column].to_numpy() for column in ("Date", "Last_Price"))
+        check.add(words.to_pylist(), words_of, days_before, prices_before, judged=True)
     check.add(names, np.where(is_new, codes, -1), days, prices)
-    last = dict(zip(names, last_day, strict=True))
-    findings = []
-    for fault, oddities in check.oddities():
-        new = [oddity for oddity in oddities if oddity.series in last and oddity.date > last[oddity.series]]
-        if new:
-            findings.append(Finding("warning", table, "", FAULTS[fault], len(new), sample(map(str, new))))
-    return findings
+    return [
+        Finding("warning", table, "", FAULTS[fault], count, sample(map(str, oddities)))
+        for fault, count, oddities in check.oddities()
+    ]
 
 
 def _last_stored(lake: Lake, table: str) -> pa.Table | None:
