@@ -16,21 +16,13 @@ from collections.abc import Sequence
 import typer
 
 from luxor_pipelines.cli import commands, doctor, files, pipelines, upkeep  # noqa: F401 - which puts them into the app
-from luxor_pipelines.cli.app import app
+from luxor_pipelines.cli.app import app, exit_code
 from luxor_pipelines.cli.output import note, prepare_streams, print_json
-from luxor_pipelines.errors import (
-    AccessError,
-    ConfigurationError,
-    ConflictError,
-    LuxorError,
-    UnreachableError,
-    UsageError,
-    redact,
-)
+from luxor_pipelines.errors import LuxorError, UsageError, redact
 
 __all__ = ["app", "main"]
 
-_FAILED, _USAGE, _CONFIGURATION, _CONFLICT, _INTERRUPTED = 1, 2, 3, 4, 130
+_FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
 _GLOBAL = ("--debug", "--verbose", "-v")
 
 
@@ -62,7 +54,7 @@ def _fail(error: Exception, *, as_json: bool, debug: bool) -> int:
         note(redact("".join(traceback.format_exception(error)).rstrip()))
     code, hint = _FAILED, ""
     if isinstance(error, LuxorError):
-        code, message, hint = _exit_code(error), error.message, error.hint
+        code, message, hint = exit_code(error), error.message, error.hint
         note(f"Error: {message}" + (f"\n{hint}" if hint else ""))
     elif hasattr(error, "show") and hasattr(error, "format_message"):  # typer's own, of its command-line parser
         code, message = int(getattr(error, "exit_code", _USAGE)), error.format_message()
@@ -73,11 +65,3 @@ def _fail(error: Exception, *, as_json: bool, debug: bool) -> int:
     if as_json:
         print_json({"error": {"class": type(error).__name__, "message": message, "hint": hint}})
     return code
-
-
-def _exit_code(error: LuxorError) -> int:
-    if isinstance(error, UsageError):
-        return _USAGE
-    if isinstance(error, ConfigurationError | AccessError | UnreachableError):
-        return _CONFIGURATION
-    return _CONFLICT if isinstance(error, ConflictError) else _FAILED

@@ -9,14 +9,33 @@ import typer
 
 from luxor_pipelines import __version__
 from luxor_pipelines.cli.output import configure_logging, emit
-from luxor_pipelines.errors import ConfigurationError, UsageError
+from luxor_pipelines.errors import (
+    AccessError,
+    ConfigurationError,
+    ConflictError,
+    LuxorError,
+    UnreachableError,
+    UsageError,
+)
 from luxor_pipelines.settings import Settings
 from luxor_pipelines.telemetry import configure_azure_monitor, triggered_by
 
 if TYPE_CHECKING:
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
-__all__ = ["Csv", "Json", "Lake", "Yes", "app", "checked_lake", "confirmed", "files", "one_of", "open_lake"]
+__all__ = [
+    "Csv",
+    "Json",
+    "Lake",
+    "Yes",
+    "app",
+    "checked_lake",
+    "confirmed",
+    "exit_code",
+    "files",
+    "one_of",
+    "open_lake",
+]
 
 app = typer.Typer(
     add_completion=False,
@@ -106,3 +125,12 @@ def confirmed(question: str, *, yes: bool, what: str) -> bool:
 def files(count: int) -> str:
     """So many files, in words."""
     return "1 file" if count == 1 else f"{count} files"
+
+
+def exit_code(error: LuxorError) -> int:
+    """The exit code of the command that ends in an error."""
+    if isinstance(error, UsageError):
+        return 2
+    if isinstance(error, ConfigurationError | AccessError | UnreachableError):
+        return 3
+    return 4 if isinstance(error, ConflictError) else 1

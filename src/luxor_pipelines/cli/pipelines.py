@@ -8,16 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from luxor_pipelines.cli.app import Json, Lake, Yes, app, checked_lake, confirmed, open_lake
+from luxor_pipelines.cli.app import Json, Lake, Yes, app, checked_lake, confirmed, exit_code, open_lake
 from luxor_pipelines.cli.output import Grid, emit, log_steps, note, print_grid, print_json, progress, working
-from luxor_pipelines.errors import NotFoundError
+from luxor_pipelines.errors import LuxorError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from luxor_pipelines.ingest import LoadResult
     from luxor_pipelines.lake.storage.lease import LeaseState
     from luxor_pipelines.operations.backfill import Backfill, PlannedDate
+    from luxor_pipelines.operations.dry_run import DryRun
     from luxor_pipelines.operations.records import RunReport
+    from luxor_pipelines.pipelines import Declaration
 
-__all__ = ["backfill_", "list_", "run_", "runs", "unlock"]
+__all__ = ["backfill_", "list_", "retry", "run_", "runs", "unlock"]
 
 Param = Annotated[
     list[str] | None,
@@ -28,13 +33,17 @@ Force = Annotated[bool, typer.Option("--force", help="Write rows that do not pas
 
 @app.command("run")
 def run_(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The pipeline; `luxor list` names them.", show_default=False)
-    ],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME…", help="The pipelines; `luxor list` names them.", show_default=False),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All pipelines.")] = False,
     ref_date: Annotated[
         str | None,
         typer.Option(
-            "--ref-date", metavar="DATE", help="Reference date, as 2026-10-31; default the pipeline's own choice."
+            "--ref-date",
+            metavar="DATE",
+            help="Reference date, as 2026-10-31, or a month, as 2026-10; default the pipeline's own choice.",
         ),
     ] = None,
     table: Annotated[
@@ -42,10 +51,13 @@ def run_(
     ] = None,
     param: Param = None,
     force: Force = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Compute and check, and print what would change; write nothing.")
+    ] = False,
     lake: Lake = None,
     json: Json = False,
 ) -> None:
-    """Run a pipeline, and print what it did.
+    """Run one or more pipelines, in the order of their inputs, and print what each did.
 
     Dates are calendar dates in São Paulo (America/Sao_Paulo), and the end is inclusive: a reference date
     counts itself. hist_returns moves it to the end of its month, takes the last month that has ended when
@@ -54,48 +66,129 @@ def run_(
     What does not pass a pipeline's checks (half the assets of last month, say) is not written, and listed; look
     into it before you --force it.
 
-    Every run leaves a record in the lake, under system/runs/; `luxor runs` lists them.
+    Every run leaves a record in the lake, under system/runs/; `luxor runs` lists them. Of several pipelines one that
+    fails stops no other; the exit code is that of the first that failed.
     """
-    from luxor_pipelines.operations.discovery import parse_params
+    from luxor_pipelines.operations.discovery import find_pipelines, in_order, parse_params
     from luxor_pipelines.operations.runs import run
 
+    if every == bool(names):
+        raise UsageError("Name the pipelines to run, or give --all.", hint="`luxor list` names them.")
     log_steps()
     texts = [*(param or []), *([f"table={table}"] if table is not None else []), *(["force=true"] if force else [])]
-    params = parse_params(name, texts)
-    with working(f"{name} is running"):
-        report = run(name, ref_date=ref_date, lake=checked_lake(lake), **params)
+    chosen = list(names or find_pipelines())
+    if len(chosen) > 1:
+        chosen = in_order(chosen)
+    params = {name: parse_params(name, texts) for name in chosen}
+    where = checked_lake(lake) if len(chosen) == 1 else open_lake(lake)
+    failures: list[LuxorError] = []
+    reports: list[dict[str, Any]] = []
+    for name in chosen:
+        try:
+            with working(f"{name} is running"):
+                if dry_run:
+                    from luxor_pipelines.operations.dry_run import dry_run as without_writing
+
+                    result: Any = without_writing(name, ref_date, lake=where, **params[name])
+                else:
+                    result = run(name, ref_date, lake=where, **params[name])
+        except LuxorError as error:
+            if len(chosen) == 1:
+                raise
+            note(f"{name} failed: {error}")
+            failures.append(error)
+            reports.append({"pipeline": name, "error": _described(error)})
+            continue
+        reports.append(asdict(result) if dry_run else result.as_dict())
+        if not json:
+            (_print_dry_run if dry_run else print_report)(result)
     if json:
-        print_json(report.as_dict())
-    else:
-        print_report(report)
+        print_json(reports[0] if len(chosen) == 1 else {"runs": reports})
+    if failures:
+        raise typer.Exit(exit_code(failures[0]))
 
 
 @app.command("list")
-def list_(json: Json = False) -> None:
+def list_(
+    details: Annotated[
+        bool, typer.Option("--details", help="Also what each reads, writes and when it is due.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """The pipelines there are."""
-    from luxor_pipelines.operations.discovery import find_pipelines
+    from luxor_pipelines.operations.discovery import declarations, find_pipelines
 
-    found = [(each.name, each.description, each.package) for each in find_pipelines().values()]
+    pipelines = find_pipelines()
+    declared = declarations() if details else {}
     if json:
-        keys = ("name", "description", "package")
-        print_json({"pipelines": [dict(zip(keys, each, strict=True)) for each in found]})
+        print_json(
+            {
+                "pipelines": [
+                    {"name": pipeline.name, "description": pipeline.description, "package": pipeline.package}
+                    | (_declared(declared[name]) if name in declared else {})
+                    for name, pipeline in pipelines.items()
+                ]
+            }
+        )
+    elif details:
+        rows = [
+            (
+                name,
+                ", ".join(schema.name for schema in declaration.outputs) or None,
+                declaration.dates,
+                None if declaration.due is None else str(declaration.due),
+                ", ".join(declaration.inputs) or None,
+            )
+            for name, declaration in declared.items()
+        ]
+        print_grid(Grid(("Pipeline", "Writes", "Dates", "Due", "Reads"), rows))
     else:
-        print_grid(Grid(("Pipeline", "Description"), [each[:2] for each in found]))
+        described = [(pipeline.name, pipeline.description) for pipeline in pipelines.values()]
+        print_grid(Grid(("Pipeline", "Description"), described))
+
+
+def _declared(declaration: Declaration) -> dict[str, Any]:
+    return {
+        "writes": [schema.name for schema in declaration.outputs],
+        "reads": list(declaration.inputs),
+        "dates": declaration.dates,
+        "due": None if declaration.due is None else asdict(declaration.due),
+    }
 
 
 @app.command()
 def runs(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Only this pipeline's.", show_default=False)
+        str | None,
+        typer.Argument(metavar="[NAME | show ID]", help="Only this pipeline's; or one run, whole.", show_default=False),
+    ] = None,
+    ident: Annotated[str | None, typer.Argument(metavar="", hidden=True)] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Only runs that failed or died.")] = False,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="DATE", help="Only runs that began on this day (UTC) or later.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="How many; 0 for all.")] = 20,
     lake: Lake = None,
     json: Json = False,
 ) -> None:
-    """The most recent runs, newest first."""
-    from luxor_pipelines.operations.records import last_runs
+    """The most recent runs, newest first; `luxor runs show ID` shows one, whole."""
+    from luxor_pipelines.operations.records import find_run, last_runs
+    from luxor_pipelines.operations.runs import as_reference_date
 
-    reports = last_runs(open_lake(lake), name, limit or None)
+    where = open_lake(lake)
+    if name == "show":
+        if ident is None:
+            raise UsageError("Which run is to be shown?", hint="luxor runs show ID; `luxor runs` has the ids.")
+        report = find_run(where, ident)
+        if json:
+            print_json(report.as_dict())
+        else:
+            _print_run(report)
+        return
+    if ident is not None:
+        raise UsageError(f"{ident!r} is too much.", hint="luxor runs [NAME], or luxor runs show ID.")
+    begin = None if since is None else as_reference_date(since, first=True)
+    reports = last_runs(where, name, limit or None, failed=failed, since=begin)
     if json:
         print_json({"runs": [report.as_dict() for report in reports]})
         return
@@ -108,24 +201,136 @@ def runs(
             None if report.duration_s is None else f"{report.duration_s:.1f}",
             None if report.rows is None else f"{report.rows:,}",
             None if report.status != "done" else "yes" if report.changed else "no",
+            report.id,
             f"{report.error['class']}: {report.error['message']}" if report.error else None,
         )
         for report in reports
     ]
-    columns = ("Started (UTC)", "Pipeline", "Status", "Ref_Date", "Seconds", "Rows", "Changed", "Error")
+    columns = ("Started (UTC)", "Pipeline", "Status", "Ref_Date", "Seconds", "Rows", "Changed", "ID", "Error")
     print_grid(Grid(columns, rows, right=frozenset({"Seconds", "Rows"})))
     if not reports:
-        note("No runs yet; `luxor run NAME` makes one.")
+        note("No such runs." if failed or since else "No runs yet; `luxor run NAME` makes one.")
+
+
+@app.command()
+def retry(
+    ident: Annotated[
+        str | None, typer.Argument(metavar="ID", help="The run; `luxor runs` has the ids.", show_default=False)
+    ] = None,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Each pipeline and reference date whose last run failed or died.")
+    ] = False,
+    lake: Lake = None,
+    json: Json = False,
+) -> None:
+    """Run a pipeline again as in an earlier run: same reference date, same parameters."""
+    from luxor_pipelines.operations.records import find_run, last_runs
+    from luxor_pipelines.operations.runs import retry as again
+
+    if failed == (ident is not None):
+        raise UsageError("Give the id of a run, or --failed.", hint="`luxor runs --failed` lists those that failed.")
+    log_steps()
+    where = open_lake(lake)
+    if ident is not None:
+        chosen = [find_run(where, ident)]
+    else:
+        last: dict[tuple[str, Any], RunReport] = {}
+        for report in last_runs(where, None, None):
+            if report.status != "skipped":
+                last.setdefault((report.pipeline, report.ref_date), report)
+        chosen = [report for report in last.values() if report.status in ("failed", "died")][::-1]
+    failures: list[LuxorError] = []
+    reports: list[dict[str, Any]] = []
+    for report in chosen:
+        try:
+            with working(f"{report.pipeline} is running"):
+                done = again(report, lake=where)
+        except LuxorError as error:
+            note(f"{report.pipeline}{f' of {report.ref_date}' if report.ref_date else ''} failed: {error}")
+            failures.append(error)
+            reports.append({"pipeline": report.pipeline, "error": _described(error)})
+            continue
+        reports.append(done.as_dict())
+        if not json:
+            print_report(done)
+    if json:
+        print_json({"runs": reports})
+    elif not chosen:
+        note("Nothing to retry.")
+    if failures:
+        raise typer.Exit(exit_code(failures[0]))
+
+
+def _described(error: LuxorError) -> dict[str, str]:
+    return {"class": type(error).__name__, "message": error.message, "hint": error.hint}
+
+
+def _print_run(report: RunReport) -> None:
+    """Print all of a run's record."""
+    lines: list[tuple[str, str | None]] = [
+        ("Run", report.id),
+        ("Pipeline", report.pipeline),
+        ("Status", report.status),
+        ("Reference date", str(report.ref_date) if report.ref_date else None),
+        ("Started (UTC)", f"{report.started_at:%Y-%m-%d %H:%M:%S}"),
+        ("Seconds", None if report.duration_s is None else f"{report.duration_s:.1f}"),
+        ("Rows", None if report.rows is None else f"{report.rows:,}"),
+        ("Started by", report.trigger or None),
+        ("Worker", report.worker),
+        ("Library", report.library_version),
+        *((f"Parameter {key}", str(value)) for key, value in report.params.items()),
+        *((f"Input {key}", version or "not there") for key, version in report.inputs.items()),
+        *((f"Output {load.table}", f"{load}; version {load.version_after}") for load in report.loads),
+        *(("Warning", warning) for warning in report.warnings),
+        *((f"Detail {key}", str(value)) for key, value in report.details.items()),
+        *(("May still land", path) for path in report.unsettled),
+        ("Record", report.path),
+    ]
+    if report.error:
+        lines += [
+            ("Error", f"{report.error['class']}: {report.error['message']}"),
+            ("What to do", report.error["hint"]),
+        ]
+    for label, text in lines:
+        if text:
+            emit(f"{label}: {text}")
+
+
+def _print_dry_run(result: DryRun) -> None:
+    """Print what a run would do."""
+    emit(f"{result.pipeline} would load{f'; reference date {result.ref_date}' if result.ref_date else ''}")
+    _print_loads(result.loads)
+    rows = [
+        (
+            difference.table,
+            " ".join(difference.key.values()),
+            difference.column,
+            f"{difference.before:,.6g}",
+            f"{difference.after:,.6g}",
+        )
+        for difference in result.differences
+    ]
+    if rows:
+        emit("")
+        emit("The numbers that would change most:")
+        print_grid(Grid(("Table", "Row", "Column", "Before", "After"), rows, right=frozenset({"Before", "After"})))
+    for warning in result.warnings:
+        emit(f"warning: {warning}")
+    emit("nothing was written")
+
+
+def _print_loads(results: Sequence[LoadResult]) -> None:
+    counts = ("inserted", "updated", "unchanged", "deleted")
+    loads = [(load.table, *(f"{getattr(load, count):,}" for count in counts)) for load in results]
+    if loads:
+        print_grid(Grid(("Table", *map(str.capitalize, counts)), loads, right=frozenset(map(str.capitalize, counts))))
 
 
 def print_report(report: RunReport) -> None:
     """Print what a run did."""
     day = f"; reference date {report.ref_date}" if report.ref_date else ""
     emit(f"{report.pipeline} {report.status} in {report.duration_s:.1f} s{day}")
-    counts = ("inserted", "updated", "unchanged", "deleted")
-    loads = [(load.table, *(f"{getattr(load, count):,}" for count in counts)) for load in report.loads]
-    if loads:
-        print_grid(Grid(("Table", *map(str.capitalize, counts)), loads, right=frozenset(map(str.capitalize, counts))))
+    _print_loads(report.loads)
     emit(f"rows: {report.rows:,}" + ("" if report.changed else "; nothing changed"))
     for warning in report.warnings:
         emit(f"warning: {warning}")

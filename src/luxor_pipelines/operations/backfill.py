@@ -9,7 +9,6 @@ from __future__ import annotations
 import calendar
 import inspect
 import logging
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from luxor_pipelines.errors import LuxorError, QualityError, UsageError
 from luxor_pipelines.operations.discovery import check_params, get_pipeline
 from luxor_pipelines.operations.records import RunReport, last_runs, opened
-from luxor_pipelines.operations.runs import run, run_many
+from luxor_pipelines.operations.runs import as_reference_date, run, run_many
 
 if TYPE_CHECKING:
     import os
@@ -261,7 +260,13 @@ def plan_backfill(
         )
     today = lake.today(now if now is None else now.astimezone(UTC))
     first = _first_date(pipeline, lake)
-    days = _dates(declaration.dates, _day(start, first=True), _day(end, first=False), first, today)
+    days = _dates(
+        declaration.dates,
+        None if start is None else as_reference_date(start, first=True),
+        None if end is None else as_reference_date(end),
+        first,
+        today,
+    )
     if not (missing or failed or stale):
         return [_planned(day, first, "asked for") for day in days]
     stored = _stored_dates(lake, declaration.outputs) if missing else set()
@@ -289,19 +294,6 @@ def _planned(day: date, first: date | None, reason: str) -> PlannedDate:
     if first is not None and day < first:
         return PlannedDate(day, run=False, reason="before the first price")
     return PlannedDate(day, run=bool(reason), reason=reason or "nothing to do")
-
-
-def _day(given: date | str | None, *, first: bool) -> date | None:
-    """A date, or the first or last day of a month like ``2006-01``."""
-    if given is None:
-        return None
-    month = re.fullmatch(r"(\d{4})-(\d{2})", given.strip()) if isinstance(given, str) else None
-    if month and 1 <= int(month[2]) <= 12 and int(month[1]):
-        year, number = int(month[1]), int(month[2])
-        return date(year, number, 1 if first else calendar.monthrange(year, number)[1])
-    from luxor_pipelines.market.periods import as_date  # brings pandas
-
-    return as_date(given)
 
 
 def _dates(

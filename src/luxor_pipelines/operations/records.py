@@ -17,7 +17,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from luxor_pipelines import __version__
-from luxor_pipelines.errors import AccessError, ConflictError, NotFoundError, redact
+from luxor_pipelines.errors import AccessError, ConflictError, NotFoundError, UsageError, redact
 from luxor_pipelines.lake.storage.lease import holder_of
 from luxor_pipelines.notebook import html_facts
 from luxor_pipelines.operations.discovery import get_pipeline
@@ -35,6 +35,7 @@ __all__ = [
     "RUNS",
     "SCHEMA_VERSION",
     "RunReport",
+    "find_run",
     "json_ready",
     "judged",
     "last_runs",
@@ -189,7 +190,12 @@ def read_record(lake: Lake, path: str) -> RunReport | None:
 
 
 def last_runs(
-    lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None, name: str | None = None, limit: int | None = 20
+    lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None,
+    name: str | None = None,
+    limit: int | None = 20,
+    *,
+    failed: bool = False,
+    since: datetime | date | None = None,
 ) -> list[RunReport]:
     """The most recent runs, newest first.
 
@@ -204,6 +210,10 @@ def last_runs(
         Only this pipeline's.
     limit
         How many; None for all there are.
+    failed
+        Only those that failed or died.
+    since
+        Only those that began at this moment or later; a date means its beginning in UTC.
 
     Raises
     ------
@@ -215,16 +225,47 @@ def last_runs(
     files = [info for info in lake.storage.list(RUNS if name is None else f"{RUNS}/{name}") if _is_record(info.path)]
     if name is not None and not files:
         get_pipeline(name)
+    if since is not None:
+        moment = since if isinstance(since, datetime) else datetime(since.year, since.month, since.day, tzinfo=UTC)
+        stamp = f"{moment.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+        files = [info for info in files if _stamp(info.path) >= stamp]
     files.sort(key=lambda info: (_stamp(info.path), info.modified), reverse=True)
     reports: list[RunReport] = []
-    for report in _read_records(lake, [info.path for info in files]):
+    for stored in _read_records(lake, [info.path for info in files]):
         # The stamp has whole seconds: only the records tell which of one second's is the newest.
         full = limit is not None and len(reports) >= limit
-        if full and not (reports and _stamp(report.path) == _stamp(reports[-1].path)):
+        if full and not (reports and _stamp(stored.path) == _stamp(reports[-1].path)):
             break
-        reports.append(report)
+        report = judged(lake, stored) if failed else stored
+        if not failed or report.status in ("failed", "died"):
+            reports.append(report)
     reports = sorted(reports, key=lambda report: report.started_at, reverse=True)[:limit]
-    return [judged(lake, report) for report in reports]
+    return reports if failed else [judged(lake, report) for report in reports]
+
+
+def find_run(lake: Lake | LuxorQuery | str | os.PathLike[str] | None, ident: str) -> RunReport:
+    """The run of an id, of which the first four letters are enough; its status as in `last_runs`.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such run.
+    UsageError
+        There are several.
+    """
+    lake, ident = opened(lake), ident.strip().lower().rpartition("/")[2].removesuffix(".json").rpartition("-")[2]
+    paths = [info.path for info in lake.storage.list(RUNS) if RECORD.fullmatch(info.path)]
+    matches = [path for path in paths if len(ident) >= _SHORTEST and _ident(path).startswith(ident)]
+    if len(matches) > 1:
+        raise UsageError(f"There are {len(matches)} runs whose id begins so.", hint="Give more of the id.")
+    report = read_record(lake, matches[0]) if matches else None
+    if report is None:
+        raise NotFoundError("There is no such run.", hint="`luxor runs` lists them.")
+    return judged(lake, report)
+
+
+_SHORTEST = 4
+"""Letters of a run's id that it can be named by."""
 
 
 def read_run(lake: Lake | LuxorQuery | str | os.PathLike[str] | None, name: str, run: str) -> RunReport:
@@ -264,6 +305,10 @@ def judged(lake: Lake, report: RunReport) -> RunReport:
 
 def _stamp(path: str) -> str:
     return path.rpartition("/")[2].partition("-")[0]
+
+
+def _ident(path: str) -> str:
+    return path.removesuffix(".json").rpartition("-")[2]
 
 
 def _is_record(path: str) -> bool:

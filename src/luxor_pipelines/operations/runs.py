@@ -10,6 +10,7 @@ One run of a pipeline and reference date goes on at a time, whatever started it:
 
 from __future__ import annotations
 
+import calendar
 import inspect
 import json
 import logging
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from luxor_pipelines.operations.discovery import Pipeline
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
-__all__ = ["fail_run", "masked", "queue_run", "run", "run_many", "run_queued"]
+__all__ = ["as_reference_date", "fail_run", "masked", "prepare", "queue_run", "retry", "run", "run_many", "run_queued"]
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +75,8 @@ def run(
     name
         One of `find_pipelines`.
     ref_date
-        A calendar date (of São Paulo, for pipelines that compare it with today) or ISO text like
-        ``2026-10-31``; default the pipeline's own choice.
+        A calendar date (of São Paulo, for pipelines that compare it with today), ISO text like ``2026-10-31``, or a
+        month like ``2026-10``, which means its last day; default the pipeline's own choice.
     lake
         An open lake, or its address; default the one that the environment names.
     lq
@@ -109,8 +110,25 @@ def run(
     """
     if lq is not None and lake is not None:
         raise UsageError("Both lq and lake are given.", hint="Give one of them.")
-    job = _prepare(name, ref_date, lake if lq is None else lq, now, params)
+    job = prepare(name, ref_date, lake if lq is None else lq, now, params)
     return _start(job, if_held="error" if if_running == "error" else "skip", wait=if_running == "wait")
+
+
+def retry(report: RunReport, *, lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None) -> RunReport:
+    """Run a pipeline again as in a report: same reference date, same parameters. Errors are those of `run`.
+
+    Raises
+    ------
+    UsageError
+        A parameter was a secret, which the report does not have.
+    """
+    if masked(report.params) != dict(report.params) or "***" in map(str, report.params.values()):
+        raise UsageError(
+            f"Run {report.id} had a secret among its parameters, which its record does not have.",
+            hint=f"Run it with all of them: luxor run {report.pipeline} --param …",
+        )
+    params: dict[str, Any] = dict(report.params)
+    return run(report.pipeline, report.ref_date, lake=opened(lake), **params)
 
 
 def queue_run(
@@ -129,7 +147,7 @@ def queue_run(
     UsageError
         Also when a parameter is, or looks like, a secret: records hold none.
     """
-    job = _prepare(name, ref_date, lake, None, params)
+    job = prepare(name, ref_date, lake, None, params)
     report = replace(job.report, status="queued", queued_at=job.report.started_at)
     if json.loads(json.dumps(dict(params), default=str)) != report.params:
         raise UsageError(
@@ -160,7 +178,7 @@ def run_queued(path: str, *, lake: Lake | LuxorQuery | str | os.PathLike[str] | 
     if queued.status == "done":
         logger.info("%s is done already; record %s", queued.pipeline, path)
         return queued
-    job = _prepare(queued.pipeline, queued.ref_date, lake, None, queued.params)
+    job = prepare(queued.pipeline, queued.ref_date, lake, None, queued.params)
     report = replace(job.report, id=queued.id, path=path, queued_at=queued.queued_at)
     return _start(replace(job, report=report, version=version), if_held="error", wait=True)
 
@@ -215,16 +233,16 @@ class _Job:
     """Through which it reads; default one of its own."""
 
 
-def _prepare(
+def prepare(
     name: str,
     ref_date: date | datetime | str | None,
     lake: Lake | LuxorQuery | str | os.PathLike[str] | None,
     now: datetime | None,
     params: Mapping[str, Any],
 ) -> _Job:
-    """Check the arguments of a run, and resolve its reference date."""
+    """Check the arguments of a run, and resolve its reference date; nothing is written yet."""
     pipeline = get_pipeline(name)
-    day = None if ref_date is None else _as_date(ref_date)
+    day = None if ref_date is None else as_reference_date(ref_date)
     if now is not None and now.utcoffset() is None:
         raise UsageError(f"now ({now}) has no time zone.", hint="Give it one, such as datetime.UTC.")
     function = pipeline.load()
@@ -298,7 +316,7 @@ def _in_one_pass(
     held: list[tuple[_Job, Lease]] = []
     with ExitStack() as leases:
         for ref_date in ref_dates:
-            job = _prepare(name, ref_date, view, now, params)
+            job = prepare(name, ref_date, view, now, params)
             lease = _lease(job)
             holder = lease.acquire()
             if holder is None:
@@ -529,13 +547,23 @@ def _dask_worker() -> str | None:
 def _reference_date(function: Callable[..., PipelineResult], day: date | None, today: date) -> date | None:
     """The reference date that the pipeline makes of a date; None for one whose work does not depend on it."""
     resolve = getattr(inspect.getmodule(function), "reference_date", None)
-    return None if resolve is None else _as_date(resolve(day, today))
+    return None if resolve is None else as_reference_date(resolve(day, today))
 
 
-def _as_date(value: date | datetime | str) -> date:
+def as_reference_date(given: date | datetime | str, *, first: bool = False) -> date:
+    """Return a date as a date; of a month like ``2026-10`` the last day, or the ``first``.
+
+    Raises
+    ------
+    UsageError
+    """
+    month = re.fullmatch(r"(\d{4})-(\d{2})", given.strip()) if isinstance(given, str) else None
+    if month and 1 <= int(month[2]) <= 12 and int(month[1]):
+        year, number = int(month[1]), int(month[2])
+        return date(year, number, 1 if first else calendar.monthrange(year, number)[1])
     from luxor_pipelines.market.periods import as_date  # brings pandas
 
-    return as_date(value)
+    return as_date(given)
 
 
 def _checked(pipeline: Pipeline, result: Any) -> PipelineResult:
