@@ -672,7 +672,7 @@ def test_optimize_asks_before_a_column_gets_another_type(lake: Path, here: Here)
     ("arguments", "code", "words"),
     [
         ("rum", 2, "No such command 'rum'"),
-        ("run", 2, "Missing argument"),
+        ("run", 2, "Name the pipelines to run"),
         ("run fx_rates --colour blue", 2, "No such option"),
         ("show assets --limit many --lake {lake}", 2, "--limit"),
         ("show assets --limit -1 --lake {lake}", 2, "--limit"),

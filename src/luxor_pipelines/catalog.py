@@ -36,6 +36,7 @@ __all__ = [
     "LAST_FIELDS",
     "PERIODS",
     "PRICE_INPUTS",
+    "PRICE_LAGS",
     "PRICE_TABLES",
     "PX_LAST",
     "PX_LAST_COLUMNS",
@@ -147,6 +148,9 @@ STUCK_TABLES = ("hist_px_last", HIST_FILE_PX_LAST.name)
 
 PRICE_INPUTS = (ASSETS, QUOTA_ADJUSTMENTS, *(table.name for table in PRICE_TABLES))
 """The tables that nearly every question about prices needs: they are looked for together."""
+
+PRICE_LAGS: dict[str, int | None] = {"traded": 1, "fund": 5, "mark": None}
+"""Business days after which a price table of a kind must have a date's rows; None: it is not judged."""
 
 PERIODS = ("mtd", "qtr", "ytd", "12m", "24m", "36m")
 """The periods that returns are stored of, in their order."""

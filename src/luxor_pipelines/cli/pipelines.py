@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from luxor_pipelines.operations.backfill import Backfill, PlannedDate
     from luxor_pipelines.operations.dry_run import DryRun
     from luxor_pipelines.operations.records import RunReport
+    from luxor_pipelines.operations.status import TableStatus
     from luxor_pipelines.pipelines import Declaration
 
-__all__ = ["backfill_", "list_", "retry", "run_", "runs", "unlock"]
+__all__ = ["backfill_", "list_", "retry", "run_", "runs", "status", "unlock"]
 
 Param = Annotated[
     list[str] | None,
@@ -335,6 +336,67 @@ def print_report(report: RunReport) -> None:
     for warning in report.warnings:
         emit(f"warning: {warning}")
     emit(f"record: {report.path}")
+
+
+@app.command()
+def status(
+    check: Annotated[bool, typer.Option("--check", help="Exit code 1 when a table is late.")] = False,
+    lake: Lake = None,
+    json: Json = False,
+) -> None:
+    """What is late: each table's newest date and last run, held against what its pipeline declares.
+
+    A price table that no pipeline here writes is judged by its newest date: traded prices and rates are late after a
+    business day, fund quotas after five; venture marks are not judged.
+    """
+    from luxor_pipelines.operations.status import table_status
+
+    where = open_lake(lake)
+    statuses = table_status(where)
+    late = [each for each in statuses if each.late]
+    if json:
+        print_json({"tables": [_status_record(each) for each in statuses], "late": len(late)})
+    else:
+        rows = [
+            (
+                each.table,
+                each.pipeline,
+                *_last_run(each.last_run),
+                str(each.newest) if each.newest else None,
+                None if each.late_days is None else str(-each.late_days),
+                None if each.next_due is None else f"{each.next_due:%Y-%m-%d %H:%M}",
+            )
+            for each in statuses
+        ]
+        columns = ("Table", "Pipeline", "Last run (UTC)", "Rows", "Seconds", "Newest", "Late", "Next due (UTC)")
+        print_grid(Grid(columns, rows, right=frozenset({"Rows", "Seconds", "Late"}), signed=frozenset({"Late"})))
+        note(f"{len(late)} of {len(statuses)} tables are late (business days)" if late else "Nothing is late.")
+    if check and late:
+        raise typer.Exit(1)
+
+
+def _last_run(run: RunReport | None) -> tuple[str | None, str | None, str | None]:
+    """When the last run was and how it ended, its rows and seconds."""
+    if run is None:
+        return None, None, None
+    return (
+        f"{run.started_at:%Y-%m-%d %H:%M} {run.status}",
+        None if run.rows is None else f"{run.rows:,}",
+        None if run.duration_s is None else f"{run.duration_s:.1f}",
+    )
+
+
+def _status_record(status: TableStatus) -> dict[str, Any]:
+    last = status.last_run
+    return {
+        "table": status.table,
+        "pipeline": status.pipeline,
+        "newest": None if status.newest is None else str(status.newest),
+        "expected": None if status.expected is None else str(status.expected),
+        "late_business_days": status.late_days,
+        "next_due": None if status.next_due is None else status.next_due.isoformat(),
+        "last_run": None if last is None else last.as_dict(),
+    }
 
 
 # --- backfill ---------------------------------------------------------------------------------

@@ -155,6 +155,16 @@ class Footer:
             metadata = self._row_groups[group.number]
             yield from (metadata.column(leaf) for name in columns for leaf in self._leaves[name])
 
+    def bounds(self, column: str) -> tuple[Any, Any] | None:
+        """The least and the greatest value of a column; None where the statistics of some row group do not tell."""
+        if column not in self._leaves:
+            return None
+        bounds = [bound for bound, rows in zip(self._column_bounds(column), self.rows, strict=True) if rows]
+        known = [bound for bound in bounds if bound is not None]
+        if not known or len(known) < len(bounds):
+            return None
+        return min(bound.low for bound in known), max(bound.high for bound in known)
+
     def _column_bounds(self, column: str) -> list[_Bounds | None]:
         """Return the bounds of a column in each row group; None where its statistics do not tell."""
         if column not in self._bounds:

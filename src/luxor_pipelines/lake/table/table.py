@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
@@ -394,6 +394,23 @@ class Table:
             name: self.scan([name], snapshot=snapshot).data[name].null_count if count is None else count
             for name, count in counts.items()
         }
+
+    def dates(self, part: Part, column: str) -> tuple[date, date] | None:
+        """The first and the last date of a partition, as its footer tells; None where it does not.
+
+        Raises
+        ------
+        VersionChangedError
+        CorruptFileError
+        """
+        with self._open(part.info) as file:
+            bounds = file.footer.bounds(column)
+        if bounds is None:
+            return None
+        try:
+            return date.fromisoformat(str(bounds[0])[:10]), date.fromisoformat(str(bounds[1])[:10])
+        except ValueError:  # the column is text, and a word in it is no date
+            return None
 
     def summary(self, snapshot: Snapshot) -> Summary:
         """Return what a person needs to know to tell a layout of the table from another.

@@ -1,0 +1,183 @@
+"""What is late: each table's newest date and each pipeline's last run, held against what is declared."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Literal
+from zoneinfo import ZoneInfo
+
+from luxor_pipelines.catalog import PRICE_LAGS, PRICE_TABLES
+from luxor_pipelines.errors import LakeError, SchemaError, TableNotFoundError, UnreachableError
+from luxor_pipelines.lake.table.table import at_once
+from luxor_pipelines.market.calendars import CalendarRangeWarning, HolidayCalendar
+from luxor_pipelines.operations.discovery import declarations
+from luxor_pipelines.operations.records import RunReport, last_runs, opened
+from luxor_pipelines.pipelines import Due
+from luxor_pipelines.query.luxor_query import LuxorQuery
+
+if TYPE_CHECKING:
+    import os
+
+    from luxor_pipelines.lake.lake import Lake
+
+__all__ = ["TableStatus", "table_status"]
+
+logger = logging.getLogger(__name__)
+
+Dates = Literal["month ends", "days"]
+
+_LOOK_BACK = 400
+"""Days before today in which a date that is due is looked for."""
+
+
+@dataclass(frozen=True)
+class TableStatus:
+    """A table, the pipeline that writes it, and whether it is late.
+
+    Attributes
+    ----------
+    table, pipeline
+        The table; the pipeline that writes it, None for one that comes from elsewhere.
+    last_run
+        The pipeline's last run, if there was one.
+    newest
+        The newest date in the table, None where it is not there or has no dates.
+    expected
+        The date that the table must have by now; None where it is not judged.
+    late_days
+        Business days from the newest date to the expected one; None where it is not judged. Of a table without a
+        date, those in which one was looked for.
+    next_due
+        When the next date is due.
+    """
+
+    table: str | None
+    pipeline: str | None
+    last_run: RunReport | None
+    newest: date | None
+    expected: date | None
+    late_days: int | None
+    next_due: datetime | None
+
+    @property
+    def late(self) -> bool:
+        """Whether the table lacks a date that it must have by now."""
+        return bool(self.late_days)
+
+
+def table_status(
+    lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None, *, now: datetime | None = None
+) -> list[TableStatus]:
+    """The tables that pipelines write and the price tables from elsewhere, in the order of their names.
+
+    Reads the footer of each table's newest partition and the last record of each pipeline.
+
+    Parameters
+    ----------
+    lake
+        A lake, a query of it, or its address; default the one that the environment names.
+    now
+        The moment to judge by, with a time zone; default the present.
+    """
+    lake = opened(lake)
+    moment = (lake.now() if now is None else now).astimezone(ZoneInfo(lake.settings.time_zone))
+    calendar = _calendar(lake)
+    lines: list[tuple[str | None, str | None, str, Dates, Due | None]] = []
+    for pipeline, declaration in declarations().items():
+        lines += [
+            (schema.name, pipeline, schema.increment, declaration.dates or "days", declaration.due)
+            for schema in declaration.outputs
+        ] or [(None, pipeline, "", "days", None)]
+    written = {table for table, *_ in lines}
+    for prices in PRICE_TABLES:
+        lag = PRICE_LAGS[prices.kind]
+        if prices.name not in written:
+            due = None if lag is None else Due(days=lag)
+            lines.append((prices.name, None, "Date", "days", due))
+    pipelines = [writer for writer in dict.fromkeys(line[1] for line in lines) if writer is not None]
+    runs = dict(zip(pipelines, at_once(lake.storage, pipelines, lambda name: last_runs(lake, name, 1)), strict=True))
+    newest = at_once(lake.storage, lines, lambda line: _newest(lake, line[0], line[2]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CalendarRangeWarning)  # beyond the known holidays every weekday counts
+        statuses = [
+            _judged(table, writer, next(iter(runs.get(writer or "", [])), None), last, dates, due, moment, calendar)
+            for (table, writer, _, dates, due), last in zip(lines, newest, strict=True)
+            if writer is not None or last is not None  # else a price table that this lake does not have
+        ]
+    return sorted(statuses, key=lambda status: (status.table or "", status.pipeline or ""))
+
+
+def _calendar(lake: Lake) -> HolidayCalendar:
+    """The lake's holidays; none where it has no such table."""
+    try:
+        return LuxorQuery(lake=lake.view()).market.calendar.holidays()
+    except TableNotFoundError:
+        return HolidayCalendar([], [])
+
+
+def _judged(
+    table: str | None,
+    name: str | None,
+    last_run: RunReport | None,
+    newest: date | None,
+    dates: Dates,
+    due: Due | None,
+    moment: datetime,
+    calendar: HolidayCalendar,
+) -> TableStatus:
+    if due is None:
+        return TableStatus(table, name, last_run, newest, None, None, None)
+    location = due.calendar if due.calendar in calendar.locations else "any"
+    expected, following = None, None
+    for day in _candidates(dates, moment.date(), calendar, location):
+        at = _due_at(day, due, calendar, location, moment)
+        if at <= moment:
+            expected = day
+            break
+        following = at
+    late = 0
+    if expected is not None and (newest is None or newest < expected):
+        since = newest or expected - timedelta(days=_LOOK_BACK)
+        late = calendar.business_days_between(expected, since, location, "left") or 1
+    next_due = None if following is None else following.astimezone(UTC)
+    return TableStatus(table, name, last_run, newest, expected, late, next_due)
+
+
+def _candidates(dates: Dates, today: date, calendar: HolidayCalendar, location: str) -> Iterator[date]:
+    """The reference dates around today, newest first, from one that is not yet due on."""
+    ahead = 40 if dates == "month ends" else 10
+    for days in range(-ahead, _LOOK_BACK):
+        day = today - timedelta(days=days)
+        if dates == "month ends":
+            if (day + timedelta(days=1)).day == 1:
+                yield day
+        elif calendar.is_business_day(day, location):
+            yield day
+
+
+def _due_at(day: date, due: Due, calendar: HolidayCalendar, location: str, moment: datetime) -> datetime:
+    """The moment by which the rows of a date are due."""
+    last = calendar.business_day_offset(day, due.days, location) if due.days else day
+    return datetime.combine(last, time.fromisoformat(due.time), moment.tzinfo)
+
+
+def _newest(lake: Lake, table: str | None, column: str) -> date | None:
+    """The newest date of a table, from its last partition's footer; its rows are read only where that does not tell."""
+    if table is None:
+        return None
+    place = lake.table(table)
+    try:
+        snapshot = place.find()
+        if snapshot is None:
+            return None
+        dates = place.dates(snapshot.parts[-1], column)
+        return lake.view().cache.last_date(table, column) if dates is None else dates[1]
+    except UnreachableError:
+        raise
+    except (SchemaError, LakeError) as error:
+        logger.warning("The newest date of %s is not known: %s", table, error)
+        return None
