@@ -16,7 +16,7 @@ from benchmarks import azurite, report
 from benchmarks.lakes import SMALL, Lakes, Size
 from benchmarks.measure import Case, run_case
 
-WORK = ("returns", "prices", "tables", "loads", "cli", "analytics")
+WORK = ("returns", "prices", "tables", "loads", "price_files", "cli", "analytics")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 EXPLAINED = """\
