@@ -31,7 +31,7 @@ def schema(layout: Layout) -> TableSchema:
         name=TABLE,
         version=1,
         columns=(
-            Column("Date", "date", False),
+            Column("Date", "stamp", False),  # each load has an instant of its own, and days are too few
             Column("Key", "text", False),
             Column("Value", "number"),
             Column("Load", "text"),
@@ -63,6 +63,7 @@ class Batch:
             [(date, key, value, self.name) for (date, key), value in self.rows.items()],
             columns=["Date", "Key", "Value", "Load"],
         )
+        frame["Date"] = frame["Date"].dt.tz_localize("UTC")
         unique = ["Date", "Key"] if self.upsert else None
         return incremental_load(lq, TABLE, frame, unique_columns=unique, schema=schema(layout))
 
@@ -87,7 +88,7 @@ def state_of(rows: Iterable[Mapping[str, object]]) -> State:
     """The rows of a scan as a state; a key that occurs twice is an error."""
     state: State = {}
     for row in rows:
-        cell = (row["Date"], row["Key"])
+        cell = (row["Date"].replace(tzinfo=None), row["Key"])  # type: ignore[attr-defined]
         assert cell not in state, f"{cell} is stored twice"
         state[cell] = (row["Value"], row["Load"])  # type: ignore[index, assignment]
     return state

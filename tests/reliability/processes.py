@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from luxor_pipelines import LuxorQuery
-from luxor_pipelines.errors import LakeError, TableNotFoundError
+from luxor_pipelines.errors import LakeError, LoadConflictError, TableNotFoundError
 from luxor_pipelines.lake.table.table import Table
 from luxor_pipelines.settings import Settings
 from reliability.model import TABLE, Layout, random_batch, state_of
@@ -110,7 +110,8 @@ def race_loads(
         try:
             result, error = batch.load(lq, layout), ""
         except LakeError as failure:
-            result, error = None, type(failure).__name__
+            kind = LoadConflictError if isinstance(failure, LoadConflictError) else type(failure)
+            result, error = None, kind.__name__
         outcomes.append(Outcome(batch, began, time.monotonic(), result, error))
     say(outcomes)
 
