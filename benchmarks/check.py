@@ -29,11 +29,12 @@ SERIES = 2000
 def prices(rows: int) -> pa.Table:
     days = pd.bdate_range("2006-01-02", periods=rows // SERIES)
     names = np.array([f"asset {number:05d} us equity" for number in range(SERIES)], dtype=object)
+    steps = np.random.default_rng(1).normal(0, 0.01, (len(days), SERIES))
     return pa.table(
         {
             "Date": np.repeat(days.to_numpy().astype("datetime64[us]"), SERIES),
             "Asset": np.tile(names, len(days)),
-            "Last_Price": np.random.default_rng(1).random(len(days) * SERIES) * 100,
+            "Last_Price": 100 * np.exp(np.cumsum(steps, axis=0)).ravel(),
         }
     )
 

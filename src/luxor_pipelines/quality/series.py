@@ -109,7 +109,7 @@ class SeriesCheck:
         day = np.concatenate([self._day, days[good].astype("datetime64[D]")])
         price = np.concatenate([self._price, prices[good]])
         done = np.concatenate([self._judged, np.full(int(good.sum()), judged)])
-        order = np.lexsort((day, code))
+        order = _by_series(code, day, len(self._code))
         code, day, price, done = code[order], day[order], price[order], done[order]
         last_of_day = np.append((code[1:] != code[:-1]) | (day[1:] != day[:-1]), [True] * bool(len(code)))
         self._code, self._day, self._price = code[last_of_day], day[last_of_day], price[last_of_day]
@@ -136,7 +136,7 @@ class SeriesCheck:
         if not len(self._code):
             return
         code, day, price = self._code, self._day, self._price
-        series_end = np.searchsorted(code, code, side="right")
+        series_end = _series_end(code)
         ready = ~self._judged & (at_end | (series_end - np.arange(len(code)) > _AFTER))
         at = np.flatnonzero(ready[1:] & (code[1:] == code[:-1])) + 1  # rows that have one before them
         if self._stuck:
@@ -211,10 +211,24 @@ class SeriesCheck:
         return Oddity(name, self._day[before], float(self._price[before]), self._day[row], float(self._price[row]))
 
     def _keep_last_rows(self) -> None:
-        series_end = np.searchsorted(self._code, self._code, side="right")
-        kept = series_end - np.arange(len(self._code)) <= _SESSIONS
+        kept = _series_end(self._code) - np.arange(len(self._code)) <= _SESSIONS
         self._code, self._day, self._price = self._code[kept], self._day[kept], self._price[kept]
         self._judged = self._judged[kept]
+
+
+def _by_series(code: NDArray[np.int64], day: NDArray[np.datetime64], earlier: int) -> NDArray[np.int64]:
+    """Return the order by series and day of rows, the first of which are earlier ones in that order already."""
+    new = day[earlier:]
+    ascending = (new[1:] >= new[:-1]).all() and (not earlier or not len(new) or day[:earlier].max() <= new[0])
+    if ascending and len(code) and code.max() < 2**16:  # numpy sorts numbers of two bytes digit by digit
+        return np.argsort(code.astype(np.uint16), kind="stable")
+    return np.lexsort((day, code))
+
+
+def _series_end(code: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return for each row the position after the last row of its series."""
+    bounds = np.concatenate([[0], np.flatnonzero(code[1:] != code[:-1]) + 1, [len(code)]])
+    return np.repeat(bounds[1:], np.diff(bounds))
 
 
 def _date(oddity: Oddity) -> np.datetime64:
