@@ -65,6 +65,8 @@ NULLS_MAX = 0.5
 
 _CELLS = 20_000_000
 """Cells beside the key that are read at once: 160 MB of numbers."""
+_SERIES_ROWS = 1_000_000
+"""Rows of a price table that are held against each other at once, where they are in order of dates."""
 _ROWS_PER_BYTE, _LEAST_BYTES = 8, 1_000_000
 """Rows per byte of a file, of a megabyte or less as if it had one, beyond which it is not read: keys take room."""
 _ATTEMPTS = 5
@@ -439,8 +441,12 @@ class _TableAudit:
         if self._prices is not None and not mark:
             codes, words = with_codes(data.column(1))
             names = [normal_name(word) for word in words.to_pylist()]
-            days = data.column(0).to_numpy().astype("datetime64[D]")
-            self._series.add(names, codes, days, price.to_numpy())
+            days, values = data.column(0).to_numpy(), price.to_numpy()
+            ascending = bool((days[1:] >= days[:-1]).all())
+            step = _SERIES_ROWS if ascending else max(len(days), 1)
+            for start in range(0, len(days), step):
+                piece = slice(start, start + step)
+                self._series.add(names, codes[piece], days[piece].astype("datetime64[D]"), values[piece])
 
     def _check_ends(self) -> None:
         if self._prices is None or not self._last:
