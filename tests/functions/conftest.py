@@ -6,18 +6,22 @@ import importlib.util
 import json
 import os
 import shutil
+import socketserver
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
 import pandas as pd
 import pytest
+from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
 from luxor_pipelines import hosting
 from luxor_pipelines.demo.data import ecb_zip
@@ -196,3 +200,39 @@ def azurite_lake(make_rig: Any) -> tuple[Any, dict[str, str]]:
     rig = make_rig("azurite")
     fill(rig.query())
     return rig, environment(rig)
+
+
+@pytest.fixture(params=["key", "sas"])
+def secret_lake(request: Any, azurite_lake: Any, azurite: Any) -> tuple[Any, dict[str, str], list[str]]:
+    """A lake on Azurite, settings that open it with the account's key or with a SAS, and what must not be seen."""
+    rig, settings = azurite_lake
+    key = azurite.key
+    if request.param == "key":
+        return rig, settings, [key]
+    signature = generate_container_sas(
+        "devstoreaccount1",
+        settings["LUXOR_CONTAINER"],
+        key,
+        permission=ContainerSasPermissions(read=True, write=True, delete=True, list=True),
+        expiry=datetime(2099, 1, 1, tzinfo=UTC),
+    )
+    (quoted,) = (part.removeprefix("sig=") for part in signature.split("&") if part.startswith("sig="))
+    text = f"BlobEndpoint={azurite.url}/devstoreaccount1;SharedAccessSignature={signature}"
+    return rig, {**settings, "AZURE_STORAGE_CONNECTION_STRING": text}, [key, quoted, unquote(quoted)]
+
+
+@pytest.fixture
+def nonsense() -> Iterator[str]:
+    """The address of a server that answers what is no HTTP."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            self.request.sendall(b"220 nonsense ESMTP\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()

@@ -248,17 +248,21 @@ def test_without_settings_it_says_which_are_missing(in_package: Calls) -> None:
 
 
 @pytest.mark.azurite
-def test_no_secret_is_logged_answered_or_recorded(in_package: Calls, azurite_lake: Any) -> None:
-    rig, settings = azurite_lake
+def test_no_secret_is_logged_answered_or_recorded(
+    in_package: Calls, secret_lake: Any, azurite: Any, nonsense: str
+) -> None:
+    rig, settings, hidden = secret_lake
     rig.storage().delete("enriched/parquet/assets.parquet")
-    key = re.search("AccountKey=([^;]+)", settings["AZURE_STORAGE_CONNECTION_STRING"])[1]  # type: ignore[index]
     fails = {"function": "run_pipeline", "body": "{}", "params": {"name": "hist_returns"}}  # there are no assets
     calls = [fails, {"function": "run_hist_returns", "past_due": False}, {"function": "health"}]
     outcomes, log = in_package(calls, settings)
     assert [outcomes[0]["status"], outcomes[1]["raised"]] == [500, "TableNotFoundError"]
     records = [rig.storage().read(info.path).data.decode() for info in rig.storage().list("system")]
     assert len(records) == 2
-    for text in (json.dumps(outcomes), log, *records):
-        assert key not in text
-        assert "SharedKey" not in text
-        assert "sig=" not in text
+    elsewhere = settings["AZURE_STORAGE_CONNECTION_STRING"].replace(azurite.url, nonsense)
+    broken, more = in_package(calls, {**settings, "AZURE_STORAGE_CONNECTION_STRING": elsewhere, "LUXOR_RETRIES": "0"})
+    assert [broken[0]["status"], broken[1]["raised"], broken[2]["status"]] == [500, "UnreachableError", 503]
+    for text in (json.dumps(outcomes), json.dumps(broken), log, more, *records):
+        assert not [part for part in hidden if part in text]
+        assert "SharedKey " not in text
+        assert not re.search(r"sig=(?!\*\*\*)", text)

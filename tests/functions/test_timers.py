@@ -149,6 +149,12 @@ def test_the_other_timers_load_their_tables(disk_lake: Any, load: Any, name: str
     assert report.changed
 
 
+def test_no_price_files_are_no_failure(disk_lake: Any, load: Any) -> None:
+    disk_lake.storage().delete("raw/prices/a.csv")
+    assert load("run_market_prices")(timer()) is None
+    assert [report.status for report in last_runs(disk_lake.query())] == ["done"]
+
+
 def test_without_settings_the_log_names_them(load: Any, said: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LUXOR_LAKE_URL", "AZURE_STORAGE_CONNECTION_STRING"):
         monkeypatch.delenv(name, raising=False)
