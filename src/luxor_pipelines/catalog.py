@@ -436,10 +436,49 @@ CDI = "bzacselc index"
 USDBRL = "bmfxclco curncy"
 """The default series of BRL per USD: the onshore clean coupon, from 2011-04-14."""
 
+_EURO_COUNTRIES = ("at", "be", "cy", "de", "ee", "es", "fi", "fr", "gr", "hr", "ie", "it", "lt", "lu", "lv", "mt", "nl")
+_COUNTRIES = {
+    **dict.fromkeys((*_EURO_COUNTRIES, "pt", "si", "sk"), "eur"),
+    "au": "aud",
+    "br": "brl",
+    "ca": "cad",
+    "cz": "czk",
+    "dk": "dkk",
+    "gb": "gbp",
+    "hk": "hkd",
+    "hu": "huf",
+    "id": "idr",
+    "il": "ils",
+    "in": "inr",
+    "is": "isk",
+    "jp": "jpy",
+    "kr": "krw",
+    "mx": "mxn",
+    "my": "myr",
+    "no": "nok",
+    "nz": "nzd",
+    "ph": "php",
+    "pl": "pln",
+    "ro": "ron",
+    "se": "sek",
+    "sg": "sgd",
+    "th": "thb",
+    "tr": "try",
+    "us": "usd",
+    "za": "zar",
+}
+"""ISO's codes of the countries whose currencies the ECB publishes, but for two that have another meaning: ``cn``, which
+is Bloomberg's exchange code for Canada, and ``ch``, which is its code for China and ISO's for Switzerland."""
+
+_PAIRED = sorted({*_COUNTRIES.values(), "bgn", "chf", "cny", "rub"} - {"usd"})
+"""Currencies of which the library writes series, as units per USD and as USD per unit."""
+
 CURRENCY_FACTS = CurrencyFacts(
-    # ``cn`` is Bloomberg's exchange code for Canada, not China.
-    locations={"bz": "brl", "br": "brl", "us": "usd", "cn": "cad", "eur": "eur"},
+    # The firm's codes come first.
+    locations={**_COUNTRIES, "bz": "brl", "br": "brl", "us": "usd", "uk": "gbp", "eur": "eur", "cn": "cad"},
     series={
+        **{f"usd{iso} curncy": iso for iso in _PAIRED},
+        **{f"{iso}usd curncy": "usd" for iso in _PAIRED},
         "spxt index": "usd",
         "inx index": "usd",
         "sofrindx index": "usd",
@@ -457,6 +496,7 @@ CURRENCY_FACTS = CurrencyFacts(
         "usdeur curncy": "eur",
         "cad curncy": "cad",
     },
+    no_currencies=frozenset({"all", "gbx", "ila", "zac"}),
     unconvertible=frozenset({"fedl01 index"}),
     depositary_type="ações_bdr",
     rates={"cad": "cad curncy"},

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from itertools import permutations
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luxor_pipelines.catalog import CURRENCY_FACTS
+from luxor_pipelines.catalog import CDI, CURRENCY_FACTS
 from luxor_pipelines.errors import SchemaError, UsageError
 from luxor_pipelines.market.currency import (
     as_currency,
@@ -48,26 +49,86 @@ def test_series_currency() -> None:
             ("torn", "us", "bond"),
             ("torn", "bz", "bond"),
             ("half known", "us", "bond"),
-            ("half known", "jp", "bond"),
+            ("half known", "mars", "bond"),
             ("sony jp equity", "jp", "ações"),
+            ("nesn sw equity", "ch", "ações"),  # Switzerland's to ISO, China's to Bloomberg
+            ("shop cn equity", "cn", "ações"),  # Bloomberg's code of Canada
+            ("sap gr equity", "DE", "ações"),
+            ("eurusd curncy", "eur", "fx"),  # USD per euro, wherever it is registered
             ("nowhere", None, "bond"),
             ("once said", None, "bond"),
             ("once said", "cn", None),
-            ("spxt index", "eur", "benchmark"),  # registered: its row counts
-            ("inx index", None, "benchmark"),  # registered, without a location
+            ("spxt index", "eur", "benchmark"),  # what a series is known to be comes before a location
+            ("inx index", None, "benchmark"),
             ("fedl01 index", "us", "benchmark"),
             (None, "us", "bond"),
         ],
         columns=["Price_Key", "Location", "Type"],
     )
-    currencies, conflicts = series_currency(assets)
+    currencies, unclear = series_currency(assets)
     derived = {key: currency for key, currency in currencies.items() if key not in CURRENCY_FACTS.series}
-    assert derived == {"aapl us equity": "usd", "petr4 bz equity": "brl", "once said": "cad"}
-    assert conflicts == {"torn": ("bz", "us"), "half known": ("jp", "us")}
-    assert currencies["spxt index"] == "eur"
-    assert "inx index" not in currencies
+    assert derived == {
+        "aapl us equity": "usd",
+        "petr4 bz equity": "brl",
+        "once said": "cad",
+        "sony jp equity": "jpy",
+        "shop cn equity": "cad",
+        "sap gr equity": "eur",
+    }
+    assert unclear == {"torn": ("bz", "us"), "half known": ("mars", "us"), "nesn sw equity": ("ch",)}
+    assert currencies["spxt index"] == currencies["inx index"] == currencies["eurusd curncy"] == "usd"
+    assert currencies["usdbrl curncy"] == "brl"
     assert "fedl01 index" not in currencies
     assert currencies["bzacselc index"] == "brl"
+
+
+def test_a_filled_currency_decides() -> None:
+    assets = pd.DataFrame(
+        [
+            ("nesn sw equity", "ch", "ações", " CHF "),
+            ("vod ln equity", "uk", "ações", "GBX"),  # pence
+            ("npn sj equity", "za", "ações", "zac"),
+            ("x", "us", "ações", "reais"),
+            ("two", "us", "ações", "eur"),
+            ("two", "us", "ações", "usd"),
+            ("one", "us", "ações", "eur"),
+            ("one", "bz", "ações", None),  # a blank says nothing
+            ("one", "bz", "ações_bdr", "brl"),  # nor does a BDR
+            ("blank", "uk", "ações", " "),
+            ("spxt index", "us", "benchmark", "brl"),
+            ("caixa us", "us", "caixa", "dollars"),
+        ],
+        columns=["Price_Key", "Location", "Type", "Currency"],
+    )
+    currencies, unclear = series_currency(assets)
+    assert {key: currencies.get(key) for key in ("nesn sw equity", "one", "blank", "spxt index")} == {
+        "nesn sw equity": "chf",
+        "one": "eur",
+        "blank": "gbp",
+        "spxt index": "brl",
+    }
+    assert unclear == {
+        "vod ln equity": ("gbx",),
+        "npn sj equity": ("zac",),
+        "x": ("reais",),
+        "two": ("eur", "usd"),
+        "caixa us": ("dollars",),
+    }
+    assert not unclear.keys() & currencies.keys()
+
+
+def test_the_whole_table_of_special_series() -> None:
+    special = {key: iso for key, iso in CURRENCY_FACTS.series.items() if not re.fullmatch("usd...|...usd", key[:6])}
+    assert special == {
+        **dict.fromkeys(["spxt index", "inx index", "sofrindx index", "jpmutcc lx equity", "sofr + 75bps"], "usd"),
+        **dict.fromkeys(["benchmark luxor spx cash", "benchmark luxor sp500 85/15 cash", "caixa us"], "usd"),
+        **dict.fromkeys(["caixa", "bzacselc index", "bmfxclco curncy", CDI], "brl"),
+        "cad curncy": "cad",
+    }
+    pairs = {"usdbrl curncy": "brl", "usdbrl cmpl curncy": "brl", "usdeur curncy": "eur", "usdjpy curncy": "jpy"}
+    assert pairs.items() <= CURRENCY_FACTS.series.items()
+    inverse = {"eurusd curncy": "usd", "brlusd curncy": "usd", "cadusd curncy": "usd"}
+    assert inverse.items() <= CURRENCY_FACTS.series.items()
 
 
 def test_known_series_stand_where_no_asset_uses_them() -> None:

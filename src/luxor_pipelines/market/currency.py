@@ -38,7 +38,9 @@ class CurrencyFacts:
     locations
         The currency of the assets of each ``Location``.
     series
-        The currency of series, such as benchmarks, where no row of ``assets`` gives one.
+        The currency of series, such as benchmarks, whatever the ``Location`` of their assets.
+    no_currencies
+        Texts of three letters that are no currency, such as the names of minor units.
     unconvertible
         Series that are percentages, not prices: they have no currency, whatever ``assets`` says.
     depositary_type
@@ -51,6 +53,7 @@ class CurrencyFacts:
 
     locations: Mapping[str, str]
     series: Mapping[str, str]
+    no_currencies: frozenset[str]
     unconvertible: frozenset[str]
     depositary_type: str
     rates: Mapping[str, str]
@@ -72,23 +75,25 @@ def as_currency(text: object) -> str:
 
 
 def series_currency(assets: pd.DataFrame, facts: CurrencyFacts) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
-    """Derive the currency of each price series from the assets that use it.
+    """Derive the currency of each price series.
 
-    A BDR's row says nothing, since its series is its underlying's; neither does a row without a
-    location. Where no row says anything because no row but BDRs uses the series, ``facts.series`` does.
+    The first of these that says anything decides: a filled ``Currency`` of the assets that use the series; what the
+    series is known to be, ``facts.series``; the ``Location`` of the assets. A BDR's row says nothing, since its series
+    is its underlying's.
 
     Parameters
     ----------
     assets
-        ``Price_Key`` (trimmed and in lower case), ``Location``, ``Type``.
+        ``Price_Key`` (trimmed and in lower case), ``Location``, ``Type`` and, if there is one, ``Currency``.
 
     Returns
     -------
     currencies
         Price key → currency. A series not in it has none: its converted returns are
         ``missing_currency``.
-    conflicts
-        Price key → the locations that disagree on its currency; such a series has none.
+    unclear
+        Price key → what the deciding rows say, where that is not one currency: several, or a text that is none, a
+        minor unit such as gbx among them.
 
     Raises
     ------
@@ -103,26 +108,46 @@ def series_currency(assets: pd.DataFrame, facts: CurrencyFacts) -> tuple[dict[st
         )
     key, index = pd.factorize(assets["Price_Key"])
     keys = index.to_numpy(dtype=object)
-    place, places = _encoded(assets["Location"])
     kind, kinds = _encoded(assets["Type"])
-    bdr = np.array([word == facts.depositary_type for word in kinds], dtype=bool)
-    says = (key >= 0) & ~bdr[kind]
-    used = set(keys[np.unique(key[says])])
-    # A location we cannot place still contradicts one we can, so it stands for itself.
-    stands, names = pd.factorize(np.array([facts.locations.get(word, word) for word in places[:-1]], dtype=object))
-    says &= place >= 0
-    low, high = np.full(len(keys), len(names)), np.full(len(keys), -1)
-    np.minimum.at(low, key[says], stands[place[says]])
-    np.maximum.at(high, key[says], stands[place[says]])
+    counts = (key >= 0) & ~np.array([word == facts.depositary_type for word in kinds], dtype=bool)[kind]
+    open_ = np.ones(len(keys), dtype=bool)
+    currencies: dict[str, str] = {}
+    unclear: dict[str, tuple[str, ...]] = {}
 
-    currencies = {series: currency for series, currency in facts.series.items() if series not in used}
-    known = np.array([*np.isin(names, list(facts.locations.values())), False])
-    clear = (low == high) & known[high]
-    currencies |= dict(zip(keys[clear], names[high[clear]], strict=True))
+    def decide(column: str, meaning: Mapping[str, str] | None) -> None:
+        """Let the cells of a column decide for the series that are still open."""
+        cell, words = _encoded(assets[column])
+        meant = [_currency_of(word, meaning, facts) for word in words[:-1]]
+        # A text that is no currency still contradicts one that is, so it stands for itself.
+        stands, names = pd.factorize(np.array([b or a for a, b in zip(words, meant, strict=False)], dtype=object))
+        says = counts & (cell >= 0) & open_[key]
+        low, high = np.full(len(keys), len(names)), np.full(len(keys), -1)
+        np.minimum.at(low, key[says], stands[cell[says]])
+        np.maximum.at(high, key[says], stands[cell[says]])
+        known = np.array([*np.isin(names, [name for name in meant if name]), False])
+        clear = (low == high) & known[high]
+        currencies.update(zip(keys[clear], names[high[clear]], strict=True))
+        for code in np.flatnonzero((high >= 0) & ~clear):
+            unclear[keys[code]] = tuple(sorted({words[n] for n in cell[says & (key == code)]}))
+        open_[high >= 0] = False
+
+    if "Currency" in assets.columns:
+        decide("Currency", None)
+    open_[np.isin(keys, list(facts.series))] = False
+    currencies = {name: iso for name, iso in facts.series.items() if name not in unclear} | currencies
+    decide("Location", facts.locations)
     for series in facts.unconvertible:
         currencies.pop(series, None)
-    torn = [code for code in np.flatnonzero(low < high) if keys[code] not in facts.unconvertible]
-    return currencies, {keys[code]: tuple(sorted({places[n] for n in place[says & (key == code)]})) for code in torn}
+        unclear.pop(series, None)
+    return currencies, unclear
+
+
+def _currency_of(word: str, meaning: Mapping[str, str] | None, facts: CurrencyFacts) -> str | None:
+    """The currency that a cell names, by itself or through a mapping; None where it names none."""
+    if meaning is not None:
+        return meaning.get(word)
+    named = len(word) == 3 and word.isascii() and word.isalpha() and word not in facts.no_currencies
+    return word if named else None
 
 
 def rate_series(currency: str, usdbrl_ticker: str, facts: CurrencyFacts) -> tuple[str, ...]:

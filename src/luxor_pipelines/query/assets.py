@@ -25,7 +25,7 @@ __all__ = ["AssetMaster"]
 
 logger = logging.getLogger(__name__)
 
-_TEXTS = ("Key", "Asset", "Ticker", "Ticker_BBG", "Group", "Location", "Type")
+_TEXTS = ("Key", "Asset", "Ticker", "Ticker_BBG", "Group", "Location", "Type", "Currency")
 
 
 class AssetMaster:
@@ -89,9 +89,15 @@ class AssetMaster:
         return self._cache.derive(ASSETS, "currencies", self._read_currencies)
 
     def _read_currencies(self) -> Mapping[str, str]:
-        currencies, conflicts = fx.series_currency(self.frame(("Price_Key", "Location", "Type")), CURRENCY_FACTS)
-        if conflicts:
-            logger.warning("assets: locations disagree on the currency of %s", sample(conflicts))
+        columns = ("Price_Key", "Location", "Type", "Currency")
+        stored = self._cache.derive(ASSETS, "rows", self._read).column_names
+        frame = self.frame(tuple(name for name in columns if name in stored))
+        currencies, unclear = fx.series_currency(frame, CURRENCY_FACTS)
+        if unclear:
+            named = [f"{key} ({', '.join(words)})" for key, words in unclear.items()]
+            logger.warning(
+                "assets: Currency, or Location, names no one currency of %d series: %s", len(named), sample(named)
+            )
         return MappingProxyType(currencies)
 
     def _read(self) -> pa.Table:
@@ -110,7 +116,7 @@ class AssetMaster:
             "Price_Key": price_keys(*(texts[name] for name in ("Ticker", "Ticker_BBG", "Group"))),
             "Location": texts["Location"],
             "Type": texts["Type"],
-        }
+        } | ({"Currency": texts["Currency"]} if "Currency" in table.column_names else {})
         for name, text in texts.items():
             at = table.schema.get_field_index(name)
             table = table.append_column(name, text) if at < 0 else table.set_column(at, name, text)
