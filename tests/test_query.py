@@ -399,6 +399,114 @@ def test_get_price_key(disk: Any) -> None:
         lq.get_price_key("d_")
 
 
+NAMED = [
+    # Key, Ticker, Ticker_BBG, Name, Type, Location
+    ("petrobras_petr4", "petr4", "petr4 bz equity", "Petrobras PN", "ações", "bz"),
+    ("apple_aapl", "aapl", "aapl us equity", "Apple", "ações_us", "us"),
+    ("apple bdr_aapl34", "aapl34", "aapl us equity", "Apple BDR", "ações_bdr", "bz"),
+    ("fund_a", "fund a", None, "Twin", "fundo", "bz"),
+    ("fund_b", "fund b", None, "Twin", "fundo", "bz"),
+    ("euro_eurusd", "eurusd", "eurusd curncy", "Euro", "fx", "us"),
+    ("odd_series", "spy", "spy us equity", "x", "etf", "us"),
+    ("none_", None, None, "Nothing", "etf", "us"),
+]
+
+
+@pytest.fixture
+def named(disk: Any) -> Any:
+    columns = ["Key", "Ticker", "Ticker_BBG", "Name", "Type", "Location"]
+    frame = pd.DataFrame(NAMED, columns=columns).assign(Group="g")
+    lq = disk.query()
+    save_table("assets", frame, lq=lq)
+    keys = ["petr4 bz equity", "aapl us equity", "fund a", "fund b", "eurusd curncy", "spy us equity", "x", "bench"]
+    return fill(lq, hist_px_last={key: {"2026-10-30": 10.0, "2026-11-20": 11.0} for key in keys})
+
+
+@pytest.mark.parametrize(
+    ("name", "price_key"),
+    [
+        ("PETR4 BZ Equity", "petr4 bz equity"),  # a price key
+        ("petrobras_petr4", "petr4 bz equity"),  # a Key
+        (" Petr4 ", "petr4 bz equity"),  # a Ticker
+        ("petrobras\u00a0pn", "petr4 bz equity"),  # a Name
+        ("apple", "aapl us equity"),
+        ("bench", "bench"),  # a series that no asset uses
+        ("x", "x"),  # a series comes before an asset's Name
+    ],
+)
+def test_an_asset_is_named_in_any_of_four_ways(named: Any, name: str, price_key: str) -> None:
+    assert named.get_prices(name, "2026-11-20", "2026-11-20")["Asset"].tolist() == [price_key]
+    assert named.get_pct_changes([name], "2026-11-20", "2026-10-30").index.tolist() == [price_key]
+    assert named.get_returns("2026-11-20", name, "mtd")["Asset"].tolist() == [price_key]
+    assert named.get_price(name, "2026-11-20") == 11
+    assert named.get_pct_change(name, "2026-11-20", "2026-10-30") == pytest.approx(0.1)
+    overrides = pd.DataFrame({"Date": ["2026-11-20"], "Asset": [name], "Last_Price": [12.0]})
+    frame = named.get_prices(name, "2026-11-20", "2026-11-20", price_overrides=overrides)
+    assert frame["Last_Price"].tolist() == [12]
+
+
+def test_two_names_of_one_series_give_one_row_and_none_gives_unknown(named: Any, caplog: Any) -> None:
+    names = ["petr4", "petrobras_petr4", "petr5", "petr4 bz equity"]
+    frame = named.get_pct_changes(names, "2026-11-20", "2026-10-30")
+    assert frame["Status"].to_dict() == {"petr4 bz equity": "ok", "petr5": "unknown"}
+    assert "'petr5' (did you mean 'petr4'" in caplog.text
+    caplog.clear()
+    assert named.get_prices(names, "2026-11-20", "2026-11-20")["Asset"].tolist() == ["petr4 bz equity"]
+    assert "petr5: unknown (did you mean 'petr4'" in caplog.text
+    with_status = named.get_prices(names, "2026-11-20", "2026-11-20", with_status=True)
+    assert dict(zip(with_status["Asset"], with_status["Status"], strict=True)) == {
+        "petr4 bz equity": "ok",
+        "petr5": "unknown",
+    }
+    for ask in (named.get_price, named.get_pct_change):
+        with pytest.raises(UnknownAssetError, match="petr4"):
+            ask("petr5")
+        with pytest.raises(UnknownAssetError) as caught:
+            ask("nothing")  # its asset names no series
+        assert "mean" not in caught.value.hint
+
+
+def test_a_name_of_several_series_is_an_error_with_the_candidates(named: Any) -> None:
+    for ask in (named.get_price, named.get_prices, named.get_pct_changes):
+        with pytest.raises(UsageError, match=r"'twin' is the Name of 2 price series[\s\S]*'fund a', 'fund b'"):
+            ask("Twin")
+
+
+def test_a_receipt_gives_its_underlyings_series_and_says_so(named: Any, caplog: Any) -> None:
+    assert named.get_prices("aapl34", "2026-11-20", "2026-11-20")["Asset"].tolist() == ["aapl us equity"]
+    assert "get_bdr_adj_price" in caplog.text
+    caplog.clear()
+    named.get_prices("aapl us equity", "2026-11-20", "2026-11-20")
+    assert caplog.text == ""
+
+
+def test_find(named: Any) -> None:
+    found = named.find("euro")
+    assert found.columns.tolist() == ["Key", "Name", "Price_Key", "Currency", "First_Date", "Last_Date"]
+    assert found.iloc[0].tolist() == [
+        "euro_eurusd", "Euro", "eurusd curncy", "usd", pd.Timestamp("2026-10-30"), pd.Timestamp("2026-11-20"),
+    ]  # fmt: skip
+    assert named.find("APPLE")["Key"].tolist() == ["apple_aapl", "apple bdr_aapl34"]
+    assert named.find("petrobas")["Key"].tolist() == ["petrobras_petr4"]  # near
+    assert named.find("equity", limit=2)["Key"].tolist() == ["apple bdr_aapl34", "apple_aapl"]
+    nothing = named.find("nothing")
+    assert (nothing["Key"].tolist(), nothing["First_Date"].isna().tolist()) == (["none_"], [True])
+    assert named.find("zzz").empty
+
+
+def test_cash_has_the_price_of_one_every_day_unless_a_table_has_it(disk: Any) -> None:
+    lq = assets(fill(disk.query(), hist_px_last=RATES), **{"caixa": "bz", "caixa us": "us"})
+    frame = lq.get_prices(["caixa", "caixa us"], "2026-11-20", "2026-11-18")
+    assert series(frame, "caixa") == series(frame, "caixa us") == dict.fromkeys(["11-18", "11-19", "11-20"], 1.0)
+    # In BRL a dollar is the rate: 5.50 / 5.40 − 1 from one day to the next.
+    changes = lq.get_pct_changes(["caixa", "caixa us"], "2026-11-20", "2026-11-19", currency="brl")
+    assert changes["Pct_Change"].tolist() == pytest.approx([0, 5.5 / 5.4 - 1])
+    assert changes["Status"].tolist() == ["ok", "ok"]
+    assert lq.get_price("caixa us", "2026-11-20", currency="brl") == 5.5
+    fill(lq, hist_non_bbg_px_last={"caixa": {"2026-11-19": 2.0}})
+    assert lq.get_price("caixa", "2026-11-20") == 2
+
+
 # --- one price ---------------------------------------------------------------------------------
 
 
@@ -514,6 +622,30 @@ def test_prices_of_the_days_observed(disk: Any) -> None:
     lq = fill(disk.query(), hist_px_last={"x": {"2026-10-31": 9.0, "2026-11-04": 10.0, "2026-11-20": 11.0}})
     frame = lq.get_prices("x", "2026-11-20", "2026-11-01", force_continuous_date_range=False)
     assert series(frame) == {"11-04": 10, "11-20": 11}
+
+
+def test_wide_prices_on_chosen_days(disk: Any) -> None:
+    prices = {"2026-11-19": 9.0, "2026-11-21": 10.0, "2026-11-23": 11.0}  # the 21st is a Saturday
+    lq = holidays(fill(disk.query(), hist_px_last={"x": prices, "y": {"2026-11-20": 5.0}}))
+    on = {
+        name: lq.get_prices(["x", "y", "typo"], end=TODAY, start="2026-11-19", calendar=name, wide=True, **options)
+        for name, options in [
+            ("calendar", {}), ("observed", {}), ("business", {"holiday_location": "bz"}), (None, {})
+        ]
+    }  # fmt: skip
+    for frame in on.values():
+        assert frame.columns.tolist() == ["typo", "x", "y"]
+        assert frame["typo"].isna().all()
+    assert on["calendar"]["x"].tolist() == [9, 9, 10, 10, 11]
+    pd.testing.assert_frame_equal(on[None], on["calendar"])
+    assert on["observed"]["x"].dropna().to_dict() == {pd.Timestamp(day): value for day, value in prices.items()}
+    assert on["business"].index.strftime("%m-%d").tolist() == ["11-19", "11-23"]  # the 20th is a holiday of bz
+    assert on["business"]["y"].isna().tolist() == [True, False]
+    familiar = lq.get_prices("x", TODAY, "2026-11-19", force_continuous_date_range=False)
+    pd.testing.assert_frame_equal(familiar, lq.get_prices("x", end=TODAY, start="2026-11-19", calendar="observed"))
+    for wrong in ({"calendar": "weekly"}, {"wide": True, "with_status": True}, {"recent_date": TODAY, "end": TODAY}):
+        with pytest.raises(UsageError):
+            lq.get_prices("x", **wrong)
 
 
 def test_ranges(disk: Any, clock: Any) -> None:
@@ -803,6 +935,7 @@ def test_get_pct_changes(disk: Any) -> None:
     # The base is counted back from recent_date, not from yesterday: 31 October 2025.
     assert lq.get_pct_change("x", "2026-10-31", period="12m") == pytest.approx(110 / 80 - 1)
     assert lq.get_pct_changes("x", "2026-10-31", period="12m")["Pct_Change"].tolist() == pytest.approx([110 / 80 - 1])
+    assert lq.get_pct_change("x", "2026-10-31", "2026-09-30", currency="brl") == pytest.approx(0.32)
 
 
 def test_get_pct_change_counts_from_now(disk: Any, clock: Any, caplog: Any) -> None:
@@ -945,6 +1078,15 @@ def test_get_hist_returns(disk: Any) -> None:
     assert named["Name"].tolist()[0] == "Ação A"
     assert named["Name"].isna().tolist() == [False, True]
     assert named["mtd"].tolist() == pytest.approx([0.04, 0.04])
+
+    both = lq.get_hist_returns(currency=["brl", "local"])
+    assert set(both["Currency"]) == {"brl", "local"}
+    wide = lq.get_hist_returns(currency=["brl", "local"], wide=True)
+    assert wide[["Key", "Currency"]].to_numpy().tolist() == [
+        ["a_a", "brl"], ["a_a", "local"], ["b_b", "brl"], ["b_b", "local"],
+    ]  # fmt: skip
+    assert wide["mtd"].tolist() == pytest.approx([0.08, 0.04, 0.08, 0.04])
+    assert wide["Status"].tolist()[::2] == ["ok", "ytd: no_base, 12m: no_base"]
 
     with pytest.raises(DataError, match="2026-08-31") as caught:
         lq.get_hist_returns("2026-08-15")

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from luxor_pipelines.errors import SchemaError, UsageError, sample
 from luxor_pipelines.market.periods import DateLike, DatesLike, as_date, as_days
@@ -96,6 +97,13 @@ class HolidayCalendar:
         day, name = as_date(d), self._name(location)
         self._warn_outside(name, day, day)
         return bool(np.is_busday(np.datetime64(day, "D"), busdaycal=self._business[name]))
+
+    def are_business_days(self, days: DatesLike, location: str) -> NDArray[np.bool_]:
+        """Whether each of some days is a business day in ``location``."""
+        dates, name = as_days(days), self._name(location)
+        if len(dates):
+            self._warn_outside(name, as_date(dates.min()), as_date(dates.max()))
+        return np.is_busday(dates, busdaycal=self._business[name])
 
     def business_day_offset(self, d: DateLike, k: int, location: str) -> date:
         """Return the ``k``-th business day strictly after ``d``; strictly before, for a negative ``k``.

@@ -194,7 +194,8 @@ class Answers:
         obs = with_composites(market, obs.only(names), max(ends), today=today)
         absent = ~self._present(obs)
         if name_unknown and absent.any():
-            logger.warning("No price table has %d of the series: %s", absent.sum(), sample(obs.keys[absent]))
+            named = [f"{key!r}{self.suggestion(key)}" for key in obs.keys[absent][:10]]
+            logger.warning("No price table has %d of the series: %s", absent.sum(), "; ".join(named))
         basis, last = None, max(ends)
         if adjust:
             basis = market.prices.basis(obs, dates, last) if len(ends) > 1 else None
@@ -335,6 +336,29 @@ class Answers:
     def currencies(self, keys: Sequence[str]) -> dict[str, str | None]:
         """The currency of each series, None where it is not known."""
         return dict(zip(keys, self._market.assets.currencies(list(keys)), strict=True))
+
+    def dates_of(self, keys: Iterable[str]) -> tuple[pd.Series, pd.Series]:
+        """The dates of the first and the last row of each series, in whatever table, null where it has none."""
+        names = list(keys)
+        obs = self._market.prices.history(names)
+        first, last = np.full((2, len(obs.keys)), np.datetime64("NaT", "D"))
+        for side in (obs, obs.fallback):
+            if side is not None:
+                begins, ends = (np.full(len(obs.keys), np.datetime64("NaT", "D")) for _ in range(2))
+                begins[side.code[::-1]], ends[side.code] = side.date[::-1], side.date
+                first, last = np.fmin(first, begins), np.fmax(last, ends)
+        at = obs.codes(names)
+        return tuple(pd.Series(days[at].astype("datetime64[us]")) for days in (first, last))  # type: ignore[return-value]
+
+    def suggestion(self, name: str) -> str:
+        """Words to put after a name that nothing matches: which may have been meant; blank where none is near."""
+        near = self._market.assets.suggestions(name)
+        return f" (did you mean {sample(near)}?)" if near else ""
+
+    def series_among(self, names: Sequence[str]) -> list[str]:
+        """Those of some names that any table has a price series of."""
+        obs = self._market.prices.observations(names, [self._market.lake.today()])
+        return [name for name, present in zip(obs.keys, self._present(obs), strict=True) if present]
 
     def is_known(self, key: str) -> bool:
         """Whether any price table has the series."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,18 +14,42 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from luxor_pipelines.catalog import ASSETS, CURRENCY_FACTS, HOUSE_GROUPS, PRICE_INPUTS
-from luxor_pipelines.errors import DataError, SchemaError, UnknownAssetError, sample
+from luxor_pipelines.errors import DataError, SchemaError, UnknownAssetError, UsageError, sample
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import LAST_UPDATED, TEXT
 from luxor_pipelines.market import currency as fx
-from luxor_pipelines.names import normal_names
+from luxor_pipelines.names import normal_name, normal_names
 
 __all__ = ["AssetMaster"]
 
 logger = logging.getLogger(__name__)
 
 _TEXTS = ("Key", "Asset", "Ticker", "Ticker_BBG", "Group", "Location", "Type", "Currency")
+
+
+class _Match(NamedTuple):
+    """An asset that a name leads to: as which kind of name, its price key, whether it is a depositary receipt."""
+
+    kind: str
+    price_key: str
+    is_receipt: bool
+
+
+class _NameIndex(NamedTuple):
+    """The names of all assets, in normal form: their price keys, and by kind what each other name leads to."""
+
+    price_keys: frozenset[str]
+    kinds: Mapping[str, Mapping[str, list[_Match]]]
+
+    def matches(self, name: str) -> list[_Match]:
+        """The assets of that name, of the first kind that has it."""
+        return next((named[name] for named in self.kinds.values() if name in named), [])
+
+    @property
+    def words(self) -> set[str]:
+        """All names."""
+        return {*self.price_keys, *(name for named in self.kinds.values() for name in named)}
 
 
 class AssetMaster:
@@ -76,6 +100,100 @@ class AssetMaster:
     def price_keys(self) -> list[str]:
         """The names of all assets' price series, sorted."""
         return sorted(self.frame(("Price_Key",))["Price_Key"].dropna().unique())
+
+    def resolve(self, names: Iterable[str], is_series: Callable[[Sequence[str]], Iterable[str]]) -> dict[str, str]:
+        """The price key of each name, in the order of the names; a name that nothing matches stands for itself.
+
+        A name is a price key, a ``Key``, a ``Ticker`` or a ``Name``: the first of these kinds that matches decides.
+
+        Parameters
+        ----------
+        names
+            In their normal form (see `names.normal_name`).
+        is_series
+            Tells which of some names price tables have a series of, whether an asset uses it or not.
+
+        Raises
+        ------
+        UsageError
+            A name leads to several price keys.
+        """
+        resolved = {name: name for name in names}
+        if not resolved or not self.exists():
+            return resolved
+        index = self._cache.derive(ASSETS, "names", self._read_names)
+        candidates = {name: index.matches(name) for name in resolved if name not in index.price_keys}
+        candidates = {name: matches for name, matches in candidates.items() if matches}
+        for name in is_series(list(candidates)) if candidates else ():
+            del candidates[name]
+        for name, matches in candidates.items():
+            keys = sorted({match.price_key for match in matches})
+            if len(keys) > 1:
+                raise UsageError(
+                    f"{name!r} is the {matches[0].kind} of {len(keys)} price series.",
+                    hint=f"Name one: {sample(keys, 9)}.",
+                )
+            if all(match.is_receipt for match in matches):
+                logger.warning(
+                    "%s is a receipt: its series is its underlying's, %s; get_bdr_adj_price gives its own price",
+                    name, keys[0],
+                )  # fmt: skip
+            resolved[name] = keys[0]
+        return resolved
+
+    def suggestions(self, name: str) -> list[str]:
+        """A few names that are near one that nothing matches, never the name itself."""
+        if not self.exists():
+            return []
+        known = self._cache.derive(ASSETS, "names", self._read_names).words - {name}
+        return difflib.get_close_matches(name, sorted(known), n=3)
+
+    def find(self, text: str, limit: int) -> pd.DataFrame:
+        """The assets that a text is part of a name of, or near one: ``Key``, ``Name``, ``Price_Key``, ``Currency``.
+
+        Those that it is a name of come first, then those that begin with it.
+        """
+        columns = ["Key", "Name", "Price_Key", "Currency"]
+        wanted = normal_name(text)
+        if not self.exists() or not wanted:
+            return pd.DataFrame(columns=columns, dtype=str)
+        assets = self.frame()
+        assets = assets.assign(Name=assets["Name"] if "Name" in assets.columns else None)
+        rank = pd.Series(np.inf, index=assets.index)
+        near = set(
+            difflib.get_close_matches(wanted, sorted(self._cache.derive(ASSETS, "names", self._read_names).words))
+        )
+        for column in (name for name in ("Key", "Ticker", "Price_Key", "Name") if name in assets.columns):
+            words = pd.Series(
+                [normal_name(w) if isinstance(w, str) else "" for w in assets[column]], index=assets.index
+            )
+            order = np.select(
+                [
+                    words == wanted,
+                    words.str.startswith(wanted),
+                    words.str.contains(wanted, regex=False),
+                    words.isin(near),
+                ],
+                [0.0, 1.0, 2.0, 3.0],
+                np.inf,
+            )
+            rank = np.minimum(rank, order)
+        at = rank[np.isfinite(rank)].sort_values(kind="stable").index[:limit]
+        found = assets.loc[at].reset_index(drop=True)
+        keys = found["Price_Key"].fillna("")
+        return found.assign(Currency=pd.Series(self.currencies(keys), index=found.index, dtype="str"))[columns]
+
+    def _read_names(self) -> _NameIndex:
+        assets = self.frame()
+        kinds: dict[str, dict[str, list[_Match]]] = {}
+        receipt = assets["Type"] == CURRENCY_FACTS.depositary_type
+        rows = list(zip(assets["Price_Key"], receipt, strict=True))
+        for kind in (kind for kind in ("Key", "Ticker", "Name") if kind in assets.columns):
+            named = kinds.setdefault(kind, {})
+            for word, (price_key, is_receipt) in zip(assets[kind], rows, strict=True):
+                if isinstance(word, str) and isinstance(price_key, str):
+                    named.setdefault(normal_name(word), []).append(_Match(kind, price_key, bool(is_receipt)))
+        return _NameIndex(frozenset(assets["Price_Key"].dropna()), kinds)
 
     def currencies(self, keys: Iterable[str]) -> np.ndarray[Any, Any]:
         """The currency of each of these price series, None where it is not known."""
@@ -147,7 +265,7 @@ def price_keys(ticker: pa.ChunkedArray, bloomberg: pa.ChunkedArray, group: pa.Ch
 
 def unknown_asset(message: str, name: str, known: Iterable[str]) -> UnknownAssetError:
     """The error for a name that is none of those known, with near ones as suggestions."""
-    near = difflib.get_close_matches(name, list(known), n=3)
+    near = difflib.get_close_matches(name, [other for other in known if other != name], n=3)
     hint = f"Did you mean {sample(near)}?" if near else "Price keys are lower-case tickers, as in `assets`."
     return UnknownAssetError(f"{message}.", hint=hint)
 

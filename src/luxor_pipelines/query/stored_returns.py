@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date
 
 import pandas as pd
@@ -22,10 +23,19 @@ TABLE = HIST_RETURNS.name
 
 
 def stored_returns(
-    lake: Lake, assets: AssetMaster, ref_date: DateLike | None, currency: str | None, *, wide: bool, with_status: bool
+    lake: Lake,
+    assets: AssetMaster,
+    ref_date: DateLike | None,
+    currency: str | Iterable[str] | None,
+    *,
+    wide: bool,
+    with_status: bool,
 ) -> pd.DataFrame:
     """The stored returns of one month, long or wide; see `LuxorQuery.get_hist_returns`."""
-    chosen = as_currency(currency or "brl") if currency is not None or wide else None
+    if currency is None:
+        wanted = ["brl"] if wide else []
+    else:
+        wanted = [as_currency(each) for each in ([currency] if isinstance(currency, str) else currency)]
     last = lake.cache.last_date(TABLE) if ref_date is None else as_date(ref_date)
     if last is None:
         raise DataError(f"Table {TABLE} is empty.", hint=f"Run the pipeline: luxor run {TABLE}")
@@ -39,16 +49,19 @@ def stored_returns(
             f"Table {TABLE} has no rows for {day}.",
             hint=f"Run the pipeline: luxor run {TABLE} --ref-date {day}" if ended else "That month has not ended yet.",
         )
-    if chosen is not None:
-        stored = rows["Currency"].unique()
-        rows = rows[rows["Currency"] == chosen].reset_index(drop=True)
-        if rows.empty:
-            raise UsageError(f"Table {TABLE} has no returns in {chosen!r}.", hint=f"It has {sample(stored, 9)}.")
+    stored = rows["Currency"].unique()
+    for name in wanted:
+        if name not in stored:
+            raise UsageError(f"Table {TABLE} has no returns in {name!r}.", hint=f"It has {sample(stored, 9)}.")
+    if wanted:
+        rows = rows[rows["Currency"].isin(wanted)].reset_index(drop=True)
     return _wide(rows, day, assets, with_status=with_status) if wide else rows
 
 
 def _wide(rows: pd.DataFrame, day: date, assets: AssetMaster, *, with_status: bool) -> pd.DataFrame:
-    values = rows.pivot(index="Key", columns="Period", values="Return")
+    # A row an asset, and a currency where there are several.
+    key = ["Key", "Currency"] if len(rows["Currency"].unique()) > 1 else ["Key"]
+    values = rows.pivot(index=key, columns="Period", values="Return")
     order = [period for period in PERIODS if period in values.columns]
     order += [period for period in values.columns if period not in order]
     frame = values[order].reset_index().rename_axis(columns=None)
@@ -60,7 +73,8 @@ def _wide(rows: pd.DataFrame, day: date, assets: AssetMaster, *, with_status: bo
     if with_status:
         odd = rows[rows["Status"] != "ok"]
         odd = odd.assign(_order=odd["Period"].map({p: n for n, p in enumerate(order)})).sort_values("_order")
-        text = (odd["Period"] + ": " + odd["Status"]).groupby(odd["Key"]).agg(", ".join)
+        text = (odd["Period"] + ": " + odd["Status"]).groupby([odd[name] for name in key]).agg(", ".join)
+        rows_ = pd.MultiIndex.from_frame(frame[key]) if len(key) > 1 else pd.Index(frame[key[0]])
         # Cast first: without a single odd period there is nothing to tell that this is text.
-        frame["Status"] = text.astype("str").reindex(frame["Key"]).fillna("ok").to_numpy()
+        frame["Status"] = text.astype("str").reindex(rows_).fillna("ok").to_numpy()
     return frame
