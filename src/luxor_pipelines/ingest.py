@@ -246,17 +246,18 @@ def _target(
     given = list(args)
     if lq is None and given and len(given) + (table_name is not None) + (df is not None) == 3:
         lq = given.pop(0)
+    named = table_name is not None or bool(given)
     if table_name is None and given:
         table_name = given.pop(0)
     if df is None and given:
         df = given.pop(0)
     first_is_lake = isinstance(getattr(table_name, "lake", table_name), Lake)
-    if given or table_name is None or df is None or first_is_lake:
+    if given or not named or df is None or first_is_lake:
         raise UsageError(
             "save_table takes a lake, a table's name and its rows.",
             hint="Call save_table(lq, table_name, df) or save_table(table_name, df, lq=lq).",
         )
-    return lq, table_name, df
+    return lq, table_name, df  # type: ignore[return-value] # whatever was given as the name is checked as one
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -100,10 +100,7 @@ class LuxorQuery:
         # A traceback may show variables; these print as a mask.
         lake = Secret(lake) if isinstance(lake, str) else lake
         adls_connection_string = None if adls_connection_string is None else Secret(adls_connection_string)
-        if _is_lake(blob_directory):
-            if lake is not None:
-                blob_directory = ""
-                raise UsageError("Two lakes are given.", hint="Give one, as the first argument or as lake=.")
+        if lake is None and _is_lake(blob_directory):
             lake = Secret(blob_directory) if isinstance(blob_directory, str) else blob_directory
             blob_directory = DIRECTORY
         self._opened = not isinstance(lake, Lake)
@@ -112,7 +109,7 @@ class LuxorQuery:
             if isinstance(lake, Lake)
             else open_lake(
                 lake,
-                str(blob_directory),
+                cast("str", blob_directory),
                 connection_string=adls_connection_string,
                 container=container_name,
                 settings=settings,
