@@ -390,7 +390,8 @@ def test_a_run_writes_exactly_one_blob_and_a_rerun_none(rig: Any) -> None:
     before = {info.path for info in lq.lake.storage.list("enriched")}
     result = hist_returns.run("2026-10-15", lq=lq)
     after = {info.path: info.version for info in lq.lake.storage.list("enriched")}
-    assert set(after) - before == {"enriched/parquet/hist_returns/month=2026-10/data.parquet"}
+    folder = "enriched/parquet/hist_returns"
+    assert set(after) - before == {f"{folder}/month=2026-10/data.parquet", f"{folder}/_layout.json"}
     assert result.rows == 18
     assert not hist_returns.run("2026-10-31", lq=rig.query()).loads[0].changed
     assert {info.path: info.version for info in lq.lake.storage.list("enriched")} == after
@@ -430,7 +431,7 @@ def test_a_late_price_flows_in_on_the_rerun(disk: Any) -> None:
     ],
 )
 def test_the_default_month_is_the_last_that_has_ended_in_sao_paulo(disk: Any, now: datetime, expected: str) -> None:
-    assert hist_returns.run(lq=simple(disk), now=now).details["ref_date"] == expected
+    assert str(hist_returns.run(lq=simple(disk), now=now).ref_date) == expected
 
 
 def test_a_month_that_has_not_ended_is_refused(disk: Any) -> None:
