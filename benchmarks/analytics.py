@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import polars as pl
 
 END = REF - timedelta(days=1)  # a Friday
-DIGITS = 9
 MONTH = (date(2026, 9, 1), date(2026, 9, 30))
 QUERY = (
     "SELECT Asset, avg(Last_Price) AS Mean, count(*) AS Rows FROM {table} "
@@ -41,7 +40,7 @@ def _start(years: int) -> date:
 def luxor(lake: str, names: list[str], years: int) -> Callable[[], pd.DataFrame]:
     def run() -> pd.DataFrame:
         found = open_lake(lake).statistics(names, _start(years), END, "brl", with_status=True)
-        return found[["Statistic", "Asset", "Value"]].round(DIGITS)
+        return found[["Statistic", "Asset", "Value"]]
 
     return run
 
@@ -90,7 +89,7 @@ def polars(lake: str, names: list[str], years: int) -> Callable[[], pl.DataFrame
         return (
             stats.join(monthly, on="Asset")
             .unpivot(index="Asset", variable_name="Statistic", value_name="Value")
-            .select("Statistic", "Asset", pl.col("Value").round(DIGITS))
+            .select("Statistic", "Asset", "Value")
         )
 
     return run
@@ -118,17 +117,17 @@ def luxor_correlation(series: int, days: int, nulls: str) -> Callable[[], pd.Dat
     from luxor_pipelines.analytics.risk import correlation
 
     frame = _returns(series, days, nulls)
-    return lambda: correlation(frame).round(DIGITS)
+    return lambda: correlation(frame)
 
 
 def pandas_correlation(series: int, days: int, nulls: str) -> Callable[[], pd.DataFrame]:
     frame = _returns(series, days, nulls)
-    return lambda: frame.corr().round(DIGITS)
+    return lambda: frame.corr()
 
 
 def numpy_correlation(series: int, days: int, **_: str) -> Callable[[], Any]:
     values = _returns(series, days, "none").to_numpy()
-    return lambda: np.corrcoef(values, rowvar=False).round(DIGITS)
+    return lambda: np.corrcoef(values, rowvar=False)
 
 
 # --- SQL -------------------------------------------------------------------------------------

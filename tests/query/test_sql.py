@@ -6,6 +6,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -106,6 +107,19 @@ def test_columns_have_the_types_of_tables_and_names_of_their_own(disk: Any) -> N
     assert frame.columns.tolist() == ["d", "x", "x_1", "x_1_1", "s", "w"]
     assert frame.iloc[0].tolist() == [pd.Timestamp("2024-01-31"), 1.5, 2, 3, 7, 1e30]
     assert frame["d"].dtype == "datetime64[us]"
+
+
+def test_queries_see_nothing_of_one_another(lq: LuxorQuery, make_rig: Any) -> None:
+    other = make_rig("memory").query()
+    save_table("only_here", pd.DataFrame({"x": [1.0]}), lq=other)
+    assert len(other.sql("SELECT * FROM only_here")) == 1
+    with pytest.raises(TableNotFoundError, match="only_here"):
+        lq.sql("SELECT * FROM only_here")
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(lq.sql, "SELECT count(*) FROM hist") for _ in range(8)]
+        asked += [pool.submit(other.sql, "SELECT count(*) FROM only_here") for _ in range(8)]
+        counts = [each.result().df().iloc[0, 0] for each in asked]
+    assert counts == [len(prices())] * 8 + [1] * 8
 
 
 # --- pushed down -----------------------------------------------------------------------------

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -104,7 +106,7 @@ def run_sql(lake: Lake, query: str, params: Sequence[Any] | Mapping[str, Any] | 
             f"SQL needs {error.name}, which is not installed.", hint="Install it: pip install 'luxor-pipelines[sql]'"
         ) from error
     failures: list[LuxorError] = []
-    with duckdb.connect(":memory:", config=_CONFIG) as connection:
+    with _database(os.getpid()).cursor() as connection:
         for name in _tables_of(connection, query):
             source = _source(lake, name, failures)
             if source is not None:
@@ -120,6 +122,17 @@ def run_sql(lake: Lake, query: str, params: Sequence[Any] | Mapping[str, Any] | 
                 ) from error
             raise UsageError(f"DuckDB refuses the query: {_first_line(error)}", hint=_HINT) from error
     return SqlResult(pa.table([_plain(column) for column in answer.columns], names=_distinct(answer.column_names)))
+
+
+@lru_cache(maxsize=1)
+def _database(process: int) -> Any:  # noqa: ARG001 - threads do not survive a fork
+    """The empty database in memory that queries run in, each on a connection of its own, with views of its own.
+
+    To open one takes as long as a query of a month.
+    """
+    import duckdb
+
+    return duckdb.connect(":memory:", config=_CONFIG)
 
 
 _HINT = "Only one SELECT over the lake's tables is run; no file, network, extension or setting can be reached."
