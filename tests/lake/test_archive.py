@@ -405,3 +405,49 @@ def test_a_moving_file_that_says_nothing_does_not_stop_either(rig: Any) -> None:
         for folder in (DIRECTORY, "archive"):
             for info in storage.list(folder):
                 storage.delete(info.path)
+
+
+@pytest.mark.parametrize("layout", [None, "month"])
+def test_a_file_without_rows_that_came_too_late_is_no_table(disk: Any, layout: Any) -> None:
+    """A conversion that was overtaken by an archiving creates it, and is killed before it takes it back."""
+    storage = disk.storage()
+    put(storage, frame())
+
+    class KilledAfter(Meanwhile):
+        def write(self, path: str, *args: Any, **options: Any) -> str:
+            version = super().write(path, *args, **options)
+            if "month=" in path:
+                raise Killed
+            return version
+
+    late = Table(KilledAfter(storage, 2, lambda: archive(Table(storage, "t"), NOW)), "t")  # type: ignore[arg-type]
+    with pytest.raises(Killed):
+        optimize(late, layout="month")
+    assert list(contents(storage)) == [f"{DIRECTORY}/t/month=2026-01/data.parquet"]
+    assert Table(storage, "t").find() is None
+    load(storage, frame("new"), layout or "file")
+    assert keys(storage) == {"new": 80}
+    assert Table(storage, "t").snapshot().layout == (layout or "file")
+
+
+def test_a_load_looks_again_after_a_partition_of_a_conversion(disk: Any) -> None:
+    """What it looks at is not of one moment: the single file may have been made after it was looked for."""
+    storage = disk.storage()
+    put(storage, frame())
+    with pytest.raises(Killed):
+        optimize(Table(Meanwhile(storage, 8, killed), "t"), layout="month")  # type: ignore[arg-type]
+
+    class NotOfOneMoment:
+        looks = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(storage, name)
+
+        def peek(self, paths: list[str]) -> Any:
+            self.looks += 1
+            infos = storage.peek(paths)
+            hidden = f"{DIRECTORY}/t.parquet" if self.looks == 1 else ""
+            return [None if path == hidden else info for path, info in zip(paths, infos, strict=True)]
+
+    load(NotOfOneMoment(), frame("new"))
+    assert keys(storage) == {"a": 80, "new": 80}

@@ -22,14 +22,18 @@ class Scale:
     faulty_loads: int
     operations: int
     stalls: int
+    interruptions: int
+    interruptions_a_round: int = 8
 
 
 @pytest.fixture(scope="session")
 def scale(request: pytest.FixtureRequest) -> Scale:
     seed = request.config.getoption("--seed")
     if request.config.getoption("--torture"):
-        return Scale(seed, kills=100, processes=8, loads=25, faulty_loads=150, operations=9, stalls=100)
-    return Scale(seed, kills=5, processes=4, loads=4, faulty_loads=8, operations=4, stalls=4)
+        return Scale(
+            seed, kills=100, processes=8, loads=25, faulty_loads=150, operations=9, stalls=100, interruptions=100
+        )
+    return Scale(seed, kills=5, processes=4, loads=4, faulty_loads=8, operations=4, stalls=4, interruptions=2)
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from reliability.races import Outcome, Race, check_whole, racing_batch
 FORKS = "forkserver" in multiprocessing.get_all_start_methods()
 CONTEXT: Any = multiprocessing.get_context("forkserver" if FORKS else "spawn")
 if FORKS:
-    rooms = ("query.luxor_query", "ingest", "lake.storage.azure", "lake.storage.local")
-    CONTEXT.set_forkserver_preload([f"luxor_pipelines.{room}" for room in rooms])
+    rooms = ("query.luxor_query", "ingest", "lake.storage.azure", "lake.storage.local", "lake.table.archive")
+    CONTEXT.set_forkserver_preload(["pytest", *(f"luxor_pipelines.{room}" for room in rooms)])
 
 Lake = dict[str, Any]
 """How to open the lake: the arguments of `LuxorQuery`."""

@@ -30,7 +30,7 @@ from luxor_pipelines.errors import ConflictError, NotFoundError, TableNotFoundEr
 from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.storage.base import BlobInfo, Storage
 from luxor_pipelines.lake.table.claim import Claim
-from luxor_pipelines.lake.table.layout import BIRTH, Layout, LayoutRecord, Part, Snapshot, recognise
+from luxor_pipelines.lake.table.layout import BIRTH, PLACEHOLDER, Layout, LayoutRecord, Part, Snapshot, recognise
 from luxor_pipelines.lake.table.optimize import find_leftovers
 from luxor_pipelines.lake.table.table import Table
 
@@ -39,8 +39,6 @@ __all__ = ["ARCHIVE", "Move", "Only", "archive", "layouts", "restore", "stamps"]
 logger = logging.getLogger(__name__)
 
 ARCHIVE = "archive"
-_PLACEHOLDER = b"luxor.placeholder"
-"""The metadata of a file that a move has created and not filled yet."""
 
 Only = Literal["file", "partitions"]
 
@@ -130,7 +128,10 @@ def _archive_file(table: Table, single: BlobInfo | None, stamp: str, *, with_rec
         # A layout was agreed on, and nothing was written since.
         storage.delete(table.record_path, expected=storage.read(table.record_path).version)
         return Move(table.name, folder, ())
-    stored = storage.read(path)
+    try:
+        stored = storage.read(path)
+    except NotFoundError as error:
+        raise storage.conflict(path) from error
     claim = Claim.take(storage, path, stored.data, expected=stored.version)  # no conversion goes on after that
     listed = {info.path: info for info in storage.list(table.folder)}
     claim.check()
@@ -145,7 +146,10 @@ def _archive_file(table: Table, single: BlobInfo | None, stamp: str, *, with_rec
         )
     contents = {path: stored.data}
     if with_record and table.record_path in listed:
-        contents[table.record_path] = storage.read(table.record_path).data
+        record = table.record()
+        if record is None:
+            raise storage.conflict(table.record_path)
+        contents[table.record_path] = record.encode()
     copied = _copy(storage, stamp, contents)
     try:
         claim.release()
@@ -342,7 +346,10 @@ def _claim_folder(table: Table, moving: BlobInfo | None, stamp: str, only: Only 
 
 def _read_moving(table: Table, moving: BlobInfo, only: Only | None) -> tuple[str | None, Only | None]:
     """The stamp of a move that was cut short, None if it is not told, and what was to be moved."""
-    blob = table.storage.read(moving.path)
+    try:
+        blob = table.storage.read(moving.path)
+    except NotFoundError as error:
+        raise table.storage.conflict(moving.path) from error
     try:
         content = json.loads(blob.data)
         stamp, before = content["stamp"], content["only"]
@@ -372,12 +379,12 @@ def _empty(table: Table, path: str, data: bytes) -> bytes:
         schema = pq.read_schema(BytesIO(data))
     except (pa.ArrowException, OSError, ValueError):
         return b""
-    metadata = {**(schema.metadata or {}), _PLACEHOLDER: b"", BIRTH: uuid.uuid4().hex.encode()}
+    metadata = {**(schema.metadata or {}), PLACEHOLDER: b"", BIRTH: uuid.uuid4().hex.encode()}
     return to_bytes(schema.with_metadata(metadata).empty_table())
 
 
 def _is_placeholder(data: bytes) -> bool:
     try:
-        return _PLACEHOLDER in (pq.read_schema(BytesIO(data)).metadata or {})
+        return PLACEHOLDER in (pq.read_schema(BytesIO(data)).metadata or {})
     except (pa.ArrowException, OSError, ValueError):
         return False

@@ -42,6 +42,7 @@ __all__ = [
     "LAYOUT_FILE",
     "MOVING_FILE",
     "PARTITION_COLUMN",
+    "PLACEHOLDER",
     "Layout",
     "LayoutRecord",
     "Part",
@@ -60,6 +61,8 @@ BIRTH = b"luxor.birth"
 """A single file's metadata holds an id that the load which created it drew; later loads keep it."""
 CONVERSION = b"luxor.conversion"
 """A partition's metadata holds the id of the conversion that made it, until a load changes the partition."""
+PLACEHOLDER = b"luxor.placeholder"
+"""The metadata of a file that a move has created, and not filled yet."""
 LAYOUT_FILE = "_layout.json"
 MOVING_FILE = "_moving.json"
 

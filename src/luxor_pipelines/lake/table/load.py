@@ -34,6 +34,7 @@ from luxor_pipelines.lake.table.layout import (
     BIRTH,
     CONVERSION,
     PARTITION_COLUMN,
+    PLACEHOLDER,
     Layout,
     LayoutRecord,
     Part,
@@ -398,8 +399,8 @@ class Load:
         files, _ = self.table.look(list(dict.fromkeys([("file", ""), place])))
         layout: Layout = "file" if ("file", "") in files else self.layout
         if self.layout == "file" and not files:
-            partitions = self.table.find_partitions()
-            layout = partitions.layout if partitions else layout
+            snapshot = self.table.find()
+            layout = snapshot.layout if snapshot else layout
         if layout != self.layout:
             raise LayoutChangedError(
                 f"Table {self.table.name} was converted from {self.layout} to {layout} during the load.",
@@ -422,6 +423,22 @@ class Load:
         except ConflictError as error:
             raise self._changed() from error
 
+    def _check_settled(self, part: Part) -> None:
+        """Look again at the table after a partition that a conversion or a move has written: it may not be done.
+
+        A look at several files is not of one moment. Other partitions are the table's own since they were looked at.
+        """
+        marks = self.table.stored(part).codec.stored.metadata or {}
+        if CONVERSION in marks or PLACEHOLDER in marks:
+            files, record = self.table.look([("file", "")])
+            agreed = record is not None and record.layout == self.layout
+            if not files and not agreed and self.table.is_placeholder(part):
+                with suppress(ConflictError):
+                    self.table.storage.delete(part.info.path, expected=part.info.version)
+                raise self._changed()
+            if files:
+                raise self._changed()
+
     def _confirm(self) -> None:
         """See whether the table still is as agreed, once the load has created files of it; else take them back.
 
@@ -432,7 +449,7 @@ class Load:
             return
         with suppress(MoveInProgressError):
             files, _ = self.table.look([("file", "")])
-            alone = ("file", "") not in files if self.layout != "file" else self.table.find_partitions() is None
+            alone = ("file", "") not in files if self.layout != "file" else not self.table.has_partitions()
             if alone and self.table.record() == self._record:
                 return
         for info in self._created:
@@ -469,6 +486,8 @@ class Load:
     def _write(self, label: str, tries: Iterator[Callable[[Part | None], _Change]], part: Part | None) -> None:
         self._before[label] = self._after[label] = part
         result, file = next(tries)(part)
+        if part is not None and self.layout != "file":
+            self._check_settled(part)
         if file is not None:
             if part is None or self.layout != "file":
                 self._agree()
@@ -533,7 +552,7 @@ class Load:
 
     def _lineage(self, part: Part | None, metadata: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
         """The metadata of a new file, which tells where it comes from: see `BIRTH` and `CONVERSION`."""
-        metadata = {name: text for name, text in metadata.items() if name not in (BIRTH, CONVERSION)}
+        metadata = {name: text for name, text in metadata.items() if name not in (BIRTH, CONVERSION, PLACEHOLDER)}
         if part is None:
             birth = uuid.uuid4().hex.encode() if self.layout == "file" else None
         else:

@@ -34,7 +34,9 @@ from luxor_pipelines.errors import (
     FileLockedError,
     LoadConflictError,
     MoveInProgressError,
+    NotFoundError,
     SchemaError,
+    TableNotFoundError,
     UsageError,
 )
 from luxor_pipelines.lake.parquet.file import ROW_GROUP, ParquetFile, open_file, to_bytes
@@ -166,9 +168,9 @@ def optimize(
     for attempt in attempt_numbers(attempts):
         try:
             return _once(table, layout, date_column, tuple(sort_by), types, dry_run=dry_run)
-        except (FileLockedError, MoveInProgressError):
+        except (FileLockedError, MoveInProgressError, TableNotFoundError):
             raise
-        except ConflictError as error:
+        except (ConflictError, NotFoundError) as error:  # a file that has gone was converted, or moved away
             if attempt == attempts:
                 raise LoadConflictError(
                     f"Table {table.name}: other writers came first {attempts} times.",

@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any, NamedTuple, TypeVar
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from luxor_pipelines.errors import (
     AccessError,
+    CorruptFileError,
     InvalidNameError,
     LakeError,
     MoveInProgressError,
@@ -42,10 +43,12 @@ from luxor_pipelines.lake.parquet.predicates import Where, conditions
 from luxor_pipelines.lake.storage.base import BlobInfo, Storage, Unusable, VersionChangedError, check_path
 from luxor_pipelines.lake.storage.lease import fenced_write
 from luxor_pipelines.lake.table.layout import (
+    CONVERSION,
     DIRECTORY,
     LAYOUT_FILE,
     MOVING_FILE,
     PARTITION_COLUMN,
+    PLACEHOLDER,
     Layout,
     LayoutRecord,
     Part,
@@ -192,16 +195,24 @@ class Table:
             There are partitions by month and by year, and no record says which count.
         """
         places = [self.path("file"), self.record_path, self.moving_path]
-        single, recorded, moving = at_once(self.storage, places, self.storage.stat)
-        if moving is not None:
-            raise self.moving()
-        if single is None or self._is_superseded(single, None if recorded is None else self.record()):
-            return self.find_partitions()
-        return Snapshot("file", (Part("", single),))
+        for _ in range(_ATTEMPTS):
+            single, recorded, moving = at_once(self.storage, places, self.storage.stat)
+            if moving is not None:
+                raise self.moving()
+            if single is not None and not self._is_superseded(single, None if recorded is None else self.record()):
+                return Snapshot("file", (Part("", single),))
+            with suppress(_TableMovedError):
+                return self.find_partitions()
+        raise self.storage.changed(self.name)
 
     def find_partitions(self) -> Snapshot | None:
-        """`find` where no single file is: the table's partitions, None where there are none."""
+        """`find` where no single file is: the table's partitions, None where there are none.
+
+        Partitions that are listed are the table if afterwards there is no single file either, and the record is as it
+        was listed: else a conversion is writing them, or a move has come and gone.
+        """
         parts: dict[Layout, list[Part]] = {"month": [], "year": []}
+        listed_record = None
         unusable: list[Unusable] = []
         files = self.storage.list(self.folder, unusable=unusable)
         for entry in unusable:  # `luxor check` names the others
@@ -214,22 +225,63 @@ class Table:
         for info in files:
             if info.path == self.moving_path:
                 raise self.moving()
+            if info.path == self.record_path:
+                listed_record = info
             layout_and_label = recognise(info.path[len(self.folder) + 1 :])
             if layout_and_label is not None:
                 layout, label = layout_and_label
                 parts[layout].append(Part(label, info))
         layouts = [layout for layout in parts if parts[layout]]
-        if len(layouts) > 1:
-            record = self.record()
-            if record is None or record.layout not in layouts:
-                raise SchemaError(
-                    f"Table {self.name} has both month= and year= partitions in {self.folder}.",
-                    hint="Move the ones that do not belong there aside.",
-                )
+        if not layouts:
+            return None
+        single, moving, record = self._look_after()
+        if moving is not None:
+            raise self.moving()
+        settled = single is None or self._is_superseded(single, record)
+        if not settled or (record.version if record else None) != (listed_record.version if listed_record else None):
+            raise _TableMovedError
+        if record is not None and record.layout in layouts:
             layouts = [record.layout]
-        for layout in layouts:
-            return Snapshot(layout, tuple(sorted(parts[layout], key=lambda part: part.label)))
-        return None
+        elif len(layouts) > 1:
+            raise SchemaError(
+                f"Table {self.name} has both month= and year= partitions in {self.folder}.",
+                hint="Move the ones that do not belong there aside.",
+            )
+        partitions = sorted(parts[layouts[0]], key=lambda part: part.label)
+        agreed = record is not None and record.layout in layouts
+        if not agreed and self.is_placeholder(partitions[-1]):
+            return None
+        return Snapshot(layouts[0], tuple(partitions))
+
+    def _look_after(self) -> tuple[BlobInfo | None, BlobInfo | None, LayoutRecord | None]:
+        """The single file, the file that tells of a move, and the record, as they are now."""
+        work: list[Callable[[], Any]] = [
+            lambda: self.storage.stat(self.path("file")),
+            lambda: self.storage.stat(self.moving_path),
+            self.record,
+        ]
+        single, moving, record = at_once(self.storage, work, lambda step: step())
+        return single, moving, record
+
+    def is_placeholder(self, part: Part) -> bool:
+        """Whether a partition was created without rows by a conversion or a move, and not filled since.
+
+        It is no table by itself: one that was overtaken has created it too late.
+        """
+        try:
+            stored = self.stored(part)
+        except (CorruptFileError, SchemaError, VersionChangedError):  # written since: then it is filled, or is gone
+            return False
+        marks = stored.codec.stored.metadata or {}
+        return not stored.rows and (CONVERSION in marks or PLACEHOLDER in marks)
+
+    def has_partitions(self) -> bool:
+        """Whether there are partitions in the table's folder, be they the table or not; placeholders do not count."""
+        for info in self.storage.list(self.folder):
+            layout_and_label = recognise(info.path[len(self.folder) + 1 :])
+            if layout_and_label is not None and not self.is_placeholder(Part(layout_and_label[1], info)):
+                return True
+        return False
 
     def find_near(self, instant: datetime) -> tuple[Snapshot | None, LayoutRecord | None]:
         """Return what a load of an instant needs to see: the one file, the partition there, or else the one before.
@@ -263,11 +315,14 @@ class Table:
         ------
         MoveInProgressError
         """
-        paths = [self.path(layout, label) for layout, label in places]
-        recorded, moving, *infos = self.storage.peek([self.record_path, self.moving_path, *paths])
+        # In this order: where files are looked at one after another, who finds no single file after a partition knows
+        # that the partition is no conversion's, and who finds no move after it that it is no move's.
+        paths = sorted((self.path(layout, label) for layout, label in places), key=self.path("file").__eq__)
+        *infos, recorded, moving = self.storage.peek([*paths, self.record_path, self.moving_path])
         if moving is not None:
             raise self.moving()
-        files = {place: info for place, info in zip(places, infos, strict=True) if info is not None}
+        by_path = {info.path: info for info in infos if info is not None}
+        files = {place: by_path[self.path(*place)] for place in places if self.path(*place) in by_path}
         record = None if recorded is None else self._read_record(recorded)
         if ("file", "") in files and self._is_superseded(files["file", ""], record):
             del files["file", ""]
@@ -660,7 +715,9 @@ def find_all(storage: Storage, names: Sequence[str], directory: str = DIRECTORY)
     def one(table: Table) -> dict[str, Snapshot | None]:
         partitions_only = table.name in folders and f"{table.name}.parquet" not in files
         try:
-            return {table.name: table.find_partitions() if partitions_only else table.find()}
+            with suppress(_TableMovedError):
+                return {table.name: table.find_partitions() if partitions_only else table.find()}
+            return {table.name: table.find()}
         except (AccessError, UnreachableError):
             raise
         except (SchemaError, LakeError):
