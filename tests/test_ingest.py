@@ -930,6 +930,21 @@ def test_a_price_has_no_time_of_day(stored: bool, disk: Any) -> None:
     assert lq.get_table("ticks")["Date"].tolist() == late["Date"].tolist(), "in a table of no days they are kept"
 
 
+@pytest.mark.parametrize("dates", [["2026-01-31", "2026-02-28"], [20260131, 20260228], ["31/01/2026", "28/02/2026"]])
+def test_so_has_it_where_slices_are_told_apart_by_what_looks_like_dates(dates: list[Any], disk: Any) -> None:
+    lq = disk.query()
+    rows = pd.DataFrame({"Ref": dates, "Fund": ["a", "b"], "ID": [7, 8]})
+    if "/" in str(dates[0]):
+        with pytest.raises(SchemaError, match="'Ref': 2 of 2 cells are no ISO dates"):
+            incremental_load(lq, "t", rows, increment_column="Ref")
+        return
+    incremental_load(lq, "t", rows, increment_column="Ref")
+    assert lq.get_table("t")["Ref"].tolist() == list(pd.to_datetime(MONTH_ENDS))
+    for column in ("Fund", "ID"):
+        incremental_load(lq, f"by_{column}", rows, increment_column=column)
+        assert lq.get_table(f"by_{column}")[column].tolist() == rows[column].tolist(), "other slices are as they are"
+
+
 def test_a_column_without_a_value_takes_the_type_of_the_first_ones(disk: Any) -> None:
     lq = disk.query()
     rows = pd.DataFrame({"Date": MONTH_ENDS, "Asset": ["a", "b"], "Note": [None, None], "Size": [np.nan, np.nan]})

@@ -63,7 +63,7 @@ def incremental_load(
     index, index_name
         Whether the frame's index is stored, and as which column.
     normalize_columns
-        Trim and lower-case text, except in ``Name``, ``Class``, ``Vehicles`` and ``Segment``.
+        Give text its normal form (trimmed, lower case), except in the columns whose case is kept.
     directory
         The folder of the lake the table lies in.
     unique_columns

@@ -205,6 +205,7 @@ class Load:
             table=name,
             target=target,
             known=conventions.known_types(name, [*df.columns, index_name]),
+            increment=required,
             days=days,
             normalize=normalize,
             keep_case=conventions.keep_case,

@@ -35,6 +35,7 @@ _WORDS = {DATE: "dates", TEXT: "text", NUMBER: "numbers", WHOLE: "whole numbers"
 
 _EXACT = 2.0**53
 """The least whole number whose neighbour a float64 cannot tell it from."""
+_DATE_SHAPE = r"^\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?$"
 _LARGEST = 2**63 - 1
 """The largest whole number that an int64 holds."""
 _YEARS = (np.datetime64("0001", "us").astype(int), np.datetime64("10000", "us").astype(int))
@@ -49,6 +50,7 @@ def frame_to_arrow(
     table: str,
     target: pa.Schema | None,
     known: Mapping[str, pa.DataType] | None = None,
+    increment: Collection[str] = (),
     days: Collection[str] = (),
     normalize: bool = True,
     keep_case: Collection[str] = (),
@@ -69,6 +71,8 @@ def frame_to_arrow(
     known
         Without a target, the types of columns that are known: those to be dates are, or are refused, and whole
         numbers become numbers. A column of objects or numbers without a value has the type ``null``.
+    increment
+        Without a target, the columns whose values tell slices apart: those that look like dates are, or are refused.
     days
         Columns of dates whose cells may have no time of day.
     normalize, keep_case
@@ -95,7 +99,8 @@ def frame_to_arrow(
         columns = {index_name: _infer(df.index.to_series(), table, index_name), **columns}
     data = pa.table(columns)
     if target is None:
-        data = _without_zones(_with_known_types(data, known or {}, table), table)
+        known = {**dict.fromkeys((name for name in increment if _look_like_dates(data, name)), DATE), **(known or {})}
+        data = _without_zones(_with_known_types(data, known, table), table)
     else:
         data = conform(data, table=table, target=target)
     for name in days:
@@ -130,6 +135,16 @@ def _with_known_types(data: pa.Table, known: Mapping[str, pa.DataType], table: s
             column = _fit(column, kind, table, name)
         columns[name] = column
     return pa.table(columns)
+
+
+def _look_like_dates(data: pa.Table, name: str) -> bool:
+    """Return whether every text of a column has the shape of a date, or every whole number the digits of one."""
+    column = data[name] if name in data.column_names else None
+    if column is None or not column.length() - column.null_count:
+        return False
+    if column.type == TEXT:
+        return bool(pc.all(pc.match_substring_regex(column, _DATE_SHAPE)).as_py())
+    return bool(column.type == WHOLE and pc.all(pc.is_in(pc.divide(column, 1_000_000), pa.array([19, 20]))).as_py())
 
 
 def _check_days(column: pa.ChunkedArray, table: str, name: str) -> None:
