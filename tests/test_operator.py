@@ -175,6 +175,23 @@ def test_a_run_that_is_not_there(luxor: Luxor, ident: str, error: type[Exception
         find_run(luxor.lake.query(), ident)
 
 
+def test_the_check_names_damaged_records(luxor: Luxor) -> None:
+    run("holidays", lake=luxor.lake.query())
+    path = "system/runs/hist_returns/20261123T183000Z-0123456789ab.json"
+    luxor.lake.storage().write(path, b'{"id": 1}')
+    findings = luxor.json("check")["findings"]
+    assert [each["sample"] for each in findings if each["what"] == "file is no run record"] == [path]
+
+
+def test_a_file_from_the_bank_is_an_input(luxor: Luxor) -> None:
+    text = "Date,USD,BRL,\n2026-10-29,1.1,6.0,\n2026-10-30,1.1,6.1,\n"
+    luxor.lake.storage().write("raw/ecb/eurofxref-hist.csv", text.encode())
+    report = run("fx_rates", lake=luxor.lake.query())
+    assert (
+        report.inputs["raw/ecb/eurofxref-hist.csv"] == luxor.lake.storage().stat("raw/ecb/eurofxref-hist.csv").version
+    )
+
+
 # --- retrying -----------------------------------------------------------------------------------
 
 

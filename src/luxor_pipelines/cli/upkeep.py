@@ -50,13 +50,19 @@ def check(
     columns that are mostly empty, files that are no data, entries of the lake that are passed over. Exit code 1
     when there are errors.
     """
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from luxor_pipelines.operations.discovery import declared_schemas
+    from luxor_pipelines.operations.records import damaged_records
     from luxor_pipelines.quality.audit import audit
+    from luxor_pipelines.quality.gate import Finding
 
     with working("Checking"):
-        found = audit(open_lake(lake).lake, table, declared=declared_schemas())
+        where = open_lake(lake).lake
+        found = audit(where, table, declared=declared_schemas())
+        if table is None:
+            damaged = [Finding("warning", "", "", "file is no run record", 1, path) for path in damaged_records(where)]
+            found = replace(found, findings=(*found.findings, *damaged))
     errors, warnings = found.count("error"), found.count("warning")
     if json:
         counts = {"tables": found.tables, "files": found.files, "errors": errors, "warnings": warnings}

@@ -35,6 +35,7 @@ __all__ = [
     "RUNS",
     "SCHEMA_VERSION",
     "RunReport",
+    "damaged_records",
     "find_run",
     "json_ready",
     "judged",
@@ -243,6 +244,28 @@ def last_runs(
     return reports if failed else [judged(lake, report) for report in reports]
 
 
+def damaged_records(lake: Lake, limit: int = 1000) -> list[str]:
+    """The paths of files among the newest records that are none."""
+    files = [info for info in lake.storage.list(RUNS) if _is_record(info.path)]
+    files.sort(key=lambda info: _stamp(info.path), reverse=True)
+
+    def is_damaged(path: str) -> bool:
+        try:
+            _read(lake, path)
+        except FileNotFoundError:
+            return False
+        except _DAMAGE:
+            return True
+        return False
+
+    from luxor_pipelines.lake.table.table import at_once  # brings pyarrow
+
+    paths = [info.path for info in files[:limit]]
+    return sorted(
+        path for path, damaged in zip(paths, at_once(lake.storage, paths, is_damaged), strict=True) if damaged
+    )
+
+
 def find_run(lake: Lake | LuxorQuery | str | os.PathLike[str] | None, ident: str) -> RunReport:
     """The run of an id, of which the first four letters are enough; its status as in `last_runs`.
 
@@ -318,9 +341,17 @@ def _is_record(path: str) -> bool:
 def _read_records(lake: Lake, paths: Sequence[str]) -> Iterator[RunReport]:
     for path in paths:
         try:
-            yield RunReport.from_dict(json.loads(lake.storage.read(path).data) | {"path": path})
-        except (ValueError, TypeError, KeyError, RecursionError, FileNotFoundError) as error:
+            yield _read(lake, path)
+        except (*_DAMAGE, FileNotFoundError) as error:
             logger.warning("%s is not a run record and was skipped (%s).", path, type(error).__name__)
+
+
+def _read(lake: Lake, path: str) -> RunReport:
+    return RunReport.from_dict(json.loads(lake.storage.read(path).data) | {"path": path})
+
+
+_DAMAGE = (ValueError, TypeError, KeyError, RecursionError)
+"""What reading a file that is no record ends in."""
 
 
 # --- the record's fields ------------------------------------------------------------------------

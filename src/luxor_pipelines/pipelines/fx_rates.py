@@ -79,7 +79,7 @@ def run(
         from luxor_pipelines.query.luxor_query import LuxorQuery
 
         lq = LuxorQuery()
-    file, published = _fetched(lq) if fetch or lq.settings.ecb_fetch else newest_ecb(lq.lake.storage)
+    file, published = _fetched(lq) if fetch or lq.settings.ecb_fetch else newest_ecb(lq.lake)
     frame = to_series(published)
     first, last = str(published.dates[0]), str(published.dates[-1])
     logger.info("%s: %d rates, %s to %s", file, len(frame), first, last)

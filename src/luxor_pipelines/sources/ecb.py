@@ -25,7 +25,8 @@ import tenacity
 from numpy.typing import NDArray
 
 from luxor_pipelines.errors import ConfigurationError, DataError, NotFoundError, UnreachableError, sample, shown
-from luxor_pipelines.lake.storage.base import BlobInfo, Storage
+from luxor_pipelines.lake.lake import Lake
+from luxor_pipelines.lake.storage.base import BlobInfo
 from luxor_pipelines.sources.cells import cell_text, parse_dates, parse_numbers
 from luxor_pipelines.sources.limits import Limits
 from luxor_pipelines.sources.raw import RawFile, open_raw
@@ -64,7 +65,7 @@ class EcbRates:
 # --- the file -----------------------------------------------------------------------------------
 
 
-def newest_ecb(storage: Storage) -> tuple[str, EcbRates]:
+def newest_ecb(lake: Lake) -> tuple[str, EcbRates]:
     """Return the path and the content of the file in ``raw/ecb`` that has the latest date in it.
 
     Of several with that date it is the one put there last.
@@ -79,12 +80,12 @@ def newest_ecb(storage: Storage) -> tuple[str, EcbRates]:
     below = FOLDER.count("/") + 1
     files = [
         info
-        for info in storage.list(FOLDER)
+        for info in lake.storage.list(FOLDER)
         if info.path.count("/") == below and info.path.lower().endswith((".zip", ".csv"))
     ]
     if not files:
         raise NotFoundError(
-            f"There is no .zip or .csv file in {FOLDER} of {storage.url}.",
+            f"There is no .zip or .csv file in {FOLDER} of {lake.url}.",
             hint="Put the European Central Bank's eurofxref-hist.zip there, or run with fetch=True "
             "(LUXOR_ECB_FETCH=true) to have it fetched.",
         )
@@ -93,14 +94,14 @@ def newest_ecb(storage: Storage) -> tuple[str, EcbRates]:
         info, rates = candidate
         return rates.dates[-1], info.modified, info.path
 
-    info, rates = max(((info, _read(storage, info)) for info in files), key=recency)
+    info, rates = max(((info, _read(lake, info)) for info in files), key=recency)
     return info.path, rates
 
 
-def _read(storage: Storage, info: BlobInfo) -> EcbRates:
+def _read(lake: Lake, info: BlobInfo) -> EcbRates:
     if info.size > LIMITS.bytes:
         raise LIMITS.refused(info.path, f"has {info.size:,} bytes; {LIMITS.bytes:,} are read at most", "bytes")
-    return read_ecb(storage.read(info.path).data, info.path)
+    return read_ecb(lake.read(info.path), info.path)
 
 
 def read_ecb(data: bytes, file: str, name: str | None = None) -> EcbRates:
