@@ -390,6 +390,13 @@ def test_a_benchmark_of_legs_in_one_currency(lq: LuxorQuery) -> None:
     )
 
 
+def test_legs_may_be_named_as_assets_are(lq: LuxorQuery) -> None:
+    found = lq.get_benchmark({"Us1": 0.5, "us2_us2": 0.5}, START, END)
+    pd.testing.assert_frame_equal(found, lq.get_benchmark({"us1": 0.5, "us2": 0.5}, START, END))
+    with pytest.raises(UsageError, match="one series"):
+        lq.get_benchmark({"us1": 0.5, "us1_us1": 0.5}, START, END)
+
+
 def test_a_benchmark_that_cannot_be_stated(lq: LuxorQuery) -> None:
     with pytest.raises(DataError, match="no base on 2023-12-31: no price of 'late'"):
         lq.get_benchmark({"us1": 0.5, "late": 0.5}, START, END)

@@ -111,6 +111,14 @@ def test_axes_that_are_given_are_drawn_on_and_dressed_alike(lq: LuxorQuery) -> N
     assert not left.spines["top"].get_visible()
 
 
+def test_a_series_may_be_named_as_its_asset_is(lq: LuxorQuery) -> None:
+    save_table(
+        "assets", pd.DataFrame({"Key": ["k"], "Ticker": ["s0"], "Name": ["First Share"], "Location": ["us"]}), lq=lq
+    )
+    axes = plots.prices(lq, ["First Share", "s2"], *DATES)
+    assert {each.get_label() for each in axes.get_lines()} == {"s0", "s2"}
+
+
 def test_many_series_are_told_apart(lq: LuxorQuery) -> None:
     axes = plots.prices(lq, [f"s{n}" for n in range(9)], *DATES)
     styles = {(each.get_color(), each.get_linestyle()) for each in axes.get_lines()}

@@ -1087,7 +1087,7 @@ class LuxorQuery:
             A leg has no price on the first day or at a reset, or its currency is not known.
         """
         start, end = self._range(recent_date, previous_date, None, 0, force_month_end=False)
-        return self._analysis(usdbrl_ticker).benchmark(legs, start, end, rebalance, currency).to_frame()
+        return self._analysis(usdbrl_ticker).benchmark(self._weights(legs), start, end, rebalance, currency).to_frame()
 
     def get_benchmark_spx_cash(
         self,
@@ -1137,7 +1137,8 @@ class LuxorQuery:
             An asset has no price on the first day.
         """
         start, end = self._range(recent_date, portfolio_date, None, 0, force_month_end=False)
-        return self._analysis(usdbrl_ticker).simulate(portfolio, start, end, currency, adm_fee, performance_fee)
+        weights = self._weights(portfolio)
+        return self._analysis(usdbrl_ticker).simulate(weights, start, end, currency, adm_fee, performance_fee)
 
     def xirr(self, cashflows: Iterable[float], dates: Iterable[DateLike]) -> float:
         """The money-weighted rate a year of dated cash flows, actual/365; see `analytics.cash_flows.xirr`.
@@ -1354,6 +1355,13 @@ class LuxorQuery:
             return {key: key for key in assets.price_keys()}
         names = [_plain(ticker) for ticker in ([tickers] if isinstance(tickers, str) else tickers)]
         return assets.resolve(names, self._answers(USDBRL).series_among)
+
+    def _weights(self, legs: Mapping[str, float]) -> dict[str, float]:
+        """Weights by the price keys that the names of legs lead to."""
+        names = {leg: self._key(leg) for leg in legs}
+        if len(set(names.values())) < len(names):
+            raise UsageError(f"Two of the legs {sample(legs)} are one series.", hint="Add their weights.")
+        return {names[leg]: weight for leg, weight in legs.items()}
 
     def _renamed(self, overrides: pd.DataFrame) -> pd.DataFrame:
         """A caller's prices under the price keys that its names lead to."""

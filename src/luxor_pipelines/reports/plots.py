@@ -266,15 +266,15 @@ def _lines(axes: Axes, wide: pd.DataFrame) -> None:
 
 
 def _wide(frame: pd.DataFrame, value: str, tickers: str | Iterable[str], *, name: str = "Asset") -> pd.DataFrame:
-    """One column a series, in the order in which they were asked for."""
+    """One column a series, in the order in which they were asked for; those asked for by another name come last."""
     wide = frame.pivot(index="Date", columns=name, values=value).dropna(how="all", axis=1)
     if wide.empty:
         raise DataError(
             "There is nothing to draw: no series has a price on these dates.", hint="Check tickers and dates."
         )
     asked = [tickers] if isinstance(tickers, str) else list(tickers)
-    order = [ticker.strip().lower() for ticker in asked]
-    return wide[[ticker for ticker in dict.fromkeys(order) if ticker in wide.columns]]
+    first = [ticker for ticker in dict.fromkeys(name.strip().lower() for name in asked) if ticker in wide.columns]
+    return wide[[*first, *(name for name in wide.columns if name not in first)]]
 
 
 def _percent(axes: Axes) -> None:
