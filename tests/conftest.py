@@ -48,6 +48,7 @@ settings.register_profile("fresh", derandomize=False, database=None, print_blob=
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--torture", action="store_true", help="the long version of tests/reliability")
+    parser.addoption("--update-screens", action="store_true", help="write tests/screens anew")
     parser.addoption("--seed", type=int, default=1, help="what its random choices grow from")
 
 

@@ -253,8 +253,10 @@ def test_a_run_tells_counts_on_stdout_and_its_date_first_on_stderr(lake: Path) -
     assert lines[1].split() == ["Table", "Inserted", "Updated", "Unchanged", "Deleted"]
     assert lines[2].split() == ["hist_returns", "0", "0", "306", "0"]
     assert lines[3] == "rows: 306; nothing changed"
-    assert lines[4].startswith("record: system/runs/hist_returns/")
-    assert (lake / lines[4].removeprefix("record: ")).is_file()
+    assert lines[4].startswith("statuses: ")
+    assert sum(int(part.split()[0]) for part in lines[4].removeprefix("statuses: ").split(", ")) == 306
+    assert lines[5].startswith("record: system/runs/hist_returns/")
+    assert (lake / lines[5].removeprefix("record: ")).is_file()
     told = done.stderr.splitlines()
     assert told[:2] == ["INFO hist_returns: reference date 2026-10-31", "INFO hist_returns for 2026-10-31"]
     assert ANSI not in done.stdout + done.stderr, "no colours, no spinner in a pipe"
@@ -376,7 +378,7 @@ def sample(tmp_path: Path) -> Path:
 
 def names(here: Here, lake: Path, *conditions: str) -> list[str | None]:
     arguments = [part for condition in conditions for part in ("--where", condition)]
-    rows = here.json("show", "sample", "--columns", "Name", *arguments, "--lake", lake)["rows"]
+    rows = here.json("show", "sample", "--columns", "Name", "--sort", "Date", *arguments, "--lake", lake)["rows"]
     return [row["Name"] for row in rows]
 
 
@@ -436,7 +438,7 @@ def test_conditions_that_are_none(sample: Path, here: Here, condition: str, code
 
 
 def test_missing_is_a_dash_in_a_table_null_in_json_and_empty_in_csv(sample: Path, here: Here) -> None:
-    arguments = ("show", "sample", "--columns", "Date,Price,Name", "--lake", sample)
+    arguments = ("show", "sample", "--columns", "Date,Price,Name", "--sort", "Date", "--lake", sample)
     out, err = here(*arguments)
     assert out.splitlines() == [
         "Date                      Price  Name",
@@ -541,7 +543,7 @@ def test_check_lists_what_is_wrong_and_changes_nothing(lake: Path, here: Here) -
 
 def test_warnings_fail_the_check_only_where_asked_for(lake: Path, here: Here) -> None:
     (lake / "enriched/parquet/hist_returns/notes.txt").write_text("by hand", encoding="utf-8")
-    assert here("check", "--lake", lake)[1].endswith("0 errors, 1 warnings\n")
+    assert here("check", "--lake", lake)[1].endswith("0 errors, 1 warning\n")
     here("check", "--strict", "--lake", lake, code=1)
 
 
@@ -730,7 +732,7 @@ def test_empty_assets(lake: Path, here: Here) -> None:
 
 def test_two_formats_at_once(demo_lake: Path, here: Here) -> None:
     for command in (["show", "assets"], ["returns"]):
-        assert "Both --json and --csv" in here(*command, "--json", "--csv", "--lake", demo_lake, code=2)[1]
+        assert "Two of --json, --csv and --xlsx" in here(*command, "--json", "--csv", "--lake", demo_lake, code=2)[1]
 
 
 def test_errors_as_json(demo_lake: Path, here: Here) -> None:
@@ -927,11 +929,115 @@ def test_what_an_error_or_a_warning_quotes_commands_no_terminal(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has no pseudo-terminals")
-def test_a_narrow_terminal_loses_no_column(demo_lake: Path) -> None:
-    out = on_a_terminal("show", "hist_returns", "--limit", "1", "--lake", demo_lake, columns=60)
-    assert not BOXES & set(out)
-    for column in ("Date", "Local_Currency", "Return", "Status", "Last_Updated"):
+def test_a_narrow_terminal_leaves_out_columns_and_says_so(demo_lake: Path) -> None:
+    command = ("show", "hist_returns", "--limit", "1", "--lake", demo_lake)
+    out = on_a_terminal(*command, columns=66)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", out).splitlines()
+    assert all(len(line) <= 66 for line in lines[:3])
+    for column in ("Date", "Key", "Return", "Status"):
+        assert column in lines[0]
+    assert lines[3].startswith("Left out for want of room: Price_Key, ")
+    out = on_a_terminal(*command, "--wide", columns=66)
+    for column in ("Date", "Local_Currency", "Return", "Base_Price", "Last_Updated"):
         assert column in out
+
+
+def test_the_newest_rows_come_first(sample: Path, here: Here) -> None:
+    def column(*arguments: str) -> list[str]:
+        out = here("show", "sample", "--columns", "Date", "--csv", *arguments, "--lake", sample)[0]
+        return out.splitlines()[1:]
+
+    assert column() == ["2026-10-31", "2026-10-30", "2026-10-29", '""']
+    assert column("--limit", "1") == ["2026-10-31"]
+    assert column("--limit", "2", "--tail") == ["2026-10-29", '""']
+    assert column("--sort", "-Price") == ['""', "2026-10-29", "2026-10-30", "2026-10-31"]
+    assert column("--sort", "price") == ["2026-10-30", "2026-10-29", '""', "2026-10-31"]
+    assert column("--sort", "Flag,-Date") == ["2026-10-30", '""', "2026-10-31", "2026-10-29"]
+    assert "has no column 'Prise'" in here("show", "sample", "--sort", "-Prise", "--lake", sample, code=1)[1]
+
+
+def test_returns_are_sorted_narrowed_and_limited(demo_lake: Path, here: Here) -> None:
+    arguments = ("returns", "--currency", "usd", "--lake", demo_lake)
+    rows = here.json(*arguments)["rows"]
+    best = here.json(*arguments, "--sort", "-12m", "--limit", "3")["rows"]
+    assert [row["12m"] for row in best] == sorted(row["12m"] for row in rows if row["12m"] is not None)[:-4:-1]
+    up = here.json(*arguments, "--where", "12m>0.05", "--where", "Status=ok")["rows"]
+    assert {row["Key"] for row in up} == {row["Key"] for row in rows if (row["12m"] or 0) > 0.05}
+    assert here(*arguments, "--limit", "1")[1].endswith(f"1 asset of {len(rows)}\n")
+
+
+def test_csv_as_excel_in_brazil_reads_it(sample: Path, here: Here) -> None:
+    arguments = ("show", "sample", "--columns", "Date,Price,Name", "--sort", "Date", "--lake", sample, "--csv")
+    out, _ = here(*arguments, "--sep", ";", "--decimal", ",", "--bom")
+    assert out.startswith("\ufeffDate;Price;Name\n2026-10-29;0,30000000000000004;Alfa, S.A.\n2026-10-30;-2;Beta\n")
+    for odd in (["--sep", ","], ["--sep", "x"], ["--decimal", "·"]):
+        assert "cannot be read" in here(*arguments, "--decimal", ",", *odd, code=2)[1]
+    assert "are for csv" in here("tables", "--sep", ";", "--lake", sample, code=2)[1]
+
+
+@pytest.mark.parametrize(
+    "command", ["tables", "show sample", "returns", "runs", "list", "check", "show hist_returns --limit 5"]
+)
+def test_every_table_is_written_as_a_workbook(
+    command: str, demo_lake: Path, sample: Path, here: Here, tmp_path: Path
+) -> None:
+    from openpyxl import load_workbook
+
+    lake = [] if command == "list" else ["--lake", sample if "sample" in command else demo_lake]
+    file = tmp_path / "out.xlsx"
+    out, err = here(*command.split(), "--xlsx", file, *lake)
+    assert out == ""
+    assert f"Written to {file}" in err
+    header, *rows = load_workbook(file).active.iter_rows()
+    if command == "returns":
+        cell = rows[0][[name.value for name in header].index("12m")]
+        assert (cell.number_format, isinstance(cell.value, float)) == ("0.00%", True)
+    if command == "show sample":
+        by_name = dict(zip((name.value for name in header), zip(*rows, strict=True), strict=True))
+        assert [cell.value and cell.value.date() for cell in by_name["Date"]] == [
+            date(2026, 10, 31), date(2026, 10, 30), date(2026, 10, 29), None
+        ]  # fmt: skip
+        assert by_name["Date"][0].number_format == "yyyy-mm-dd"
+        assert all(cell.value is None or cell.value.tzinfo is None for cell in by_name["At"])
+    if "hist_returns" in command:
+        assert header[-1].value == "Last_Updated"
+        assert all(row[-1].value is not None for row in rows)
+
+
+def test_quiet_tells_nothing_but_data_and_errors(lake: Path, here: Here) -> None:
+    assert here("tables", "-q", "--lake", lake)[1] == ""
+    assert here("-q", "show", "assets", "--lake", lake)[1] == ""
+    out, err = here("run", "holidays", "--quiet", "--lake", lake)
+    assert out.startswith("holidays done in ")
+    assert err == ""
+    assert here("show", "nothing", "-q", "--lake", lake, code=1)[1].startswith("Error: There is no table nothing")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("luxor sho", ["show"]),
+        ("luxor run hist", ["hist_returns"]),
+        ("luxor runs mark", ["market_prices"]),
+        ("luxor show hist_r", ["hist_returns"]),
+        ("luxor check ass", ["assets"]),
+        ("luxor show nothing", []),
+    ],
+)
+def test_the_shell_completes_commands_pipelines_and_tables(line: str, expected: list[str], demo_lake: Path) -> None:
+    environment = {
+        **os.environ,
+        "LUXOR_LAKE_URL": str(demo_lake),
+        "_LUXOR_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(line.split()) - 1),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "from luxor_pipelines.cli import main; raise SystemExit(main([]))"],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == expected
+    assert done.stderr == ""
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has no pseudo-terminals")

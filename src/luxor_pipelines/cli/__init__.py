@@ -17,13 +17,13 @@ import typer
 
 from luxor_pipelines.cli import commands, doctor, files, pipelines, upkeep  # noqa: F401 - which puts them into the app
 from luxor_pipelines.cli.app import app, exit_code
-from luxor_pipelines.cli.output import note, prepare_streams, print_json
+from luxor_pipelines.cli.output import prepare_streams, print_json, tell_error
 from luxor_pipelines.errors import LuxorError, UsageError, redact
 
 __all__ = ["app", "main"]
 
 _FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
-_GLOBAL = ("--debug", "--verbose", "-v")
+_GLOBAL = ("--debug", "--verbose", "-v", "--quiet", "-q")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,31 +37,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     except SystemExit as end:  # the process was told to end while a run was under way
-        note(f"Error: {end}")
+        if end.code == 0:  # or the shell has its completions
+            return 0
+        tell_error(f"Error: {end}")
         return end.code if isinstance(end.code, int) else _FAILED
     except Exception as error:  # noqa: BLE001 - the one place where all errors end, with their exit code
         if isinstance(error, ValueError) and "null byte" in str(error):  # older parsers ask the disk for such a file
             error = UsageError("An argument holds a null byte.", hint="No file's name may; leave it out.")
         return _fail(error, as_json="--json" in args, debug="--debug" in args)
     if code == _INTERRUPTED:  # older versions of typer raise, newer ones return it
-        note("Interrupted.")
+        tell_error("Interrupted.")
     return code if isinstance(code, int) else 0
 
 
 def _fail(error: Exception, *, as_json: bool, debug: bool) -> int:
     """Tell what went wrong, on stderr and with ``--json`` on stdout too; return the exit code."""
     if debug:
-        note(redact("".join(traceback.format_exception(error)).rstrip()))
+        tell_error(redact("".join(traceback.format_exception(error)).rstrip()))
     code, hint = _FAILED, ""
     if isinstance(error, LuxorError):
         code, message, hint = exit_code(error), error.message, error.hint
-        note(f"Error: {message}" + (f"\n{hint}" if hint else ""))
+        tell_error(f"Error: {message}" + (f"\n{hint}" if hint else ""))
     elif hasattr(error, "show") and hasattr(error, "format_message"):  # typer's own, of its command-line parser
         code, message = int(getattr(error, "exit_code", _USAGE)), error.format_message()
         error.show()
     else:
         message = redact(f"{type(error).__name__}: {' '.join(str(error).split())}")
-        note(f"Unexpected {message}" + ("" if debug else " (run with --debug for the traceback)"))
+        tell_error(f"Unexpected {message}" + ("" if debug else " (run with --debug for the traceback)"))
     if as_json:
         print_json({"error": {"class": type(error).__name__, "message": message, "hint": hint}})
     return code

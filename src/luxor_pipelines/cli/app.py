@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Iterable
+from inspect import Signature, signature
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from luxor_pipelines import __version__
-from luxor_pipelines.cli.output import configure_logging, emit
+from luxor_pipelines.cli.output import Form, configure_logging, counted, emit
 from luxor_pipelines.errors import (
     AccessError,
     ConfigurationError,
@@ -24,21 +27,21 @@ if TYPE_CHECKING:
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
 __all__ = [
-    "Csv",
     "Json",
     "Lake",
     "Yes",
     "app",
     "checked_lake",
+    "complete_pipelines",
+    "complete_tables",
     "confirmed",
     "exit_code",
     "files",
-    "one_of",
     "open_lake",
+    "prints_table",
 ]
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help, and a quarter of the time
@@ -61,7 +64,6 @@ Lake = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Csv = Annotated[bool, typer.Option("--csv", help="Print csv.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -76,6 +78,7 @@ def options(
     context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Log everything; show tracebacks.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is being done.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Tell nothing but data and errors.")] = False,
     version: Annotated[  # noqa: ARG001 - its callback prints it
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -85,7 +88,7 @@ def options(
     Data is printed on stdout, logs on stderr. Exit codes: 0 done, 1 the run or check failed, 2 usage,
     3 configuration or credentials, 4 conflict (try again), 130 interrupted.
     """
-    configure_logging(debug=debug, verbose=verbose)
+    configure_logging(debug=debug, verbose=verbose, quiet=quiet)
     context.with_resource(triggered_by("cli"))
     if Settings.read("telemetry") == "azure":
         configure_azure_monitor()
@@ -107,10 +110,53 @@ def checked_lake(lake: str | None) -> str | None:
     return lake
 
 
-def one_of(json: bool, csv: bool) -> None:
-    """Refuse two ways of printing at once."""
-    if json and csv:
-        raise UsageError("Both --json and --csv are given.", hint="Give one of them.")
+def _form(
+    json: Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print csv.")] = False,
+    xlsx: Annotated[str | None, typer.Option("--xlsx", metavar="FILE", help="Write an Excel workbook instead.")] = None,
+    wide: Annotated[bool, typer.Option("--wide", help="On a terminal too, all columns and whole values.")] = False,
+    sep: Annotated[str, typer.Option("--sep", metavar="CHARACTER", help="Between the cells of csv.")] = ",",
+    decimal: Annotated[str, typer.Option("--decimal", metavar="CHARACTER", help="The decimal sign in csv.")] = ".",
+    bom: Annotated[bool, typer.Option("--bom", help="Begin csv with a byte-order mark, as Excel likes it.")] = False,
+) -> Form:
+    return Form(json=json, csv=csv, xlsx=xlsx, wide=wide, sep=sep, decimal=decimal, bom=bom)
+
+
+def prints_table(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of the form that a table is printed in; it gets them as ``form``."""
+    own = [each for each in signature(command, eval_str=True).parameters.values() if each.name != "form"]
+    common = list(signature(_form, eval_str=True).parameters.values())
+
+    def run(**options: Any) -> None:
+        form = _form(**{each.name: options.pop(each.name) for each in common})
+        command(**options, form=form)
+
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__signature__ = Signature([each.replace(kind=each.KEYWORD_ONLY) for each in (*own, *common)])  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in (*own, *common)}
+    return run
+
+
+def complete_pipelines(incomplete: str) -> list[str]:
+    """The pipelines whose names begin so, for the shell."""
+    from luxor_pipelines.operations.discovery import find_pipelines
+
+    return _completions(find_pipelines, incomplete)
+
+
+def complete_tables(context: typer.Context, incomplete: str) -> list[str]:
+    """The tables whose names begin so, for the shell: of ``--lake`` where it is given, else the environment's."""
+    return _completions(lambda: open_lake(context.params.get("lake")).list_tables(), incomplete)
+
+
+def _completions(names: Callable[[], Iterable[str]], incomplete: str) -> list[str]:
+    logging.disable()  # what goes wrong would be written into the line that somebody is typing
+    try:
+        return [name for name in names() if name.startswith(incomplete)]
+    except Exception:  # noqa: BLE001 - nothing is then completed
+        return []
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def confirmed(question: str, *, yes: bool, what: str) -> bool:
@@ -124,7 +170,7 @@ def confirmed(question: str, *, yes: bool, what: str) -> bool:
 
 def files(count: int) -> str:
     """So many files, in words."""
-    return "1 file" if count == 1 else f"{count} files"
+    return counted(count, "file")
 
 
 def exit_code(error: LuxorError) -> int:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from luxor_pipelines.cli.app import Csv, Json, Lake, app, one_of, open_lake
-from luxor_pipelines.cli.output import Grid, emit, note, print_csv, print_grid, print_json, working
+from luxor_pipelines.cli.app import Lake, app, complete_tables, open_lake, prints_table
+from luxor_pipelines.cli.output import Form, Grid, counted, emit, note, print_grid, print_json, tell_error, working
 from luxor_pipelines.errors import LakeError, SchemaError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 __all__ = ["Currency", "demo", "returns", "show", "sql", "tables"]
+
+
+_SPARE = ("Price_Key", "Local_Currency", "Base_Date", "End_Date", "End_Price", "Base_Price")
+"""Columns that say least about a row, left out first where there is little room."""
 
 
 class Currency(StrEnum):
@@ -30,117 +34,121 @@ class Currency(StrEnum):
 
 
 @app.command()
-def tables(lake: Lake = None, json: Json = False) -> None:
+@prints_table
+def tables(form: Form, lake: Lake = None) -> None:
     """The tables of the lake."""
     lq = open_lake(lake)
-    found: list[dict[str, Any]] = []
+    rows: list[tuple[str, str, int, int, datetime]] = []
     for name in lq.list_tables():
         try:
             snapshot = lq.lake.table(name).find()
         except UnreachableError:
             raise
         except (SchemaError, LakeError) as error:  # one odd table is no reason not to list the others
-            note(f"Warning: {error}")
+            tell_error(f"Warning: {error}")
             continue
         if snapshot is not None:
-            files = [part.info for part in snapshot.parts]
-            size, changed = sum(info.size for info in files), max(info.modified for info in files)
-            found.append(
-                {"name": name, "layout": snapshot.layout, "files": len(files), "bytes": size, "changed": changed}
-            )
-    if json:
-        print_json({"tables": [{**each, "changed": each["changed"].isoformat()} for each in found]})
+            infos = [part.info for part in snapshot.parts]
+            size, changed = sum(info.size for info in infos), max(info.modified for info in infos)
+            rows.append((name, snapshot.layout, len(infos), size, changed))
+    if form.json:
+        keys = ("name", "layout", "files", "bytes", "changed")
+        print_json({"tables": [dict(zip(keys, (*row[:4], row[4].isoformat()), strict=True)) for row in rows]})
         return
-    rows = [
-        (each["name"], each["layout"], str(each["files"]), f"{each['bytes']:,}", f"{each['changed']:%Y-%m-%d %H:%M:%S}")
-        for each in found
-    ]
-    print_grid(Grid(("Table", "Layout", "Files", "Bytes", "Changed (UTC)"), rows, right=frozenset({"Files", "Bytes"})))
-    if not found:
+    listed = [(*row[:4], row[4].replace(tzinfo=None, microsecond=0)) for row in rows]
+    columns = ("Table", "Layout", "Files", "Bytes", "Changed (UTC)")
+    print_grid(Grid(columns, listed, grouped=frozenset({"Files", "Bytes"})), form)
+    if not rows:
         note(f"No tables in {lq.lake.storage.url}/{lq.blob_directory}.")
 
 
+_Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="CONDITION",
+        help='Only rows like "Date>=2026-10-01"; = != < <= > >=; can be repeated, all must hold. '
+        '"Column=" finds the rows without a value. A day means all of it, so <= includes it.',
+    ),
+]
+_Sort = Annotated[
+    str | None,
+    typer.Option("--sort", metavar="A,-B", help="Sort by these columns; - before a name: the largest first."),
+]
+
+
 @app.command()
+@prints_table
 def show(
+    form: Form,
     table: Annotated[
-        str, typer.Argument(metavar="TABLE", help="The table; `luxor tables` names them.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="TABLE",
+            help="The table; `luxor tables` names them.",
+            show_default=False,
+            autocompletion=complete_tables,
+        ),
     ],
     columns: Annotated[
         str | None, typer.Option("--columns", metavar="A,B", help="Only these columns, in this order.")
     ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--where",
-            metavar="CONDITION",
-            help='Only rows like "Date>=2026-10-01"; = != < <= > >=; can be repeated, all must hold. '
-            '"Column=" finds the rows without a value. A day means all of it, so <= includes it.',
-        ),
-    ] = None,
+    where: _Where = None,
+    sort: _Sort = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="How many rows at most; 0 for all.")] = 20,
+    tail: Annotated[bool, typer.Option("--tail", help="The last rows of that order instead of the first.")] = False,
     lake: Lake = None,
-    json: Json = False,
-    csv: Csv = False,
 ) -> None:
-    """The rows of a table."""
-    from luxor_pipelines.cli.tables import select
+    """The rows of a table, the newest first where it has dates.
 
-    one_of(json, csv)
+    A terminal shows what fits, numbers with six digits, and Last_Updated only when it is asked for.
+    """
+    from luxor_pipelines.cli.tables import LAST_UPDATED, grid_of, json_rows, select
+
     lq = open_lake(lake)
     chosen = None if columns is None else [name for name in columns.split(",") if name.strip()]
     if chosen == []:
         raise UsageError("--columns names none.", hint="Write it like --columns Date,Asset.")
-    data = select(lq.lake.table(table), chosen, where or [])
-    shown = data.slice(0, limit) if limit else data
-    print_rows(shown, {"table": table, "total_rows": len(data)}, json=json, csv=csv)
-    note(f"{len(shown):,} of {len(data):,} rows")
+    data = select(lq.lake.table(table), chosen, where or [], sort)
+    shown = _some(data, limit, tail=tail)
+    if form.json:
+        print_json({"table": table, "total_rows": len(data), "columns": shown.column_names, "rows": json_rows(shown)})
+    else:
+        in_full = chosen is not None or form.csv or form.xlsx is not None or form.wide
+        grid = grid_of(shown)
+        print_grid(replace(grid if in_full else grid.without({LAST_UPDATED}), spare=_SPARE), form)
+    note(f"{len(shown):,} of {counted(len(data), 'row')}")
+
+
+def _some(data: pa.Table, limit: int, *, tail: bool = False) -> pa.Table:
+    """The first rows, or the last; 0 for all."""
+    if not limit:
+        return data
+    return data.slice(max(0, len(data) - limit)) if tail else data.slice(0, limit)
 
 
 @app.command()
+@prints_table
 def sql(
+    form: Form,
     query: Annotated[str, typer.Argument(metavar="QUERY", help="One SELECT, in DuckDB's SQL; - reads it from stdin.")],
-    xlsx: Annotated[str | None, typer.Option("--xlsx", metavar="FILE", help="Write an Excel workbook instead.")] = None,
     lake: Lake = None,
-    json: Json = False,
-    csv: Csv = False,
 ) -> None:
     """Query the tables in SQL, read-only. Needs the extra sql."""
-    from luxor_pipelines.cli.tables import write_workbook
+    from luxor_pipelines.cli.tables import grid_of, json_rows
 
-    one_of(json, csv)
-    if xlsx is not None and (json or csv):
-        raise UsageError("--xlsx and another format are given.", hint="Give one of them.")
     data = open_lake(lake).sql(sys.stdin.read() if query == "-" else query).arrow()
-    if xlsx is not None:
-        write_workbook(data, xlsx)
+    if form.json:
+        print_json({"total_rows": len(data), "columns": data.column_names, "rows": json_rows(data)})
     else:
-        print_rows(data, {"total_rows": len(data)}, json=json, csv=csv)
-    note(f"{len(data):,} rows")
-
-
-def print_rows(data: pa.Table, head: Mapping[str, Any], *, json: bool, csv: bool) -> None:
-    """Print rows: as JSON below ``head``, as csv, or as a table."""
-    from luxor_pipelines.cli.tables import are_dates, as_json, as_text, is_number
-
-    dates = [are_dates(column) for column in data.columns]
-    if json:
-        cells = [as_json(column, dates=days) for column, days in zip(data.columns, dates, strict=True)]
-        rows = [dict(zip(data.column_names, row, strict=True)) for row in zip(*cells, strict=True)]
-        print_json({**head, "columns": data.column_names, "rows": rows})
-        return
-    columns = (as_text(column, dates=days) for column, days in zip(data.columns, dates, strict=True))
-    texts = list(zip(*columns, strict=True))
-    if csv:
-        print_csv(data.column_names, texts)
-    else:
-        numbers = frozenset(
-            name for name, column in zip(data.column_names, data.columns, strict=True) if is_number(column)
-        )
-        print_grid(Grid(data.column_names, texts, right=numbers, signed=numbers))
+        print_grid(grid_of(data), form)
+    note(counted(len(data), "row"))
 
 
 @app.command()
+@prints_table
 def returns(
+    form: Form,
     ref_date: Annotated[
         str | None,
         typer.Option("--ref-date", metavar="DATE", help="A date of the month, São Paulo's; default the last stored."),
@@ -148,47 +156,36 @@ def returns(
     currency: Annotated[Currency, typer.Option("--currency", case_sensitive=False, help="Of the returns.")] = (
         Currency.BRL
     ),
+    where: _Where = None,
+    sort: _Sort = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="How many assets at most; 0 for all.")] = 0,
     lake: Lake = None,
-    json: Json = False,
-    csv: Csv = False,
 ) -> None:
     """The returns of a month, one row an asset.
 
-    As hist_returns left them: cumulative to the month's end, in per cent (fractions in JSON and csv). Where
-    one cannot be stated there is none, and Status says why.
+    As hist_returns left them: cumulative to the month's end, in per cent (fractions in JSON, csv and conditions,
+    as in --where "12m>0.1"). Where one cannot be stated there is none, and Status says why.
     """
-    one_of(json, csv)
+    from luxor_pipelines.cli.tables import arrow_of, grid_of, json_rows, narrowed
+
     frame = open_lake(lake).get_hist_returns(ref_date, currency.value, wide=True)
     day = f"{frame['Date'].iloc[0]:%Y-%m-%d}"
-    frame = frame.drop(columns="Date")
-    if json:
-        rows = [dict(zip(frame.columns, row, strict=True)) for row in _cells(frame)]
-        print_json({"ref_date": day, "currency": currency.value, "rows": rows})
-    elif csv:
-        print_csv(
-            list(frame.columns),
-            [[repr(cell) if isinstance(cell, float) else cell for cell in row] for row in _cells(frame)],
-        )
+    data = narrowed(arrow_of(frame.drop(columns="Date")), "hist_returns", where or [], sort)
+    shown = _some(data, limit)
+    if form.json:
+        print_json({"ref_date": day, "currency": currency.value, "rows": json_rows(shown)})
     else:
-        print_returns(frame)
-    note(f"Returns to {day} in {currency.value}, {len(frame):,} assets")
+        print_grid(_of_returns(grid_of(shown)), form)
+    of_all = "" if len(shown) == len(frame) else f" of {len(frame):,}"
+    note(f"Returns to {day} in {currency.value}, {counted(len(shown), 'asset')}{of_all}")
 
 
-def print_returns(frame: pd.DataFrame) -> None:
-    """Print returns as percentages."""
-    rows = [
-        # Adding zero turns a negative one that rounding made into a plain one.
-        [f"{round(100 * cell, 2) + 0.0:.2f}%" if isinstance(cell, float) else cell for cell in row]
-        for row in _cells(frame)
-    ]
-    numbers = frozenset(frame.columns[[kind.kind == "f" for kind in frame.dtypes]])
-    print_grid(Grid(list(frame.columns), rows, right=numbers, signed=numbers))
-
-
-def _cells(frame: pd.DataFrame) -> list[list[Any]]:
-    """The frame's rows, None where there is no value."""
-    cells = frame.astype(object).where(frame.notna(), None)
-    return [[float(cell) if isinstance(cell, float) else cell for cell in row] for row in cells.to_numpy().tolist()]
+def _of_returns(grid: Grid) -> Grid:
+    """Returns in per cent, the key left out first where there is little room."""
+    periods = frozenset(grid.columns) - {"Key", "Name", "Status"}
+    return replace(
+        grid, percent=periods, status=frozenset({"Status"}), spare=("Key",) if "Name" in grid.columns else ()
+    )
 
 
 @app.command()
@@ -202,15 +199,17 @@ def demo(
     The pipelines run there: rates, holidays, and a year of monthly returns. Running it again changes
     nothing.
     """
+    from luxor_pipelines.cli.tables import arrow_of, grid_of
     from luxor_pipelines.demo import next_steps, run_demo
 
     with working(f"Making a lake in {folder}"):
         lq, reports = run_demo(folder)
     frame = lq.get_hist_returns(currency="brl", wide=True)
     emit(f"Returns to {frame['Date'].iloc[0]:%Y-%m-%d} of one unit of each currency, in BRL:\n")
-    print_returns(frame.drop(columns="Date"))
+    print_grid(_of_returns(grid_of(arrow_of(frame.drop(columns="Date")))))
     changed = {load.table for report in reports for load in report.loads if load.changed}
     emit(
-        f"\n{len(reports)} runs; " + (f"tables loaded: {', '.join(sorted(changed))}" if changed else "nothing changed")
+        f"\n{counted(len(reports), 'run')}; "
+        + (f"tables loaded: {', '.join(sorted(changed))}" if changed else "nothing changed")
     )
     emit("\n" + next_steps(folder))

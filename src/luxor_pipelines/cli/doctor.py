@@ -50,7 +50,9 @@ def doctor(lake: Lake = None, json: Json = False) -> None:
         )
     else:
         emit(f"Lake: {opened.url}\nIdentity: {opened.storage.identity}\n")
-        print_grid(Grid(("Check", "Outcome", "Detail"), [(c.name, c.outcome, c.detail or None) for c in checks]))
+        results = [(check.name, check.outcome, check.detail or None) for check in checks]
+        status, folded = frozenset({"Outcome"}), frozenset({"Detail"})
+        print_grid(Grid(("Check", "Outcome", "Detail"), results, status=status, folded=folded))
         for hint in dict.fromkeys(check.hint for check in checks if check.hint):
             note(hint)
     if failed:

@@ -8,12 +8,35 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from luxor_pipelines.cli.app import Json, Lake, Yes, app, checked_lake, confirmed, exit_code, open_lake
-from luxor_pipelines.cli.output import Grid, emit, log_steps, note, print_grid, print_json, progress, working
+from luxor_pipelines.cli.app import (
+    Json,
+    Lake,
+    Yes,
+    app,
+    checked_lake,
+    complete_pipelines,
+    confirmed,
+    exit_code,
+    open_lake,
+    prints_table,
+)
+from luxor_pipelines.cli.output import (
+    Form,
+    Grid,
+    emit,
+    log_steps,
+    note,
+    print_grid,
+    print_json,
+    progress,
+    tell_error,
+    working,
+)
 from luxor_pipelines.errors import LuxorError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from luxor_pipelines.ingest import LoadResult
     from luxor_pipelines.lake.storage.lease import LeaseState
@@ -36,7 +59,12 @@ Force = Annotated[bool, typer.Option("--force", help="Write rows that do not pas
 def run_(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME…", help="The pipelines; `luxor list` names them.", show_default=False),
+        typer.Argument(
+            metavar="NAME…",
+            help="The pipelines; `luxor list` names them.",
+            show_default=False,
+            autocompletion=complete_pipelines,
+        ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All pipelines.")] = False,
     ref_date: Annotated[
@@ -96,7 +124,7 @@ def run_(
         except LuxorError as error:
             if len(chosen) == 1:
                 raise
-            note(f"{name} failed: {error}")
+            tell_error(f"{name} failed: {error}")
             failures.append(error)
             reports.append({"pipeline": name, "error": _described(error)})
             continue
@@ -110,18 +138,19 @@ def run_(
 
 
 @app.command("list")
+@prints_table
 def list_(
+    form: Form,
     details: Annotated[
         bool, typer.Option("--details", help="Also what each reads, writes and when it is due.")
     ] = False,
-    json: Json = False,
 ) -> None:
     """The pipelines there are."""
     from luxor_pipelines.operations.discovery import declarations, find_pipelines
 
     pipelines = find_pipelines()
     declared = declarations() if details else {}
-    if json:
+    if form.json:
         print_json(
             {
                 "pipelines": [
@@ -142,10 +171,11 @@ def list_(
             )
             for name, declaration in declared.items()
         ]
-        print_grid(Grid(("Pipeline", "Writes", "Dates", "Due", "Reads"), rows))
+        folded = frozenset({"Writes", "Due", "Reads"})
+        print_grid(Grid(("Pipeline", "Writes", "Dates", "Due", "Reads"), rows, folded=folded), form)
     else:
         described = [(pipeline.name, pipeline.description) for pipeline in pipelines.values()]
-        print_grid(Grid(("Pipeline", "Description"), described))
+        print_grid(Grid(("Pipeline", "Description"), described, folded=frozenset({"Description"})), form)
 
 
 def _declared(declaration: Declaration) -> dict[str, Any]:
@@ -158,10 +188,17 @@ def _declared(declaration: Declaration) -> dict[str, Any]:
 
 
 @app.command()
+@prints_table
 def runs(
+    form: Form,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME | show ID]", help="Only this pipeline's; or one run, whole.", show_default=False),
+        typer.Argument(
+            metavar="[NAME | show ID]",
+            help="Only this pipeline's; or one run, whole.",
+            show_default=False,
+            autocompletion=complete_pipelines,
+        ),
     ] = None,
     ident: Annotated[str | None, typer.Argument(metavar="", hidden=True)] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only runs that failed or died.")] = False,
@@ -170,7 +207,6 @@ def runs(
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="How many; 0 for all.")] = 20,
     lake: Lake = None,
-    json: Json = False,
 ) -> None:
     """The most recent runs, newest first; `luxor runs show ID` shows one, whole."""
     from luxor_pipelines.operations.records import find_run, last_runs
@@ -181,7 +217,7 @@ def runs(
         if ident is None:
             raise UsageError("Which run is to be shown?", hint="luxor runs show ID; `luxor runs` has the ids.")
         report = find_run(where, ident)
-        if json:
+        if form.json:
             print_json(report.as_dict())
         else:
             _print_run(report)
@@ -190,17 +226,17 @@ def runs(
         raise UsageError(f"{ident!r} is too much.", hint="luxor runs [NAME], or luxor runs show ID.")
     begin = None if since is None else as_reference_date(since, first=True)
     reports = last_runs(where, name, limit or None, failed=failed, since=begin)
-    if json:
+    if form.json:
         print_json({"runs": [report.as_dict() for report in reports]})
         return
     rows = [
         (
-            f"{report.started_at:%Y-%m-%d %H:%M:%S}",
+            report.started_at.replace(tzinfo=None, microsecond=0),
             report.pipeline,
             report.status,
-            str(report.ref_date) if report.ref_date else None,
-            None if report.duration_s is None else f"{report.duration_s:.1f}",
-            None if report.rows is None else f"{report.rows:,}",
+            report.ref_date,
+            None if report.duration_s is None else round(report.duration_s, 1),
+            report.rows,
             None if report.status != "done" else "yes" if report.changed else "no",
             report.id,
             f"{report.error['class']}: {report.error['message']}" if report.error else None,
@@ -208,7 +244,9 @@ def runs(
         for report in reports
     ]
     columns = ("Started (UTC)", "Pipeline", "Status", "Ref_Date", "Seconds", "Rows", "Changed", "ID", "Error")
-    print_grid(Grid(columns, rows, right=frozenset({"Seconds", "Rows"})))
+    spare = ("Seconds", "Changed", "Rows", "Ref_Date")
+    grid = Grid(columns, rows, grouped=frozenset({"Rows"}), status=frozenset({"Status"}), spare=spare)
+    print_grid(grid if any(report.error for report in reports) else grid.without({"Error"}), form)
     if not reports:
         note("No such runs." if failed or since else "No runs yet; `luxor run NAME` makes one.")
 
@@ -247,7 +285,7 @@ def retry(
             with working(f"{report.pipeline} is running"):
                 done = again(report, lake=where)
         except LuxorError as error:
-            note(f"{report.pipeline}{f' of {report.ref_date}' if report.ref_date else ''} failed: {error}")
+            tell_error(f"{report.pipeline}{f' of {report.ref_date}' if report.ref_date else ''} failed: {error}")
             failures.append(error)
             reports.append({"pipeline": report.pipeline, "error": _described(error)})
             continue
@@ -322,9 +360,10 @@ def _print_dry_run(result: DryRun) -> None:
 
 def _print_loads(results: Sequence[LoadResult]) -> None:
     counts = ("inserted", "updated", "unchanged", "deleted")
-    loads = [(load.table, *(f"{getattr(load, count):,}" for count in counts)) for load in results]
+    loads = [(load.table, *(getattr(load, count) for count in counts)) for load in results]
     if loads:
-        print_grid(Grid(("Table", *map(str.capitalize, counts)), loads, right=frozenset(map(str.capitalize, counts))))
+        names = tuple(map(str.capitalize, counts))
+        print_grid(Grid(("Table", *names), loads, grouped=frozenset(names)))
 
 
 def print_report(report: RunReport) -> None:
@@ -333,16 +372,20 @@ def print_report(report: RunReport) -> None:
     emit(f"{report.pipeline} {report.status} in {report.duration_s:.1f} s{day}")
     _print_loads(report.loads)
     emit(f"rows: {report.rows:,}" + ("" if report.changed else "; nothing changed"))
+    statuses = report.details.get("statuses")
+    if isinstance(statuses, dict) and statuses:
+        emit("statuses: " + ", ".join(f"{count:,} {status}" for status, count in statuses.items()))
     for warning in report.warnings:
         emit(f"warning: {warning}")
     emit(f"record: {report.path}")
 
 
 @app.command()
+@prints_table
 def status(
+    form: Form,
     check: Annotated[bool, typer.Option("--check", help="Exit code 1 when a table is late.")] = False,
     lake: Lake = None,
-    json: Json = False,
 ) -> None:
     """What is late: each table's newest date and last run, held against what its pipeline declares.
 
@@ -354,7 +397,7 @@ def status(
     where = open_lake(lake)
     statuses = table_status(where)
     late = [each for each in statuses if each.late]
-    if json:
+    if form.json:
         print_json({"tables": [_status_record(each) for each in statuses], "late": len(late)})
     else:
         rows = [
@@ -362,28 +405,28 @@ def status(
                 each.table,
                 each.pipeline,
                 *_last_run(each.last_run),
-                str(each.newest) if each.newest else None,
-                None if each.late_days is None else str(-each.late_days),
-                None if each.next_due is None else f"{each.next_due:%Y-%m-%d %H:%M}",
+                each.newest,
+                None if each.late_days is None else -each.late_days,
+                None if each.next_due is None else each.next_due.replace(tzinfo=None),
             )
             for each in statuses
         ]
-        columns = ("Table", "Pipeline", "Last run (UTC)", "Rows", "Seconds", "Newest", "Late", "Next due (UTC)")
-        print_grid(Grid(columns, rows, right=frozenset({"Rows", "Seconds", "Late"}), signed=frozenset({"Late"})))
+        run_columns = ("Last run (UTC)", "Status", "Rows", "Seconds")
+        columns = ("Table", "Pipeline", *run_columns, "Newest", "Late", "Next due (UTC)")
+        spare = ("Seconds", "Rows", "Next due (UTC)", "Pipeline")
+        grid = Grid(columns, rows, grouped=frozenset({"Rows"}), status=frozenset({"Status"}), spare=spare)
+        print_grid(grid, form)
         note(f"{len(late)} of {len(statuses)} tables are late (business days)" if late else "Nothing is late.")
     if check and late:
         raise typer.Exit(1)
 
 
-def _last_run(run: RunReport | None) -> tuple[str | None, str | None, str | None]:
+def _last_run(run: RunReport | None) -> tuple[datetime | None, str | None, int | None, float | None]:
     """When the last run was and how it ended, its rows and seconds."""
     if run is None:
-        return None, None, None
-    return (
-        f"{run.started_at:%Y-%m-%d %H:%M} {run.status}",
-        None if run.rows is None else f"{run.rows:,}",
-        None if run.duration_s is None else f"{run.duration_s:.1f}",
-    )
+        return None, None, None, None
+    seconds = None if run.duration_s is None else round(run.duration_s, 1)
+    return run.started_at.replace(tzinfo=None, microsecond=0), run.status, run.rows, seconds
 
 
 def _status_record(status: TableStatus) -> dict[str, Any]:
@@ -405,7 +448,13 @@ def _status_record(status: TableStatus) -> dict[str, Any]:
 @app.command("backfill")
 def backfill_(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The pipeline; `luxor list` names them.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="The pipeline; `luxor list` names them.",
+            show_default=False,
+            autocompletion=complete_pipelines,
+        ),
     ],
     start: Annotated[
         str | None,
@@ -472,7 +521,7 @@ def _print_plan(plan: list[PlannedDate]) -> None:
     for (run, reason), group in groupby(plan, key=lambda each: (each.run, each.reason)):
         dates = [each.date for each in group]
         rows.append((str(dates[0]), str(dates[-1]), f"{len(dates):,}", f"{'run' if run else 'skip'}: {reason}"))
-    print_grid(Grid(("From", "To", "Dates", "Plan"), rows, right=frozenset({"Dates"})))
+    print_grid(Grid(("From", "To", "Dates", "Plan"), rows, right=frozenset({"Dates"}), folded=frozenset({"Plan"})))
 
 
 def _print_outcomes(done: Backfill) -> None:
@@ -488,7 +537,7 @@ def _print_outcomes(done: Backfill) -> None:
     ]
     if troubles:
         emit("")
-        print_grid(Grid(("Date", "Outcome", "Why"), troubles))
+        print_grid(Grid(("Date", "Outcome", "Why"), troubles, folded=frozenset({"Why"})))
 
 
 # --- leases -------------------------------------------------------------------------------------
@@ -562,7 +611,7 @@ def _print_leases(states: list[LeaseState], *, json: bool) -> None:
         )
         for lease, state in zip(found, states, strict=True)
     ]
-    print_grid(Grid(("Lease", "State", "Run", "Renewed (UTC)", "Lost runs"), rows))
+    print_grid(Grid(("Lease", "State", "Run", "Renewed (UTC)", "Lost runs"), rows, status=frozenset({"State"})))
     if not found:
         note("Nobody holds a lease.")
 

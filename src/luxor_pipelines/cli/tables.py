@@ -1,39 +1,40 @@
-"""Tables on the command line: conditions from text, cells to text, moving a table aside."""
+"""Tables on the command line: conditions and orders from text, rows for printing."""
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
-from pathlib import Path
-from typing import Any
+from datetime import UTC, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from luxor_pipelines.cli.output import Grid
 from luxor_pipelines.errors import SchemaError, UsageError, shown
 from luxor_pipelines.lake.parquet.predicates import Where
 from luxor_pipelines.lake.table.table import Table
+from luxor_pipelines.lake.types.schema import LAST_UPDATED
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
+    "LAST_UPDATED",
     "Condition",
     "are_dates",
-    "as_json",
-    "as_text",
-    "is_number",
+    "arrow_of",
+    "grid_of",
+    "json_rows",
+    "narrowed",
     "parse_condition",
     "select",
-    "write_workbook",
 ]
 
 _CONDITION = re.compile(r"(?P<column>[^=!<>]+)(?P<operator>!=|<=|>=|=|<|>)(?P<value>.*)", re.DOTALL)
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
-_SHEET_ROWS = 1_048_576
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
-"""Characters that no workbook may have."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,14 @@ def _span(value: str, kind: pa.DataType) -> tuple[Any, Any]:
     return number, number
 
 
-def select(table: Table, columns: Sequence[str] | None, where: Sequence[str]) -> pa.Table:
-    """The rows of a table that meet all conditions, with these columns (default all).
+def select(table: Table, columns: Sequence[str] | None, where: Sequence[str], sort: str | None = None) -> pa.Table:
+    """The rows of a table that meet all conditions, with these columns (default all), sorted.
+
+    Parameters
+    ----------
+    sort
+        Columns, separated by commas; ``-`` before one: the largest first. Default the newest first, of a table
+        with dates.
 
     Raises
     ------
@@ -165,28 +172,85 @@ def select(table: Table, columns: Sequence[str] | None, where: Sequence[str]) ->
     schema = table.codec(snapshot).schema
     wanted = schema.names if columns is None else [find_column(column, schema, table.name) for column in columns]
     conditions = [parse_condition(text, schema, table.name) for text in where]
-    needed = list(dict.fromkeys([*wanted, *(condition.column for condition in conditions)]))
+    order = _order(sort, schema, table.name) if sort is not None else _newest_first(schema)
+    others = [*(condition.column for condition in conditions), *(column for column, _ in order)]
     pushed = [found for condition in conditions if (found := condition.pushed()) is not None]
-    data = table.scan(needed, pushed, snapshot=snapshot).data
+    data = table.scan(list(dict.fromkeys([*wanted, *others])), pushed, snapshot=snapshot).data
+    return _narrowed(data, conditions, order).select(list(dict.fromkeys(wanted)))
+
+
+def narrowed(data: pa.Table, name: str, where: Sequence[str], sort: str | None) -> pa.Table:
+    """The rows that meet all conditions, sorted as `select` does, by default as they are.
+
+    Raises
+    ------
+    UsageError, SchemaError
+    """
+    conditions = [parse_condition(text, data.schema, name) for text in where]
+    return _narrowed(data, conditions, [] if sort is None else _order(sort, data.schema, name))
+
+
+def _narrowed(data: pa.Table, conditions: Sequence[Condition], order: Sequence[tuple[str, str]]) -> pa.Table:
     for condition in conditions:
         data = data.filter(condition.mask(data[condition.column]))
-    return data.select(list(dict.fromkeys(wanted)))
+    return data.take(pc.sort_indices(data, sort_keys=list(order))) if order else data
 
 
-def as_json(column: pa.ChunkedArray, *, dates: bool) -> list[Any]:
-    """A column's cells in JSON's types; instants in ISO form, as ``dates`` without the time of day."""
+def _order(sort: str, schema: pa.Schema, table: str) -> list[tuple[str, str]]:
+    """The columns to sort by, and which way."""
+    order = []
+    for text in sort.split(","):
+        name = text.strip()
+        downward = name.startswith("-") and name not in schema.names
+        order.append((find_column(name.removeprefix("-") if downward else name, schema, table), downward))
+    return [(column, "descending" if downward else "ascending") for column, downward in order]
+
+
+def _newest_first(schema: pa.Schema) -> list[tuple[str, str]]:
+    """The order by the table's dates; none where it has none."""
+    dates = [field.name for field in schema if pa.types.is_timestamp(field.type) and field.name != LAST_UPDATED]
+    return [("Date" if "Date" in dates else dates[0], "descending")] if dates else []
+
+
+def arrow_of(frame: pd.DataFrame) -> pa.Table:
+    """A frame's columns, without its index, text as Arrow's plain strings."""
+    data = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
+    fields = [field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field for field in data.schema]
+    return data.cast(pa.schema(fields))
+
+
+def grid_of(data: pa.Table) -> Grid:
+    """A table's rows for printing; dates without a time of day."""
+    columns = []
+    for column in data.columns:
+        cells = column.to_pylist()
+        if are_dates(column):
+            cells = [None if cell is None else cell.date() for cell in cells]
+        elif not _printable(column.type):
+            cells = [None if cell is None else str(cell) for cell in cells]
+        columns.append(cells)
+    return Grid(data.column_names, list(zip(*columns, strict=True)))
+
+
+def _printable(kind: pa.DataType) -> bool:
+    """Whether a column's cells are text, numbers, flags, dates or instants."""
+    kinds = [pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_floating]
+    kinds += [pa.types.is_boolean, pa.types.is_timestamp, pa.types.is_date]
+    return any(is_kind(kind) for is_kind in kinds)
+
+
+def json_rows(data: pa.Table) -> list[dict[str, Any]]:
+    """The rows in JSON's types; instants in ISO form, dates without a time of day."""
+    columns = [_json(column) for column in data.columns]
+    return [dict(zip(data.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _json(column: pa.ChunkedArray) -> list[Any]:
     cells = column.to_pylist()
     if pa.types.is_timestamp(column.type):
+        dates = are_dates(column)
         return [None if cell is None else (cell.date() if dates else cell).isoformat() for cell in cells]
     return [None if isinstance(cell, float) and not math.isfinite(cell) else cell for cell in cells]
-
-
-def as_text(column: pa.ChunkedArray, *, dates: bool) -> list[str | None]:
-    """A column's cells as text, whole; None where there is no value."""
-    return [
-        None if cell is None else repr(cell).removesuffix(".0") if isinstance(cell, float) else str(cell)
-        for cell in as_json(column, dates=dates)
-    ]
 
 
 def are_dates(column: pa.ChunkedArray) -> bool:
@@ -196,49 +260,3 @@ def are_dates(column: pa.ChunkedArray) -> bool:
     day = timedelta(days=1) // timedelta(microseconds=1)
     micros = column.cast(pa.timestamp("us")).cast(pa.int64()).drop_null().to_numpy()
     return not (micros % day).any()
-
-
-def is_number(column: pa.ChunkedArray) -> bool:
-    """Whether a column holds numbers."""
-    return bool(pa.types.is_floating(column.type) or pa.types.is_integer(column.type))
-
-
-def write_workbook(data: pa.Table, file: str) -> None:
-    """Write rows into a new Excel workbook; text stays text, whatever it begins with, and instants are in UTC.
-
-    Raises
-    ------
-    UsageError
-        The file cannot be written, or a sheet cannot hold so many rows.
-    """
-    from openpyxl import Workbook
-    from openpyxl.cell import WriteOnlyCell
-
-    if len(data) >= _SHEET_ROWS:
-        raise UsageError(
-            f"{len(data):,} rows do not fit in a sheet, which has {_SHEET_ROWS:,}.", hint="Use --csv, or a LIMIT."
-        )
-    book = Workbook(write_only=True)
-    sheet = book.create_sheet("rows")
-
-    def cell(value: Any) -> Any:
-        if isinstance(value, float) and not math.isfinite(value):
-            return None
-        if isinstance(value, datetime):
-            return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
-        if value is None or isinstance(value, int | float | date | time):
-            return value
-        text = WriteOnlyCell(sheet, _UNPRINTABLE.sub("", str(value)))
-        text.data_type = "s"  # never a formula
-        return text
-
-    sheet.append([cell(name) for name in data.column_names])
-    columns = [column.to_pylist() for column in data.columns]
-    for row in zip(*columns, strict=True):
-        sheet.append([cell(value) for value in row])
-    buffer = io.BytesIO()
-    book.save(buffer)
-    try:
-        Path(file).write_bytes(buffer.getvalue())
-    except OSError as error:
-        raise UsageError(f"{shown(file)} cannot be written: {error.strerror}.", hint="Name another file.") from error

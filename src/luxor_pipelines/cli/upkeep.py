@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from luxor_pipelines.cli.app import Json, Lake, Yes, app, confirmed, files, open_lake
-from luxor_pipelines.cli.output import Grid, emit, note, print_grid, print_json, working
+from luxor_pipelines.cli.app import Json, Lake, Yes, app, complete_tables, confirmed, files, open_lake, prints_table
+from luxor_pipelines.cli.output import Form, Grid, counted, emit, note, print_grid, print_json, working
 from luxor_pipelines.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,13 +35,17 @@ class Layout(StrEnum):
 
 
 @app.command()
+@prints_table
 def check(
+    form: Form,
     table: Annotated[
-        str | None, typer.Argument(metavar="TABLE", help="Only this table; default all.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="TABLE", help="Only this table; default all.", show_default=False, autocompletion=complete_tables
+        ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings too make the exit code 1.")] = False,
     lake: Lake = None,
-    json: Json = False,
 ) -> None:
     """Look for what is wrong with tables, and change nothing.
 
@@ -64,24 +68,31 @@ def check(
             damaged = [Finding("warning", "", "", "file is no run record", 1, path) for path in damaged_records(where)]
             found = replace(found, findings=(*found.findings, *damaged))
     errors, warnings = found.count("error"), found.count("warning")
-    if json:
+    if form.json:
         counts = {"tables": found.tables, "files": found.files, "errors": errors, "warnings": warnings}
         print_json({**counts, "findings": [asdict(finding) for finding in found.findings]})
-    elif found.findings:
+    elif found.findings or form.csv or form.xlsx is not None:
         rows = [
-            (each.severity, each.table, each.partition or None, f"{each.count:,}", each.what, each.sample or None)
+            (each.severity, each.table or None, each.partition or None, each.count, each.what, each.sample or None)
             for each in found.findings
         ]
         columns = ("Severity", "Table", "Partition", "Count", "What", "Sample")
-        print_grid(Grid(columns, rows, right=frozenset({"Count"})))
-    note(f"{found.tables} tables, {files(found.files)}: {errors} errors, {warnings} warnings")
+        status, folded = frozenset({"Severity"}), frozenset({"Table", "What", "Sample"})
+        print_grid(Grid(columns, rows, grouped=frozenset({"Count"}), status=status, folded=folded), form)
+    told = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
+    note(f"{counted(found.tables, 'table')}, {files(found.files)}: {told}")
     if errors or (strict and warnings):
         raise typer.Exit(1)
 
 
 @app.command()
 def archive(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="The table to move aside.", show_default=False)],
+    table: Annotated[
+        str,
+        typer.Argument(
+            metavar="TABLE", help="The table to move aside.", show_default=False, autocompletion=complete_tables
+        ),
+    ],
     only: Annotated[
         Layout | None,
         typer.Option("--only", case_sensitive=False, help="Of two that lie there, move the single file or partitions."),
@@ -158,7 +169,12 @@ def restore(
 
 @app.command()
 def optimize(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="The table to rewrite.", show_default=False)],
+    table: Annotated[
+        str,
+        typer.Argument(
+            metavar="TABLE", help="The table to rewrite.", show_default=False, autocompletion=complete_tables
+        ),
+    ],
     layout: Annotated[
         Split | None,
         typer.Option("--layout", case_sensitive=False, help="Split a table in one file: a file a month, or a year."),
@@ -228,13 +244,13 @@ def optimize(
             when,
             shape.layout,
             "typed" if shape.typed else "text",
-            *(f"{count:,}" for count in (shape.files, shape.rows, shape.row_groups, shape.bytes)),
+            *(shape.files, shape.rows, shape.row_groups, shape.bytes),
             "yes" if shape.indexed == shape.files else "no" if not shape.indexed else f"{shape.indexed} files",
         )
         for when, shape in shapes
     ]
     numbers = ("Files", "Rows", "Row groups", "Bytes")
-    print_grid(Grid(("", "Layout", "Columns", *numbers, "Series index"), rows, right=frozenset(numbers)))
+    print_grid(Grid(("", "Layout", "Columns", *numbers, "Series index"), rows, grouped=frozenset(numbers)))
     emit(f"sorted by: {', '.join(done.sorted_by) or '– (left in its order)'}")
     note(
         f"{files(len(done.rewritten))} {'would be ' if dry_run else ''}rewritten" if done.changed else "Nothing to do."
