@@ -268,7 +268,7 @@ def test_an_old_mark_is_carried_and_says_so(disk: Any) -> None:
     lq = lake(disk, [startup], hist_vc_px_last={"startup vc": {"2024-03-31": 10.0, "2026-02-10": 15.0}})
     frame = hist_returns.get_returns(lq, REF)
     assert outcome(frame, startup["Key"], "ytd") == ("carried", 0.5)  # both ends marked, one long ago
-    assert outcome(frame, startup["Key"], "mtd") == ("stale_end", None)  # no mark within the month
+    assert outcome(frame, startup["Key"], "mtd") == ("carried", 0.0)  # one mark at both dates
     assert outcome(frame, startup["Key"], "36m") == ("no_base", None)
 
 
@@ -280,7 +280,10 @@ def test_a_mark_written_off_to_zero_is_a_return_of_minus_one(disk: Any) -> None:
 
 def test_a_zero_price_of_a_traded_series_is_no_price(disk: Any) -> None:
     lq = lake(disk, [asset("a_a", "a")], hist_px_last={"a": {MTD_BASE: 10.0, "2026-10-29": 11.0, "2026-10-30": 0.0}})
-    assert outcome(hist_returns.get_returns(lq, REF), "a_a") == ("ok", 0.1)
+    frame = hist_returns.get_returns(lq, REF)
+    assert outcome(frame, "a_a") == ("bad_price", None)
+    found = row(frame, "a_a")
+    assert (found["End_Date"], found["End_Price"], found["Base_Price"]) == (pd.Timestamp("2026-10-30"), 0, 10)
 
 
 def test_an_amortization_is_not_a_loss(disk: Any) -> None:
@@ -312,7 +315,7 @@ def test_brl_is_the_clean_coupon_chained_with_spot(disk: Any) -> None:
     assert row(frame, "u_u", "ytd", "brl")["Base_Price"] == pytest.approx(4.04)
 
 
-def test_the_ecb_serves_a_series_only_where_no_other_table_has_it(disk: Any) -> None:
+def test_the_ecb_serves_a_series_where_the_other_tables_have_nothing_new(disk: Any) -> None:
     ecb = {"usdbrl curncy": {MTD_BASE: 5.0, "2026-10-30": 5.5}, "only curncy": {MTD_BASE: 1.0, "2026-10-30": 2.0}}
     lq = lake(
         disk,
@@ -321,8 +324,59 @@ def test_the_ecb_serves_a_series_only_where_no_other_table_has_it(disk: Any) -> 
         hist_ecb_px_last=ecb,
     )
     frame = hist_returns.get_returns(lq, REF)
-    assert outcome(frame, "u_u", currency="brl") == ("no_fx", None)  # the firm's own series is stale
+    assert outcome(frame, "u_u", currency="brl") == ("ok", 0.1)  # the firm's own series ended years ago
     assert outcome(frame, "o_only curncy") == ("ok", 1.0)
+
+
+def test_a_run_warns_where_base_and_end_are_of_different_sides(disk: Any) -> None:
+    lq = lake(
+        disk,
+        [asset("u_u", "u"), asset("o_o curncy", "o curncy")],
+        hist_px_last={
+            "u": {MTD_BASE: 1.0, "2026-10-30": 1.0}, "usdbrl curncy": {MTD_BASE: 4.0}, "o curncy": {"2026-10-30": 2.0}
+        },
+        hist_ecb_px_last={
+            "usdbrl curncy": {MTD_BASE: 5.0, "2026-10-30": 5.5}, "o curncy": {MTD_BASE: 1.0, "2026-10-30": 3.0}
+        },
+    )  # fmt: skip
+    result = hist_returns.run(REF, lq=lq)
+    (note,) = result.warnings
+    assert "different tables" in note
+    assert "'o curncy', 'usdbrl curncy'" in note
+    frame = hist_returns.get_returns(lq, REF)
+    assert outcome(frame, "u_u", currency="brl") == ("ok", 5.5 / 4 - 1)
+    assert outcome(frame, "o_o curncy") == ("ok", 1.0)
+
+
+def test_a_bad_rate_is_no_rate_and_said_once(disk: Any, caplog: Any) -> None:
+    lq = lake(
+        disk,
+        [asset("u_u", "u"), asset("v_v", "v"), asset("r_usdbrl curncy", "usdbrl curncy")],
+        hist_px_last={
+            **{key: {MTD_BASE: 1.0, "2026-10-30": 1.0} for key in "uv"},
+            "usdbrl curncy": {MTD_BASE: 5.0, "2026-10-29": 5.5, "2026-10-30": 0.0},
+        },
+    )
+    result = hist_returns.run(REF, lq=lq)
+    assert [note for note in result.warnings if "Rates that are none" in note] == [
+        "Rates that are none make what they would convert no_fx: 'usdbrl curncy of 2026-10-30: 0'"
+    ]
+    frame = hist_returns.get_returns(lq, REF)
+    assert outcome(frame, "u_u", currency="brl") == ("no_fx", None)
+    assert outcome(frame, "r_usdbrl curncy") == ("bad_price", None)
+
+
+def test_a_bad_value_of_the_clean_series_is_not_replaced_by_spot(disk: Any) -> None:
+    spot = {MTD_BASE: 5.0, "2026-10-30": 5.5}
+    clean = {"2026-09-29": 5.05, MTD_BASE: 5.1, "2026-10-28": 5.2, "2026-10-29": -1.0}
+    lq = lake(
+        disk,
+        [asset("u_u", "u")],
+        hist_px_last={
+            "u": {MTD_BASE: 1.0, "2026-10-30": 1.0}, "bmfxclco curncy": clean, "usdbrl curncy": spot
+        },
+    )  # fmt: skip
+    assert outcome(hist_returns.get_returns(lq, REF), "u_u", currency="brl") == ("no_fx", None)
 
 
 def test_the_stronger_table_wins_on_the_same_date(disk: Any) -> None:
@@ -350,15 +404,15 @@ def test_one_bad_row_of_assets_never_stops_the_month(disk: Any) -> None:
     assert sorted(set(frame["Key"])) == ["a_a", "b_b", "cash_none"]
     assert len(frame) == 3 * 6 * 3
     assert outcome(frame, "a_a") == ("ok", 0.1)
-    assert outcome(frame, "b_b") == ("no_end", None)
-    assert outcome(frame, "cash_none") == ("no_end", None)
+    assert outcome(frame, "b_b") == ("unknown", None)
+    assert outcome(frame, "cash_none") == ("unknown", None)
     assert pd.isna(row(frame, "cash_none")["Price_Key"])
 
 
-def test_an_asset_without_any_price_is_no_end(disk: Any) -> None:
+def test_an_asset_without_any_price_is_unknown(disk: Any) -> None:
     lq = lake(disk, [asset("a_a", "a")], hist_px_last={"b": {MTD_BASE: 1.0}})
     frame = hist_returns.get_returns(lq, REF)
-    assert set(frame[frame["Currency"] == "local"]["Status"]) == {"no_end"}
+    assert set(frame[frame["Currency"] == "local"]["Status"]) == {"unknown"}
     assert frame["Return"].isna().all()
 
 
@@ -375,6 +429,14 @@ def test_prices_after_the_reference_date_change_nothing(disk: Any) -> None:
         mode="replace",
     )
     pd.testing.assert_frame_equal(hist_returns.get_returns(lq, REF), before)
+
+
+def test_a_month_before_the_first_price_is_a_usage_error(disk: Any) -> None:
+    lq = lake(disk, [asset("a_a", "a")], hist_px_last={"a": {MTD_BASE: 10.0, "2026-10-30": 11.0}})
+    for force in (False, True):
+        with pytest.raises(UsageError, match="2026-09-30"):
+            hist_returns.run("1980-01-31", lq=lq, force=force)
+    assert not lq.table_exists("hist_returns")
 
 
 # --- running it ------------------------------------------------------------------------------

@@ -296,3 +296,33 @@ def test_a_stopped_run_is_told_as_an_error(disk: Any, caplog: pytest.LogCaptureF
     with caplog.at_level(logging.WARNING):
         done(disk.query(), force=True)
     assert "hist_returns of 2026-10-31: Forced: " in caplog.text
+
+
+def test_a_month_without_a_return_is_stopped_where_a_feed_has_died(disk: Any) -> None:
+    """Prices end in February: June has none that is not too old, and passed as a month of stale ones."""
+    days = pd.date_range("2025-01-02", "2026-02-27", freq="B")
+    assets = pd.DataFrame({"Key": ["a_a", "b_b"], "Ticker": ["a", "b"], "Location": "us", "Type": "etf"})
+    prices = pd.DataFrame({"Date": np.tile(days, 2), "Asset": np.repeat(["a", "b"], len(days)), "Last_Price": 5.0})
+    lq = disk.query()
+    save_table("assets", assets, lq=lq)
+    save_table("hist_px_last", prices, lq=lq)
+    with pytest.raises(QualityError, match="have no return, though all prices are too old, the last of 2026-02-27"):
+        hist_returns.run("2026-06-30", lq=lq)
+    assert hist_returns.run("2026-06-30", lq=lq, force=True).loads[0].inserted == 36
+    assert not hist_returns.run("2026-06-30", lq=lq).loads[0].changed  # forced once, it passes
+    assert hist_returns.run("2025-01-31", lq=lq).rows == 36  # the first month has no base: nothing had a return before
+
+
+def test_a_month_without_a_return_is_stopped_where_an_earlier_one_has_some(disk: Any) -> None:
+    lq = disk.query()
+    save_table("assets", pd.DataFrame({"Key": ["a_a"], "Ticker": ["a"], "Location": "us", "Type": "etf"}), lq=lq)
+
+    def prices(*days: str) -> None:
+        frame = pd.DataFrame({"Date": pd.to_datetime(days), "Asset": "a", "Last_Price": 5.0})
+        save_table("hist_px_last", frame, lq=lq, mode="replace")
+
+    prices("2025-12-31", "2026-01-30", "2026-02-27")
+    hist_returns.run("2026-01-31", lq=lq)
+    prices("2026-05-29")  # the history is gone
+    with pytest.raises(QualityError, match="have no return, though 2026-01 has returns"):
+        hist_returns.run("2026-05-31", lq=lq)

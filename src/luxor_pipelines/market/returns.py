@@ -96,13 +96,6 @@ class Returns:
         return self.prices.date[:, self.end]
 
     @property
-    def sides_differ(self) -> BoolArray:
-        """Whether a fallback table answers at one of the two dates, and the other tables at the other."""
-        found = self.prices.found.take(self.end, axis=1) & self.prices.found.take(self.base, axis=1)
-        differ = self.prices.fallback.take(self.end, axis=1) != self.prices.fallback.take(self.base, axis=1)
-        return np.asarray(found & differ)
-
-    @property
     def base_price(self) -> FloatArray:
         """The base prices in the destination currency, NaN where unknown."""
         return self._on_basis(self.base)

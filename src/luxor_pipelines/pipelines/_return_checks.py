@@ -12,6 +12,7 @@ from luxor_pipelines.catalog import CURRENCIES, HIST_RETURNS, PERIODS, PRICE_TAB
 from luxor_pipelines.errors import CorruptFileError, SchemaError, TableNotFoundError, UsageError, sample
 from luxor_pipelines.market.observations import BoolArray
 from luxor_pipelines.market.periods import add_months
+from luxor_pipelines.market.prices import asof
 from luxor_pipelines.quality.gate import Finding, half_gone
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def check_returns(lq: LuxorQuery, frame: pd.DataFrame, ref: date) -> list[Findin
         findings.append(Finding("warning", _TABLE, label, what, 1, error.message))
     if same.empty:
         findings += _unmatched(lq, frame, ref, label)
+    if not any(finding.severity == "error" for finding in findings) and not _was_empty(same):
+        findings += _nothing(lq, frame, ref, label)
     return [*findings, *_bounds(frame, same, label)]
 
 
@@ -129,6 +132,38 @@ def _unmatched(lq: LuxorQuery, frame: pd.DataFrame, ref: date, label: str) -> li
         return []
     what = f"assets, which is all of them, have no price at all, though the month has prices ({', '.join(there)})"
     return [Finding("error", _TABLE, label, what, len(keys), sample(keys))]
+
+
+def _was_empty(same: pd.DataFrame) -> bool:
+    """Whether the month is stored already without a return, as somebody has forced it."""
+    return not same.empty and bool(same["Return"].isna().all())
+
+
+def _nothing(lq: LuxorQuery, frame: pd.DataFrame, ref: date, label: str) -> list[Finding]:
+    """A month in which no asset has a return, though one had before, or all prices are too old: a feed has died."""
+    if frame["Return"].notna().any():
+        return []
+    prices = asof(lq.market.prices.observations(frame["Price_Key"].dropna().unique(), [ref]), [ref])
+    if prices.found.any() and (prices.stale | ~prices.found).all():
+        why = f"all prices are too old, the last of {np.nanmax(prices.date[prices.found])}"
+    else:
+        before = _last_month_with_returns(lq, ref)
+        if before is None:
+            return []
+        why = f"{before:%Y-%m} has returns"
+    keys, what = frame["Key"].unique(), f"assets, all there are, have no return, though {why}"
+    return [Finding("error", _TABLE, label, what, len(keys), sample(keys))]
+
+
+def _last_month_with_returns(lq: LuxorQuery, ref: date) -> pd.Timestamp | None:
+    """The last month stored before one that has a return."""
+    try:
+        where = {"Date": (None, ref.replace(day=1))}
+        stored = lq.get_table(_TABLE, force_reload=True, columns=["Date", "Return"], where=where)
+    except (TableNotFoundError, SchemaError, UsageError, CorruptFileError):
+        return None
+    last = stored.loc[stored["Return"].notna(), "Date"].max()
+    return None if pd.isna(last) else last
 
 
 def _contradictions(frame: pd.DataFrame, label: str) -> list[Finding]:

@@ -77,7 +77,7 @@ def run(
     Raises
     ------
     UsageError
-        The month has not ended yet.
+        The month has not ended yet, or is before the first price of all.
     DataError
         ``assets`` is empty.
     QualityError
@@ -118,6 +118,13 @@ def run_many(
 
 def _load(lq: LuxorQuery, ref_date: date, returns_data: pd.DataFrame, *, force: bool) -> PipelineResult:
     logger.info("hist_returns for %s", ref_date)
+    if returns_data["End_Date"].isna().all():
+        first = first_date(lq)
+        if first is not None and ref_date < first:
+            raise UsageError(
+                f"No table has a price of {ref_date} or before: the first is of the month that ends on {first}.",
+                hint=f"The earliest month that can be run is {first}.",
+            )
     passed = gate(
         f"hist_returns of {ref_date}",
         check_returns(lq, returns_data, ref_date),
@@ -134,7 +141,7 @@ def _load(lq: LuxorQuery, ref_date: date, returns_data: pd.DataFrame, *, force: 
             "statuses": {str(k): int(v) for k, v in statuses.items()},
             **passed.details,
         },
-        warnings=passed.warnings,
+        warnings=(*returns_data.attrs["notes"], *passed.warnings),
         ref_date=ref_date,
     )
 
@@ -181,11 +188,12 @@ def _returns(lq: LuxorQuery, ref_dates: Sequence[date], usdbrl_ticker: str) -> I
     position = {key: row for row, key in enumerate(keys)}
     series = np.array([position[key] for key in price_key])
     spans = [(base_date(ref, period), ref) for ref in ref_dates for period in PERIODS]
-    by_currency = list(Answers(lq.market, usdbrl_ticker).returns(keys, spans, CURRENCIES))
+    answers = Answers(lq.market, usdbrl_ticker)
+    by_currency = list(answers.returns(keys, spans, CURRENCIES))
     for place, ref in enumerate(ref_dates):
         columns = slice(place * len(PERIODS), (place + 1) * len(PERIODS))
         # Each series is computed once; the assets that share it take its rows.
-        yield returns_frame(
+        frame = returns_frame(
             {currency: returns.select(columns).take(series) for currency, returns in by_currency},
             [key if key != NO_SERIES else None for key in price_key],
             PERIODS,
@@ -196,3 +204,5 @@ def _returns(lq: LuxorQuery, ref_dates: Sequence[date], usdbrl_ticker: str) -> I
             },
             date=ref,
         )
+        frame.attrs["notes"] = tuple(answers.notes)
+        yield frame

@@ -18,7 +18,7 @@ from luxor_pipelines.catalog import USDBRL
 from luxor_pipelines.errors import SchemaError, UsageError, sample
 from luxor_pipelines.market.currency import as_currency, factors
 from luxor_pipelines.market.daily import PriceRows, daily_prices, observed_prices, sampled_prices
-from luxor_pipelines.market.observations import BoolArray, FloatArray
+from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray
 from luxor_pipelines.market.periods import INCEPTION, DateArray, add_months, as_days, as_return_period, return_base
 from luxor_pipelines.market.prices import AsOf, Observations, apply_overrides, asof
 from luxor_pipelines.market.returns import STATUSES, Returns, returns, returns_frame
@@ -46,6 +46,8 @@ class Answers:
     def __init__(self, market: Market, usdbrl_ticker: str = USDBRL) -> None:
         self._market = market
         self._rates = market.rates(usdbrl_ticker)
+        self.notes: list[str] = []
+        """What is odd about the rows that the last `returns` rest on; logged as well."""
 
     # --- prices -----------------------------------------------------------------------------
 
@@ -211,11 +213,39 @@ class Answers:
             basis = None if basis is None else np.hstack([basis, basis])
             shift = np.where(end == column[current[0]], len(dates), 0)
             base, end = base + shift, end + shift
+        self._note(prices, obs.keys, self._rates.rows_asof(rates, wanted, prices.asked), base, end)
         rows = obs.codes(names)
         in_order = len(rows) == len(obs.keys) and bool((np.diff(rows) == 1).all())
         for dest in dests:
             found = returns(prices, end, base, currencies=own, dest=dest, rates=per_usd, basis=basis, absent=absent)
             yield dest, found if in_order else found.take(rows)
+
+    def _note(
+        self,
+        prices: AsOf,
+        keys: NDArray[np.object_],
+        rates: tuple[list[str], AsOf],
+        base: IntArray,
+        end: IntArray,
+    ) -> None:
+        """Note bad rates, and series whose base and end are of different sides: a fallback's and the other tables'."""
+        self.notes = []
+        names, rows = rates
+        bad = [
+            f"{names[at]} of {rows.date[at, n]}: {rows.price[at, n]:g}"
+            for at, n in zip(*np.nonzero(rows.bad_price), strict=True)
+        ]
+        if bad:
+            self.notes.append(f"Rates that are none make what they would convert no_fx: {sample(dict.fromkeys(bad))}")
+        mixed = {
+            key: None
+            for found, of in ((prices, keys), (rows, names))
+            for key in np.asarray(of)[_mixed(found, base, end)]
+        }
+        if mixed:
+            self.notes.append(f"Base and end are of different tables, the fallback's and others': {sample(mixed)}")
+        for note in self.notes:
+            logger.warning(note)
 
     def _asof(
         self,
@@ -372,6 +402,12 @@ class Answers:
         per_usd = self._rates.asof(rates, {dest, *currencies}, days)
         # The last row, which -1 takes, is that of no currency: not a number.
         return code, factors(np.array([*currencies, None], dtype=object), dest, per_usd, len(days))
+
+
+def _mixed(found: AsOf, base: IntArray, end: IntArray) -> BoolArray:
+    """Whether a series' base is a fallback's row and its end another table's, or the other way round."""
+    both = found.found[:, base] & found.found[:, end]
+    return np.asarray((both & (found.fallback[:, base] != found.fallback[:, end])).any(axis=1))
 
 
 def _currencies(assets: pd.Series, given: str | Mapping[str, str]) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from luxor_pipelines.errors import UnknownAssetError
 from luxor_pipelines.market import currency as fx
 from luxor_pipelines.market.observations import FloatArray
 from luxor_pipelines.market.periods import DateArray, DatesLike, as_days
-from luxor_pipelines.market.prices import Observations
+from luxor_pipelines.market.prices import AsOf, Observations, asof
 from luxor_pipelines.query.prices import PriceReader
 
 __all__ = ["Rates"]
@@ -44,6 +44,13 @@ class Rates:
         return fx.rates_asof(
             obs, currencies, dates, usdbrl_ticker=self._ticker, facts=CURRENCY_FACTS, limit=self._limit
         )
+
+    def rows_asof(
+        self, obs: Observations, currencies: Iterable[str | None], dates: DatesLike
+    ) -> tuple[list[str], AsOf]:
+        """The names of the series that rates are made of, and the rows of each as of each date."""
+        rates = obs.only(self.keys(currencies))
+        return list(rates.keys), asof(rates, dates)
 
     def observations(self, obs: Observations, currencies: Iterable[str | None], dates: DatesLike) -> Observations:
         """``obs``, with what it takes to extend the BRL series at its ends.
