@@ -76,14 +76,14 @@ HEADER = f"""\
 
 
 class ProblemError(Exception):
-    """Something that must be put right before there can be a package."""
+    """Something that must be corrected before the package can be built."""
 
 
 # --- the lock file ------------------------------------------------------------------------------
 
 
 def read_lock(text: str) -> dict[str, tuple[str, str | None]]:
-    """Name to version and sha256 (None for our own)."""
+    """Return the version and sha256 of each name (None for our own hash)."""
     pins: dict[str, tuple[str, str | None]] = {}
     for line in re.sub(r"\\\n", " ", text).splitlines():
         if not line.strip() or line.startswith("#"):
@@ -96,7 +96,7 @@ def read_lock(text: str) -> dict[str, tuple[str, str | None]]:
 
 
 def write_lock(pins: Mapping[str, tuple[str, str | None]]) -> str:
-    """The text that `read_lock` reads, sorted by name."""
+    """Return the text that `read_lock` reads, sorted by name."""
     lines = [
         f"{name}=={version}" + (f" \\\n    --hash=sha256:{digest}" if digest else "")
         for name, (version, digest) in sorted(pins.items())
@@ -104,12 +104,13 @@ def write_lock(pins: Mapping[str, tuple[str, str | None]]) -> str:
     return HEADER + "\n".join(lines) + "\n"
 
 
-def resolve(wheels: Path) -> dict[str, tuple[str, str | None]]:
-    """The newest versions that fit together, and the hashes of their wheels for the app's platform."""
+def resolve(wheels: Path, extras: list[str]) -> dict[str, tuple[str, str | None]]:
+    """Return the newest versions that fit together, and the hashes of their wheels for the app's platform."""
     with tempfile.TemporaryDirectory() as folder:
         versions = Path(folder, "versions.txt")
         options = ["--python-version", PYTHON, "--python-platform", "x86_64-manylinux_2_28", "--only-binary", ":all:"]
-        quiet = ["--quiet", "--no-header", "--no-annotate", "--no-emit-index-url", "--extra", "functions"]
+        quiet = ["--quiet", "--no-header", "--no-annotate", "--no-emit-index-url"]
+        quiet += [option for extra in ("functions", *extras) for option in ("--extra", extra)]
         uv = [sys.executable, "-m", "uv", "pip", "compile"]
         subprocess.run([*uv, "pyproject.toml", *options, *quiet, "-o", str(versions)], cwd=ROOT, check=True)
         with tempfile.TemporaryDirectory() as downloads:
@@ -122,13 +123,13 @@ def resolve(wheels: Path) -> dict[str, tuple[str, str | None]]:
 
 
 def identify(wheel: Path) -> tuple[str, str, str]:
-    """Name, version and sha256 of a wheel."""
+    """Return name, version and sha256 of a wheel."""
     name, version = wheel.name.split("-")[:2]
     return canonicalize_name(name), version, hashlib.sha256(wheel.read_bytes()).hexdigest()
 
 
 def download(requirements: Path, target: Path, options: list[str]) -> None:
-    """Let pip fetch the wheels for the app's platform, none built, no dependency added."""
+    """Download the wheels for the app's platform with pip; none is built, no dependency is added."""
     platforms = [option for platform in PLATFORMS for option in ("--platform", platform)]
     python = ["--python-version", PYTHON, "--implementation", "cp", "--abi", f"cp{PYTHON.replace('.', '')}"]
     abis = ["--abi", "abi3", "--abi", "none"]
@@ -138,7 +139,7 @@ def download(requirements: Path, target: Path, options: list[str]) -> None:
 
 
 def own_version() -> str:
-    """The library's version as its source says it."""
+    """Return the library's version, as its source has it."""
     text = (ROOT / "src" / "luxor_pipelines" / "__init__.py").read_text(encoding="utf-8")
     match = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
     if not match:
@@ -147,13 +148,13 @@ def own_version() -> str:
 
 
 def declared() -> list[Requirement]:
-    """What the library and its extra for the app need, as pyproject.toml says."""
+    """Return the requirements of the library and its extra for the app, from pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return [Requirement(text) for text in [*project["dependencies"], *project["optional-dependencies"]["functions"]]]
 
 
 def unmet(needs: list[Requirement], pins: Mapping[str, tuple[str, str | None]], source: str) -> Iterator[str]:
-    """Which ``needs`` the pins do not meet, as sentences."""
+    """Yield a sentence for each of ``needs`` that the pins do not meet."""
     for need in needs:
         if need.marker and not need.marker.evaluate({**MARKERS, "extra": ""}):
             continue
@@ -165,7 +166,7 @@ def unmet(needs: list[Requirement], pins: Mapping[str, tuple[str, str | None]], 
 
 
 def check_lock(pins: Mapping[str, tuple[str, str | None]]) -> None:
-    """Refuse a lock file that pyproject.toml has left behind."""
+    """Refuse a lock file that no longer meets pyproject.toml."""
     problems = list(unmet(declared(), pins, "pyproject.toml"))
     if pins.get(NAME, ("nothing", None))[0] != own_version():
         problems.append(f"{NAME} {pins.get(NAME, ('nothing', None))[0]} is pinned, but the checkout is {own_version()}")
@@ -236,7 +237,7 @@ def compile_twice(files: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def build_wheel(target: Path) -> Path:
-    """Our wheel, built from the checkout by the pinned hatchling in this environment."""
+    """Build our wheel from the checkout with the pinned hatchling of this environment."""
     code = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
     environment = {**os.environ, "SOURCE_DATE_EPOCH": "315532800"}  # 1980, the first year of zip files
     command = [sys.executable, "-c", code, str(target)]
@@ -245,7 +246,7 @@ def build_wheel(target: Path) -> Path:
 
 
 def fetch_wheels(pins: Mapping[str, tuple[str, str | None]], cache: Path) -> list[Path]:
-    """The wheels that the pins name by hash, from the cache or downloaded into it."""
+    """Return the wheels that the pins name by hash; those not in the cache are downloaded into it."""
     wanted = {digest: f"{name}=={version}" for name, (version, digest) in pins.items() if digest}
     cache.mkdir(parents=True, exist_ok=True)
     for attempt in (1, 2):
@@ -263,7 +264,7 @@ def fetch_wheels(pins: Mapping[str, tuple[str, str | None]], cache: Path) -> lis
 
 
 def unpack(wheel: Path) -> Iterator[tuple[str, bytes]]:
-    """What an installer would put into site-packages: paths there, and contents."""
+    """Yield path and content of each file that an installer would put into site-packages."""
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.infolist():
             path = re.sub(r"^[^/]+\.data/(purelib|platlib)/", "", member.filename)
@@ -272,7 +273,7 @@ def unpack(wheel: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def check_wheels(wheels: list[Path], pins: Mapping[str, tuple[str, str | None]]) -> None:
-    """Refuse a set of wheels in which one needs what is not there, or not in that version."""
+    """Refuse a set of wheels in which one needs a package that is missing or of another version."""
     problems: list[str] = []
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
@@ -288,7 +289,7 @@ def check_wheels(wheels: list[Path], pins: Mapping[str, tuple[str, str | None]])
 
 
 def shell() -> Iterator[tuple[str, bytes]]:
-    """The app's own files: host.json and the folders that are functions."""
+    """Yield path and content of the app's own files: host.json and the folders that are functions."""
     yield "host.json", (ROOT / "host.json").read_bytes()
     for marker in sorted((ROOT / "functions").glob("*/function.json")):
         for path in marker.parent.iterdir():
@@ -344,13 +345,16 @@ def main() -> int:
     """Run the command line's command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=["lock", "build"])
+    parser.add_argument(
+        "--extra", action="append", default=[], help="lock this extra of the library, too, such as otel"
+    )
     parser.add_argument("--target", type=Path, default=ROOT / "dist", help="where the zip goes")
     parser.add_argument("--no-bytecode", action="store_true", help=f"leave bytecode out; needs no Python {PYTHON}")
     parser.add_argument("--wheels", type=Path, default=ROOT / "build" / "wheels", help="where wheels are kept")
     options = parser.parse_args()
     try:
         if options.command == "lock":
-            LOCK.write_text(write_lock(resolve(options.wheels)), encoding="utf-8")
+            LOCK.write_text(write_lock(resolve(options.wheels, options.extra)), encoding="utf-8")
         else:
             build(options.target, options.wheels, bytecode=not options.no_bytecode)
     except ProblemError as problem:
