@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from luxor_pipelines.catalog import KEYS
 from luxor_pipelines.errors import InvalidNameError, UnreachableError, UsageError
 from luxor_pipelines.ingest import incremental_load
 from luxor_pipelines.lake.parquet.file import to_bytes
-from luxor_pipelines.lake.types.schema import DATE, ENCODING, Column, TableSchema
+from luxor_pipelines.lake.types.schema import DATE, ENCODING, STAMP, Column, TableSchema
 from luxor_pipelines.operations.discovery import declared_schemas
 from luxor_pipelines.pipelines import fx_rates, hist_returns, holidays, market_prices
 from luxor_pipelines.quality.audit import Audit
@@ -435,6 +435,9 @@ def test_dates_that_are_none(disk: Any, dates: list[Any]) -> None:
     put(lq, f"{ROOT}/prices.parquet", rows)
     kind = "int64" if dates == [20261030] else "string"
     assert ("error", "", f"column of dates, Date, holds {kind}", 1) in found(lq)
+    empty = rows.set_column(0, "Date", pa.nulls(1))
+    put(lq, f"{ROOT}/prices.parquet", empty.append_column("Query_Time", pa.array([datetime.now(UTC)], STAMP)))
+    assert not [what for _, _, what, _ in found(lq) if "column of dates" in what]
 
 
 def test_prices_with_a_time_of_day(disk: Any) -> None:

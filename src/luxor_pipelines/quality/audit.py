@@ -274,7 +274,10 @@ class _TableAudit:
         conventions = self.table.conventions
         known = conventions.known_types(self.table.name, newest.columns.names)
         for name, kind in known.items():
-            if kind == DATE and (stored := newest.columns.field(name).type) != DATE:
+            stored = newest.stored.codec.stored.field(name).type
+            if kind == DATE != newest.columns.field(name).type and not (
+                pa.types.is_temporal(stored) or pa.types.is_null(stored)
+            ):
                 self._error(newest.part, f"column of dates, {name}, holds {stored}", 1)
         if self._declared is not None and (differing := _differing(newest.columns, self._declared.arrow())):
             fault = "columns are not what this version's pipeline writes"

@@ -187,7 +187,13 @@ class Load:
         key: tuple[str, ...] | None,
         required: Sequence[str] = (),
     ) -> pa.Table:
-        """``df`` as typed columns, as they will read once stored in the table, or a `SchemaError`."""
+        """Return ``df`` as typed columns, as they will read once they are stored in the table.
+
+        Raises
+        ------
+        SchemaError
+            Columns or cells that the table does not take.
+        """
         name = self.table.name
         check_frame(df, name)
         target = self._schema.arrow() if self._schema else None
