@@ -965,3 +965,84 @@ def test_in_a_new_partitioned_table_it_must_be_given_one() -> None:
     with pytest.raises(SchemaError, match="'Note': no cell has a value, so that its type is not known"):
         check_typed(rows, "t")
     check_typed(rows.set_column(1, "Note", pa.nulls(1, pa.string())), "t")
+
+
+# --- what only mutations of the code had shown to be untested ------------------------------------
+
+
+def test_a_partition_column_that_holds_no_dates_is_refused(rig: Any) -> None:
+    lq = rig.query()
+    schema = TableSchema(
+        name="t",
+        version=1,
+        columns=(Column("Date", "text", False), Column("Asset", "text", False), Column("Last_Price", "number")),
+        key=("Date", "Asset"),
+        partition="month",
+    )
+    frame = month(1).assign(Date="soon")
+    with pytest.raises(SchemaError, match="partitioned by 'Date', which holds no dates in the batch"):
+        incremental_load(lq, "t", frame, schema=schema, increment_column="Date")
+    assert stored_files(lq) == {}
+    assert lq.lake.storage.list("enriched") == []
+
+
+def test_a_table_that_changes_while_its_columns_are_checked_is_loaded_all_the_same(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lq, other = rig.query(), rig.query()
+    incremental_load(lq, "t", pd.concat([month(1), month(2), month(3)]), schema=BY_MONTH)
+    checked: list[str] = []
+    original = Table.stored
+
+    def stored(self: Table, part: Any, *args: Any) -> Any:
+        if self.storage is lq.lake.storage and part.label == "2026-02" and not checked:
+            checked.append(part.label)
+            incremental_load(other, "t", prices(("2026-02-20", "other", 9.0)), schema=BY_MONTH)
+        return original(self, part, *args)
+
+    monkeypatch.setattr(Table, "stored", stored)
+    result = incremental_load(lq, "t", pd.concat([month(1, 5.0), month(2, 5.0)]), schema=BY_MONTH)
+    assert checked
+    assert (result.updated, result.partitions) == (4, ("2026-01", "2026-02"))
+    assert len(content(rig.query())) == 7
+
+
+def test_a_month_that_goes_before_a_replacement_drops_it_counts_as_nobody_s(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lq, other = rig.query(), rig.query()
+    save_table("t", pd.concat([month(1), month(2)]), lq=lq, schema=BY_MONTH)
+    gone = "enriched/parquet/t/month=2026-01/data.parquet"
+    interfere(monkeypatch, lq, lambda: other.lake.storage.delete(gone))
+    result = save_table("t", month(2, 4.0), lq=lq, schema=BY_MONTH, mode="replace")
+    assert (result.updated, result.deleted, result.partitions) == (2, 0, ("2026-02",))
+    assert list(stored_files(lq)) == ["enriched/parquet/t/month=2026-02/data.parquet"]
+
+
+def test_the_counts_and_the_metadata_of_a_wholesale_replacement(rig: Any) -> None:
+    lq = rig.query()
+    save_table("t", pd.concat([month(1), month(2)]), lq=lq)
+    path = "enriched/parquet/t.parquet"
+
+    def metadata() -> dict[bytes, bytes]:
+        return dict(pq.read_schema(BytesIO(lq.lake.storage.read(path).data)).metadata)
+
+    birth = metadata()[b"luxor.birth"]
+    schema = TableSchema(
+        name="t",
+        version=3,
+        columns=(Column("Date", "date", False), Column("Asset", "text", False), Column("Rating", "text")),
+        key=("Date", "Asset"),
+    )
+    other = month(1).drop(columns="Last_Price").assign(Rating="aa")
+    result = save_table("t", other, lq=lq, schema=schema, mode="replace")
+    assert (result.inserted, result.updated, result.unchanged, result.deleted) == (2, 0, 0, 4)
+    assert {name: text for name, text in metadata().items() if name.startswith(b"luxor.")} == {
+        b"luxor.schema": b"t",
+        b"luxor.schema_version": b"3",
+        b"luxor.key": b"Date\nAsset",
+        b"luxor.encoding": b"typed",
+        b"luxor.birth": birth,
+    }
+    again = save_table("t", other, lq=lq, schema=schema, mode="replace")
+    assert (again.unchanged, again.changed) == (2, False)
