@@ -25,8 +25,8 @@ from luxor_pipelines import LoadResult, incremental_load, save_table
 from luxor_pipelines.errors import CorruptFileError, LoadConflictError, SchemaError, UsageError
 from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.storage.base import ANY
-from luxor_pipelines.lake.table.fitting import check_typed
 from luxor_pipelines.lake.table.layout import pieces
+from luxor_pipelines.lake.table.load import check_typed
 from luxor_pipelines.lake.table.table import Table
 from luxor_pipelines.lake.types.schema import Column, TableSchema
 from luxor_pipelines.settings import Settings

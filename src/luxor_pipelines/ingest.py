@@ -16,8 +16,7 @@ from luxor_pipelines.catalog import open_lake
 from luxor_pipelines.errors import UsageError
 from luxor_pipelines.lake.lake import Lake, lake_of
 from luxor_pipelines.lake.table.layout import DIRECTORY
-from luxor_pipelines.lake.table.load import LayoutChangedError, Load, TableExistsError, exists
-from luxor_pipelines.lake.table.load_result import LoadResult
+from luxor_pipelines.lake.table.load import LayoutChangedError, Load, LoadResult, TableExistsError, exists
 from luxor_pipelines.lake.table.table import attempts
 from luxor_pipelines.lake.types.frames import check_frame
 from luxor_pipelines.telemetry import span

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import tenacity
 
 from luxor_pipelines.errors import (
     ConflictError,
@@ -28,8 +31,6 @@ from luxor_pipelines.errors import (
 from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.storage.base import BlobInfo, VersionChangedError
 from luxor_pipelines.lake.storage.lease import check_fence, fenced_delete, renew_version
-from luxor_pipelines.lake.table.ahead import ahead
-from luxor_pipelines.lake.table.fitting import check_declared, check_filled, check_typed, types_of
 from luxor_pipelines.lake.table.layout import (
     BIRTH,
     CONVERSION,
@@ -42,9 +43,8 @@ from luxor_pipelines.lake.table.layout import (
     pieces,
 )
 from luxor_pipelines.lake.table.layout import near as near_labels
-from luxor_pipelines.lake.table.load_result import LoadResult
 from luxor_pipelines.lake.table.merge import Merge, merge, sort_columns, sort_indices, taken
-from luxor_pipelines.lake.table.table import StoredPart, Table
+from luxor_pipelines.lake.table.table import StoredPart, Table, attempts
 from luxor_pipelines.lake.types.codec import Codec, codec_of
 from luxor_pipelines.lake.types.frames import check_frame, frame_to_arrow
 from luxor_pipelines.lake.types.schema import (
@@ -58,13 +58,17 @@ from luxor_pipelines.lake.types.schema import (
     check_key,
     stored_key,
 )
+from luxor_pipelines.notebook import html_facts
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LayoutChangedError", "Load", "TableExistsError", "exists"]
+__all__ = ["LayoutChangedError", "Load", "LoadResult", "TableExistsError", "ahead", "check_typed", "exists"]
 
 logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _AHEAD = 4
 """Partitions read, merged and encoded before their turn to be written, where the lake is far away."""
@@ -83,6 +87,62 @@ class TableExistsError(UsageError):
 
 
 @dataclass(frozen=True)
+class LoadResult:
+    """What a load did to a table.
+
+    Counts are rows. ``partitions`` are the labels of the files that were written (``""`` for a
+    table in one file). The versions are those of the files that the batch has rows for, before and
+    after it; None where there were none.
+    """
+
+    table: str
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    partitions: tuple[str, ...] = ()
+    version_before: str | None = None
+    version_after: str | None = None
+
+    @classmethod
+    def total(cls, results: Sequence[LoadResult]) -> LoadResult:
+        """Return what several loads of one table, one after the other, did together."""
+        if len(results) == 1:
+            return results[0]
+        return cls(
+            results[0].table,
+            sum(result.inserted for result in results),
+            sum(result.updated for result in results),
+            sum(result.unchanged for result in results),
+            sum(result.deleted for result in results),
+            tuple(dict.fromkeys(label for result in results for label in result.partitions)),
+            _together([result.version_before for result in results]),
+            _together([result.version_after for result in results]),
+        )
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was written."""
+        return bool(self.partitions)
+
+    def _repr_html_(self) -> str:
+        counts = {name: getattr(self, name.lower()) for name in ("Inserted", "Updated", "Unchanged", "Deleted")}
+        files = {"Partitions written": ", ".join(label or "the whole table" for label in self.partitions)}
+        return html_facts(f"Load of {self.table}", counts | files)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.table}: {self.inserted} inserted, {self.updated} updated, {self.unchanged} unchanged, "
+            f"{self.deleted} deleted"
+        )
+
+
+def _together(versions: Sequence[str | None]) -> str | None:
+    known = [version for version in versions if version]
+    return hashlib.sha256("\n".join(known).encode()).hexdigest()[:32] if known else None
+
+
+@dataclass(frozen=True)
 class _Plan:
     """Which stored rows a batch meets: see `merge`."""
 
@@ -92,10 +152,11 @@ class _Plan:
 
 
 class _Change(NamedTuple):
-    """What a batch does to a partition: the counts, and the new file; None where there is nothing to write."""
+    """What a batch does to a partition: the counts, and the new file, None for none; or that it is dropped."""
 
     result: LoadResult
     file: bytes | None
+    dropped: bool = False
 
 
 class Load:
@@ -330,7 +391,7 @@ class Load:
         self._commit(parts, _Plan("slices", self.key, None))
         gone = [part for part in (self.snapshot.parts if self.snapshot else ()) if part.label not in dict(parts)]
         for part in gone:
-            self._retried(part.label, part, self._drop)
+            self._commit_partition(part.label, partial(self._drop, part), self._drop)
         self._confirm()
 
     def _check_partitions(self, labels: set[str], batch: pa.Schema) -> None:
@@ -358,41 +419,48 @@ class Load:
         """Commit one partition after another; the next ones are read, merged and encoded meanwhile."""
         check_fence()
 
-        def at_first(label: str) -> Part | None:
-            return self.snapshot.part(label) if self.snapshot else None
-
-        def ready(piece: tuple[str, pa.Table]) -> _Change:
+        def prepare(piece: tuple[str, pa.Table]) -> _Change:
             label, rows = piece
-            return self._change(at_first(label), rows, plan)
+            return self._change(self._seen(label), label, rows, plan)
 
         workers = _AHEAD if self.table.storage.concurrent else pa.cpu_count()
-        with closing(ahead(ready, parts, workers)) as changes:
-            for (label, rows), first in zip(parts, changes, strict=True):
-                again = partial(self._change, batch=rows, plan=plan)
-                self._retried(label, at_first(label), partial(self._write, label, _then(first, again)))
+        with closing(ahead(prepare, parts, workers)) as changes:
+            for (label, rows), change in zip(parts, changes, strict=True):
+                self._commit_partition(label, change, partial(self._change, label=label, batch=rows, plan=plan))
 
-    def _retried(self, label: str, part: Part | None, work: Callable[[Part | None], None]) -> None:
-        """Do ``work`` on a partition; on conflict look at it afresh and do it again."""
-        attempts = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_is_conflict),
-            stop=tenacity.stop_after_attempt(self._attempts),
-            wait=tenacity.wait_random_exponential(0.02, max=1.0),
-            reraise=True,
-        )
-        try:
-            for attempt in attempts:
-                with attempt:
-                    if attempt.retry_state.attempt_number > 1:
-                        part = self._current(label)
-                    work(part)
-        except _FINAL:
-            raise
-        except ConflictError as error:
-            raise LoadConflictError(
-                f"Table {self.table.name}{f', partition {label}' if label else ''}: other writers came first "
-                f"{self._attempts} times.",
-                hint="The partition is as they left it; run the load again when they are done.",
-            ) from error
+    def _seen(self, label: str) -> Part | None:
+        """The partition as it was first seen, None for none."""
+        return self.snapshot.part(label) if self.snapshot else None
+
+    def _commit_partition(
+        self, label: str, first: Callable[[], _Change], again: Callable[[Part | None], _Change]
+    ) -> None:
+        """Write or delete one partition on condition of its version; if others come first, look and try again.
+
+        Parameters
+        ----------
+        first
+            Gives the change of the partition as it was first seen.
+        again
+            Gives the change of the partition as it is then.
+        """
+        part, change = self._seen(label), first
+        for attempt in attempts(self._attempts):
+            try:
+                if attempt > 1:
+                    part = self._current(label)
+                    change = partial(again, part)
+                return self._write(label, part, change())
+            except _FINAL:
+                raise
+            except ConflictError as error:
+                if attempt == self._attempts:
+                    raise LoadConflictError(
+                        f"Table {self.table.name}{f', partition {label}' if label else ''}: other writers came first "
+                        f"{self._attempts} times.",
+                        hint="The partition is as they left it; run the load again when they are done.",
+                    ) from error
+        raise AssertionError("unreachable")
 
     def _current(self, label: str) -> Part | None:
         """Return the partition as it is now, None for none.
@@ -470,7 +538,7 @@ class Load:
             hint="Run the load again.",
         )
 
-    def _change(self, part: Part | None, batch: pa.Table, plan: _Plan) -> _Change:
+    def _change(self, part: Part | None, label: str, batch: pa.Table, plan: _Plan) -> _Change:
         """What the batch changes in a partition, and the new file if it does."""
         stored = None
         if part is not None and self._whole:
@@ -488,14 +556,28 @@ class Load:
         data = data.replace_schema_metadata(self._lineage(part, data.schema.metadata or {}))
         # Text is not in the order of what it means.
         by = () if self._legacy else sort_columns(data, plan.increment, plan.key)
-        return _Change(result, to_bytes(data, sorted_by=by))
+        file = to_bytes(data, sorted_by=by)
+        return _Change(replace(result, partitions=(label,)), file)
 
-    def _write(self, label: str, tries: Iterator[Callable[[Part | None], _Change]], part: Part | None) -> None:
+    def _drop(self, part: Part | None) -> _Change:
+        """The change that leaves nothing of a partition."""
+        if part is None:
+            return _Change(LoadResult(self.table.name), None, dropped=True)
+        rows = self.table.stored(part).rows
+        return _Change(LoadResult(self.table.name, deleted=rows, partitions=(part.label,)), None, dropped=True)
+
+    def _write(self, label: str, part: Part | None, change: _Change) -> None:
+        """Do to a partition what the change says, on condition of its version."""
         self._before[label] = self._after[label] = part
-        result, file = next(tries)(part)
+        result, file, dropped = change
         if part is not None and self.layout != "file":
             self._check_settled(part)
-        if file is not None:
+        if dropped:
+            if part is None:
+                return
+            fenced_delete(self.table.storage, part.info.path, expected=part.info.version)
+            self._after[label] = None
+        elif file is not None:
             if part is None or self.layout != "file":
                 self._agree()
             version = self.table.write_part(self.layout, label, file, expected=part.info.version if part else None)
@@ -503,7 +585,6 @@ class Load:
             self._after[label] = Part(label, info)
             if part is None:
                 self._created.append(info)
-            result = replace(result, partitions=(label,))
             logger.info("%s%s written: %s", self.table.name, f" {label}" if label else "", result)
         elif part is not None:
             self._after[label] = Part(label, renew_version(self.table.storage, part.info))
@@ -576,14 +657,6 @@ class Load:
             metadata[PARTITION_COLUMN] = self.partition_column.encode()
         return metadata
 
-    def _drop(self, part: Part | None) -> None:
-        if part is None:
-            return
-        self._before[part.label], self._after[part.label] = part, None
-        rows = self.table.stored(part).rows
-        fenced_delete(self.table.storage, part.info.path, expected=part.info.version)
-        self._done.append(LoadResult(self.table.name, deleted=rows, partitions=(part.label,)))
-
     # --- the outcome ------------------------------------------------------------------------
 
     def result(self) -> LoadResult:
@@ -606,12 +679,26 @@ class Load:
         return Snapshot(self.layout, there).version if there else None
 
 
-def _then(
-    first: Callable[[], _Change], again: Callable[[Part | None], _Change]
-) -> Iterator[Callable[[Part | None], _Change]]:
-    yield lambda _: first()
-    while True:
-        yield again
+def ahead(
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Generator[Callable[[], Result], None, None]:
+    """For each item, in order, a function that gives ``work`` of it, or raises what that raised.
+
+    ``workers`` threads are busy with the items whose turn is next, and no more than these are held at once. Of one
+    item alone the work is done when it is asked for.
+    """
+    if len(items) < 2:
+        yield from (partial(work, item) for item in items)
+        return
+    pool = ThreadPoolExecutor(workers)
+    try:
+        rest = iter(items)
+        begun: deque[Future[Result]] = deque(pool.submit(work, item) for item in itertools.islice(rest, workers))
+        while begun:
+            yield begun.popleft().result
+            begun.extend(pool.submit(work, item) for item in itertools.islice(rest, 1))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def exists(table: Table) -> TableExistsError:
@@ -622,5 +709,69 @@ def exists(table: Table) -> TableExistsError:
     )
 
 
-def _is_conflict(error: BaseException) -> bool:
-    return isinstance(error, ConflictError) and not isinstance(error, _FINAL)
+# --- whether a batch and a table go together ------------------------------------------------
+
+
+def types_of(schema: pa.Schema) -> dict[str, str]:
+    """The columns and their types, but for when a row was written."""
+    return {field.name: str(field.type) for field in schema if field.name != LAST_UPDATED}
+
+
+def check_filled(batch: pa.Table, needed: Iterable[str], table: str) -> None:
+    """Refuse a batch without the columns that say which rows they are, or with an empty cell in one.
+
+    Raises
+    ------
+    SchemaError
+    """
+    absent = sorted(set(needed) - set(batch.column_names))
+    if absent:
+        raise SchemaError(
+            f"The batch for {table} has no column {', '.join(map(repr, absent))}; it has "
+            f"{', '.join(map(repr, batch.column_names))}.",
+            hint="Add the column, or name another increment_column (None with unique_columns) or other unique_columns.",
+        )
+    for column in sorted(needed):
+        nulls = batch[column].null_count
+        if nulls:
+            raise SchemaError(
+                f"Table {table}, column {column!r}: {nulls} of {len(batch)} rows in the batch are null, "
+                "in a column that says which rows they are.",
+                hint="Fill or drop those rows.",
+            )
+
+
+def check_typed(batch: pa.Table, table: str) -> None:
+    """Raise where a new partitioned table would get a column without a value: the next month's type may be another.
+
+    Raises
+    ------
+    SchemaError
+    """
+    empty = [field.name for field in batch.schema if pa.types.is_null(field.type)]
+    if empty:
+        raise SchemaError(
+            f"Table {table}, column {', '.join(map(repr, empty))}: no cell has a value, so that its type is not known.",
+            hint="Give it one, for instance df[column].astype('float64[pyarrow]'), or leave the column out.",
+        )
+
+
+def check_declared(declared: pa.Schema, stored: pa.Schema, table: str) -> None:
+    """Refuse a stored table whose columns are not those that its pipeline declares.
+
+    Raises
+    ------
+    SchemaError
+    """
+    is_, should = types_of(stored), types_of(declared)
+    should |= {name: kind for name, kind in is_.items() if kind == "null" and name in should}
+    if is_ != should:
+        odd = sorted(name for name in is_.keys() | should.keys() if is_.get(name) != should.get(name))
+        detail = "; ".join(
+            f"{name!r} is {is_.get(name, 'absent')}, declared {should.get(name, 'absent')}" for name in odd[:4]
+        )
+        raise SchemaError(
+            f"The stored table {table} has other columns than this version writes: {detail}"
+            f"{f' and {len(odd) - 4} more' if len(odd) > 4 else ''}. Nothing was written.",
+            hint=f"`luxor archive {table}` moves the stored table aside, so that a new one can be made.",
+        )
