@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from luxor_pipelines import LuxorQuery, run, save_table
+from luxor_pipelines import LuxorQuery, cli, run, save_table
 from luxor_pipelines.cli import main
 from luxor_pipelines.operations import discovery
 
@@ -197,3 +197,14 @@ def test_a_screen_is_as_it_was_looked_at(
     if "wide" not in name:
         drawn = text.partition("--- stderr")[0].splitlines()
         assert [line for line in drawn if len(line) > width] == []
+
+
+def test_the_help_lists_every_command_in_its_place_and_none_cut(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERMINAL_WIDTH", "80")
+    assert main(["--help"]) == 0
+    commands = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in commands if line.strip()] == list(cli._ORDER)
+    assert not [line for line in commands if line.endswith("...")]

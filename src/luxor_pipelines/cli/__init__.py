@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Sequence
 
 import typer
+from typer.models import CommandInfo
 
 from luxor_pipelines.cli import commands, doctor, files, pipelines, upkeep  # noqa: F401 - which puts them into the app
 from luxor_pipelines.cli.app import app, exit_code
@@ -21,6 +22,22 @@ from luxor_pipelines.cli.output import prepare_streams, print_json, tell_error
 from luxor_pipelines.errors import LuxorError, UsageError, redact
 
 __all__ = ["app", "main"]
+
+_ORDER = (
+    *("run", "list", "runs", "status", "retry", "backfill", "unlock"),
+    *("tables", "show", "returns", "sql", "describe"),
+    *("init", "put", "inspect", "load"),
+    *("check", "optimize", "archive", "restore", "doctor", "demo"),
+)
+"""The commands as ``luxor --help`` lists them: pipelines, what tables hold, files, upkeep."""
+
+
+def _place(command: CommandInfo) -> int:
+    name = command.name or getattr(command.callback, "__name__", "")
+    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
+
+
+app.registered_commands.sort(key=_place)
 
 _FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
 _GLOBAL = ("--debug", "--verbose", "-v", "--quiet", "-q")

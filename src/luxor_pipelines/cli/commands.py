@@ -99,7 +99,7 @@ def show(
     tail: Annotated[bool, typer.Option("--tail", help="The last rows of that order instead of the first.")] = False,
     lake: Lake = None,
 ) -> None:
-    """The rows of a table, the newest first where it has dates.
+    """The rows of a table, newest first.
 
     A terminal shows what fits, numbers with six digits, and Last_Updated only when it is asked for.
     """

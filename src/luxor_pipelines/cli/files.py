@@ -16,7 +16,10 @@ __all__ = ["describe", "init", "inspect", "load", "put"]
 
 @app.command()
 def init(lake: Lake = None, json: Json = False) -> None:
-    """Create a lake: its container or folder, and the folders that people put files into."""
+    """Create a lake: its container or folder.
+
+    The folders that people put files into are created too.
+    """
     from luxor_pipelines.operations.files import RAW_FOLDERS, create_lake
 
     created = create_lake(checked_lake(lake))
@@ -38,7 +41,7 @@ def put(
     lake: Lake = None,
     json: Json = False,
 ) -> None:
-    """Put files into a folder of the lake, such as raw/prices, for a pipeline to read."""
+    """Put files into a folder of the lake, such as raw/prices."""
     from luxor_pipelines.operations.files import put_files
 
     if len(paths) < 2:
@@ -64,7 +67,10 @@ def inspect(
     lake: Lake = None,
     json: Json = False,
 ) -> None:
-    """Show what a price file looks like, what is read of it under which declaration, and which one to make."""
+    """Show what a price file looks like, and how it is read.
+
+    Also under which declaration, and which one to make.
+    """
     from luxor_pipelines.operations.files import inspect_file
 
     with working("Reading"):
@@ -195,7 +201,10 @@ def describe(
     lake: Lake = None,
     json: Json = False,
 ) -> None:
-    """Describe a table: columns, types, missing cells, key, rows, dates, layout, size, last load."""
+    """Describe a table: columns, types, key, dates, size.
+
+    Also its missing cells, rows, layout and last load.
+    """
     lq = open_lake(lake)
     with working("Reading"):
         description = lq.describe(table)

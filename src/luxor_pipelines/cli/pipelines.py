@@ -86,7 +86,7 @@ def run_(
     lake: Lake = None,
     json: Json = False,
 ) -> None:
-    """Run one or more pipelines, in the order of their inputs, and print what each did.
+    """Run pipelines, in the order of their inputs.
 
     Dates are calendar dates in São Paulo (America/Sao_Paulo), and the end is inclusive: a reference date
     counts itself. hist_returns moves it to the end of its month, takes the last month that has ended when
@@ -208,7 +208,10 @@ def runs(
     limit: Annotated[int, typer.Option("--limit", min=0, help="How many; 0 for all.")] = 20,
     lake: Lake = None,
 ) -> None:
-    """The most recent runs, newest first; `luxor runs show ID` shows one, whole."""
+    """The most recent runs, newest first.
+
+    `luxor runs show ID` shows one, whole.
+    """
     from luxor_pipelines.operations.records import find_run, last_runs
     from luxor_pipelines.operations.runs import as_reference_date
 
@@ -262,7 +265,10 @@ def retry(
     lake: Lake = None,
     json: Json = False,
 ) -> None:
-    """Run a pipeline again as in an earlier run: same reference date, same parameters."""
+    """Run a pipeline again as in an earlier run.
+
+    It gets the same reference date and the same parameters.
+    """
     from luxor_pipelines.operations.records import find_run, last_runs
     from luxor_pipelines.operations.runs import retry as again
 
@@ -387,10 +393,11 @@ def status(
     check: Annotated[bool, typer.Option("--check", help="Exit code 1 when a table is late.")] = False,
     lake: Lake = None,
 ) -> None:
-    """What is late: each table's newest date and last run, held against what its pipeline declares.
+    """Show what is late, by newest dates and last runs.
 
-    A price table that no pipeline here writes is judged by its newest date: traded prices and rates are late after a
-    business day, fund quotas after five; venture marks are not judged.
+    Each table is held against what its pipeline declares. A price table that no pipeline here writes is judged
+    by its newest date: traded prices and rates are late after a business day, fund quotas after five; venture
+    marks are not judged.
     """
     from luxor_pipelines.operations.status import table_status
 
@@ -481,11 +488,11 @@ def backfill_(
     lake: Lake = None,
     json: Json = False,
 ) -> None:
-    """Run a pipeline for many reference dates, after a plan that says which and why.
+    """Run a pipeline for many reference dates.
 
-    Dates are São Paulo's, both ends included. Each date is written whole or not at all and has a record of its own; one
-    that fails stops no other. Interrupted with Ctrl-C, it goes on with --missing. Exit code 1 if a date failed or
-    was stopped by the checks.
+    A plan first says which dates, and why. Dates are São Paulo's, both ends included. Each date is written
+    whole or not at all and has a record of its own; one that fails stops no other. Interrupted with Ctrl-C, it
+    goes on with --missing. Exit code 1 if a date failed or was stopped by the checks.
     """
     from luxor_pipelines.operations.backfill import Backfill, carry_out, plan_backfill
     from luxor_pipelines.operations.discovery import parse_params
@@ -558,7 +565,7 @@ def unlock(
     lake: Lake = None,
     json: Json = False,
 ) -> None:
-    """Show who holds which lease, or release one whose holder has died.
+    """Show who holds which lease, or release one.
 
     A lease keeps two processes from doing the same work. One that is not renewed any more is taken over by the next
     run; releasing it by hand is for what does not, such as a conversion that died. Its holder may still wake up:

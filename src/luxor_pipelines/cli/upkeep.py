@@ -101,10 +101,11 @@ def archive(
     lake: Lake = None,
     json: Json = False,
 ) -> None:
-    """Move a table aside, into archive/, so that a new one can be made; or complete such a move.
+    """Move a table aside, into archive/.
 
-    Its single file and its partitions are both moved where both lie there, unless --only says which. Nobody reads or
-    loads part of the table meanwhile. `luxor restore` puts it back.
+    A new one can then be made. A move that was interrupted is completed. Its single file and its partitions are
+    both moved where both lie there, unless --only says which. Nobody reads or loads part of the table
+    meanwhile. `luxor restore` puts it back.
     """
     from luxor_pipelines.lake.table.archive import archive as move
     from luxor_pipelines.lake.table.archive import layouts
@@ -150,9 +151,10 @@ def restore(
     lake: Lake = None,
     json: Json = False,
 ) -> None:
-    """Put a table back from archive/, where its copy stays; or complete such a move.
+    """Put a table back from archive/.
 
-    Refused where there is a table of that name, in whatever layout.
+    Its copy stays there. A move that was interrupted is completed. Refused where there is a table of that name,
+    in whatever layout.
     """
     from luxor_pipelines.lake.table.archive import restore as move
 
