@@ -222,24 +222,27 @@ def sampled_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRo
     """
     begin, stop = _bounds(start, end)
     obs = _by_name(obs)
-    early, late = obs.day <= begin, (obs.day > begin) & (obs.day <= stop)
-    parts = ("code", "date", "price", "limit", "mark")
-    before = daily_prices(replace(obs, **{name: getattr(obs, name)[early] for name in parts}), start, start)
-    kept = np.isfinite(before.price)
-    code, date = obs.code[late], obs.date[late]
-    at = np.searchsorted(code, before.code[kept])
-
-    def column(name: str, later: NDArray[Any]) -> NDArray[Any]:
-        return np.insert(later, at, getattr(before, name)[kept])
-
-    return PriceRows(
+    first = asof(obs, [start])
+    series = np.flatnonzero((first.found & ~first.stale & ~first.bad)[:, 0])
+    cells = (series, np.zeros_like(series))
+    later = observed_prices(obs, as_date(np.datetime64(min(begin + 1, stop), "D")), end)
+    if begin == stop:
+        later = later.where(np.zeros(len(later), dtype=bool))
+    none = np.zeros(len(series), dtype=bool)
+    base = _rows(
         obs.keys,
-        column("code", code),
-        column("date", date),
-        column("price", obs.price[late]),
-        column("price_date", date),
-        column("status", np.zeros(len(date), np.int8)),
+        series.astype(np.int32),
+        np.full(len(series), begin).view("datetime64[D]"),
+        first.price[cells],
+        first.date[cells],
+        first.carried[cells],
+        none,
+        none,
     )
+    at = np.searchsorted(later.code, base.code)
+    names = ("code", "date", "price", "price_date", "status")
+    columns: dict[str, Any] = {name: np.insert(getattr(later, name), at, getattr(base, name)) for name in names}
+    return replace(later, **columns)
 
 
 def _bounds(start: DateLike, end: DateLike) -> tuple[int, int]:
