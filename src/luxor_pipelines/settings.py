@@ -41,7 +41,7 @@ _INSTANT = 0.001
 
 @dataclass(frozen=True)
 class Settings:
-    """What can be set from outside, with the variable that sets it.
+    """The settings, each with the environment variable that sets it.
 
     Durations are seconds, staleness limits calendar days. Secrets are kept out of the ``repr``, and settings that
     hold one are not pickled.

@@ -102,7 +102,7 @@ def open_lake(lake: str | None) -> LuxorQuery:
 
 
 def checked_lake(lake: str | None) -> str | None:
-    """What ``--lake`` says; an empty one is refused, since the environment would be taken for it."""
+    """The value of ``--lake``; an empty one is refused, since the environment's lake would be used in its place."""
     if lake is not None and not lake.strip():
         raise ConfigurationError(
             "--lake is empty.", hint="Give a URL or a folder; was it meant to come from a variable that is not set?"
@@ -124,16 +124,17 @@ def _form(
 
 def prints_table(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of the form that a table is printed in; it gets them as ``form``."""
-    own = [each for each in signature(command, eval_str=True).parameters.values() if each.name != "form"]
+    own = [option for option in signature(command, eval_str=True).parameters.values() if option.name != "form"]
     common = list(signature(_form, eval_str=True).parameters.values())
 
     def run(**options: Any) -> None:
-        form = _form(**{each.name: options.pop(each.name) for each in common})
+        form = _form(**{option.name: options.pop(option.name) for option in common})
         command(**options, form=form)
 
     run.__name__, run.__doc__ = command.__name__, command.__doc__
-    run.__signature__ = Signature([each.replace(kind=each.KEYWORD_ONLY) for each in (*own, *common)])  # type: ignore[attr-defined]
-    run.__annotations__ = {each.name: each.annotation for each in (*own, *common)}
+    parameters = [option.replace(kind=option.KEYWORD_ONLY) for option in (*own, *common)]
+    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {option.name: option.annotation for option in parameters}
     return run
 
 
@@ -160,7 +161,13 @@ def _completions(names: Callable[[], Iterable[str]], incomplete: str) -> list[st
 
 
 def confirmed(question: str, *, yes: bool, what: str) -> bool:
-    """Whether ``--yes`` is given or the person at the terminal says so; without either, a `UsageError`."""
+    """Return whether ``--yes`` is given, or the person at the terminal confirms.
+
+    Raises
+    ------
+    UsageError
+        There is neither.
+    """
     if yes:
         return True
     if not (sys.stdin.isatty() and sys.stderr.isatty()):

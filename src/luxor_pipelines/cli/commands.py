@@ -26,7 +26,7 @@ _SPARE = ("Price_Key", "Local_Currency", "Base_Date", "End_Date", "End_Price", "
 
 
 class Currency(StrEnum):
-    """What returns can be shown in."""
+    """The currencies that returns can be shown in."""
 
     LOCAL = "local"
     USD = "usd"

@@ -1,4 +1,4 @@
-"""What the command line prints: for people on a terminal, for programs in a pipe.
+"""Print for people on a terminal and for programs in a pipe.
 
 On a terminal tables are drawn to fit it, numbers with six digits; in a pipe, or with ``--wide``, they are plain aligned
 text, whole values, whatever the width. JSON has a ``schema_version`` at its top. A missing value is – in a table, null
@@ -130,7 +130,7 @@ class Grid:
 
 
 class _Quiet:
-    """Whether only data and errors are printed."""
+    """The state of ``--quiet``: only data and errors are printed."""
 
     on = False
 
@@ -296,7 +296,7 @@ def _columns(grid: Grid) -> Sequence[Sequence[Value]]:
 
 
 def _numeric(grid: Grid) -> list[bool]:
-    """For each column, whether it holds numbers, which stand to the right."""
+    """Return for each column whether it holds numbers, which stand to the right."""
     return [
         name in grid.right
         or (

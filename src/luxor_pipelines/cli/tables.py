@@ -50,7 +50,7 @@ class Condition:
     high: Any
 
     def pushed(self) -> Where | None:
-        """What the files can be asked: at least the rows that meet the condition, or None."""
+        """A condition that the files can be asked for, which at least these rows meet; None if there is none."""
         if self.low is None or isinstance(self.low, str | bool):
             return None
         spans = {
@@ -134,13 +134,13 @@ def find_column(name: str, schema: pa.Schema, table: str) -> str:
 
 def _span(value: str, kind: pa.DataType) -> tuple[Any, Any]:
     if pa.types.is_timestamp(kind):
-        found = datetime.fromisoformat(value)
+        first = datetime.fromisoformat(value)
         if kind.tz:
-            found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-        elif found.tzinfo is not None:
+            first = first.replace(tzinfo=UTC) if first.tzinfo is None else first.astimezone(UTC)
+        elif first.tzinfo is not None:
             raise ValueError("dates have no time zone")
-        last = datetime.combine(found, time.max, found.tzinfo) if _DAY.fullmatch(value) else found
-        return found, last
+        last = datetime.combine(first, time.max, first.tzinfo) if _DAY.fullmatch(value) else first
+        return first, last
     if pa.types.is_boolean(kind):
         flag = {"true": True, "false": False}.get(value.lower())
         if flag is None:
@@ -174,7 +174,7 @@ def select(table: Table, columns: Sequence[str] | None, where: Sequence[str], so
     conditions = [parse_condition(text, schema, table.name) for text in where]
     order = _order(sort, schema, table.name) if sort is not None else _newest_first(schema)
     others = [*(condition.column for condition in conditions), *(column for column, _ in order)]
-    pushed = [found for condition in conditions if (found := condition.pushed()) is not None]
+    pushed = [asked for condition in conditions if (asked := condition.pushed()) is not None]
     data = table.scan(list(dict.fromkeys([*wanted, *others])), pushed, snapshot=snapshot).data
     return _narrowed(data, conditions, order).select(list(dict.fromkeys(wanted)))
 
@@ -233,7 +233,7 @@ def grid_of(data: pa.Table) -> Grid:
 
 
 def _printable(kind: pa.DataType) -> bool:
-    """Whether a column's cells are text, numbers, flags, dates or instants."""
+    """Return whether a column's cells are text, numbers, flags, dates or instants."""
     kinds = [pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_floating]
     kinds += [pa.types.is_boolean, pa.types.is_timestamp, pa.types.is_date]
     return any(is_kind(kind) for is_kind in kinds)
@@ -254,7 +254,7 @@ def _json(column: pa.ChunkedArray) -> list[Any]:
 
 
 def are_dates(column: pa.ChunkedArray) -> bool:
-    """Whether a column holds calendar dates: instants without a zone, all of them midnights."""
+    """Return whether a column holds calendar dates: instants without a zone, all of them midnights."""
     if not pa.types.is_timestamp(column.type) or column.type.tz:
         return False
     day = timedelta(days=1) // timedelta(microseconds=1)

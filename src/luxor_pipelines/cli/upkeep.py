@@ -21,7 +21,7 @@ __all__ = ["Layout", "Split", "archive", "check", "optimize", "restore"]
 
 
 class Split(StrEnum):
-    """How a table can be split."""
+    """The ways to split a table."""
 
     MONTH = "month"
     YEAR = "year"

@@ -62,17 +62,17 @@ _T = TypeVar("_T")
 WRITE_ID = "luxor_write_id"
 _CONTAINER = re.compile(r"[a-z0-9](-?[a-z0-9]){2,62}|\$(root|web|logs)")
 _ABSENT = frozenset({"BlobNotFound", "ResourceNotFound"})
-"""The service's words for "no such file"; any other 404, such as a proxy's, says nothing of the lake."""
+"""The service's codes for an absent file. Any other 404, such as a proxy's, says nothing about the lake."""
 _REFUSALS = _ABSENT | {"ConditionNotMet", "BlobAlreadyExists", "InvalidBlockList"}
-"""Its words for a write that met another: the last when that one discarded this one's staged blocks."""
+"""Its codes for a write that met another one; the last is given when that one discarded our staged blocks."""
 SINGLE_PUT = 32 * 2**20
 """Bytes up to which a write is one request; a longer one goes in blocks, several at once, that a last one commits."""
 _START = 2**20
-"""Bytes of a file that come along with the look at it: all of what one month takes."""
+"""Bytes of a file that are fetched together with its properties: enough for one month."""
 _PERMISSIONS = {"r": "Read", "c": "Create", "w": "Write", "d": "Delete", "l": "List"}
 _PARALLEL = 8
 _PROBE_S = 15
-"""How long the first request of all may take, retries included."""
+"""Seconds that the first request of all may take, retries included."""
 _REREADS = 10
 _ACCOUNT = re.compile(r"[a-z0-9-]+")
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:.]+")
@@ -164,8 +164,8 @@ class AzureStorage(Storage):
     def _list(self, folder: str, unusable: list[Unusable]) -> list[BlobInfo]:  # noqa: ARG002 - the names tell
         async def run() -> list[BlobInfo]:
             async with self._container_client() as container:
-                found = container.list_blobs(name_starts_with=self._root + folder, include=["metadata"])
-                return [self._info(blob) async for blob in found if not _is_folder(blob)]
+                blobs = container.list_blobs(name_starts_with=self._root + folder, include=["metadata"])
+                return [self._info(blob) async for blob in blobs if not _is_folder(blob)]
 
         return [info for info in self._call(run(), folder) if "/." not in "/" + info.path]
 
@@ -196,10 +196,10 @@ class AzureStorage(Storage):
     def _peek(self, paths: Sequence[str]) -> Sequence[BlobInfo | None]:
         async def one(path: str) -> tuple[BlobInfo, bytes] | None:
             async with self._blob(path) as blob:
-                found = await _start(blob)
-            if found is None or _is_folder(found[0]):
+                start = await _start(blob)
+            if start is None or _is_folder(start[0]):
                 return None
-            properties, data = found
+            properties, data = start
             return self._info(properties), data
 
         async def run() -> Sequence[tuple[BlobInfo, bytes] | None]:
@@ -207,7 +207,7 @@ class AzureStorage(Storage):
 
         peeked = self._call(run(), paths[0])
         self._held = {info: (0, data) for info, data in filter(None, peeked)}
-        return [None if each is None else each[0] for each in peeked]
+        return [None if start is None else start[0] for start in peeked]
 
     def _read(self, path: str) -> Blob:
         async def run() -> Blob:
@@ -246,7 +246,7 @@ class AzureStorage(Storage):
             return data
 
     def fetch_ends(self, infos: Sequence[BlobInfo], size: int) -> None:
-        """Of files that are then opened, fetch the last ``size`` bytes, all at once; what is refused is told then."""
+        """Fetch the last ``size`` bytes of files to be opened next, all at once; a refusal is raised on opening."""
         wanted = [(info, max(0, info.size - size)) for info in infos if info.size]
 
         async def run() -> list[bytes | None]:
@@ -578,8 +578,8 @@ def _parsed_client(text: str, options: dict[str, Any]) -> BlobServiceClient | No
         if client.credential is not None and not base64.b64decode(key or "", validate=True):
             return None
         parts = urlsplit(client.url)
-        known = parts.scheme in {"http", "https"} and _HOST.fullmatch(parts.hostname or "")
-        sound = known and parts.port != 0 and "@" not in parts.netloc and not parts.netloc.endswith(":")
+        addressed = parts.scheme in {"http", "https"} and _HOST.fullmatch(parts.hostname or "")
+        sound = addressed and parts.port != 0 and "@" not in parts.netloc and not parts.netloc.endswith(":")
     except (ValueError, KeyError, binascii.Error):
         return None
     account = re.search(r"(?i)(?:^|;)\s*AccountName\s*=([^;]*)", text)
@@ -587,7 +587,7 @@ def _parsed_client(text: str, options: dict[str, Any]) -> BlobServiceClient | No
 
 
 def _default_credential() -> Any:
-    """Whoever is logged in, or the managed identity."""
+    """The credential of the user who is logged in, or of the managed identity."""
     from azure.identity.aio import DefaultAzureCredential
 
     return DefaultAzureCredential()

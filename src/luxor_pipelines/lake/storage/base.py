@@ -53,7 +53,7 @@ class BlobInfo(NamedTuple):
 
 
 class Folder(NamedTuple):
-    """What lies directly in a folder: its files, and the names of the folders in it; both sorted."""
+    """The content of a folder: its files, and the names of the folders in it, both sorted."""
 
     files: Sequence[BlobInfo]
     folders: Sequence[str]
@@ -81,7 +81,7 @@ class Reader(Protocol):
     """One version of one file, open for random access."""
 
     def source(self) -> Any:
-        """A file object that pyarrow can read: its own, which threads share, or each time a new one, for one thread."""
+        """A file object that pyarrow can read: one that threads share, or a new one for one thread at each call."""
 
     def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Say which byte ranges (start, end) will be read next, so that they can be fetched at once."""
@@ -116,10 +116,10 @@ class Storage(ABC):
     """
 
     url: str
-    """Where the lake lies, safe to show."""
+    """The lake's address, safe to show."""
 
     identity: str = "the user of this process"
-    """Who the storage takes us for."""
+    """The identity under which the storage is used."""
 
     concurrent: bool = False
     """Whether several requests at once are quicker than one after another."""
@@ -144,7 +144,7 @@ class Storage(ABC):
         return sorted(self._usable(files, entries, unusable))
 
     def folder(self, path: str, *, unusable: _Entries | None = None) -> Folder:
-        """What lies directly in a folder; nothing where there is none. One request, however much lies below.
+        """The content of a folder, empty when there is none, by one request however much lies below it.
 
         ``unusable`` is as for `list`.
         """
@@ -182,11 +182,11 @@ class Storage(ABC):
         return self._stat(check_path(path))
 
     def peek(self, paths: Sequence[str]) -> Sequence[BlobInfo | None]:
-        """`stat` of several files that are then opened: far away all at once, and their starts come along."""
+        """`stat` of several files that will be opened next; of remote ones all at once, with their first bytes."""
         return self._peek([check_path(path) for path in paths])
 
     def fetch_ends(self, infos: Sequence[BlobInfo], size: int) -> None:  # noqa: B027 (near by, nothing is gained)
-        """Of files far away that are then opened, fetch the last ``size`` bytes, all at once."""
+        """Fetch the last ``size`` bytes of remote files that will be opened next, all at once."""
 
     @property
     @abstractmethod
@@ -198,7 +198,7 @@ class Storage(ABC):
 
     @abstractmethod
     def location(self, path: str) -> str:
-        """Where the file of a path lies on `filesystem`."""
+        """The place of a path's file on `filesystem`."""
 
     def read(self, path: str) -> Blob:
         """The file's bytes, all of one version.
@@ -283,11 +283,11 @@ class Storage(ABC):
 
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\:*?\"<>|#%]")
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode's classes of what is not seen, turns the text around it, or is no character at all."""
+"""Unicode's classes of characters that are not seen, turn the text around them, or are none at all."""
 _DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\..*)?", re.IGNORECASE | re.DOTALL)
-"""What names are devices on Windows, whatever their extension."""
+"""Names of devices on Windows, whatever their extension."""
 _LONGEST_PART, _LONGEST = 200, 900
-"""Bytes of a name, which file systems and temporary names set a limit to, and of a path, which Azure does."""
+"""Bytes of a name, limited by file systems and temporary names, and of a path, limited by Azure."""
 
 
 def check_path(path: str) -> str:
@@ -313,7 +313,7 @@ def check_path(path: str) -> str:
 
 
 def _refusal(path: str) -> str:
-    """Why a path that was listed cannot be used; blank where it can."""
+    """The reason why a path that was listed cannot be used; blank if it can."""
     part = _bad_part(path)
     return "" if part is None else f"the lake does not use names such as {shown(part)}; rename it"
 

@@ -131,7 +131,7 @@ def _kind(scheme: str) -> Literal["azure", "local", "other"]:
 
 
 def _address(lake: str | os.PathLike[str] | None) -> Secret | None:
-    """The lake's address as text; what in it may be secret is masked in every message from now on."""
+    """The lake's address as text; its secret parts are masked in every message from now on."""
     if lake is None:
         return None
     text: object = os.fspath(lake) if isinstance(lake, os.PathLike) else lake
@@ -177,4 +177,4 @@ _PUBLIC = frozenset(
     | {"sv", "ss", "srt", "sr", "sp", "st", "se", "sip", "spr", "si", "sdd", "saoid", "suoid", "scid"}
     | {"skoid", "sktid", "skt", "ske", "sks", "skv"}
 )
-"""What stands beside a secret in a connection string or a SAS, and is none."""
+"""Names of the parts of a connection string or a SAS that are no secrets."""

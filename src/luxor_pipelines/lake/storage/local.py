@@ -45,7 +45,7 @@ _SHARED_LOCKS = re.compile(r"archive(?=/)|system/(?!locks/runs/)([^/]+/)*[^/]+(?
 _IN_USE = ", and that no other program, such as Excel or Power BI, has the file open."
 _NO_FILE = "it is neither a file nor a folder but a pipe, a socket or a device"
 _GRAIN_NS = 100
-"""What Windows rounds times of change to."""
+"""Windows rounds times of change to this."""
 _TICK_NS = 10**9
 """The longest tick of a file system's clock. A deleted file's time further ahead is a clock's that was wrong then."""
 
@@ -99,7 +99,13 @@ class LocalStorage(Storage):
         return (self.root / check_path(path)).as_posix()
 
     def _at(self, path: str) -> Path:
-        """Where a file lies; not beyond a link that leads out of the lake."""
+        """The place of a file on the disk.
+
+        Raises
+        ------
+        InvalidNameError
+            A link on the way to it leads out of the lake.
+        """
         place = self.root / path
         # Before Python 3.13 Path.resolve() fails on a link in a circle.
         if self._has_link(path) and not Path(os.path.realpath(place)).is_relative_to(os.path.realpath(self.root)):
@@ -110,7 +116,7 @@ class LocalStorage(Storage):
         return place
 
     def _has_link(self, path: str) -> bool:
-        """Whether a part of ``path`` may be a link: on Windows there are more kinds of them than Python tells."""
+        """Return whether a part of ``path`` may be a link; Windows has kinds that Python does not recognise."""
         below = itertools.accumulate(path.split("/"), os.path.join, initial=str(self.root))
         return sys.platform == "win32" or any(map(os.path.islink, itertools.islice(below, 1, None)))
 
@@ -171,7 +177,7 @@ class LocalStorage(Storage):
         return files, folders
 
     def _status(self, path: str) -> os.stat_result | None:
-        """What the system says of a file; None where there is none, or a folder.
+        """The system's description of a file; None if there is none, or a folder.
 
         Raises
         ------
@@ -255,7 +261,13 @@ class LocalStorage(Storage):
                 _patiently(self._at(path).unlink, missing_ok=True)
 
     def _check(self, path: str, expected: Any) -> os.stat_result | None:
-        """What is stored, if it is as expected."""
+        """The description of the stored file, None if there is none.
+
+        Raises
+        ------
+        ConflictError
+            It is not of the expected version.
+        """
         try:
             status = self._at(path).stat()
         except FileNotFoundError:
@@ -366,7 +378,7 @@ def _version(status: os.stat_result) -> str:
 
 
 def _reason(error: OSError) -> str:
-    """Why an entry of a folder could not be looked at."""
+    """The reason why an entry of a folder could not be looked at."""
     if isinstance(error, PermissionError):
         return "this user may not look at it"
     return "it is a link in a circle" if error.errno == errno.ELOOP else error.strerror or str(error)
@@ -391,7 +403,7 @@ _again = tenacity.retry(
 
 
 def _clear_up(target: Path) -> None:
-    """Remove what killed writers of this file have left; its lock is held, so nobody is writing it now."""
+    """Remove temporary files of killed writers of this file; its lock is held, so nobody is writing it now."""
     left = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{32}}\.tmp")
     with os.scandir(target.parent) as entries:
         names = [entry.name for entry in entries if left.fullmatch(entry.name)]

@@ -34,7 +34,7 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 _LOCK = threading.RLock()
 _MARKS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "CRC")
-"""What filesystems call the things that change with a file's content."""
+"""The names that filesystems give to marks which change with a file's content."""
 
 
 def _public(lake: str) -> str:
@@ -161,7 +161,7 @@ class FsspecStorage(Storage):
         return str(info["name"])[len(self.root) :].strip("/")
 
     def _entries(self, folder: str) -> list[dict[str, Any]]:
-        """What lies in a folder; nothing where there is none."""
+        """The entries of a folder, none if there is no such folder."""
         try:
             listed: list[dict[str, Any]] = self.fs.ls(folder, detail=True)
         except (FileNotFoundError, NotADirectoryError):
@@ -171,7 +171,7 @@ class FsspecStorage(Storage):
         return listed
 
     def _check_root(self) -> None:
-        """Refuse to say that something is not there where nothing is: the lake itself may be what is missing."""
+        """Refuse to call a file absent before the lake itself has been seen."""
         if not self._seen and not isinstance(self.fs, MemoryFileSystem):
             try:
                 self.fs.ls(self.root, detail=False)
