@@ -253,7 +253,7 @@ def _target(
     first_is_lake = isinstance(getattr(table_name, "lake", table_name), Lake)
     if given or not named or df is None or first_is_lake:
         raise UsageError(
-            "save_table takes a lake, a table's name and its rows.",
+            "save_table takes a lake, a table's name and its rows, a DataFrame.",
             hint="Call save_table(lq, table_name, df) or save_table(table_name, df, lq=lq).",
         )
     return lq, table_name, df  # type: ignore[return-value] # whatever was given as the name is checked as one
