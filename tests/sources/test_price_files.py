@@ -390,6 +390,15 @@ def test_parquet_types(read):
     ]
 
 
+@pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY", "PLAIN"])
+def test_parquet_text_in_any_encoding(read, encoding):
+    table = pa.table({"Date": ["2026-10-30", "2026-10-31"], "Asset": ["a", "ab"], "Last_Price": [1.0, 2.0]})
+    buffer = io.BytesIO()
+    encodings = {"Date": encoding, "Asset": encoding, "Last_Price": "PLAIN"}
+    pq.write_table(table, buffer, use_dictionary=False, column_encoding=encodings)
+    assert good(read(buffer.getvalue(), "x.parquet")) == [("2026-10-30", "a", 1.0), ("2026-10-31", "ab", 2.0)]
+
+
 @pytest.mark.parametrize(
     "columns",
     [
