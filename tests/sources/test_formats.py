@@ -341,16 +341,16 @@ def test_columns_that_are_fields_are_no_assets(read, header):
 
 def test_a_wide_file_of_other_assets_is_refused():
     data = b"Date,AAPL,MSFT\n2026-10-30,1,2\n"
-    assert len(read_price_file(data, "x.csv", known={"aapl"}).prices) == 2
+    assert len(read_price_file(data, "x.csv", price_keys={"aapl"}).prices) == 2
     with pytest.raises(DataError, match="none of its columns is the price key"):
-        read_price_file(data, "x.csv", known={"aapl us equity"})
+        read_price_file(data, "x.csv", price_keys={"aapl us equity"})
 
 
 def test_a_column_of_a_wide_file_that_may_be_a_field_is_named():
     (warning,) = read_price_file(b"Date,AAPL,Volume\n2026-10-30,1,2\n", "x.csv").warnings
     assert "'Volume'" in warning
     assert "skip" in warning
-    assert read_price_file(b"Date,AAPL,Low\n2026-10-30,1,2\n", "x.csv", known={"aapl", "low"}).warnings == ()
+    assert read_price_file(b"Date,AAPL,Low\n2026-10-30,1,2\n", "x.csv", price_keys={"aapl", "low"}).warnings == ()
 
 
 def test_a_pandas_frame_with_its_dates_in_the_index():

@@ -32,9 +32,9 @@ def confined():
 
 @pytest.fixture(scope="module")
 def read(confined):
-    def read(data: bytes | str, file: str = "x.csv", known=None, only_known=False, **how) -> FileRows:
+    def read(data: bytes | str, file: str = "x.csv", price_keys=None, only_assets=False, **how) -> FileRows:
         data = data.encode() if isinstance(data, str) else data
-        return read_price_file(data, file, Format(**how), known, only_known=only_known, confined=confined)
+        return read_price_file(data, file, Format(**how), price_keys, only_assets=only_assets, confined=confined)
 
     return read
 
@@ -277,7 +277,7 @@ def test_two_wide_columns_of_one_asset_conflict_where_they_differ(read):
 
 
 def test_unknown_assets(read):
-    rows = read("Date,A,B\n2026-10-30,1,2\n", known={"a"}, only_known=True)
+    rows = read("Date,A,B\n2026-10-30,1,2\n", price_keys={"a"}, only_assets=True)
     assert good(rows) == [("2026-10-30", "a", 1.0)]
     assert bad(rows) == [(2, "2026-10-30", "B", "2", "unknown asset")]
 

@@ -81,14 +81,14 @@ def run(
     if first >= last:
         raise UsageError(f"start {first:%Y-%m-%d} is not before end {last:%Y-%m-%d}.", hint="Correct one of them.")
     with span("compute"):
-        found = {location: exchange_holidays(code, first, last) for location, code in chosen.items()}
-    notes = tuple(note for _, note in found.values() if note)
-    counts: dict[str, JSON] = {location: len(days) for location, (days, _) in found.items()}
+        holidays = {location: exchange_holidays(code, first, last) for location, code in chosen.items()}
+    notes = tuple(note for _, note in holidays.values() if note)
+    counts: dict[str, JSON] = {location: len(days) for location, (days, _) in holidays.items()}
     logger.info("weekdays without session, %s to %s: %s", first.date(), last.date(), counts)
     for note in notes:
         logger.warning("%s", note)
     frame = pd.concat(
-        [pd.DataFrame({"Date": days, "Location": location}) for location, (days, _) in found.items()],
+        [pd.DataFrame({"Date": days, "Location": location}) for location, (days, _) in holidays.items()],
         ignore_index=True,
     )
     load = incremental_load(lq, SCHEMA.name, frame, increment_column="Location", schema=SCHEMA)
@@ -102,16 +102,16 @@ def run(
 
 
 def last_day(now: datetime) -> pd.Timestamp:
-    """The last day of the year two years on.
+    """Return the last day of the year two years on.
 
-    That is never less than the 500 days ahead which calendars are asked for, and the same day for all
+    It is never less than the 500 days ahead which calendars are asked for, and the same day for all
     runs of a year, so that a rerun changes something only when a calendar has changed.
     """
     return pd.Timestamp(now.year + 2, 12, 31)
 
 
 def parse_exchanges(exchanges: Mapping[str, str] | str) -> dict[str, str]:
-    """Location to exchange code, from a mapping or from text like ``"bz=BVMF,us=XNYS"``.
+    """Return location to exchange code, from a mapping or from text like ``"bz=BVMF,us=XNYS"``.
 
     Locations come out trimmed and in lower case, as the lake keeps them.
 
@@ -155,10 +155,10 @@ def _known(code: str) -> str:
 
 
 def exchange_holidays(code: str, start: pd.Timestamp, end: pd.Timestamp) -> tuple[pd.DatetimeIndex, str | None]:
-    """The days Monday to Friday from ``start`` to ``end``, both included, on which there is no session.
+    """Return the days Monday to Friday from ``start`` to ``end``, both included, on which there is no session.
 
-    Some calendars know certain years only. What of the range lies outside these is left out, and
-    said in the sentence that is returned beside the days.
+    Some calendars know certain years only. Days outside these are left out, and a sentence that says so
+    is returned beside the others.
 
     Raises
     ------
@@ -171,9 +171,9 @@ def exchange_holidays(code: str, start: pd.Timestamp, end: pd.Timestamp) -> tupl
             sessions = _calendar(code, first, last).sessions
         except ValueError:
             # Out of the calendar's bounds, which only a calendar can tell; bare, it keeps to them.
-            known = _calendar(code)
-            first = max(first, known.bound_min() or first)
-            last = min(last, known.bound_max() or last)
+            calendar = _calendar(code)
+            first = max(first, calendar.bound_min() or first)
+            last = min(last, calendar.bound_max() or last)
             if (first, last) == (start, end):
                 raise
             sessions = _calendar(code, first, last).sessions

@@ -115,7 +115,7 @@ def run(
         lq.lake.storage,
         Format(date_format, decimal, separator),
         _price_keys(lq),
-        only_known=known_assets_only,
+        only_assets=known_assets_only,
         limits=Limits.of(lq.settings),
     )
     prices = merge_files(rows.prices for rows in files.read.values())

@@ -88,6 +88,7 @@ class Confined:
         try:
             if self._child is None:
                 self._opened(*self._opened_last)
+            self._start()
             self._send(json.dumps(request).encode() + b"\n")
             while (frame := self._frame())[0] != b".":
                 yield from self._payload(frame[1], whole=whole)
@@ -97,6 +98,8 @@ class Confined:
         except GeneratorExit:
             self._stop()  # what it has not sent yet would be taken for the next answer
             raise
+        finally:
+            self._disarm()
 
     def _opened(self, kind: str, data: bytes) -> dict[str, Any]:
         self._start()
@@ -105,11 +108,12 @@ class Confined:
             self._send(data[start : start + _PIECE])
         _, size = self._frame()
         description: dict[str, Any] = json.loads(b"".join(self._payload(size, whole=True)))
+        self._disarm()
         return description
 
     def _start(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        """Have a child, and a timer that ends it."""
+        self._disarm()
         if self._child is None:
             command = [sys.executable, "-I", "-S", str(_READER), json.dumps(sys.path), str(self._limits.memory)]
             self._child = subprocess.Popen(  # noqa: S603  our own script; what it reads is data
@@ -129,9 +133,12 @@ class Confined:
         self._late = True
         child.kill()
 
-    def _stop(self) -> None:
+    def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+    def _stop(self) -> None:
+        self._disarm()
         if self._child is not None:
             self._child.kill()
             self._child.communicate()

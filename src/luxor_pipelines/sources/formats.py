@@ -352,18 +352,18 @@ def propose(head: Sequence[Sequence[str]], file: str) -> str | None:
     """The line of ``_formats.json`` that would fit a file, by the names in its first rows; None if none is known."""
     for cells in head:
         stripped = [cell.strip() for cell in cells]
-        for name, known in NAMED_FORMATS.items():
-            if _has(stripped, known, "date") and _has(stripped, known, "price"):
+        for name, vendor in NAMED_FORMATS.items():
+            if _has(stripped, vendor, "date") and _has(stripped, vendor, "price"):
                 keys: dict[str, Any] = {"format": name}
-                if not known.tickers and "asset" not in known.columns and not (known.is_matrix and _lines(cells)):
+                if not vendor.tickers and "asset" not in vendor.columns and not (vendor.is_matrix and _lines(cells)):
                     keys["asset"] = "{stem}"
                 return json.dumps({file.rpartition("/")[2]: keys}, ensure_ascii=False)
     return None
 
 
-def _has(cells: Sequence[str], known: NamedFormat, column: str) -> bool:
-    firsts = [cell.split("\n")[0].strip() for cell in cells] if known.is_matrix else cells
-    return any(name in firsts for name in known.columns[column])
+def _has(cells: Sequence[str], vendor: NamedFormat, column: str) -> bool:
+    firsts = [cell.split("\n")[0].strip() for cell in cells] if vendor.is_matrix else cells
+    return any(name in firsts for name in vendor.columns[column])
 
 
 def _lines(cells: Sequence[str]) -> bool:

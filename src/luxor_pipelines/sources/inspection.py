@@ -106,7 +106,7 @@ def inspect_price_file(
     data: bytes,
     name: str,
     declarations: Declarations | None = None,
-    known: Set[str] | None = None,
+    price_keys: Set[str] | None = None,
     limits: Limits | None = None,
 ) -> Inspection:
     """Look at a price file.
@@ -117,8 +117,8 @@ def inspect_price_file(
         The file's bytes, and its name below ``raw/prices``.
     declarations
         What is declared so far.
-    known
-        The price keys of ``assets``, to recognise columns that are assets.
+    price_keys
+        Those of ``assets``, to recognise columns that are assets.
     limits
         What the file may take.
     """
@@ -131,7 +131,9 @@ def inspect_price_file(
         def read(title: str, keys: Mapping[str, Any]) -> Outcome:
             try:
                 how = Declarations(lines={"*": keys}).of(name)
-                return Outcome(title, keys, read_price_file(data, name, how, known, limits=limits, confined=confined))
+                return Outcome(
+                    title, keys, read_price_file(data, name, how, price_keys, limits=limits, confined=confined)
+                )
             except LuxorError as error:
                 return Outcome(title, keys, refusal=error.message)
 
@@ -150,7 +152,7 @@ def inspect_price_file(
             ) as raw:
                 head = raw.head
                 looks |= {key: repr(value) for key, value in base.items() if key in {"separator", "encoding", "sheet"}}
-                candidates = list(_candidates(raw, name, base, known, notes))
+                candidates = list(_candidates(raw, name, base, price_keys, notes))
         except LuxorError as error:
             return Inspection(name, looks, head, outcomes, notes=(error.message,))
         outcomes += [read(title, keys) for title, keys in candidates if keys != declared]
@@ -188,7 +190,7 @@ def _text_keys(data: bytes, name: str) -> dict[str, Any]:
 
 
 def _candidates(
-    raw: RawFile, name: str, base: Mapping[str, Any], known: Set[str] | None, notes: list[str]
+    raw: RawFile, name: str, base: Mapping[str, Any], price_keys: Set[str] | None, notes: list[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     text = {key: base[key] for key in ("separator", "encoding", "sheet") if key in base}
     if text:
@@ -197,12 +199,12 @@ def _candidates(
     if line is not None:
         keys = next(iter(json.loads(line).values()))
         yield f"as {keys['format']}", keys | text
-    guessed = _guess(raw, known, notes)
+    guessed = _guess(raw, price_keys, notes)
     if guessed:
         yield "by what its cells hold", guessed | text
 
 
-def _guess(raw: RawFile, known: Set[str] | None, notes: list[str]) -> dict[str, Any]:
+def _guess(raw: RawFile, price_keys: Set[str] | None, notes: list[str]) -> dict[str, Any]:
     """The columns and formats that the cells of the first rows are of; nothing where there is no column of dates."""
     for header, names in enumerate(islice(raw.head, 30), 1):
         below = [row for row in raw.head[header:] if any(cell.strip() for cell in row)][:50]
@@ -232,7 +234,7 @@ def _guess(raw: RawFile, known: Set[str] | None, notes: list[str]) -> dict[str, 
             continue
         keys |= {"decimal": decimal} if decimal != "." else {}
         keys |= {"thousands": thousands} if thousands != ("." if decimal == "," else "") else {}
-        return keys | _columns(names, date, numeric, [i for i in others if i not in numeric], columns, known)
+        return keys | _columns(names, date, numeric, [i for i in others if i not in numeric], columns, price_keys)
     return {}
 
 
@@ -242,13 +244,13 @@ def _columns(
     numeric: Sequence[int],
     texts: Sequence[int],
     columns: Sequence[pa.Array],
-    known: Set[str] | None,
+    price_keys: Set[str] | None,
 ) -> dict[str, Any]:
     titles = [name.strip() for name in names]
     fields = [i for i in numeric if is_field(titles[i])]
     price = min(fields or numeric, key=lambda i: _rank(titles[i]))
     assets = [i for i in texts if np.mean([bool(cell.strip()) for cell in columns[i].to_pylist()]) >= _MOST]
-    if known and any(title.lower() in known for title in titles):
+    if price_keys and any(title.lower() in price_keys for title in titles):
         fields = []
     if assets and (fields or len(numeric) == 1):
         if {titles[date], titles[assets[0]], titles[price]} == {"Date", "Asset", "Last_Price"}:

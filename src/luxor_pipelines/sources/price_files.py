@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from luxor_pipelines.errors import CorruptFileError, DataError, SchemaError, sample
-from luxor_pipelines.lake.storage.base import Storage, Unusable
+from luxor_pipelines.lake.storage.base import BlobInfo, Storage, Unusable
 from luxor_pipelines.market.text import text_column
 from luxor_pipelines.names import normal_name
 from luxor_pipelines.sources.cells import (
@@ -55,7 +55,7 @@ __all__ = [
     "PriceFiles",
     "Prices",
     "merge_files",
-    "price_file_names",
+    "price_file_infos",
     "read_price_file",
     "read_price_files",
 ]
@@ -207,9 +207,9 @@ def read_price_file(
     data: bytes,
     file: str,
     how: Format | None = None,
-    known: Set[str] | None = None,
+    price_keys: Set[str] | None = None,
     *,
-    only_known: bool = False,
+    only_assets: bool = False,
     limits: Limits | None = None,
     confined: Confined | None = None,
 ) -> FileRows:
@@ -221,9 +221,9 @@ def read_price_file(
         The file's bytes, and its path, whose extension says what it is.
     how
         How its cells are to be read; default as a long file of ISO dates, or one with a column per asset.
-    known
-        The price keys of ``assets``; a file with a column per asset, none of which is one of them, is refused.
-    only_known
+    price_keys
+        Those of ``assets``; a file with a column per asset, none of which is one of them, is refused.
+    only_assets
         Whether rows of other assets are bad.
     limits, confined
         See `raw.open_raw`.
@@ -245,14 +245,14 @@ def read_price_file(
         limits=limits,
         confined=confined,
     ) as raw:
-        shape = find_shape(raw, how, known)
-        return _Reading(raw, how, shape, known if only_known else None, limits).rows()
+        shape = find_shape(raw, how, price_keys)
+        return _Reading(raw, how, shape, price_keys if only_assets else None, limits).rows()
 
 
 # --- the shape of a file ------------------------------------------------------------------------
 
 
-def find_shape(raw: RawFile, how: Format, known: Set[str] | None = None) -> Shape:
+def find_shape(raw: RawFile, how: Format, price_keys: Set[str] | None = None) -> Shape:
     """Find which columns of a file hold what, by what is declared and what its header says.
 
     Raises
@@ -284,7 +284,7 @@ def find_shape(raw: RawFile, how: Format, known: Set[str] | None = None) -> Shap
         date, asset, price = (names.index(name) for name in LONG)
         surplus = tuple(name for name in names if name not in {*LONG, ""})
         return Shape(header, header, (date,), (price,), asset, surplus=surplus)
-    return _wide(raw, how, header, names, wanted, known)
+    return _wide(raw, how, header, names, wanted, price_keys)
 
 
 def _find_header(raw: RawFile, named: NamedFormat, wanted: dict[str, tuple[str, ...]]) -> int:
@@ -330,7 +330,7 @@ def _wide(
     header: int,
     names: list[str],
     wanted: dict[str, tuple[str, ...]],
-    known: Set[str] | None,
+    price_keys: Set[str] | None,
 ) -> Shape:
     date = _position(raw, names, wanted["date"]) if "date" in wanted else 0
     odd = [name for name in names if name.strip().lower() in {"asset", "last_price"}]
@@ -344,9 +344,9 @@ def _wide(
     fields = [name for name in assets if is_field(name)]
     if not prices or (fields and len(fields) == len([name for name in assets if name])):
         raise _not_understood(raw, names, "the names of its columns are those of fields, not of assets")
-    if known and not any(normal_name(name) in known for name in assets):
+    if price_keys and not any(normal_name(name) in price_keys for name in assets):
         raise _not_understood(raw, names, "none of its columns is the price key of an asset")
-    surplus = tuple(name for name in fields if known is None or normal_name(name) not in known)
+    surplus = tuple(name for name in fields if price_keys is None or normal_name(name) not in price_keys)
     return Shape(header, header, (date,) * len(prices), tuple(prices), names=tuple(assets), surplus=surplus)
 
 
@@ -421,11 +421,11 @@ def _not_understood(raw: RawFile, names: list[str], what: str) -> DataError:
 class _Reading:
     """One pass through a file: collects its good rows in few bytes, and its bad ones as text."""
 
-    def __init__(self, raw: RawFile, how: Format, shape: Shape, known: Set[str] | None, limits: Limits) -> None:
+    def __init__(self, raw: RawFile, how: Format, shape: Shape, price_keys: Set[str] | None, limits: Limits) -> None:
         self._raw = raw
         self._how = how
         self._shape = shape
-        self._known = known
+        self._known = price_keys
         self._limits = limits
         self._not_available = {*NOT_AVAILABLE, *(word.strip().lower() for word in how.null)}
         self._names: dict[str, int] = {}
@@ -739,14 +739,15 @@ class PriceFiles:
     warnings: tuple[str, ...] = ()
 
 
-def price_file_names(storage: Storage, unusable: list[Unusable] | None = None) -> list[str]:
-    """The price files' names below `FOLDER`, in the order in which they are applied.
+def price_file_infos(storage: Storage, unusable: list[Unusable] | None = None) -> list[BlobInfo]:
+    """The price files below `FOLDER`, in the order in which they are applied, that of their names.
 
     Left alone are names, and folders, that start with ``_`` or ``.``, and what other programs leave in folders.
     ``unusable`` receives the entries that are no files of the lake; see `Storage.list`.
     """
-    names = (info.path.removeprefix(f"{FOLDER}/") for info in storage.list(FOLDER, unusable=unusable))
-    return sorted(name for name in names if not any(_is_left_alone(part) for part in name.split("/")))
+    infos = storage.list(FOLDER, unusable=unusable)
+    below = len(FOLDER) + 1
+    return [info for info in infos if not any(_is_left_alone(part) for part in info.path[below:].split("/"))]
 
 
 def _is_left_alone(part: str) -> bool:
@@ -756,9 +757,9 @@ def _is_left_alone(part: str) -> bool:
 def read_price_files(
     storage: Storage,
     default: Format | None = None,
-    known: Set[str] | None = None,
+    price_keys: Set[str] | None = None,
     *,
-    only_known: bool = False,
+    only_assets: bool = False,
     limits: Limits | None = None,
 ) -> PriceFiles:
     """Read all files in `FOLDER`.
@@ -767,7 +768,7 @@ def read_price_files(
     ----------
     default
         The format of files of which ``_formats.json`` says nothing.
-    known, only_known, limits
+    price_keys, only_assets, limits
         See `read_price_file`.
 
     Raises
@@ -777,7 +778,7 @@ def read_price_files(
     """
     limits = limits or Limits()
     unusable: list[Unusable] = []
-    names = price_file_names(storage, unusable)
+    infos = price_file_infos(storage, unusable)
     declared = Declarations(default)
     if storage.stat(FORMATS):
         declared = Declarations.read(storage.read(FORMATS).data, FORMATS, default)
@@ -785,17 +786,16 @@ def read_price_files(
     refused: dict[str, str] = {}
     total = 0
     with Confined(limits) as confined:
-        for name in names:
-            path = f"{FOLDER}/{name}"
+        for info in infos:
+            path, name = info.path, info.path.removeprefix(f"{FOLDER}/")
             try:
                 if total > limits.total:
                     raise limits.refused(path, f"comes after more than {limits.total:,} prices of other files", "total")
-                info = storage.stat(path)
-                if info is not None and info.size > limits.bytes:
+                if info.size > limits.bytes:
                     raise limits.refused(path, f"has {info.size:,} bytes; {limits.bytes:,} are read at most", "bytes")
                 data = storage.read(path).data
                 rows = read_price_file(
-                    data, path, declared.of(name), known, only_known=only_known, limits=limits, confined=confined
+                    data, path, declared.of(name), price_keys, only_assets=only_assets, limits=limits, confined=confined
                 )
             except (CorruptFileError, DataError) as error:
                 logger.warning("%s", error)
