@@ -16,6 +16,7 @@ from luxor_pipelines.errors import DataError, QualityError, SchemaError, UsageEr
 from luxor_pipelines.ingest import incremental_load, save_table
 from luxor_pipelines.pipelines import market_prices
 from luxor_pipelines.query.luxor_query import LuxorQuery
+from luxor_pipelines.sources import price_files
 
 NOW = datetime(2026, 11, 3, 18, 30, tzinfo=UTC)
 
@@ -85,6 +86,20 @@ def test_all_files_are_loaded_at_once_and_a_rerun_changes_nothing(lq):
     assert not again.loads[0].changed
     assert again.loads[0].unchanged == 4
     assert lq.lake.storage.stat("raw/quarantine/prices/2026/wide.csv.gz.csv") == before
+
+
+def test_many_files_on_every_storage(rig, monkeypatch):
+    monkeypatch.setattr(price_files, "AHEAD_MAX", 60)
+    lq = rig.query()
+    days = pd.date_range("2026-01-01", periods=12)
+    for number, day in enumerate(days):
+        rows = f"{day:%Y-%m-%d},a,{number + 1}\n2026-01-01,b,{number + 1}\n"
+        put(lq, f"p{number:02d}.csv", f"Date,Asset,Last_Price\n{rows}" + "\n" * number)
+    put(lq, "p99.csv", b"\xff")
+    with pytest.raises(DataError, match=r"1 of 13 files.*p99\.csv"):
+        market_prices.run(lq=lq, now=NOW)
+    assert [price for _, asset, price in stored(lq) if asset == "a"] == [float(number + 1) for number in range(12)]
+    assert [price for _, asset, price in stored(lq) if asset == "b"] == [12.0], "the last file's"
 
 
 def test_a_restated_file_updates_exactly_what_it_restates(lq):

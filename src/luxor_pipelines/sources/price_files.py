@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Generator, Iterable, Set
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from luxor_pipelines.errors import CorruptFileError, DataError, SchemaError, sample
 from luxor_pipelines.lake.storage.base import BlobInfo, Storage, Unusable
+from luxor_pipelines.lake.table.ahead import ahead
 from luxor_pipelines.market.text import text_column
 from luxor_pipelines.names import normal_name
 from luxor_pipelines.sources.cells import (
@@ -72,6 +74,8 @@ NAMES_MAX = 1_000_000
 """Distinct assets of a file."""
 CELL_MAX = 1_000
 """Characters of a cell that are kept for the quarantine."""
+AHEAD, AHEAD_MAX = 4, 16_000_000
+"""Files that are fetched before their turn, and the bytes that such a file has at most."""
 KEPT_MAX = 50_000_000
 """Bytes of all bad cells of a file that are kept."""
 
@@ -785,17 +789,22 @@ def read_price_files(
     read: dict[str, FileRows] = {}
     refused: dict[str, str] = {}
     total = 0
-    with Confined(limits) as confined:
-        for info in infos:
+    with Confined(limits) as confined, closing(_contents(storage, infos)) as contents:
+        for info, content in zip(infos, contents, strict=True):
             path, name = info.path, info.path.removeprefix(f"{FOLDER}/")
             try:
                 if total > limits.total:
                     raise limits.refused(path, f"comes after more than {limits.total:,} prices of other files", "total")
                 if info.size > limits.bytes:
                     raise limits.refused(path, f"has {info.size:,} bytes; {limits.bytes:,} are read at most", "bytes")
-                data = storage.read(path).data
                 rows = read_price_file(
-                    data, path, declared.of(name), price_keys, only_assets=only_assets, limits=limits, confined=confined
+                    content(),
+                    path,
+                    declared.of(name),
+                    price_keys,
+                    only_assets=only_assets,
+                    limits=limits,
+                    confined=confined,
                 )
             except (CorruptFileError, DataError) as error:
                 logger.warning("%s", error)
@@ -806,6 +815,23 @@ def read_price_files(
     warnings = [f"{entry.path} is passed over: {entry.reason}." for entry in unusable]
     warnings += [f"{FORMATS}: no file matches {pattern!r}." for pattern in declared.unused()]
     return PriceFiles(read, refused, tuple(warnings))
+
+
+def _contents(storage: Storage, infos: list[BlobInfo]) -> Generator[Callable[[], bytes], None, None]:
+    """For each file, what reads it when its turn comes; small files far away are fetched a few ahead."""
+
+    def fetch(info: BlobInfo) -> bytes | None:
+        return storage.read(info.path).data if info.size <= AHEAD_MAX else None
+
+    def content(info: BlobInfo, fetched: Callable[[], bytes | None]) -> bytes:
+        data = fetched()
+        return storage.read(info.path).data if data is None else data
+
+    if not storage.concurrent:
+        yield from (partial(content, info, lambda: None) for info in infos)
+        return
+    with closing(ahead(fetch, infos, AHEAD)) as results:
+        yield from (partial(content, info, fetched) for info, fetched in zip(infos, results, strict=True))
 
 
 def merge_files(files: Iterable[Prices]) -> Prices:
