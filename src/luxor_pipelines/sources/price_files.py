@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from luxor_pipelines.errors import CorruptFileError, DataError, SchemaError, sample
 from luxor_pipelines.lake.storage.base import BlobInfo, Storage, Unusable
-from luxor_pipelines.lake.table.ahead import ahead
+from luxor_pipelines.lake.table.load import ahead
 from luxor_pipelines.market.text import text_column
 from luxor_pipelines.names import normal_name
 from luxor_pipelines.sources.cells import (
