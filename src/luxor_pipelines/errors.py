@@ -30,7 +30,7 @@ the matching builtin as well, so ``except FileNotFoundError`` works.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from itertools import takewhile
 from pathlib import Path
 from traceback import extract_tb, format_list
@@ -62,6 +62,7 @@ __all__ = [
     "UnreachableError",
     "UsageError",
     "conceal",
+    "conceal_address",
     "holds_secret",
     "redact",
     "sample",
@@ -107,6 +108,17 @@ def conceal(secret: str) -> None:
         for form in (part, part.strip(), unquote(part), *quoted):
             if len(form) >= _SHORTEST:
                 _concealed[form] = None
+
+
+def conceal_address(address: str, public: Container[str] = ()) -> None:
+    """Register the password of a URL, and the values of its query except those whose names are ``public``."""
+    for setting in address.partition("?")[2].split("&"):
+        name, equals, value = setting.partition("=")
+        if name.lower() not in public:
+            conceal(value if equals else name)
+    password = re.match(r"[^/?#]*//[^/?#@]*?:([^/?#]*)@", address)
+    if password:
+        conceal(password[1])
 
 
 def redact(text: str) -> str:

@@ -28,6 +28,7 @@ from luxor_pipelines.lake.storage import azure
 from luxor_pipelines.lake.storage.base import BlobInfo, Storage
 from luxor_pipelines.lake.storage.connect import connect
 from luxor_pipelines.settings import Settings
+from luxor_pipelines.sources.ecb import fetch_ecb
 
 SIGNATURE = "c2lnbmF0dXJl+b2Yg/dGhlIHRlc3Q="
 SAS = f"sv=2026-01-01&sp=racwdl&sig={quote(SIGNATURE, safe='')}"
@@ -137,6 +138,21 @@ def test_a_server_that_is_not_there_is_told_without_the_signature() -> None:
     with pytest.raises(UnreachableError) as caught:
         signed(f"http://127.0.0.1:{port}").stat("t")
     assert not shows_signature(told(caught.value))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:hunter2secret@127.0.0.1:nowhere/file.zip",
+        "http://127.0.0.1:9/file.zip?token=hunter2secret",
+        "http://127.0.0.1:9/a b?hunter2secret",
+        "http://user:hunter2secret@[::1/file.zip",
+    ],
+)
+def test_the_address_that_rates_are_fetched_from_shows_no_secret_in_an_error(url: str) -> None:
+    with pytest.raises(UnreachableError) as caught:
+        fetch_ecb(url, attempts=1)
+    assert "hunter2secret" not in told(caught.value)
 
 
 def test_without_a_signature_the_cause_is_kept() -> None:

@@ -24,7 +24,16 @@ import pyarrow.compute as pc
 import tenacity
 from numpy.typing import NDArray
 
-from luxor_pipelines.errors import ConfigurationError, DataError, NotFoundError, UnreachableError, sample, shown
+from luxor_pipelines.errors import (
+    ConfigurationError,
+    DataError,
+    NotFoundError,
+    UnreachableError,
+    conceal_address,
+    sample,
+    scrubbed,
+    shown,
+)
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.storage.base import BlobInfo
 from luxor_pipelines.sources.cells import cell_text, parse_dates, parse_numbers
@@ -280,6 +289,7 @@ def fetch_ecb(
     CorruptFileError
         More bytes than the genuine file can have.
     """
+    conceal_address(url)
     address = public_address(url)
     if not url.lower().startswith(("https://", "http://")):
         raise ConfigurationError(
@@ -294,13 +304,17 @@ def fetch_ecb(
         wait=tenacity.wait_exponential(pause, max=10),
         reraise=True,
     )
+    data, failure = b"", None
     try:
-        data: bytes = retrying(_get_in_time, url, timeout, until)
+        data = retrying(_get_in_time, url, timeout, until)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise UnreachableError(
+        failure = UnreachableError(
             f"The European Central Bank's rates could not be fetched from {address}: {error!r}.",
             hint="Try again later, or put eurofxref-hist.zip into raw/ecb by hand and run without fetch.",
-        ) from error
+        )
+        failure.__cause__ = error
+    if failure is not None:
+        raise scrubbed(failure)
     if len(data) > LIMITS.bytes:
         raise LIMITS.refused(address, f"is larger than {LIMITS.bytes:,} bytes", "bytes")
     return data

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Literal
 from urllib.parse import urlsplit
 
-from luxor_pipelines.errors import ConfigurationError, LuxorError, Secret, conceal, scrubbed
+from luxor_pipelines.errors import ConfigurationError, LuxorError, Secret, conceal, conceal_address, scrubbed
 from luxor_pipelines.lake.storage.base import Storage
 from luxor_pipelines.settings import Settings
 
@@ -142,13 +142,7 @@ def _address(lake: str | os.PathLike[str] | None) -> Secret | None:
         )
     if re.search("AccountKey|SharedAccessSignature", text, re.IGNORECASE):  # a connection string in the wrong place
         _secret(text)
-    for setting in text.partition("?")[2].split("&"):
-        name, _, value = setting.partition("=")
-        if name.lower() not in _PUBLIC:
-            conceal(value)
-    password = re.match(r"[^/?#]*//[^/?#@]*?:([^/?#]*)@", text)
-    if password:
-        conceal(password[1])
+    conceal_address(text, _PUBLIC)
     return Secret(text)
 
 
