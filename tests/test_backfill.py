@@ -226,7 +226,7 @@ def test_a_dates_gate_is_held_against_the_month_before_of_the_same_pass(disk: An
 def test_a_date_that_another_run_holds_is_skipped(disk: Any) -> None:
     lq = disk.query()
     fill(lq)
-    other = Lease(disk.storage(), "system/locks/runs/hist_returns/2026-09-30.json", ttl=3600.0, about={"run": "abc"})
+    other = Lease(disk.storage(), "system/locks/runs/hist_returns/2026-09-30.json", ttl=1.5, about={"run": "abc"})
     assert other.acquire() is None
     with other:
         done = backfill("hist_returns", "2026-08", "2026-10", lake=lq)

@@ -22,6 +22,7 @@ class Scale:
     faulty_loads: int
     operations: int
     stalls: int
+    backfills: int
     interruptions: int
     interruptions_a_round: int = 8
 
@@ -31,9 +32,19 @@ def scale(request: pytest.FixtureRequest) -> Scale:
     seed = request.config.getoption("--seed")
     if request.config.getoption("--torture"):
         return Scale(
-            seed, kills=100, processes=8, loads=25, faulty_loads=150, operations=9, stalls=100, interruptions=100
+            seed,
+            kills=100,
+            processes=8,
+            loads=25,
+            faulty_loads=150,
+            operations=9,
+            stalls=100,
+            interruptions=100,
+            backfills=10,
         )
-    return Scale(seed, kills=5, processes=4, loads=4, faulty_loads=8, operations=4, stalls=4, interruptions=2)
+    return Scale(
+        seed, kills=5, processes=4, loads=4, faulty_loads=8, operations=4, stalls=4, interruptions=2, backfills=1
+    )
 
 
 @pytest.fixture

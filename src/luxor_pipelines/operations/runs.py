@@ -285,20 +285,20 @@ def run_many(
     """Run a pipeline for several reference dates, in ascending order; yield how each ended.
 
     Each date has its own lease, record and load, as with `run`, and one that fails stops no other. A pipeline that
-    can computes up to `AT_ONCE` dates in one pass, holding the leases of all of them. A date that another run holds is
-    ``skipped``.
+    can computes up to `AT_ONCE` dates in one pass, holding the leases of all of them. A date that another run holds
+    comes last, when that run may have ended or turned out to be dead; it is ``skipped`` while that run is alive.
     """
-    dates = sorted(set(ref_dates))
+    one_by_one, busy = sorted(set(ref_dates)), list[date]()
     compute = getattr(inspect.getmodule(get_pipeline(name).load()), "run_many", None)
-    if compute is None:
-        for ref_date in dates:
-            try:
-                yield ref_date, run(name, ref_date, lake=lake, now=now, if_running="skip", **params)
-            except Exception as error:  # noqa: BLE001 - told to the caller, who goes on
-                yield ref_date, error
-        return
-    for first in range(0, len(dates), AT_ONCE):
-        yield from _in_one_pass(name, dates[first : first + AT_ONCE], compute, lake, now, params)
+    if compute is not None:
+        dates, one_by_one = one_by_one, busy
+        for first in range(0, len(dates), AT_ONCE):
+            yield from _in_one_pass(name, dates[first : first + AT_ONCE], compute, lake, now, params, busy)
+    for ref_date in one_by_one:
+        try:
+            yield ref_date, run(name, ref_date, lake=lake, now=now, if_running="wait", **params)
+        except Exception as error:  # noqa: BLE001 - told to the caller, who goes on
+            yield ref_date, error
 
 
 def _in_one_pass(
@@ -308,7 +308,9 @@ def _in_one_pass(
     lake: Lake,
     now: datetime | None,
     params: Mapping[str, Any],
+    busy: list[date],
 ) -> Iterator[tuple[date, RunReport | Exception]]:
+    """Run some dates in one pass; those whose leases others hold are added to ``busy``."""
     from luxor_pipelines.query.luxor_query import LuxorQuery  # brings pandas
 
     view = lake.view()
@@ -318,11 +320,10 @@ def _in_one_pass(
         for ref_date in ref_dates:
             job = prepare(name, ref_date, view, now, params)
             lease = _lease(job)
-            holder = lease.acquire()
-            if holder is None:
+            if lease.acquire() is None:
                 held.append((job, leases.enter_context(lease)))
             else:
-                yield ref_date, _skipped(job, holder)
+                busy.append(ref_date)
         dates = [job.report.ref_date for job, _ in held]
         computed = compute(dates, lq=query, now=now, **params) if held else iter(())
         for job, lease in held:
@@ -341,9 +342,7 @@ def _in_one_pass(
                     ending |= {"status": report.status, "rows": report.rows}
                     outcome: RunReport | Exception = report
             except StopIteration:  # the pass itself failed, at an earlier date
-                outcome = LuxorError(
-                    f"{name} computed no rows for {ref_date}.", hint="See how the dates before failed."
-                )
+                outcome = LuxorError(f"{name} computed no rows for {day}.", hint="See how the dates before failed.")
             except Exception as error:  # noqa: BLE001 - told to the caller, who goes on
                 outcome = error
             lease.release()
