@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from luxor_pipelines.cli import main
-from luxor_pipelines.errors import AccessError, LakeError, LuxorError
+from luxor_pipelines.errors import AccessError, DataError, LakeError, LuxorError
 from luxor_pipelines.ingest import save_table
 from luxor_pipelines.lake.storage.base import Storage, Unusable
 from luxor_pipelines.lake.types.schema import Column, TableSchema
@@ -253,3 +253,22 @@ def test_a_file_that_may_not_be_read_is_named_by_check(disk: Any, monkeypatch: p
     found = audit(disk.query().lake, declared={})
     assert found.tables == 2
     assert [finding.table for finding in found.findings if finding.severity == "error"] == ["other"]
+
+
+def test_a_price_file_that_may_not_be_read_is_named_and_the_others_are_loaded(
+    disk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lq = disk.query()
+    lq.lake.storage.write("raw/prices/closed.csv", PRICES)
+    lq.lake.storage.write("raw/prices/good.csv", PRICES.replace(b"1.5", b"2.5"))
+    real = Path.open
+
+    def refused(path: Path, *rest: Any, **options: Any) -> Any:
+        if path.name == "closed.csv":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *rest, **options)
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(DataError, match=r"closed\.csv"):
+        run("market_prices", lq=lq)
+    assert disk.query().get_table("hist_file_px_last")["Last_Price"].tolist() == [2.5]

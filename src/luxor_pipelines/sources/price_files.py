@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from luxor_pipelines.errors import CorruptFileError, DataError, SchemaError, sample
+from luxor_pipelines.errors import AccessError, CorruptFileError, DataError, SchemaError, sample
 from luxor_pipelines.lake.storage.base import BlobInfo, Storage, Unusable
 from luxor_pipelines.lake.table.load import ahead
 from luxor_pipelines.market.text import text_column
@@ -806,7 +806,7 @@ def read_price_files(
                     limits=limits,
                     confined=confined,
                 )
-            except (CorruptFileError, DataError) as error:
+            except (CorruptFileError, DataError, AccessError) as error:
                 logger.warning("%s", error)
                 refused[name] = str(error).replace("\n", " ")
             else:
