@@ -54,19 +54,19 @@ class Move:
 
 def layouts(table: Table) -> dict[Only, Snapshot]:
     """Return what lies there under the table's name: its single file, its partitions, or both, read or not."""
-    found: dict[Only, Snapshot] = {}
+    snapshots: dict[Only, Snapshot] = {}
     single = table.storage.stat(table.path("file"))
     if single is not None:
-        found["file"] = Snapshot("file", (Part("", single),))
+        snapshots["file"] = Snapshot("file", (Part("", single),))
     parts: defaultdict[Layout, list[Part]] = defaultdict(list)
     for info in table.storage.list(table.folder):
         layout_and_label = recognise(info.path[len(table.folder) + 1 :])
         if layout_and_label is not None:
             parts[layout_and_label[0]].append(Part(layout_and_label[1], info))
     if parts:
-        layout = max(parts, key=lambda each: len(parts[each]))
-        found["partitions"] = Snapshot(layout, tuple(part for kind in parts.values() for part in kind))
-    return found
+        layout = max(parts, key=lambda kind: len(parts[kind]))
+        snapshots["partitions"] = Snapshot(layout, tuple(part for kind in parts.values() for part in kind))
+    return snapshots
 
 
 def stamps(table: Table) -> dict[str, list[BlobInfo]]:
@@ -178,8 +178,8 @@ def _archive_folder(table: Table, moving: BlobInfo | None, only: Only | None, no
             stored = storage.read(single_path)
             claims.append(Claim.take(storage, single_path, stored.data, expected=stored.version))
         listed = {info.path: info for info in _listed(table) if info.path != table.moving_path}
-        for each in claims:
-            each.check()
+        for taken in claims:
+            taken.check()
         if only == "partitions":
             listed.pop(single_path, None)
         for path, info in listed.items():
@@ -361,7 +361,8 @@ def _read_moving(table: Table, moving: BlobInfo, only: Only | None) -> tuple[str
 def _new_stamp(table: Table, now: datetime) -> str:
     """A stamp of which the archive has no files of the table yet."""
     stamp, taken = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}", stamps(table)
-    return next(each for each in (stamp, *(f"{stamp}-{n}" for n in range(2, 1000))) if each not in taken)
+    names = (stamp, *(f"{stamp}-{number}" for number in range(2, 1000)))
+    return next(name for name in names if name not in taken)
 
 
 def _copy_path(stamp: str, path: str) -> str:

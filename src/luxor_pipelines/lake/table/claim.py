@@ -78,14 +78,14 @@ class Claim:
             Another claim was made meanwhile.
         """
         self.check()
-        there = {info.path for info in listed()}
+        present = {info.path for info in listed()}
         created: list[tuple[str, str]] = []
 
         def create(path: str) -> None:
             with suppress(ConflictError):  # another has created it: it is listed now
                 created.append((path, self.storage.write(path, empty(path), expected=None)))
 
-        at_once(self.storage, [path for path in paths if path not in there], create)
+        at_once(self.storage, [path for path in paths if path not in present], create)
         files = {info.path: info for info in listed()}
         try:
             self.check()

@@ -79,7 +79,7 @@ _YEARS = np.array(["0001", "10000"], dtype="datetime64[Y]")
 
 
 def table_name(name: str) -> str:
-    """The name as the lake has it: lower case, spaces as underscores.
+    """Return the name in the lake's spelling: lower case, spaces as underscores.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def table_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class Part:
-    """One partition as listed: its label (``""`` for a table in one file) and its file."""
+    """A partition as listed: its label (``""`` for a table in one file) and its file."""
 
     label: str
     info: BlobInfo
@@ -113,7 +113,7 @@ class Part:
 class Snapshot:
     """The partitions of a table, each of one version, in ascending order.
 
-    One that is not ``whole`` has those that were looked for, and says nothing of others.
+    A snapshot that is not ``whole`` has only the partitions that were looked for.
     """
 
     layout: Layout
@@ -122,7 +122,7 @@ class Snapshot:
 
     @property
     def version(self) -> str:
-        """One text that changes when any partition does."""
+        """A text that changes when any partition does."""
         if self.layout == "file":
             return self.parts[0].info.version.strip('"')
         marks = "\n".join(f"{part.label} {part.info.version}" for part in self.parts)
@@ -136,7 +136,7 @@ class Snapshot:
         return replace(self, parts=tuple(part for part in self.parts if part.label <= last))
 
     def part(self, label: str) -> Part | None:
-        """The partition of that label, if there is one."""
+        """Return the partition of a label, None for none."""
         return next((part for part in self.parts if part.label == label), None)
 
 
@@ -200,7 +200,7 @@ class LayoutRecord:
 
 
 def recognise(path: str) -> tuple[Layout, str] | None:
-    """Layout and label of a file, from its path below the table's folder; None for any other file."""
+    """Return layout and label of a partition's file, from its path in the table's folder; None for any other file."""
     match = _PARTITION.fullmatch(path)
     if match is None:
         return None
@@ -208,7 +208,7 @@ def recognise(path: str) -> tuple[Layout, str] | None:
 
 
 def pieces(layout: Layout, rows: pa.Table, column: str, name: str) -> list[tuple[str, pa.Table]]:
-    """The rows of each partition, by label in ascending order.
+    """Return the rows of each partition, by label in ascending order.
 
     Raises
     ------
@@ -233,16 +233,16 @@ def pieces(layout: Layout, rows: pa.Table, column: str, name: str) -> list[tuple
 
 
 def near(layout: Layout, instant: datetime) -> list[str]:
-    """The label of the partition that an instant lies in, and of the one before, where there can be one."""
+    """Return the label of the partition that an instant lies in, and of the one before, if there can be one."""
     if layout == "file":
         return [""]
     first = instant.replace(day=1, month=1 if layout == "year" else instant.month, hour=0, minute=0, second=0)
     instants = [instant] if first.replace(microsecond=0) <= datetime(1, 1, 1) else [instant, first - timedelta(days=1)]
-    return [f"{each.year:04d}" + (f"-{each.month:02d}" if layout == "month" else "") for each in instants]
+    return [f"{day.year:04d}" + (f"-{day.month:02d}" if layout == "month" else "") for day in instants]
 
 
 def bounds(layout: Layout, label: str) -> tuple[datetime, datetime]:
-    """The first and the last instant of the partition of that label."""
+    """Return the first and the last instant of the partition of a label."""
     if layout == "year":
         return datetime(int(label), 1, 1), datetime(int(label), 12, 31, 23, 59, 59, 999_999)
     year, month = int(label[:4]), int(label[5:])

@@ -88,7 +88,7 @@ class TableExistsError(UsageError):
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What a load did to a table.
+    """The outcome of a load of one table.
 
     Counts are rows. ``partitions`` are the labels of the files that were written (``""`` for a
     table in one file). The versions are those of the files that the batch has rows for, before and
@@ -144,7 +144,7 @@ def _together(versions: Sequence[str | None]) -> str | None:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Which stored rows a batch meets: see `merge`."""
+    """The parameters of a merge: see `merge.merge`."""
 
     mode: Literal["slices", "upsert"]
     key: tuple[str, ...] | None
@@ -152,7 +152,7 @@ class _Plan:
 
 
 class _Change(NamedTuple):
-    """What a batch does to a partition: the counts, and the new file, None for none; or that it is dropped."""
+    """The change of a partition: the counts, and the new file, None if it stays; or ``dropped``."""
 
     result: LoadResult
     file: bytes | None
@@ -215,8 +215,8 @@ class Load:
         self._legacy = self._codec is not None and self._codec.legacy
         labels = near_labels(self.layout, near) if near else []
         # For the partition before it is only looked where there is none of the batch's own.
-        there = self.snapshot is not None and any(part.label in labels[:1] for part in self.snapshot.parts)
-        self._looked = set(labels[:1] if there else labels)
+        has_own = self.snapshot is not None and any(part.label in labels[:1] for part in self.snapshot.parts)
+        self._looked = set(labels[:1] if has_own else labels)
         self._typed: dict[str, pa.DataType] = {}
         self._untyped: list[str] = []
         self._created: list[BlobInfo] = []
@@ -405,8 +405,8 @@ class Load:
                 return None  # it is looked at again when its turn comes
 
         wanted = types_of(batch)
-        for part, found in zip(touched, self.table.each(touched, schema), strict=True):
-            stored = wanted if found is None else types_of(found)
+        for part, columns in zip(touched, self.table.map_parts(touched, schema), strict=True):
+            stored = wanted if columns is None else types_of(columns)
             if stored != wanted:
                 odd = sorted({name for name, _ in stored.items() ^ wanted.items()})
                 raise SchemaError(
@@ -539,7 +539,7 @@ class Load:
         )
 
     def _change(self, part: Part | None, label: str, batch: pa.Table, plan: _Plan) -> _Change:
-        """What the batch changes in a partition, and the new file if it does."""
+        """Return the change that the batch makes to a partition as it is now."""
         stored = None
         if part is not None and self._whole:
             stored, change = self._against(part, batch, plan)
@@ -591,13 +591,13 @@ class Load:
         self._done.append(result)
 
     def _against(self, part: Part, batch: pa.Table, plan: _Plan) -> tuple[StoredPart | None, Merge]:
-        """What replacing a partition changes; one with other columns, or bad cells, goes as a whole."""
+        """Return the merge that replaces a partition; one with other columns, or bad cells, goes as a whole."""
         rows = self.table.stored(part).rows
         try:
             stored = self.table.read_part(part)
-            there = stored.logical if stored.codec.legacy else stored.physical
-            untyped = {field.name: str(TEXT) for field in there.schema if pa.types.is_null(field.type)}
-            if types_of(there.schema) | untyped == types_of(batch.schema):
+            rows_there = stored.logical if stored.codec.legacy else stored.physical
+            untyped = {field.name: str(TEXT) for field in rows_there.schema if pa.types.is_null(field.type)}
+            if types_of(rows_there.schema) | untyped == types_of(batch.schema):
                 return stored, merge(stored.logical, batch, mode=plan.mode, key=plan.key, increment=None)
         except SchemaError as error:
             logger.info("%s is replaced, not compared: %s", self.table.name, error.message)
@@ -605,7 +605,7 @@ class Load:
         return None, Merge(new[:0], new, inserted=len(batch), updated=0, unchanged=0, deleted=rows)
 
     def _build(self, stored: StoredPart | None, batch: pa.Table, change: Merge, plan: _Plan) -> pa.Table:
-        """The partition's new rows, in the types and the encoding that the stored ones have."""
+        """Return the partition's new rows, in the types and the encoding that the stored ones have."""
         new = taken(batch, change.take)
         stamp = pa.scalar(self._now(), STAMP)
         stamped = new.append_column(LAST_UPDATED, pa.repeat(stamp, len(new)))
@@ -631,7 +631,7 @@ class Load:
         return data.replace_schema_metadata(kept or (None if self._legacy else self._metadata(plan.key)))
 
     def _declared_anew(self, codec: Codec, plan: _Plan) -> dict[bytes, bytes] | None:
-        """What a replaced table says of itself where its declared schema is another than before; else None."""
+        """Return the new metadata of a replaced table whose declared schema is another than before; else None."""
         if not self._whole or self._schema is None or codec.legacy:
             return None
         before = codec.stored.metadata or {}
@@ -639,7 +639,7 @@ class Load:
         return None if anew == before else anew
 
     def _lineage(self, part: Part | None, metadata: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-        """The metadata of a new file, which tells where it comes from: see `BIRTH` and `CONVERSION`."""
+        """Return the metadata of a new file, with its `BIRTH` and without the mark of a conversion or a move."""
         metadata = {name: text for name, text in metadata.items() if name not in (BIRTH, CONVERSION, PLACEHOLDER)}
         if part is None:
             birth = uuid.uuid4().hex.encode() if self.layout == "file" else None
@@ -660,7 +660,7 @@ class Load:
     # --- the outcome ------------------------------------------------------------------------
 
     def result(self) -> LoadResult:
-        """The sum of what has been done."""
+        """Return the sum of the changes made so far."""
         return LoadResult(
             self.table.name,
             sum(done.inserted for done in self._done),
@@ -675,17 +675,17 @@ class Load:
     def _version(self, parts: Mapping[str, Part | None]) -> str | None:
         if not parts:
             return self.snapshot.version if self.snapshot else None
-        there = tuple(part for _, part in sorted(parts.items()) if part is not None)
-        return Snapshot(self.layout, there).version if there else None
+        present = tuple(part for _, part in sorted(parts.items()) if part is not None)
+        return Snapshot(self.layout, present).version if present else None
 
 
 def ahead(
     work: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Generator[Callable[[], Result], None, None]:
-    """For each item, in order, a function that gives ``work`` of it, or raises what that raised.
+    """Yield, for each item in order, a function that returns the result of ``work``, or raises its error.
 
-    ``workers`` threads are busy with the items whose turn is next, and no more than these are held at once. Of one
-    item alone the work is done when it is asked for.
+    ``workers`` threads work on the items whose turn is next, and no more results than these are held at once. A single
+    item is worked on when its function is called.
     """
     if len(items) < 2:
         yield from (partial(work, item) for item in items)
@@ -713,7 +713,7 @@ def exists(table: Table) -> TableExistsError:
 
 
 def types_of(schema: pa.Schema) -> dict[str, str]:
-    """The columns and their types, but for when a row was written."""
+    """Return the types of the columns by name, without ``Last_Updated``."""
     return {field.name: str(field.type) for field in schema if field.name != LAST_UPDATED}
 
 

@@ -1,4 +1,4 @@
-"""The heart of a load: which stored rows stay and which rows of the batch are new."""
+"""Merge: which stored rows a load keeps, and which rows of its batch it adds; pure functions on Arrow tables."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Merge:
-    """What becomes of the rows: the result is ``stored[keep]`` and ``batch[take]``.
+    """The outcome of a merge: the new content is ``stored[keep]`` followed by ``batch[take]``.
 
-    ``keep`` are the stored rows that stay as they are, with their stamp, and ``take`` the rows of
-    the batch that are new or changed, both in ascending order. The counts are of rows; of a
-    stored row that gives way to one of the same key ``updated`` counts it, of any other that goes
-    ``deleted``.
+    ``keep`` are the positions of the stored rows that stay as they are, with their stamp, and ``take`` those of the
+    batch's rows that are new or changed, both ascending. The counts are of rows: ``updated`` are stored rows replaced
+    by one of the same key, ``deleted`` all other stored rows that go.
     """
 
     keep: Rows
@@ -51,7 +50,7 @@ def merge(
     key: tuple[str, ...] | None,
     increment: str | None,
 ) -> Merge:
-    """Find what a load of ``batch`` changes; doing it again with the outcome changes nothing.
+    """Return what a load of ``batch`` changes; merging the batch again with the outcome changes nothing.
 
     Parameters
     ----------
@@ -92,21 +91,21 @@ def merge(
     else:  # the n-th of equal rows stands for the n-th
         before, after = _numbered(ids[: len(old)], ids[len(old) :])
     match = _positions(before, after)
-    found = match >= 0
+    has_match = match >= 0
     if mode == "upsert":  # so far each key column met the batch by itself
-        touched, match = touched[found], match[found]
-        old = taken(old, np.flatnonzero(found))
-        found = np.ones(len(match), dtype=bool)
+        touched, match = touched[has_match], match[has_match]
+        old = taken(old, np.flatnonzero(has_match))
+        has_match = np.ones(len(match), dtype=bool)
 
     same = np.zeros(len(match), dtype=bool)
-    same[found] = True
+    same[has_match] = True
     if key:
-        same[found] = _equal(taken(old, np.flatnonzero(found)), taken(new, match[found]), names, key)
+        same[has_match] = _equal(taken(old, np.flatnonzero(has_match)), taken(new, match[has_match]), names, key)
     # Of several stored rows with one key the first that equals the batch's stays.
     kept = np.flatnonzero(same)
     kept = kept[np.sort(np.unique(match[kept], return_index=True)[1])]
     matched = np.zeros(len(new), dtype=bool)
-    matched[match[found]] = True
+    matched[match[has_match]] = True
     unchanged = np.zeros(len(new), dtype=bool)
     unchanged[match[kept]] = True
 
@@ -125,13 +124,13 @@ def merge(
 
 
 def sort_columns(table: pa.Table, increment: str | None, key: Sequence[str] | None) -> list[str]:
-    """What rows are sorted by: increment, then key, or without a key every column but ``Last_Updated``."""
+    """Return the columns that rows are sorted by: increment, then key, or without a key all but ``Last_Updated``."""
     rest = key or [name for name in table.column_names if name != LAST_UPDATED]
     return list(dict.fromkeys([*([increment] if increment else []), *rest]))
 
 
 def sort_indices(table: pa.Table, increment: str | None, key: Sequence[str] | None) -> Rows:
-    """The canonical order of rows, by `sort_columns`: stable, missing last, text by code point."""
+    """Return the positions of the rows in the order of `sort_columns`: stable, missing last, text by code point."""
     order = np.zeros(len(table), dtype=np.int64)
     for name in sort_columns(table, increment, key):
         ranks, size = _ranks(table[name])
@@ -142,7 +141,7 @@ def sort_indices(table: pa.Table, increment: str | None, key: Sequence[str] | No
 
 
 def taken(table: pa.Table, rows: Rows) -> pa.Table:
-    """The rows at these positions; where they follow each other nothing is copied."""
+    """Return the rows at these positions; nothing is copied where they follow each other."""
     if not len(rows) or (rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all()):
         return table.slice(rows[0] if len(rows) else 0, len(rows))
     return table.take(pa.array(rows))
@@ -162,10 +161,10 @@ def _check(
         )
     if stored is None:
         return
-    there = [name for name in stored.column_names if name != LAST_UPDATED]
-    if set(there) != set(names):
+    stored_names = [name for name in stored.column_names if name != LAST_UPDATED]
+    if set(stored_names) != set(names):
         raise SchemaError(
-            f"The stored rows have columns {sample(there, 9)}, the batch {sample(names, 9)}.",
+            f"The stored rows have columns {sample(stored_names, 9)}, the batch {sample(names, 9)}.",
             hint="Load rows with the columns of the stored table.",
         )
     for name in names:
@@ -182,14 +181,14 @@ def _kind(column: pa.ChunkedArray) -> pa.DataType:
 
 
 def _simple(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column with one way to write each value: no dictionaries, no -0.0."""
+    """Return the column with one representation of each value: no dictionaries, no -0.0."""
     if is_text_type(column.type):
         return column.cast(pa.string())
     return pc.add(column, 0.0) if pa.types.is_floating(column.type) else column
 
 
 def _meeting(stored: pa.Table, batch: pa.Table, by: Sequence[str]) -> Rows:
-    """The stored rows of which each value in ``by`` occurs in the batch."""
+    """Return the positions of the stored rows whose values in ``by``, column by column, occur in the batch."""
     rows = np.arange(len(stored))
     for name in by:
         column = stored[name] if len(rows) == len(stored) else stored[name].take(pa.array(rows))
@@ -202,7 +201,7 @@ def _meeting(stored: pa.Table, batch: pa.Table, by: Sequence[str]) -> Rows:
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[Rows, pa.Array | NDArray[Any]]:
-    """A number for each distinct value, null -1, and the values in the order of their numbers."""
+    """Return a number for each cell, -1 for a null, and the distinct values in the order of their numbers."""
     column = _simple(column)
     if is_text_type(column.type):
         encoded = column.dictionary_encode()
@@ -223,7 +222,7 @@ def _codes(column: pa.ChunkedArray) -> tuple[Rows, pa.Array | NDArray[Any]]:
 
 
 def _combine(ids: Rows, codes: Rows, size: int) -> Rows:
-    """One number for each pair, in the order of the pairs."""
+    """Return one number for each pair of ``ids`` and ``codes``, in the order of the pairs."""
     highest = int(ids.max(initial=0)) + 1
     if highest * size >= 2**62:
         ids = np.unique(ids, return_inverse=True)[1].astype(np.int64)
@@ -231,7 +230,7 @@ def _combine(ids: Rows, codes: Rows, size: int) -> Rows:
 
 
 def _row_ids(old: pa.Table, new: pa.Table, names: Sequence[str]) -> Rows:
-    """Equal numbers for rows, of either table, that are equal in ``names``."""
+    """Return a number for each row of both tables, the same for rows that are equal in ``names``."""
     ids = np.zeros(len(old) + len(new), dtype=np.int64)
     for name in names:
         both = pa.chunked_array([*_simple(old[name]).chunks, *_simple(new[name]).chunks], _kind(new[name]))
@@ -241,7 +240,7 @@ def _row_ids(old: pa.Table, new: pa.Table, names: Sequence[str]) -> Rows:
 
 
 def _numbered(before: Rows, after: Rows) -> tuple[Rows, Rows]:
-    """Ids that also say which occurrence of its row each is."""
+    """Return ids that tell the first occurrence of a row from the second, and so on."""
 
     def occurrence(ids: Rows) -> Rows:
         return np.asarray(pd.Series(ids).groupby(ids).cumcount(), dtype=np.int64)
@@ -251,12 +250,12 @@ def _numbered(before: Rows, after: Rows) -> tuple[Rows, Rows]:
 
 
 def _positions(before: Rows, after: Rows) -> Rows:
-    """Where in ``after``, which has no duplicates, each of ``before`` is; -1: nowhere."""
+    """Return the position of each of ``before`` in ``after``, which has no duplicates; -1 where it is not there."""
     return np.asarray(pd.Index(after).get_indexer(pd.Index(before)), dtype=np.int64)
 
 
 def _equal(left: pa.Table, right: pa.Table, names: Sequence[str], key: Sequence[str]) -> NDArray[np.bool_]:
-    """Whether rows are equal cell by cell, two nulls being so."""
+    """Return whether rows are equal cell by cell; two nulls are equal."""
     out = np.ones(len(left), dtype=bool)
     for name in names:
         if name in key:
@@ -272,7 +271,7 @@ def _equal(left: pa.Table, right: pa.Table, names: Sequence[str], key: Sequence[
 
 
 def _ranks(column: pa.ChunkedArray) -> tuple[Rows, int]:
-    """The place of each value among the distinct ones, missing last, and how many places there are."""
+    """Return the rank of each cell among the distinct values, missing last, and the number of ranks."""
     codes, values = _codes(column)
     order = pc.sort_indices(values if isinstance(values, pa.Array) else pa.array(values)).to_numpy()
     places = np.empty(len(values) + 1, dtype=np.int64)

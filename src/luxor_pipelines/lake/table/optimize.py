@@ -79,7 +79,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Shape:
-    """How a table lies in the lake: its layout, whether it is typed, and what it comes to.
+    """The shape of a table: its layout, whether it is typed, and its size.
 
     ``indexed`` counts the files that have a series index.
     """
@@ -95,7 +95,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Optimized:
-    """What `optimize` did, or with ``dry_run`` would do.
+    """The outcome of `optimize`, or with ``dry_run`` what it would be.
 
     ``sorted_by`` are the columns the rows are sorted by, ``rewritten`` the labels of the files that are new.
     """
@@ -258,8 +258,8 @@ def retyped(codec: Codec, table: str) -> dict[str, tuple[pa.DataType, pa.DataTyp
     """Return the columns that another program stored as a type that ours lack, each with its old and its new type."""
     stored = codec.stored
     new = _logical(stored.empty_table(), codec, table).schema
-    found = {field.name: (_without_dictionary(field.type), new.field(field.name).type) for field in stored}
-    return {column: (old, its) for column, (old, its) in found.items() if old != its and not is_text_type(its)}
+    types = {field.name: (_without_dictionary(field.type), new.field(field.name).type) for field in stored}
+    return {column: (old, its) for column, (old, its) in types.items() if old != its and not is_text_type(its)}
 
 
 def _without_dictionary(kind: pa.DataType) -> pa.DataType:
@@ -267,7 +267,7 @@ def _without_dictionary(kind: pa.DataType) -> pa.DataType:
 
 
 def _logical(data: pa.Table, codec: Codec, name: str) -> pa.Table:
-    """The rows as typed columns; of a legacy table ``Last_Updated`` too, its clock taken for UTC's.
+    """Return the rows as typed columns; a legacy table's ``Last_Updated`` is taken for UTC.
 
     Decimals stay decimals, and whole numbers whole, unless the codec knows their column as numbers and each of them
     is a float64.
@@ -423,7 +423,7 @@ def find_leftovers(table: Table, stored: bytes, listed: Iterable[BlobInfo]) -> t
         return conversion is not None and (converted or record is None or record.conversion != conversion.decode())
 
     for layout, parts in partitions.items():
-        if not all(table.each(parts, is_leftover)):
+        if not all(table.map_parts(parts, is_leftover)):
             return [], Snapshot(layout, tuple(parts))
     return [part.info for parts in partitions.values() for part in parts], None
 

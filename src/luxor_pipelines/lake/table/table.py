@@ -1,4 +1,4 @@
-"""Table: scan it in whichever layout it is stored, swap one partition of it.
+"""Table: a table of the lake, scanned in whichever layout it is stored, and swapped partition by partition.
 
 See `lake.layout` for where the files lie. The month or year is derived from a date column and not
 stored in the files. Should a file and a folder both exist, the file is the table.
@@ -90,7 +90,7 @@ _THREADS = 8
 
 
 class Scan(NamedTuple):
-    """What was read, and the versions it was read from."""
+    """The rows that were read, and the versions that they were read from."""
 
     data: pa.Table
     snapshot: Snapshot
@@ -206,7 +206,7 @@ class Table:
         raise self.storage.changed(self.name)
 
     def find_partitions(self) -> Snapshot | None:
-        """`find` where no single file is: the table's partitions, None where there are none.
+        """Return the table's partitions where there is no single file; None where there are none.
 
         Partitions that are listed are the table if afterwards there is no single file either, and the record is as it
         was listed: else a conversion is writing them, or a move has come and gone.
@@ -378,19 +378,19 @@ class Table:
         )
 
     def snapshot(self) -> Snapshot:
-        """The table's partitions as they are now.
+        """Return the table's partitions as they are now.
 
         Raises
         ------
         TableNotFoundError
         """
-        found = self.find()
-        if found is None:
+        snapshot = self.find()
+        if snapshot is None:
             raise TableNotFoundError(
                 f"There is no table {self.name} in {self.storage.url}/{self.directory}.",
                 hint="`luxor tables` lists what there is.",
             )
-        return found
+        return snapshot
 
     def codec(self, snapshot: Snapshot | None = None, overrides: Mapping[str, Any] | None = None) -> Codec:
         """Return the codec of the table's newest partition, which knows its columns, stored and typed.
@@ -436,7 +436,7 @@ class Table:
         counts: dict[str, int | None] = dict.fromkeys(codec.schema.names, None)
         if not codec.legacy:
             counts = dict.fromkeys(codec.schema.names, 0)
-            for metadata in self.each(snapshot.parts, footer):
+            for metadata in self.map_parts(snapshot.parts, footer):
                 names = metadata.schema.names
                 for group in map(metadata.row_group, range(metadata.num_row_groups)):
                     for name, total in counts.items():
@@ -481,7 +481,7 @@ class Table:
                 return file.footer.metadata
 
         newest = max(snapshot.parts, key=lambda part: part.info.modified)
-        footers = dict(zip(snapshot.parts, self.each(snapshot.parts, footer), strict=True))
+        footers = dict(zip(snapshot.parts, self.map_parts(snapshot.parts, footer), strict=True))
         ours = ENCODING in (footers[newest].metadata or {})
         labels = snapshot.parts[0].label, snapshot.parts[-1].label
         first, last = self._dates(snapshot) if snapshot.layout == "file" else labels
@@ -522,13 +522,13 @@ class Table:
             except VersionChangedError:
                 return None
 
-        indexes = self.each(snapshot.parts, one)
+        indexes = self.map_parts(snapshot.parts, one)
         if not indexes or any(index is None or name not in index.column_names for index in indexes):
             return None
         return pa.concat_tables(indexes)
 
-    def each(self, parts: Sequence[Part], work: Callable[[Part], T]) -> list[T]:
-        """``work`` of each of ``parts``, several at once where that is quicker."""
+    def map_parts(self, parts: Sequence[Part], work: Callable[[Part], T]) -> list[T]:
+        """Return the result of ``work`` for each partition; several at once where that is quicker."""
         return at_once(self.storage, parts, work)
 
     def scan(
@@ -563,8 +563,8 @@ class Table:
         raw
             Return the columns as the file stores them, legacy text as text.
         each
-            What is done to the rows of each piece that is read, which may be by several threads at once: to keep only
-            what is needed of a long history, before all of it is there.
+            Applied to each batch of rows as it is read, by several threads at once: keeps only what is needed of a
+            long history, before all of it is in memory.
 
         Raises
         ------
@@ -595,7 +595,7 @@ class Table:
         dictionary: Sequence[str] = (),
         each: PerBatch | None = None,
     ) -> pa.Table:
-        """What `scan` gives, from ``rows`` that it has read ``raw``: all there are, in the columns needed."""
+        """Return the rows that `scan` would, from all of the table's rows, read ``raw`` in the columns needed."""
         codec = self._codec(rows.schema, overridden(overrides))
         return read_typed(StoredRows(rows), codec, Selection(columns, where, dictionary, per_batch=each))
 
@@ -634,17 +634,18 @@ class Table:
         return codec_of(stored, self.name, self.conventions, overrides)
 
     def _scan(self, snapshot: Snapshot, wanted: Selection, overrides: Overrides) -> Scan:
-        parts = self._prune(snapshot, wanted.where)
-        found = self.each(parts, lambda part: self._read_current(part, wanted, overrides, passing_over=len(parts) > 1))
-        pieces = [(part, data) for part, data in found if data is not None]
-        if not pieces:  # one of them all the same, for its columns
+        parts = self.plan(snapshot, wanted.where)
+        several = len(parts) > 1
+        read = self.map_parts(parts, lambda part: self._read_current(part, wanted, overrides, may_skip=several))
+        pieces = [(part, data) for part, data in read if data is not None]
+        if not pieces:  # one is read all the same, for its columns
             pieces = [self._read_current(parts[-1], wanted, overrides)]
-        actual = {part.label: part for part, _ in (*found, *pieces)}
-        after = replace(snapshot, parts=tuple(actual.get(part.label, part) for part in snapshot.parts))
+        current = {part.label: part for part, _ in (*read, *pieces)}
+        after = replace(snapshot, parts=tuple(current.get(part.label, part) for part in snapshot.parts))
         return Scan(self._concat(pieces), after)
 
-    def _prune(self, snapshot: Snapshot, where: Sequence[Where]) -> list[Part]:
-        """The partitions that can hold rows that meet ``where``; always at least one, for its columns."""
+    def plan(self, snapshot: Snapshot, where: Sequence[Where]) -> list[Part]:
+        """Return the partitions that a scan reads: those that might hold rows wanted, at least one for its columns."""
         kept = list(snapshot.parts)
         if len(kept) < 2 or not where:
             return kept
@@ -657,13 +658,13 @@ class Table:
         return kept or [snapshot.parts[-1]]
 
     def _read_current(
-        self, part: Part, wanted: Selection, overrides: Overrides, *, passing_over: bool = False
+        self, part: Part, wanted: Selection, overrides: Overrides, *, may_skip: bool = False
     ) -> tuple[Part, pa.Table]:
-        """The rows wanted of one partition as it is now; None, ``passing_over`` those where there plainly are none."""
+        """Return a partition as it is now, and its rows wanted; None for them if it ``may_skip`` one that has none."""
         for _ in range(_ATTEMPTS):
             try:
                 with self._open(part.info) as file:
-                    skipped = passing_over and not file.might_match(wanted.where)
+                    skipped = may_skip and not file.might_match(wanted.where)
                     return part, None if skipped else read_typed(file, self._codec(file.schema, overrides), wanted)
             except VersionChangedError:
                 info = self.storage.stat(part.info.path)
@@ -693,7 +694,7 @@ class Table:
 
 
 def find_all(storage: Storage, names: Sequence[str], directory: str = DIRECTORY) -> dict[str, Snapshot | None]:
-    """`Table.find` of several tables, with one look at the directory for all that lie in one file.
+    """Return the snapshots of several tables, None for none, with one look at the folder for those in one file.
 
     A table that cannot be told, such as one that is being moved, is left out; the error comes when it is asked for
     by itself.
@@ -729,7 +730,7 @@ def find_all(storage: Storage, names: Sequence[str], directory: str = DIRECTORY)
 
 
 def at_once(storage: Storage, things: Sequence[S], work: Callable[[S], T]) -> list[T]:
-    """``work`` of each, several at once where that is quicker."""
+    """Return the result of ``work`` for each thing; several at once where that is quicker."""
     workers = _THREADS if storage.concurrent else 1
     if min(workers, len(things)) < 2:
         return [work(thing) for thing in things]
@@ -746,7 +747,7 @@ def attempts(limit: int) -> Iterator[int]:
 
 
 def list_tables(storage: Storage, directory: str = DIRECTORY, *, unusable: list[Unusable] | None = None) -> list[str]:
-    """The names of the tables directly in ``directory``, of either layout, sorted.
+    """Return the names of the tables directly in ``directory``, of any layout, sorted.
 
     Parquet files whose names are no table's are named in a warning, or added to ``unusable`` if it is given; see
     `Storage.list`.
