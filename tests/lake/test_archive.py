@@ -338,6 +338,22 @@ def test_a_load_that_began_before_does_not_make_a_table_of_one_month(rig: Any) -
     assert Table(storage, "t").snapshot().layout == "month"
 
 
+def test_a_table_that_is_archived_while_a_load_looks_at_it_is_made_anew(rig: Any, monkeypatch: Any) -> None:
+    storage = rig.storage()
+    load(storage, frame())
+    codec, looks = Table.codec, []
+
+    def archived_first(self: Table, *args: Any) -> Any:
+        if not looks:
+            looks.append(True)
+            archive(Table(storage, "t"), NOW)
+        return codec(self, *args)
+
+    monkeypatch.setattr(Table, "codec", archived_first)
+    load(storage, frame("new"))
+    assert keys(storage) == {"new": 80}
+
+
 def test_a_conversion_that_was_under_way_does_not_bring_part_of_it_back(disk: Any) -> None:
     for at in range(1, 10):
         for late in (False, True):

@@ -26,6 +26,7 @@ from luxor_pipelines.errors import (
     LockLostError,
     MoveInProgressError,
     SchemaError,
+    TableNotFoundError,
     UsageError,
 )
 from luxor_pipelines.lake.parquet.file import to_bytes
@@ -230,6 +231,8 @@ class Load:
             return None
         try:
             return self.table.codec(self.snapshot)
+        except TableNotFoundError as error:
+            raise self._changed() from error
         except CorruptFileError:
             if self.snapshot.whole:
                 raise
