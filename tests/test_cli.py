@@ -976,7 +976,18 @@ def test_csv_as_excel_in_brazil_reads_it(sample: Path, here: Here) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["tables", "show sample", "returns", "runs", "list", "check", "show hist_returns --limit 5"]
+    "command",
+    [
+        "tables",
+        "show sample",
+        "returns",
+        "runs",
+        "list",
+        "check",
+        "status",
+        "describe assets",
+        "show hist_returns --limit 5",
+    ],
 )
 def test_every_table_is_written_as_a_workbook(
     command: str, demo_lake: Path, sample: Path, here: Here, tmp_path: Path

@@ -7,8 +7,18 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from luxor_pipelines.cli.app import Json, Lake, Yes, app, checked_lake, confirmed, open_lake
-from luxor_pipelines.cli.output import Grid, emit, note, print_grid, print_json, working
+from luxor_pipelines.cli.app import (
+    Json,
+    Lake,
+    Yes,
+    app,
+    checked_lake,
+    complete_tables,
+    confirmed,
+    open_lake,
+    prints_table,
+)
+from luxor_pipelines.cli.output import Form, Grid, emit, note, print_grid, print_json, working
 from luxor_pipelines.errors import UsageError
 
 __all__ = ["describe", "init", "inspect", "load", "put"]
@@ -196,28 +206,32 @@ def load(
 
 
 @app.command()
+@prints_table
 def describe(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="The table.", show_default=False)],
+    form: Form,
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="The table.", show_default=False, autocompletion=complete_tables)
+    ],
     lake: Lake = None,
-    json: Json = False,
 ) -> None:
     """Describe a table: columns, types, key, dates, size.
 
-    Also its missing cells, rows, layout and last load.
+    Also its missing cells, rows, layout and last load. Csv and workbooks have the columns.
     """
     lq = open_lake(lake)
     with working("Reading"):
         description = lq.describe(table)
     facts = description.facts()
     columns = description.columns.to_dict("records")
-    if json:
+    if form.json:
         print_json({"table": description.table, "facts": facts, "columns": columns})
         return
-    rows = [(name, None if value is None else _fact(value)) for name, value in facts.items()]
-    print_grid(Grid((description.table, ""), rows))
-    emit("")
-    shares = [(str(row["Column"]), str(row["Type"]), f"{row['Null_Share']:.1%}") for row in columns]
-    print_grid(Grid(("Column", "Type", "Null"), shares, right=frozenset({"Null"})))
+    if not form.csv and form.xlsx is None:
+        rows = [(name, None if value is None else _fact(value)) for name, value in facts.items()]
+        print_grid(Grid((description.table, ""), rows), form)
+        emit("")
+    shares = [(str(row["Column"]), str(row["Type"]), float(row["Null_Share"])) for row in columns]
+    print_grid(Grid(("Column", "Type", "Null"), shares, percent=frozenset({"Null"})), form)
 
 
 def _fact(value: object) -> str:
