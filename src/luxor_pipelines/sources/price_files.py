@@ -131,7 +131,10 @@ class Prices:
 
     def keys(self) -> NDArray[np.int64]:
         """Date and asset as one number, by which rows are sorted by date."""
-        return self.days.astype(np.int64) * max(1, len(self.names)) + self.assets
+        keys = self.days.astype(np.int64)
+        keys *= max(1, len(self.names))
+        keys += self.assets
+        return keys
 
     def positions(self, days: NDArray[np.int32], assets: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         """The row of each of these keys, where the rows are sorted as `merge_files` sorts them; -1 where none is."""
@@ -435,10 +438,10 @@ class _Reading:
         self._names: dict[str, int] = {}
         self._faults: list[int] = []
         """For each name, what is wrong with it: a position in `REASONS`, counted from 1, or 0."""
-        self._days: list[NDArray[np.int32]] = []
-        self._assets: list[NDArray[np.int32]] = []
-        self._prices: list[NDArray[np.float64]] = []
-        self._rows: list[NDArray[np.int32]] = []
+        self._days = _Growing(np.int32)
+        self._assets = _Growing(np.int32)
+        self._prices = _Growing(np.float64)
+        self._rows = _Growing(np.int32)
         self._reasons: Counter[str] = Counter()
         self._bad: list[pd.DataFrame] = []
         self._kept = self._kept_bytes = 0
@@ -553,10 +556,10 @@ class _Reading:
         if self._count > self._limits.rows:
             raise self._limits.refused(self._raw.file, f"has more than {self._limits.rows:,} prices", "rows")
         self._cut += int(dates.cut[good].sum())
-        self._days.append(dates.days[good].astype(np.int32))
-        self._assets.append(owners[good].astype(np.int32))
-        self._prices.append(price[good])
-        self._rows.append(rows[good].astype(np.int32))
+        self._days.extend(dates.days[good].astype(np.int64))
+        self._assets.extend(owners[good])
+        self._prices.extend(price[good])
+        self._rows.extend(rows[good])
 
     def _keep(self, bad: Any, reason: Any, rows: Any, texts: Any) -> None:
         counts = np.bincount(reason, minlength=len(REASONS) + 1)[1:]
@@ -637,18 +640,18 @@ class _Reading:
     def _without_conflicts(self) -> Prices:
         """The good rows, one of each key; those of one key with different prices are bad."""
         prices = Prices(
-            np.array(list(self._names), dtype=object),
-            _joined(self._days, np.int32),
-            _joined(self._assets, np.int32),
-            _joined(self._prices, np.float64),
+            np.array(list(self._names), dtype=object), self._days.values, self._assets.values, self._prices.values
         )
-        rows = _joined(self._rows, np.int32)
-        order, starts = _runs(prices.keys())
+        rows = self._rows.values
+        keys = prices.keys()
+        if _ascend(keys):
+            return prices
+        order, starts = _runs(keys)
         if len(starts) == len(prices):
             return prices
         ordered = prices.prices[order]
         differ = np.minimum.reduceat(ordered, starts) != np.maximum.reduceat(ordered, starts)
-        lengths = np.diff([*starts, len(order)])
+        lengths = np.diff(np.append(starts, len(order)))
         conflicting = np.sort(order[np.repeat(differ, lengths)])
         if len(conflicting):
             reason = np.full(len(conflicting), _CODES["conflicting prices"])
@@ -665,18 +668,39 @@ def _is_formula(name: str) -> bool:
     return unicodedata.normalize("NFKC", name).lstrip().startswith(("=", "+", "-", "@"))
 
 
-def _joined(parts: list[Any], kind: Any) -> Any:
-    """The parts as one array; the list is emptied, so that they do not take their memory twice."""
-    joined = np.concatenate([np.empty(0, kind), *parts])
-    parts.clear()
-    return joined
+class _Growing:
+    """A column of numbers to which more are added; it moves, and is not copied, as it grows."""
+
+    def __init__(self, kind: Any) -> None:
+        self._values = np.empty(2**12, kind)
+        self._count = 0
+
+    def extend(self, values: NDArray[Any]) -> None:
+        """Add numbers at the end."""
+        count = self._count + len(values)
+        if count > len(self._values):
+            self._values.resize(max(count, len(self._values) * 5 // 4), refcheck=False)
+        self._values[self._count : count] = values
+        self._count = count
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """All numbers so far."""
+        return self._values[: self._count]
+
+
+def _ascend(keys: NDArray[np.int64]) -> bool:
+    """Whether each key is greater than the one before."""
+    return bool((keys[1:] > keys[:-1]).all())
 
 
 def _runs(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The stable order of the keys, and where in it each run of equal ones starts."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
-    return order, np.flatnonzero(np.concatenate([np.ones(min(1, len(keys)), dtype=bool), ordered[1:] != ordered[:-1]]))
+    first = np.ones(len(keys), dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return order, np.flatnonzero(first)
 
 
 def _texts_of_rows(date: pa.Array, asset: pa.Array, price: pa.Array, at: NDArray[np.int64]) -> dict[str, Any]:
@@ -837,6 +861,8 @@ def _contents(storage: Storage, infos: list[BlobInfo]) -> Generator[Callable[[],
 def merge_files(files: Iterable[Prices]) -> Prices:
     """All files' rows, by date; of several rows with one key, the last file's."""
     parts = list(files)
+    if len(parts) == 1 and _ascend(parts[0].keys()):
+        return parts[0]
     codes, names = pd.factorize(np.concatenate([np.empty(0, dtype=object), *(part.names for part in parts)]))
     owners = iter(np.split(codes.astype(np.int32), np.cumsum([len(part.names) for part in parts])))
     merged = Prices(
@@ -846,4 +872,4 @@ def merge_files(files: Iterable[Prices]) -> Prices:
         np.concatenate([np.empty(0), *(part.prices for part in parts)]),
     )
     order, starts = _runs(merged.keys())
-    return merged.taken(order[[*(starts[1:] - 1), len(order) - 1]] if len(order) else order)
+    return merged.taken(order if len(starts) == len(order) else order[np.append(starts[1:], len(order)) - 1])
