@@ -192,6 +192,19 @@ def test_a_file_from_the_bank_is_an_input(luxor: Luxor) -> None:
     )
 
 
+def test_price_files_are_inputs(luxor: Luxor) -> None:
+    luxor.lake.storage().write("raw/prices/a.csv", b"Date,Asset,Last_Price\n2025-10-31,fund,121\n")
+    report = run("market_prices", lake=luxor.lake.query())
+    assert report.inputs["raw/prices/a.csv"] == luxor.lake.storage().stat("raw/prices/a.csv").version
+
+
+def test_tables_say_how_many_rows_they_have_and_of_which_dates(luxor: Luxor) -> None:
+    told = {each["name"]: each for each in luxor.json("tables")["tables"]}
+    prices = told["hist_file_px_last"]
+    assert (prices["rows"], prices["first"], prices["last"]) == (66, "2025-08-29", "2025-11-28")
+    assert (told["assets"]["rows"], told["assets"]["first"]) == (1, None)
+
+
 # --- retrying -----------------------------------------------------------------------------------
 
 

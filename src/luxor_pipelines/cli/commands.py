@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,28 +36,36 @@ class Currency(StrEnum):
 @app.command()
 @prints_table
 def tables(form: Form, lake: Lake = None) -> None:
-    """The tables of the lake."""
+    """The tables of the lake.
+
+    Rows are counted where a table has no more than 24 files. The first and last date are those of its first column
+    of dates, where the files' statistics tell.
+    """
     lq = open_lake(lake)
-    rows: list[tuple[str, str, int, int, datetime]] = []
+    rows: list[tuple[str, str, int, int | None, date | None, date | None, int, datetime]] = []
     for name in lq.list_tables():
         try:
-            snapshot = lq.lake.table(name).find()
+            table = lq.lake.table(name)
+            snapshot = table.find()
+            extent = None if snapshot is None else table.extent(snapshot)
         except UnreachableError:
             raise
         except (SchemaError, LakeError) as error:  # one odd table is no reason not to list the others
             tell_error(f"Warning: {error}")
             continue
-        if snapshot is not None:
+        if snapshot is not None and extent is not None:
             infos = [part.info for part in snapshot.parts]
             size, changed = sum(info.size for info in infos), max(info.modified for info in infos)
-            rows.append((name, snapshot.layout, len(infos), size, changed))
+            rows.append((name, snapshot.layout, len(infos), *extent, size, changed))
     if form.json:
-        keys = ("name", "layout", "files", "bytes", "changed")
-        print_json({"tables": [dict(zip(keys, (*row[:4], row[4].isoformat()), strict=True)) for row in rows]})
+        keys = ("name", "layout", "files", "rows", "first", "last", "bytes", "changed")
+        texts = [[cell.isoformat() if isinstance(cell, date) else cell for cell in row] for row in rows]
+        print_json({"tables": [dict(zip(keys, row, strict=True)) for row in texts]})
         return
-    listed = [(*row[:4], row[4].replace(tzinfo=None, microsecond=0)) for row in rows]
-    columns = ("Table", "Layout", "Files", "Bytes", "Changed (UTC)")
-    print_grid(Grid(columns, listed, grouped=frozenset({"Files", "Bytes"})), form)
+    listed = [(*row[:7], row[7].replace(tzinfo=None, microsecond=0)) for row in rows]
+    columns = ("Table", "Layout", "Files", "Rows", "First", "Last", "Bytes", "Changed (UTC)")
+    spare = ("Bytes", "Layout")
+    print_grid(Grid(columns, listed, grouped=frozenset({"Files", "Rows", "Bytes"}), spare=spare), form)
     if not rows:
         note(f"No tables in {lq.lake.storage.url}/{lq.blob_directory}.")
 

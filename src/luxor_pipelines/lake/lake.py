@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
 from types import TracebackType
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from luxor_pipelines.errors import ConfigurationError, Secret, UsageError
-from luxor_pipelines.lake.storage.base import Storage, check_path
+from luxor_pipelines.lake.storage.base import BlobInfo, Storage, check_path
 from luxor_pipelines.lake.storage.connect import connect
 from luxor_pipelines.lake.table.cache import TableCache
 from luxor_pipelines.lake.table.layout import DIRECTORY
@@ -163,6 +163,10 @@ class Lake:
         blob = self.storage.read(path)
         self._files_read[path] = blob.version.strip('"')
         return blob.data
+
+    def note(self, files: Iterable[BlobInfo]) -> None:
+        """Have `inputs` name files that are about to be read in another way than by `read`."""
+        self._files_read |= {info.path: info.version.strip('"') for info in files}
 
     def inputs(self, until: date | None = None) -> dict[str, str | None]:
         """The version of each table and file that was read through this object; None for a table that is not there.

@@ -29,7 +29,14 @@ from luxor_pipelines.quality.gate import Finding, gate
 from luxor_pipelines.quality.series import check_batch
 from luxor_pipelines.sources.formats import Format
 from luxor_pipelines.sources.limits import Limits
-from luxor_pipelines.sources.price_files import FOLDER, FileRows, Prices, merge_files, read_price_files
+from luxor_pipelines.sources.price_files import (
+    FOLDER,
+    FileRows,
+    Prices,
+    merge_files,
+    price_file_infos,
+    read_price_files,
+)
 
 if TYPE_CHECKING:
     from luxor_pipelines.lake.storage.base import Storage
@@ -111,6 +118,7 @@ def run(
 
         lq = LuxorQuery()
     target = table or SCHEMA.name
+    lq.lake.note(price_file_infos(lq.lake.storage, []))
     files = read_price_files(
         lq.lake.storage,
         Format(date_format, decimal, separator),

@@ -133,6 +133,21 @@ class Summary:
         return f"{kind} ({self.rows:,} rows{dates}, written {self.written:%Y-%m-%d %H:%M} UTC by {self.writer})"
 
 
+class Extent(NamedTuple):
+    """The rows of a table, None where more than `_FEW` files would have to be asked, and its first and last date.
+
+    Dates are None where the table has none, or the statistics of its files do not tell.
+    """
+
+    rows: int | None
+    first: date | None
+    last: date | None
+
+
+_FEW = 24
+"""Files whose footers are read to count a table's rows."""
+
+
 class _TableMovedError(Exception):
     """A partition that was listed is gone: list again."""
 
@@ -466,6 +481,21 @@ class Table:
             return date.fromisoformat(str(bounds[0])[:10]), date.fromisoformat(str(bounds[1])[:10])
         except ValueError:  # the column is text, and a word in it is no date
             return None
+
+    def extent(self, snapshot: Snapshot) -> Extent:
+        """Return how many rows a table has, and its first and last date, as a few footers tell.
+
+        Raises
+        ------
+        VersionChangedError
+        CorruptFileError
+        """
+        schema = self.codec(snapshot).schema
+        column = next((field.name for field in schema if field.type == DATE), None)
+        parts, few = snapshot.parts, len(snapshot.parts) <= _FEW
+        rows = sum(at_once(self.storage, parts, lambda part: self.stored(part).rows)) if few else None
+        ends = [None if column is None else self.dates(part, column) for part in (parts[0], parts[-1])]
+        return Extent(rows, None if ends[0] is None else ends[0][0], None if ends[1] is None else ends[1][1])
 
     def summary(self, snapshot: Snapshot) -> Summary:
         """Return what a person needs to know to tell a layout of the table from another.
