@@ -183,7 +183,7 @@ def test_regression_of_shares_is_least_squares(shares: pd.DataFrame) -> None:
     fit = regression(own, market, "daily", risk_free=0.03).to_frame()
     for name in ("AAPL", "XOM"):
         design = np.column_stack([market[name] - free, np.ones(len(market))])
-        (beta, alpha), (rss,), *_ = np.linalg.lstsq(design, own[name] - free)
+        (beta, alpha), (rss,), *_ = np.linalg.lstsq(design, own[name] - free, rcond=None)
         errors = np.sqrt(np.diag(np.linalg.inv(design.T @ design)) * rss / (len(own) - 2))
         expected = [beta, alpha * 252, errors[0], errors[1] * 252]
         np.testing.assert_allclose(fit.loc[name].iloc[:4], expected, rtol=1e-8)
