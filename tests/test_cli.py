@@ -970,6 +970,7 @@ def test_csv_as_excel_in_brazil_reads_it(sample: Path, here: Here) -> None:
     arguments = ("show", "sample", "--columns", "Date,Price,Name", "--sort", "Date", "--lake", sample, "--csv")
     out, _ = here(*arguments, "--sep", ";", "--decimal", ",", "--bom")
     assert out.startswith("\ufeffDate;Price;Name\n2026-10-29;0,30000000000000004;Alfa, S.A.\n2026-10-30;-2;Beta\n")
+    assert here(*arguments, "--sep", r"\t")[0].startswith("Date\tPrice\tName\n")
     for odd in (["--sep", ","], ["--sep", "x"], ["--decimal", "·"]):
         assert "cannot be read" in here(*arguments, "--decimal", ",", *odd, code=2)[1]
     assert "are for csv" in here("tables", "--sep", ";", "--lake", sample, code=2)[1]

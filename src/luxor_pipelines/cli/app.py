@@ -119,7 +119,8 @@ def _form(
     decimal: Annotated[str, typer.Option("--decimal", metavar="CHARACTER", help="The decimal sign in csv.")] = ".",
     bom: Annotated[bool, typer.Option("--bom", help="Begin csv with a byte-order mark, as Excel likes it.")] = False,
 ) -> Form:
-    return Form(json=json, csv=csv, xlsx=xlsx, wide=wide, sep=sep, decimal=decimal, bom=bom)
+    # A tab is hard to type in a shell.
+    return Form(json=json, csv=csv, xlsx=xlsx, wide=wide, sep=sep.replace("\\t", "\t"), decimal=decimal, bom=bom)
 
 
 def prints_table(command: Callable[..., None]) -> Callable[..., None]:
