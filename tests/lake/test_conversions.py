@@ -152,6 +152,17 @@ def test_months_that_another_program_s_file_hides_are_no_leftovers(rig: Any, con
     assert stored(storage) == rows_of(frame(3, asset="theirs"))
 
 
+def test_months_whose_record_was_made_anew_are_no_leftovers(rig: Any) -> None:
+    storage = rig.storage()
+    put(storage, frame())
+    optimize(Table(storage, "t"), layout="month")
+    storage.delete(f"{DIRECTORY}/t/_layout.json")
+    load(storage, frame(1, first=datetime(2024, 8, 1)))
+    put(storage, frame(3, asset="theirs"))
+    with pytest.raises(UsageError, match="lies there twice"):
+        optimize(Table(storage, "t"), layout="month")
+
+
 def test_one_month_that_is_no_leftover_is_enough_to_refuse(rig: Any) -> None:
     storage = rig.storage()
     put(storage, frame())

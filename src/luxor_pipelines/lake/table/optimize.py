@@ -420,7 +420,11 @@ def find_leftovers(table: Table, stored: bytes, listed: Iterable[BlobInfo]) -> t
 
     def is_leftover(part: Part) -> bool:
         conversion = (table.stored(part).codec.stored.metadata or {}).get(CONVERSION)
-        return conversion is not None and (converted or record is None or record.conversion != conversion.decode())
+        if conversion is None:
+            return False
+        # Partitions that a load agreed on are a table of their own, whatever marks they still have.
+        unnamed = record is None or record.layout == "file" or record.conversion not in (None, conversion.decode())
+        return converted or unnamed
 
     for layout, parts in partitions.items():
         if not all(table.map_parts(parts, is_leftover)):
