@@ -1,4 +1,4 @@
-"""Backfill hist_returns over a seeded lake: ``python -m benchmarks.backfill [--months 240] [--assets 2000] [--jobs 1]``."""
+"""Backfill hist_returns over a seeded lake: ``python -m benchmarks.backfill --months 240 --assets 2000 --jobs 1``."""
 
 from __future__ import annotations
 

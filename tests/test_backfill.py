@@ -335,6 +335,23 @@ def test_a_pipeline_of_a_package_is_backfilled_like_ours(disk: Any, numbers: Pat
         backfill("numbers", lake=lq)
 
 
+def test_holidays_are_no_reference_dates(disk: Any, numbers: Path) -> None:
+    lq = disk.query()
+    save_table("holidays", pd.DataFrame({"Date": pd.to_datetime(["2026-11-03"]), "Location": "bz"}), lq=lq)
+    plan = plan_backfill("numbers", "2026-11-02", "2026-11-06", lake=lq)
+    assert [each.date.day for each in plan] == [2, 4, 5, 6]
+
+
+def test_a_date_that_is_refused_stops_no_other(disk: Any) -> None:
+    lq = disk.query()
+    fill(lq)
+    ended = dict(
+        runs.run_many("hist_returns", [date(2026, 9, 30), date(2026, 10, 31), date(2026, 12, 31)], lake=lq.lake)
+    )
+    assert isinstance(ended.pop(date(2026, 12, 31)), UsageError)
+    assert {report.status for report in ended.values()} == {"done"}  # type: ignore[union-attr]
+
+
 def test_dates_are_divided_among_processes(disk: Any, numbers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LUXOR_LAKE_URL", disk.arguments["lake"])
     lq = disk.query()

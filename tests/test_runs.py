@@ -619,7 +619,7 @@ def test_what_our_pipelines_declare_is_what_they_do() -> None:
     }
     assert declared["hist_returns"].dates == "month ends"
     assert str(declared["hist_returns"].due) == "16:00, the next business day (bz)"
-    assert declared["market_prices"].inputs == ("raw/prices/",)
+    assert declared["market_prices"].inputs == ("raw/prices/", "assets")
     assert declared_schemas()["hist_returns"] is declared["hist_returns"].outputs[0]
 
 

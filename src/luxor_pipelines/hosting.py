@@ -36,7 +36,7 @@ from luxor_pipelines.errors import (
 )
 from luxor_pipelines.operations.discovery import find_pipelines, parse_params
 from luxor_pipelines.operations.records import RunReport, last_runs, read_run
-from luxor_pipelines.operations.runs import fail_run, queue_run
+from luxor_pipelines.operations.runs import RUN_LEASES, fail_run, queue_run
 from luxor_pipelines.operations.stopping import handle_sigterm
 from luxor_pipelines.settings import Settings
 from luxor_pipelines.telemetry import TriggerKind, configure_azure_monitor, name_runs, triggered_by
@@ -399,7 +399,7 @@ class _Probe:
     @staticmethod
     def _ask(settings: Settings) -> bool:
         try:
-            _lake(settings).lake.storage.list("system/locks/runs")
+            _lake(settings).lake.storage.list(RUN_LEASES)
         except Exception as error:  # noqa: BLE001 - whatever it is, the lake was not reached
             logger.warning("health: %s", _describe(error))
             return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import calendar
 import inspect
 import logging
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from luxor_pipelines.lake.lake import Lake
     from luxor_pipelines.lake.types.schema import TableSchema
     from luxor_pipelines.operations.discovery import Pipeline
+    from luxor_pipelines.pipelines import Declaration
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
 __all__ = [
@@ -181,7 +183,7 @@ def catch_up(
     today = lake.today(now if now is None else now.astimezone(UTC))
     missing: list[date | None] = [None]
     if dates is not None and stored and (start := max(stored) + timedelta(days=1)) < today:
-        missing = [*_dates(dates, start, None, None, today)[:at_most]] or [None]
+        missing = [*_dates(get_pipeline(name).declaration(), lake, start, None, None, today)[:at_most]] or [None]
     return [run(name, day, lake=lake, now=now, if_running=if_running) for day in missing]
 
 
@@ -261,7 +263,8 @@ def plan_backfill(
     today = lake.today(now if now is None else now.astimezone(UTC))
     first = _first_date(pipeline, lake)
     days = _dates(
-        declaration.dates,
+        declaration,
+        lake,
         None if start is None else as_reference_date(start, first=True),
         None if end is None else as_reference_date(end),
         first,
@@ -297,9 +300,10 @@ def _planned(day: date, first: date | None, reason: str) -> PlannedDate:
 
 
 def _dates(
-    kind: Literal["month ends", "days"], start: date | None, end: date | None, first: date | None, today: date
+    declaration: Declaration, lake: Lake, start: date | None, end: date | None, first: date | None, today: date
 ) -> list[date]:
     """The reference dates from ``start`` to ``end`` that have ended before ``today``."""
+    due = declaration.due
     start = start or first
     last = today - timedelta(days=1)
     end = last if end is None else min(end, last)
@@ -308,9 +312,16 @@ def _dates(
     if start > end:
         raise UsageError(f"There is no date from {start} to {end} that has ended.", hint="Correct --from and --to.")
     days = [start + timedelta(days=count) for count in range((end - start).days + 1)]
-    if kind == "days":
-        return [day for day in days if day.weekday() < 5]
-    return [day for day in days if (day + timedelta(days=1)).day == 1]
+    if declaration.dates == "month ends":
+        return [day for day in days if (day + timedelta(days=1)).day == 1]
+    from luxor_pipelines.market.calendars import CalendarRangeWarning
+    from luxor_pipelines.operations.status import business_calendar
+
+    holidays = business_calendar(lake)
+    location = due.calendar if due is not None and due.calendar in holidays.locations else "any"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CalendarRangeWarning)  # beyond the known holidays every weekday counts
+        return [day for day in days if holidays.is_business_day(day, location)]
 
 
 def _first_date(pipeline: Pipeline, lake: Lake) -> date | None:

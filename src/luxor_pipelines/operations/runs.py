@@ -1,7 +1,8 @@
 """Run a pipeline under its lease, and leave a record of the run in the lake.
 
-The command line, the Functions and notebooks all come through the one `run`. A run can be queued first (`queue_run`)
-and done later by another process (`run_queued`); its record is written when it is queued, as ``queued``.
+The command line, the Functions and notebooks call `run`. A run can be queued first (`queue_run`) and done later by
+another process (`run_queued`); its record is written when it is queued, as ``queued``. `run_many` runs several dates.
+All of them end in the same steps: acquire the lease, write the record, do the work, write how it ended, release.
 
 One run of a pipeline and reference date goes on at a time, whatever started it: a lease in the lake,
 ``system/locks/runs/<pipeline>/<date>.json``, sees to that. A run that stalled and was succeeded ends in a
@@ -50,11 +51,27 @@ if TYPE_CHECKING:
     from luxor_pipelines.operations.discovery import Pipeline
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
-__all__ = ["as_reference_date", "fail_run", "masked", "prepare", "queue_run", "retry", "run", "run_many", "run_queued"]
+__all__ = [
+    "AT_ONCE",
+    "RUN_LEASES",
+    "as_reference_date",
+    "fail_run",
+    "masked",
+    "prepare",
+    "queue_run",
+    "retry",
+    "run",
+    "run_many",
+    "run_queued",
+]
 
 logger = logging.getLogger(__name__)
 
-_LEASES = f"{LEASES}/runs"
+RUN_LEASES = f"{LEASES}/runs"
+"""The folder of the leases of runs."""
+AT_ONCE = 24
+"""Dates that are computed in one pass, whose leases are held and whose results are in memory."""
+
 _SECRET_NAME = re.compile(r"key|secret|password|token|connection", re.IGNORECASE)
 
 
@@ -224,7 +241,8 @@ class _Job:
     report: RunReport
     work: Callable[[LuxorQuery], PipelineResult]
     scrub: Callable[[Any], Any]
-    clock: float
+    began: float
+    """`time.perf_counter` when it began."""
     chosen: bool
     """Whether the caller chose a date or parameters."""
     version: str | None = None
@@ -249,7 +267,7 @@ def prepare(
     check_params(pipeline, function, params)
     lake = opened(lake)
 
-    started, clock = lake.now(), time.perf_counter()
+    started, began = lake.now(), time.perf_counter()
     now = started if now is None else now.astimezone(UTC)
     scrub = _scrubber(params)
     ident, trigger = uuid.uuid4().hex[:12], telemetry.trigger()
@@ -263,7 +281,7 @@ def prepare(
         started_at=started,
         path=f"{RUNS}/{pipeline.name}/{started:%Y%m%dT%H%M%SZ}-{ident}.json",
         params=masked(params),
-        lock=f"{_LEASES}/{pipeline.name}/{resolved or 'any'}.json",
+        lock=f"{RUN_LEASES}/{pipeline.name}/{resolved or 'any'}.json",
         trigger=trigger.kind,
         invocation_id=trigger.invocation_id,
         trace_id=trigger.trace_id,
@@ -271,7 +289,7 @@ def prepare(
     )
     work = partial(function, report.ref_date, now=now, **params)
     chosen = day is not None or bool(params)
-    return _Job(lake, report, lambda query: _checked(pipeline, work(lq=query)), scrub, clock, chosen)
+    return _Job(lake, report, lambda query: _checked(pipeline, work(lq=query)), scrub, began, chosen)
 
 
 def run_many(
@@ -318,24 +336,27 @@ def _in_one_pass(
     held: list[tuple[_Job, Lease]] = []
     with ExitStack() as leases:
         for ref_date in ref_dates:
-            job = prepare(name, ref_date, view, now, params)
-            lease = _lease(job)
-            if lease.acquire() is None:
-                held.append((job, leases.enter_context(lease)))
-            else:
-                busy.append(ref_date)
+            try:
+                job = prepare(name, ref_date, view, now, params)
+                lease = _lease(job)
+                if lease.acquire() is None:
+                    held.append((job, leases.enter_context(lease)))
+                else:
+                    busy.append(ref_date)
+            except Exception as error:  # noqa: BLE001 - told to the caller, who goes on
+                yield ref_date, error
         dates = [job.report.ref_date for job, _ in held]
         computed = compute(dates, lq=query, now=now, **params) if held else iter(())
         for job, lease in held:
             day = job.report.ref_date
             assert day is not None
 
-            def work(_: LuxorQuery, computed: Iterator[Any] = computed) -> PipelineResult:
+            def finish_next(_: LuxorQuery, computed: Iterator[Any] = computed) -> PipelineResult:
                 _, finish = next(computed)
                 result: PipelineResult = finish()
                 return result
 
-            job = replace(job, work=work, query=query, clock=time.perf_counter())
+            job = replace(job, work=finish_next, query=query, began=time.perf_counter())
             try:
                 with _named(job.report) as ending:
                     report = _work(job, lease)
@@ -347,10 +368,6 @@ def _in_one_pass(
                 outcome = error
             lease.release()
             yield day, outcome
-
-
-AT_ONCE = 24
-"""Dates that are computed in one pass, whose leases are held and whose results are in memory."""
 
 
 def _start(job: _Job, *, if_held: Literal["error", "skip"], wait: bool) -> RunReport:
@@ -403,7 +420,7 @@ def _work(job: _Job, lease: Lease) -> RunReport:
         _account(job.lake, lease)
         under_way = _UnderWay(job, lease)
         with stoppable(under_way):
-            return under_way.work()
+            return under_way.go()
 
 
 def _busy(job: _Job, holder: Holder) -> str:
@@ -456,7 +473,7 @@ class _UnderWay:
         self._ended = False
         self._version = job.version
 
-    def work(self) -> RunReport:
+    def go(self) -> RunReport:
         """Do the work and keep its record, from ``running`` to ``done`` or ``failed``."""
         report = self._report
         with self._turn:  # one who stops the run meanwhile needs the record's version
@@ -499,7 +516,7 @@ class _UnderWay:
         with self._turn:
             if self._ended:
                 return None
-            duration = round(time.perf_counter() - self._job.clock, 3)
+            duration = round(time.perf_counter() - self._job.began, 3)
             report = replace(
                 self._report,
                 ended_at=self._job.lake.now(),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from luxor_pipelines.lake.lake import Lake
 
-__all__ = ["TableStatus", "table_status"]
+__all__ = ["TableStatus", "business_calendar", "table_status"]
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def table_status(
     """
     lake = opened(lake)
     moment = (lake.now() if now is None else now).astimezone(ZoneInfo(lake.settings.time_zone))
-    calendar = _calendar(lake)
+    calendar = business_calendar(lake)
     lines: list[tuple[str | None, str | None, str, Dates, Due | None]] = []
     for pipeline, declaration in declarations().items():
         lines += [
@@ -111,7 +111,7 @@ def table_status(
     return sorted(statuses, key=lambda status: (status.table or "", status.pipeline or ""))
 
 
-def _calendar(lake: Lake) -> HolidayCalendar:
+def business_calendar(lake: Lake) -> HolidayCalendar:
     """The lake's holidays; none where it has no such table."""
     try:
         return LuxorQuery(lake=lake.view()).market.calendar.holidays()

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from luxor_pipelines.catalog import HIST_FILE_PX_LAST
+from luxor_pipelines.catalog import ASSETS, HIST_FILE_PX_LAST
 from luxor_pipelines.errors import DataError
 from luxor_pipelines.ingest import LoadResult, incremental_load
 from luxor_pipelines.lake.parquet.predicates import Where
@@ -59,7 +59,7 @@ LOAD_ROWS = 1_000_000
 
 SCHEMA = HIST_FILE_PX_LAST
 
-DECLARATION = Declaration(outputs=(SCHEMA,), inputs=("raw/prices/",))
+DECLARATION = Declaration(outputs=(SCHEMA,), inputs=("raw/prices/", ASSETS))
 
 
 def run(
