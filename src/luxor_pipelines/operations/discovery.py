@@ -80,10 +80,10 @@ class Pipeline:
         """
         module, _, attribute = self.target.partition(":")
         try:
-            found: Any = importlib.import_module(module)
+            target: Any = importlib.import_module(module)
             for part in filter(None, attribute.split(".")):
-                found = getattr(found, part)
-            function: Callable[..., PipelineResult] = found if callable(found) else found.run
+                target = getattr(target, part)
+            function: Callable[..., PipelineResult] = target if callable(target) else target.run
         except (ImportError, AttributeError) as error:
             raise ConfigurationError(
                 f"The pipeline {self.name} ({self.target}, of {self.package}) cannot be imported: {error}.",
@@ -109,29 +109,29 @@ class Pipeline:
 
 
 def find_pipelines() -> dict[str, Pipeline]:
-    """Every pipeline there is, by name, in alphabetical order; ours first come, so none can replace them.
+    """Return every pipeline by name, in alphabetical order; none can replace one of ours.
 
     Ours are the modules of `luxor_pipelines.pipelines` that define ``run`` and whose name does not
     start with ``_``; others come from packages that are installed, by the entry-point group
     ``luxor_pipelines.pipelines``. None is imported.
     """
-    found: dict[str, Pipeline] = {}
+    by_name: dict[str, Pipeline] = {}
     for module in pkgutil.iter_modules(pipelines.__path__):
         target = f"{pipelines.__name__}.{module.name}"
         if not module.name.startswith("_") and _defines_run(target):
-            found[module.name] = Pipeline(module.name, target, "luxor-pipelines")
+            by_name[module.name] = Pipeline(module.name, target, "luxor-pipelines")
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
         package = entry.dist.name if entry.dist else entry.module
         target = entry.module + (f":{entry.attr}" if entry.attr else "")
         pipeline = Pipeline(entry.name, target, package)
-        if found.setdefault(entry.name, pipeline) != pipeline:
+        if by_name.setdefault(entry.name, pipeline) != pipeline:
             logger.warning(
                 "The pipeline %s of %s is not used: %s has one of that name.",
                 entry.name,
                 package,
-                found[entry.name].package,
+                by_name[entry.name].package,
             )
-    return dict(sorted(found.items()))
+    return dict(sorted(by_name.items()))
 
 
 def get_pipeline(name: str) -> Pipeline:
@@ -142,21 +142,21 @@ def get_pipeline(name: str) -> Pipeline:
     UnknownPipelineError
         There is none; says which there are and which was probably meant.
     """
-    known = find_pipelines()
+    pipelines_by_name = find_pipelines()
     plain = str(name).strip().lower().replace("-", "_")
     for candidate in (name, plain):
-        if candidate in known:
-            return known[candidate]
-    near = difflib.get_close_matches(plain[:100], known, n=1)
+        if candidate in pipelines_by_name:
+            return pipelines_by_name[candidate]
+    near = difflib.get_close_matches(plain[:100], pipelines_by_name, n=1)
     raise UnknownPipelineError(
         f"There is no pipeline {shown(name)}.",
-        hint=(f"Did you mean {near[0]}? " if near else "") + f"There are: {', '.join(known)}.",
+        hint=(f"Did you mean {near[0]}? " if near else "") + f"There are: {', '.join(pipelines_by_name)}.",
     )
 
 
 @functools.cache
 def _source(module: str) -> str:
-    """A module's source; nothing where there is none to be had."""
+    """Return a module's source; an empty text where there is none."""
     try:
         spec = importlib.util.find_spec(module)
         text: str | None = spec.loader.get_source(module) if spec and spec.loader else None  # type: ignore[attr-defined]
@@ -167,7 +167,7 @@ def _source(module: str) -> str:
 
 
 def _docstring(source: str) -> str:
-    """A module's docstring. Of the source only that much is looked at: to parse all of it takes a while."""
+    """Return a module's docstring, from the first tokens of its source: parsing all of it takes a while."""
     try:
         tokens = tokenize.generate_tokens(io.StringIO(source).readline)
         first = next(token for token in tokens if token.type not in {tokenize.COMMENT, tokenize.NL})
