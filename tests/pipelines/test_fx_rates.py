@@ -213,6 +213,7 @@ def test_fetched_rates_are_kept_and_loaded(tmp_path, by_setting):
     assert result.details["file"] == "raw/ecb/eurofxref-hist.zip"
     assert result.loads[0].inserted == 12
     assert lq.lake.storage.read("raw/ecb/eurofxref-hist.zip").data == data
+    assert "raw/ecb/eurofxref-hist.zip" in lq.lake.inputs()
 
 
 @pytest.mark.parametrize("answer", [b"<html>Sorry</html>", packed(("a.csv", b"Date,BRL\n2026-10-30,6\n"))])

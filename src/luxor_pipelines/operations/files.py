@@ -20,7 +20,7 @@ from luxor_pipelines.settings import Settings
 from luxor_pipelines.sources.formats import Declarations
 from luxor_pipelines.sources.inspection import Inspection, inspect_price_file
 from luxor_pipelines.sources.limits import Limits
-from luxor_pipelines.sources.price_files import FOLDER, FORMATS
+from luxor_pipelines.sources.price_files import FOLDER, FORMATS_FILE
 from luxor_pipelines.sources.table_files import Kind, read_table_file
 
 if TYPE_CHECKING:
@@ -218,14 +218,14 @@ def inspect_file(lq: LuxorQuery | None, file: str, formats: Path | None = None) 
     limits = Limits.of(Settings.from_env() if lq is None else lq.settings)
     if lq is not None and file.startswith(_RAW):
         data, name = lq.lake.storage.read(file).data, file.removeprefix(f"{FOLDER}/")
-        declared = lq.lake.storage.read(FORMATS).data if lq.lake.storage.stat(FORMATS) else b"{}"
+        declared = lq.lake.storage.read(FORMATS_FILE).data if lq.lake.storage.stat(FORMATS_FILE) else b"{}"
     else:
         path = Path(file)
         data, name, beside = _local(path), path.name, path.with_name("_formats.json")
         declared = _local(beside) if formats is None and beside.is_file() else b"{}"
     if formats is not None:
         declared = _local(formats)
-    return inspect_price_file(data, name, Declarations.read(declared, str(formats or FORMATS)), known, limits)
+    return inspect_price_file(data, name, Declarations.read(declared, str(formats or FORMATS_FILE)), known, limits)
 
 
 def _local(path: Path) -> bytes:

@@ -101,6 +101,8 @@ def _fetched(lq: LuxorQuery) -> tuple[str, EcbRates]:
     data = fetch_ecb(url, deadline=lq.settings.request_timeout)
     rates = read_ecb(data, public_address(url), FETCHED)
     fenced_replace(lq.lake.storage, path, data)
+    info = lq.lake.storage.stat(path)
+    lq.lake.note([info] if info is not None else [])
     return path, rates
 
 

@@ -34,7 +34,6 @@ from luxor_pipelines.sources.price_files import (
     FileRows,
     Prices,
     merge_files,
-    price_file_infos,
     read_price_files,
 )
 
@@ -107,7 +106,8 @@ def run(
         Files that could not be read at all: raised after the good rows of all others were loaded.
         Also for ``_formats.json`` not being as it should; then nothing has been loaded.
     QualityError
-        Half of a file's rows or more cannot be read (see `misread`); nothing has been loaded.
+        None of a file's rows can be read, or half of ten or more cannot (see `misread`), or rows are the stored ones
+        times a factor (see `restated`); nothing has been loaded.
     UsageError
         A format that is not known.
     SchemaError
@@ -118,9 +118,8 @@ def run(
 
         lq = LuxorQuery()
     target = table or SCHEMA.name
-    lq.lake.note(price_file_infos(lq.lake.storage, []))
     files = read_price_files(
-        lq.lake.storage,
+        lq.lake,
         Format(date_format, decimal, separator),
         _price_keys(lq),
         only_assets=known_assets_only,

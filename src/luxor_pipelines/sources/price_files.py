@@ -22,7 +22,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from luxor_pipelines.errors import AccessError, CorruptFileError, DataError, SchemaError, sample
-from luxor_pipelines.lake.storage.base import BlobInfo, Storage, Unusable
+from luxor_pipelines.lake.lake import Lake
+from luxor_pipelines.lake.storage.base import BlobInfo, Unusable
 from luxor_pipelines.lake.table.load import ahead
 from luxor_pipelines.market.text import text_column
 from luxor_pipelines.names import normal_name
@@ -50,7 +51,7 @@ from luxor_pipelines.sources.raw import Batch, RawFile, check_width, open_raw
 
 __all__ = [
     "FOLDER",
-    "FORMATS",
+    "FORMATS_FILE",
     "LONG",
     "REASONS",
     "FileRows",
@@ -65,7 +66,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 FOLDER = "raw/prices"
-FORMATS = f"{FOLDER}/_formats.json"
+FORMATS_FILE = f"{FOLDER}/_formats.json"
 LONG = ("Date", "Asset", "Last_Price")
 
 NAME_MAX = 200
@@ -192,12 +193,12 @@ class Shape(NamedTuple):
     """Which columns of a file hold what.
 
     ``dates`` and ``prices`` are positions of columns, one date for each price column. ``asset`` is the position of the
-    column of assets; where there is none, ``names`` has the asset of each price column. ``first`` is the number of the
-    last row above the data.
+    column of assets; where there is none, ``names`` has the asset of each price column. ``last_above`` is the number
+    of the last row above the data.
     """
 
     header: int
-    first: int
+    last_above: int
     dates: tuple[int, ...]
     prices: tuple[int, ...]
     asset: int | None = None
@@ -376,11 +377,8 @@ def _under_tickers(
     dates, prices, assets = [], [], []
     date, ticker = -1, ""
     for position, name in enumerate(fields):
-        if name in wanted["date"]:
-            date = position
-            ticker = tickers[position] or ticker
-        else:
-            ticker = tickers[position] or ticker
+        date = position if name in wanted["date"] else date
+        ticker = tickers[position] or ticker
         if name == price_name and date >= 0:
             dates.append(date)
             prices.append(position)
@@ -411,9 +409,9 @@ def _matrix(raw: RawFile, how: Format, header: int, names: list[str], wanted: di
 def _not_understood(raw: RawFile, names: list[str], what: str) -> DataError:
     line = propose(raw.head, raw.file)
     declare = (
-        f"Declare in {FORMATS}: {line}"
+        f"Declare in {FORMATS_FILE}: {line}"
         if line
-        else f"Declare what its columns are in {FORMATS}, see docs/price-files.md"
+        else f"Declare what its columns are in {FORMATS_FILE}, see docs/price-files.md"
     )
     return DataError(
         f"{raw.file} cannot be read: {what}; this one has {sample(names, 5) or 'none'}.",
@@ -459,8 +457,8 @@ class _Reading:
         place = {column: i for i, column in enumerate(columns)}
         repeating = set(columns) - set(shape.prices)
         for batch in self._raw.batches(columns, shape.header, repeating=repeating):
-            if shape.first > shape.header:
-                above = int(np.searchsorted(batch.rows, shape.first, side="right"))
+            if shape.last_above > shape.header:
+                above = int(np.searchsorted(batch.rows, shape.last_above, side="right"))
                 batch = Batch([column.slice(above) for column in batch.columns], batch.rows[above:])
             if shape.asset is None:
                 self._read_columns(batch, place)
@@ -482,7 +480,7 @@ class _Reading:
         elif shape.surplus:
             warnings.append(
                 f"{file}: columns {sample(shape.surplus, 5)} are read as assets, and have names of fields; "
-                f"if they are none, declare them as skip in {FORMATS}."
+                f"if they are none, declare them as skip in {FORMATS_FILE}."
             )
         if self._cut:
             warnings.append(f"{file}: the time of day was cut off {self._cut:,} dates.")
@@ -574,7 +572,7 @@ class _Reading:
 
     def _keep_ragged(self) -> None:
         shape = self._shape
-        cells = {row: self._raw.cells(text) for row, text in self._raw.ragged.items() if row > shape.first}
+        cells = {row: self._raw.cells(text) for row, text in self._raw.ragged.items() if row > shape.last_above}
         rows = {row: found for row, found in cells.items() if any(cell.strip() for cell in found)}
         if not rows:
             return
@@ -767,13 +765,13 @@ class PriceFiles:
     warnings: tuple[str, ...] = ()
 
 
-def price_file_infos(storage: Storage, unusable: list[Unusable] | None = None) -> list[BlobInfo]:
+def price_file_infos(lake: Lake, unusable: list[Unusable] | None = None) -> list[BlobInfo]:
     """The price files below `FOLDER`, in the order in which they are applied, that of their names.
 
     Left alone are names, and folders, that start with ``_`` or ``.``, and what other programs leave in folders.
     ``unusable`` receives the entries that are no files of the lake; see `Storage.list`.
     """
-    infos = storage.list(FOLDER, unusable=unusable)
+    infos = lake.storage.list(FOLDER, unusable=unusable)
     below = len(FOLDER) + 1
     return [info for info in infos if not any(_is_left_alone(part) for part in info.path[below:].split("/"))]
 
@@ -783,7 +781,7 @@ def _is_left_alone(part: str) -> bool:
 
 
 def read_price_files(
-    storage: Storage,
+    lake: Lake,
     default: Format | None = None,
     price_keys: Set[str] | None = None,
     *,
@@ -806,14 +804,14 @@ def read_price_files(
     """
     limits = limits or Limits()
     unusable: list[Unusable] = []
-    infos = price_file_infos(storage, unusable)
+    infos = price_file_infos(lake, unusable)
     declared = Declarations(default)
-    if storage.stat(FORMATS):
-        declared = Declarations.read(storage.read(FORMATS).data, FORMATS, default)
+    if lake.storage.stat(FORMATS_FILE):
+        declared = Declarations.read(lake.read(FORMATS_FILE), FORMATS_FILE, default)
     read: dict[str, FileRows] = {}
     refused: dict[str, str] = {}
     total = 0
-    with Confined(limits) as confined, closing(_contents(storage, infos)) as contents:
+    with Confined(limits) as confined, closing(_contents(lake, infos)) as contents:
         for info, content in zip(infos, contents, strict=True):
             path, name = info.path, info.path.removeprefix(f"{FOLDER}/")
             try:
@@ -837,21 +835,21 @@ def read_price_files(
                 read[name] = rows
                 total += len(rows.prices)
     warnings = [f"{entry.path} is passed over: {entry.reason}." for entry in unusable]
-    warnings += [f"{FORMATS}: no file matches {pattern!r}." for pattern in declared.unused()]
+    warnings += [f"{FORMATS_FILE}: no file matches {pattern!r}." for pattern in declared.unused()]
     return PriceFiles(read, refused, tuple(warnings))
 
 
-def _contents(storage: Storage, infos: list[BlobInfo]) -> Generator[Callable[[], bytes], None, None]:
+def _contents(lake: Lake, infos: list[BlobInfo]) -> Generator[Callable[[], bytes], None, None]:
     """For each file, what reads it when its turn comes; small files far away are fetched a few ahead."""
 
     def fetch(info: BlobInfo) -> bytes | None:
-        return storage.read(info.path).data if info.size <= AHEAD_MAX else None
+        return lake.read(info.path) if info.size <= AHEAD_MAX else None
 
     def content(info: BlobInfo, fetched: Callable[[], bytes | None]) -> bytes:
         data = fetched()
-        return storage.read(info.path).data if data is None else data
+        return lake.read(info.path) if data is None else data
 
-    if not storage.concurrent:
+    if not lake.storage.concurrent:
         yield from (partial(content, info, lambda: None) for info in infos)
         return
     with closing(ahead(fetch, infos, AHEAD)) as results:
