@@ -31,6 +31,7 @@ from luxor_pipelines.lake.types import legacy
 from luxor_pipelines.lake.types.schema import ENCODING
 from luxor_pipelines.market.daily import daily_prices
 from luxor_pipelines.market.prices import AsOf, Observations, StalenessLimits, asof
+from luxor_pipelines.names import normal_name
 from luxor_pipelines.query.market import Market
 from luxor_pipelines.settings import Settings
 from market.facts import rates_asof
@@ -49,6 +50,11 @@ def market(storage: Storage, cache_bytes: int = 10**9, **limits: int) -> Market:
     return Market(Lake(storage, settings=settings, conventions=CONVENTIONS))
 
 
+def spelled(rng: np.random.Generator, key: str) -> str:
+    """A name as another program may have written it."""
+    return str(rng.choice([key, key, key, key.upper(), f" {key}\u00a0"]))
+
+
 def random_lake(rng: np.random.Generator, tables: list[str], days: int) -> Storage:
     """Sparse prices over ``days`` days, several tables having a series, and sometimes a date, in common.
 
@@ -65,7 +71,7 @@ def random_lake(rng: np.random.Generator, tables: list[str], days: int) -> Stora
         price[odd] = rng.choice([0.0, np.nan, -1.0, np.inf], odd.sum())
         data = {
             "Date": np.datetime64(FIRST, "us") + day * np.timedelta64(1, "D"),
-            source.key_column: pa.array([str(key) for key in rng.choice(KEYS, rows)], pa.string()),
+            source.key_column: pa.array([spelled(rng, str(key)) for key in rng.choice(KEYS, rows)], pa.string()),
             source.price_column: price,
         }
         table = pa.table(data)
@@ -89,7 +95,17 @@ def with_current_prices(rng: np.random.Generator, lake: Storage, today: date) ->
     days = np.datetime64(today, "us") - rng.integers(-3, 70, len(keys)) * np.timedelta64(1, "D")
     prices = rng.uniform(1, 9, len(keys))
     prices[rng.random(len(keys)) < 0.2] = -1.0
-    write(lake, "px_last", pa.table({"Key": pa.array(keys, pa.string()), "px_last": prices, "last_update_dt": days}))
+    write(
+        lake,
+        "px_last",
+        pa.table(
+            {
+                "Key": pa.array([spelled(rng, key) for key in keys], pa.string()),
+                "px_last": prices,
+                "last_update_dt": days,
+            }
+        ),
+    )
 
 
 def stored_rows(lake: Storage, table: str) -> list[dict[str, Any]]:
@@ -109,7 +125,7 @@ def one_row_a_date(lake: Storage, key: str, limits: StalenessLimits, *, fallback
         in_table: dict[date, Row] = {}
         for row in stored_rows(lake, source.name):
             price = row[source.price_column]
-            if row[source.key_column] == key and price is not None and not math.isnan(price):
+            if normal_name(row[source.key_column]) == key and price is not None and not math.isnan(price):
                 good = 0 < price < math.inf or (price == 0 and source.kind == "mark")
                 in_table[row["Date"].date()] = (price, float(limits.days(source.kind)), not good)
         merged = in_table | merged  # the earlier table wins
@@ -140,7 +156,7 @@ def brute_force(
     if today is not None:
         for row in stored_rows(lake, "px_last"):
             dated = row["last_update_dt"].date()
-            if row["Key"] != key or row["px_last"] <= 0 or dated > today:
+            if normal_name(row["Key"]) != key or row["px_last"] <= 0 or dated > today:
                 continue
             last = max((known for known in {**own, **other} if known <= today), default=None)
             if last is None or dated > last:

@@ -214,10 +214,12 @@ def test_last_rows_are_those_of_a_loop(rows: list[tuple[int, int, float]], asked
         assert found is None
         return
     expected = set()
+    # Of rows that agree in series and date the last one counts.
+    last_of = {(when, series): at for at, (when, series, value) in enumerate(rows) if value == value}
     for start, end in pairwise([-1, *sorted(set(asked) - {-1})]):
         last: dict[tuple[int, bool], int] = {}
         for position, (when, series, value) in enumerate(rows):
-            if start < when <= end and series >= 0 and value == value:
+            if start < when <= end and series >= 0 and last_of.get((when, series)) == position:
                 last[series, False] = position
                 if 0 < value < np.inf:
                     last[series, True] = position

@@ -428,7 +428,16 @@ def last_rows(
         rows = rows[((part > 0) & (part < np.inf) if good else part == part) & (code[rows] >= 0)]
         last[code[rows]] = rows  # of several rows of a series the last one stays
 
-    any_bad = not ((price > 0) & (price < np.inf)).all()
+    bad = (price <= 0) | (price == np.inf)  # a NaN is no row
+    any_bad = bool(bad.any())
+    if any_bad:
+        # Of rows that agree in series and date the last one counts; a bad one must not leave the one before it.
+        pair = sort_key(code, day)
+        among = np.flatnonzero(np.isin(pair, pair[bad]) & ~np.isnan(price))
+        among = among[np.argsort(pair[among], kind="stable")]
+        code = code.copy()
+        code[among[:-1][pair[among[1:]] == pair[among[:-1]]]] = -1
+
     found = []
     for start, stop in pairwise(np.unique([0, *ends])):  # in pieces that a processor's cache holds
         for good in (True, False) if any_bad else (True,):

@@ -19,7 +19,7 @@ from luxor_pipelines.catalog import CDI, CURRENCY_FACTS, PERIODS, USDBRL, open_l
 from luxor_pipelines.errors import SchemaError, Secret, UnknownAssetError, UsageError, sample
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.parquet.footer import corrupt
-from luxor_pipelines.lake.parquet.predicates import Where, conditions
+from luxor_pipelines.lake.parquet.predicates import Conditions, Where, conditions
 from luxor_pipelines.lake.table.table import DIRECTORY
 from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import LAST_UPDATED
@@ -187,7 +187,7 @@ class LuxorQuery:
         auto_convert_mapped_types: bool = True,
         *,
         columns: str | Sequence[str] | None = None,
-        where: Mapping[str, Any] | None = None,
+        where: Conditions | None = None,
     ) -> pd.DataFrame:
         """A table as a frame with typed columns.
 
@@ -207,9 +207,12 @@ class LuxorQuery:
         columns
             Only these columns (or this one), in this order; no others are read.
         where
-            Only rows that meet all conditions: column → a value, a list (or Series …) of values, or a tuple
-            ``(first, last)``, both included, None for an open end. Dates may be ISO text; one without a
-            time is the whole day. Text also finds what is stored trimmed and in lower case.
+            Only rows that meet all conditions. As text, one or several: ``"Status != ok"``, ``"Date >= 2026-01-01"``,
+            ``"Date between 2026-01-01 and 2026-03-31"``, ``"Name contains euro"``, ``"Return is null"``. Or by column:
+            a value, a list (or Series …) of values, a tuple ``(first, last)``, both included, None for an open end, or
+            an operator and a value, ``{"Return": (">=", 0.1)}``. Dates may be ISO text; one without a
+            time is the whole day. Text is compared without regard to case and outer blanks. A null meets only
+            ``is null``.
 
         Raises
         ------
@@ -241,7 +244,7 @@ class LuxorQuery:
         return frame
 
     def scan(
-        self, table_name: str, columns: str | Sequence[str] | None = None, where: Mapping[str, Any] | None = None
+        self, table_name: str, columns: str | Sequence[str] | None = None, where: Conditions | None = None
     ) -> pa.Table:
         """A table as Arrow columns: what `get_table` reads, before it becomes a frame.
 
@@ -1308,7 +1311,7 @@ class LuxorQuery:
     # --- helpers ----------------------------------------------------------------------------
 
     def _rows_wanted(
-        self, table_name: str, where: Mapping[str, Any] | None, overrides: Mapping[str, Any] | None = None
+        self, table_name: str, where: Conditions | None, overrides: Mapping[str, Any] | None = None
     ) -> Sequence[Where]:
         return conditions(self.lake.cache.codec(table_name, overrides).schema, table_name, where) if where else ()
 

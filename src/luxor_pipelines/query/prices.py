@@ -31,6 +31,7 @@ from luxor_pipelines.market.prices import (
     merge_observations,
     quota_basis,
 )
+from luxor_pipelines.names import normal_names
 from luxor_pipelines.query.series import Names, Rows, SeriesIndex, Span, days_before
 
 __all__ = ["NO_SERIES", "CurrentPrices", "PriceReader"]
@@ -244,7 +245,8 @@ class CurrentPrices:
     def _read(self) -> pa.Table:
         columns = ("Key", "px_last", "last_update_dt")
         self._cache.check_types(PX_LAST, dict(zip(columns, (TEXT, NUMBER, DATE), strict=True)))
-        frame: pd.DataFrame = arrow_to_frame(self._cache.scan(PX_LAST, columns))
+        rows = self._cache.scan(PX_LAST, columns)
+        frame: pd.DataFrame = arrow_to_frame(rows.set_column(0, "Key", normal_names(rows["Key"])))
         frame = frame[(frame["px_last"] > 0) & np.isfinite(frame["px_last"])].dropna()
         frame = frame.sort_values("last_update_dt", kind="stable").drop_duplicates("Key", keep="last")
         kinds = pa.schema(list(zip(columns, (TEXT, NUMBER, DATE), strict=True)))

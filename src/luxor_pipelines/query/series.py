@@ -24,6 +24,7 @@ from luxor_pipelines.lake.types.schema import DATE, NUMBER, TEXT
 from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray, PriceTable, StalenessLimits
 from luxor_pipelines.market.periods import DateArray, as_days
 from luxor_pipelines.market.prices import asof, last_rows, merge_observations
+from luxor_pipelines.names import normal_names
 
 __all__ = ["Names", "Rows", "SeriesIndex", "days_before"]
 
@@ -95,7 +96,7 @@ class SeriesIndex:
         key, price = self._columns
         where = [Where("Date", tuple(_instants(spans)))]
         if narrow or len(names) <= _FEW:
-            where.append(Where(key, values=tuple(name for name in names if name)))
+            where.append(Where(key, values=tuple(name for name in names if name), folded=True))
         arrays = _Reader(key, price, names)
         asked = as_days(upto)
 
@@ -201,7 +202,7 @@ class SeriesIndex:
 
 def _combined(table: pa.Table, key: str, price: str) -> tuple[pa.Array, _Ends]:
     """The names in the indexes of all partitions, and the ends of each over all of them."""
-    encoded = table[key].combine_chunks().dictionary_encode()
+    encoded = normal_names(table[key].combine_chunks()).dictionary_encode()
     code = encoded.indices.to_numpy()
     first, last = (table[name].to_numpy().astype("datetime64[D]") for name in (series_index.FIRST, "Date"))
     size = len(encoded.dictionary)
@@ -262,7 +263,10 @@ class _Reader:
             words, position = self._known
             if words is None or not words.equals(encoded.dictionary):  # most row groups have the same
                 words = encoded.dictionary
-                found = pc.fill_null(pc.index_in(words.cast(pa.string()), value_set=self._names), np.int32(-1))
+                normal = normal_names(
+                    words.cast(pa.string())
+                )  # another program may have written other cases and blanks
+                found = pc.fill_null(pc.index_in(normal, value_set=self._names), np.int32(-1))
                 position = np.append(found.to_numpy(), np.int32(-1))  # the last is for a null key, whose index is -1
                 self._known = words, position
             indices = encoded.indices if not encoded.null_count else pc.fill_null(encoded.indices, -1)

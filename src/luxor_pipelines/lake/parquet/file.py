@@ -397,7 +397,7 @@ def _spelt(condition: Where, codec: Codec) -> Spelt:
     def meaning(words: pa.Array) -> pa.Array:
         return codec.decode(pa.table({condition.column: words})).column(0).combine_chunks()
 
-    return Spelt(condition.column, condition.spans, condition.values, meaning)
+    return Spelt.of(condition, meaning)
 
 
 # --- writing -------------------------------------------------------------------------------------

@@ -112,7 +112,7 @@ class Footer:
             at = self.schema.get_field_index(condition.column)
             if at >= 0 and self.schema.field(at).type == DATE:
                 bounds = self._column_bounds(condition.column)
-                if not any(b is None or condition.may_hold(b.low, b.high) for b in bounds):
+                if not any(b is None or condition.might_match(b.low, b.high) for b in bounds):
                     return False
         return True
 
@@ -201,10 +201,10 @@ def _residual(where: Sequence[Where], bounds: Sequence[_Bounds | None]) -> list[
             residual.append(condition)
             continue
         low, high, complete = column_bounds
-        if not condition.may_hold(low, high):
+        if not condition.might_match(low, high):
             return None
-        if not (complete and condition.must_hold(low, high)):
-            residual.append(condition.within(low, high))
+        if not (complete and condition.must_match(low, high)):
+            residual.append(condition.residual(low, high))
     return residual
 
 

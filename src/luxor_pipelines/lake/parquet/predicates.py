@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import bisect
+import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, time
 from functools import cached_property, reduce
 from typing import Any
@@ -15,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from luxor_pipelines.errors import SchemaError, UsageError
+from luxor_pipelines.errors import SchemaError, UsageError, shown
 from luxor_pipelines.lake.types.schema import is_text_type
+from luxor_pipelines.names import normal_name, normal_names
 
-__all__ = ["Spelt", "Where", "apply", "conditions", "mask"]
+__all__ = ["Conditions", "Spelt", "Where", "apply", "conditions", "find_column", "mask"]
 
 _DAY = len("2026-10-31")
 _FEW = 4
@@ -27,34 +30,74 @@ _FEW = 4
 
 @dataclass(frozen=True)
 class Where:
-    """A condition on one column: inside any of the closed ``spans``, or one of ``values``.
+    """A predicate on one column.
 
-    An open end of a span is None. Neither a null nor a NaN ever meets a condition.
+    A null, which a NaN is as well, meets ``null=True`` alone.
+
+    Attributes
+    ----------
+    spans
+        Cells inside any of these closed spans meet it; an open end is None.
+    values
+        Cells that are one of these meet it.
+    negated
+        Those cells do not, and all others do, nulls excepted.
+    folded
+        Cells of text are compared in their normal form (see `names.normal_name`), which the spans and values are in.
+    contains
+        Text with this part in it meets the predicate.
+    null
+        True: nulls meet it; False: all others.
     """
 
     column: str
     spans: tuple[tuple[Any, Any], ...] | None = None
     values: Sequence[Any] | None = None
+    negated: bool = False
+    folded: bool = False
+    contains: str | None = None
+    null: bool | None = None
 
     @property
     def sparse(self) -> bool:
         """Whether most row groups are likely to have no row that meets it."""
-        return self.values is not None
+        return (self.values is not None or self.contains is not None) and not self.negated
 
-    def may_hold(self, low: Any, high: Any) -> bool:
-        """Whether a row between ``low`` and ``high`` (inclusive) could meet the condition."""
-        if self.spans is not None:
-            return any((a is None or a <= high) and (b is None or low <= b) for a, b in self._near(low))
-        return any(low <= value <= high for value in self.values or ())
+    @property
+    def _ordered(self) -> bool:
+        """Whether the least and the greatest cell of some rows say anything of the predicate."""
+        return not self.folded and self.contains is None and self.null is None
 
-    def within(self, low: Any, high: Any) -> Where:
-        """What the condition comes to for rows between ``low`` and ``high`` (inclusive)."""
-        if self.spans is None or len(self.spans) < 2:
+    def might_match(self, low: Any, high: Any) -> bool:
+        """Whether a row between ``low`` and ``high`` (inclusive) could meet the predicate."""
+        if not self._ordered:
+            return True
+        return not self._surely_inside(low, high) if self.negated else self._perhaps_inside(low, high)
+
+    def must_match(self, low: Any, high: Any) -> bool:
+        """Whether every row between ``low`` and ``high`` (inclusive), nulls excepted, meets the predicate."""
+        if not self._ordered:
+            return False
+        return not self._perhaps_inside(low, high) if self.negated else self._surely_inside(low, high)
+
+    def residual(self, low: Any, high: Any) -> Where:
+        """The predicate that is left of this one for rows between ``low`` and ``high`` (inclusive)."""
+        if self.spans is None or len(self.spans) < 2 or self.negated or not self._ordered:
             return self
         near = self._near(low)
         if self._in_order:
             near = near[: bisect.bisect_right(near, high, key=lambda span: span[0])]
         return Where(self.column, tuple(near))
+
+    def _perhaps_inside(self, low: Any, high: Any) -> bool:
+        if self.spans is not None:
+            return any((a is None or a <= high) and (b is None or low <= b) for a, b in self._near(low))
+        return any(low <= value <= high for value in self.values or ())
+
+    def _surely_inside(self, low: Any, high: Any) -> bool:
+        if self.spans is None:
+            return bool(low == high and low in (self.values or ()))
+        return any((a is None or a <= low) and (b is None or high <= b) for a, b in self.spans)
 
     def _near(self, low: Any) -> Sequence[tuple[Any, Any]]:
         """The spans, without those before ``low`` where they are in order: there may be hundreds."""
@@ -66,20 +109,14 @@ class Where:
         ends = [end for span in self.spans or () for end in span]
         return None not in ends and ends == sorted(ends)
 
-    def must_hold(self, low: Any, high: Any) -> bool:
-        """Whether every row between ``low`` and ``high`` (inclusive) meets the condition."""
-        return self.spans is not None and any(
-            (a is None or a <= low) and (b is None or high <= b) for a, b in self.spans
-        )
-
     def mask(self, column: pa.ChunkedArray) -> NDArray[np.bool_]:
-        """Whether each row of ``column`` meets the condition."""
+        """Whether each row of ``column`` meets the predicate."""
         if not pa.types.is_dictionary(column.type):
             return np.asarray(self._mask(column).to_numpy(), dtype=bool)
         # Each distinct value is looked at once instead of each row.
         masks = [np.empty(0, dtype=bool)]
         for chunk in column.chunks:
-            meets = np.append(self._mask(pa.chunked_array([chunk.dictionary])).to_numpy(), False)
+            meets = np.append(self._mask(pa.chunked_array([chunk.dictionary])).to_numpy(), self.null is True)
             if meets.any():  # the last stands for a null, whose index is -1
                 indices = chunk.indices if not chunk.null_count else pc.fill_null(chunk.indices, -1)
                 masks.append(np.take(meets, indices.to_numpy()))
@@ -88,6 +125,16 @@ class Where:
         return np.concatenate(masks)
 
     def _mask(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        if self.null is not None:
+            filled = _filled(column)
+            return filled if self.null is False else pc.invert(filled)
+        inside = self._inside(normal_names(column) if self.folded else column)
+        return pc.and_not(_filled(column), inside) if self.negated else inside
+
+    def _inside(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        if self.contains is not None:
+            found = pc.match_substring(column, self.contains)
+            return pc.fill_null(found, False) if found.null_count else found
         if self.values is not None:
             given = [value for value in self.values if value is not None]
             if pa.types.is_integer(column.type):
@@ -121,37 +168,34 @@ class Where:
 
 @dataclass(frozen=True)
 class Spelt(Where):
-    """A condition on what a column of text means: each distinct word is turned into its ``meaning`` and looked at.
+    """A predicate on what the words of a column of text mean: each distinct word is turned into its ``meaning``.
 
-    Of the order of the meanings the words' statistics say nothing.
+    Words sort by their letters, so their statistics say nothing of their meanings.
     """
 
     meaning: Callable[[pa.Array], pa.Array] = lambda words: words
+
+    @classmethod
+    def of(cls, predicate: Where, meaning: Callable[[pa.Array], pa.Array]) -> Spelt:
+        """The same predicate, on the meanings of words."""
+        options: dict[str, Any] = {field.name: getattr(predicate, field.name) for field in fields(Where)}
+        return cls(**options, meaning=meaning)
 
     @property
     def sparse(self) -> bool:
         """Yes: so the words are read before all else."""
         return True
 
-    def may_hold(self, low: Any, high: Any) -> bool:  # noqa: ARG002
-        """Not known: yes."""
-        return True
-
-    def must_hold(self, low: Any, high: Any) -> bool:  # noqa: ARG002
-        """Not known: no."""
+    @property
+    def _ordered(self) -> bool:
         return False
-
-    def within(self, low: Any, high: Any) -> Where:  # noqa: ARG002
-        """The same."""
-        return self
 
     def _mask(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
         return super()._mask(pa.chunked_array([self.meaning(column.combine_chunks())]))
 
 
 def _filled(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    filled = pc.is_valid(column)
-    return pc.and_not(filled, pc.is_nan(column)) if pa.types.is_floating(column.type) else filled
+    return pc.invert(pc.is_null(column, nan_is_null=True))
 
 
 def _none(rows: int) -> pa.Array:
@@ -170,54 +214,186 @@ def apply(table: pa.Table, where: Iterable[Where]) -> pa.Table:
     return table if meets is None else table.filter(pa.array(meets))
 
 
-def conditions(typed: pa.Schema, name: str, where: Mapping[str, Any]) -> list[Where]:
-    """Conditions as callers write them: column → a value, a list of values, or ``(first, last)``.
+Conditions = str | Sequence[str] | Mapping[str, Any]
+"""Conditions as callers write them; see `conditions`."""
 
-    Dates may be given as dates or ISO text, and are whole days unless they have a time. In a column of
-    stamps an instant without a zone is UTC. Text is looked for as given and trimmed in lower case, as
-    the lake stores it. ``typed`` are the columns as they are read.
+_SIGNS = ("=", "==", "!=", "<", "<=", ">", ">=")
+_WORDS = ("between", "in", "contains", "is null", "is not null")
+_BY_SIGN = re.compile(r"(?P<column>[^=!<>]+?)\s*(?P<operator>!=|<=|>=|==|=|<|>)(?P<operand>.*)", re.DOTALL)
+_BY_WORD = re.compile(
+    r"(?P<column>[^=!<>]+?)\s+(?P<operator>between|in|contains|is\s+not\s+null|is\s+null)\b(?P<operand>.*)",
+    re.DOTALL | re.IGNORECASE,
+)
+_FORMS = "= != < <= > >=, between A and B, in A, B, contains A, is null, is not null"
+
+
+def conditions(typed: pa.Schema, name: str, where: Conditions) -> list[Where]:
+    """Return the predicates of conditions as callers write them, all of which a row is to meet.
+
+    As text, one or several: ``"Status != ok"``, ``"Date between 2026-01-01 and 2026-03-31"``, ``"Name contains euro"``,
+    ``"Key in a, b"``, ``"Return is null"``. Or by column: a value, a list of values, ``(first, last)``, both included
+    and None for an open end, or an operator and what it is to be compared with: ``{"Return": (">=", 0.1)}``,
+    ``{"Return": ("is null",)}``.
+
+    Dates may be dates or ISO text, and are whole days unless they have a time. In a column of instants one without a
+    zone is UTC. Text is compared without regard to case and outer blanks. A null meets only ``is null``.
+
+    Parameters
+    ----------
+    typed
+        The columns as they are read.
+    name
+        The table's name, for messages.
 
     Raises
     ------
     SchemaError
         A column that the table does not have.
     UsageError
-        A value that is missing, or not of the column's type.
+        Not a condition, or a value that is missing or not of the column's type.
     """
-    absent = [column for column in where if column not in typed.names]
-    if absent:
-        raise SchemaError(
-            f"Table {name} has no column {', '.join(map(repr, absent))}; it has {', '.join(map(repr, typed.names))}.",
-            hint="Check the spelling; column names are case-sensitive.",
+    if isinstance(where, Mapping):
+        return [_predicate(typed, name, column, *_operation(column, value)) for column, value in where.items()]
+    return [_parsed(typed, name, text) for text in ([where] if isinstance(where, str) else where)]
+
+
+def find_column(typed: pa.Schema, table: str, name: str) -> str:
+    """Return the column of a name, whatever its case where that is plain.
+
+    Raises
+    ------
+    SchemaError
+        There is none.
+    """
+    if isinstance(name, str):
+        if name in typed.names:
+            return name
+        alike = [column for column in typed.names if column.lower() == name.strip().lower()]
+        if len(alike) == 1:
+            return str(alike[0])
+    raise SchemaError(f"Table {table} has no column {shown(name)}.", hint=f"It has: {', '.join(typed.names)}.")
+
+
+def _parsed(typed: pa.Schema, table: str, text: str) -> Where:
+    if not isinstance(text, str):
+        raise UsageError(f"{shown(text)} is not a condition.", hint=f"Give its text: {_FORMS}.")
+    matches = [match for pattern in (_BY_WORD, _BY_SIGN) if (match := pattern.fullmatch(text.strip()))]
+    if not matches:
+        raise UsageError(
+            f"{shown(text)} is not a condition.", hint=f'Write it like "Date>=2026-10-01"; the operators are {_FORMS}.'
         )
-    return [_condition(column, value, typed.field(column).type) for column, value in where.items()]
+    names = [name.lower() for name in typed.names]
+    match = next((match for match in matches if match["column"].strip().lower() in names), matches[-1])
+    operator, operand = " ".join(match["operator"].lower().split()), match["operand"].strip()
+    column = find_column(typed, table, match["column"].strip())
+    kind = typed.field(column).type
+    if operator.startswith("is") and not operand:
+        return _predicate(typed, table, column, operator, ())
+    if not operand and operator in ("=", "==", "!="):
+        return _predicate(typed, table, column, "is not null" if operator == "!=" else "is null", ())
+    if not operand or operator.startswith("is"):
+        raise UsageError(f"{shown(text)} compares with nothing it could.", hint="Only = and != take no value.")
+    operands = [operand]
+    if operator == "between":
+        operands = re.split(r"\s+and\s+", operand, flags=re.IGNORECASE)
+        if len(operands) != 2:
+            raise UsageError(f"{shown(text)} is not a condition.", hint="Write it like Date between A and B.")
+    elif operator == "in":
+        operands = operand.removeprefix("(").removesuffix(")").split(",")
+    values = [_from_text(column, word.strip(), kind) for word in operands]
+    return _predicate(typed, table, column, operator, [values] if operator == "in" else values)
 
 
-def _condition(column: str, value: Any, kind: pa.DataType) -> Where:
+def _from_text(column: str, text: str, kind: pa.DataType) -> Any:
+    """A value of a column's type from its text; dates stay text, which says whether they are whole days."""
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        text = text[1:-1]
+    try:
+        if pa.types.is_boolean(kind):
+            return {"true": True, "false": False}[text.lower()]
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+            whole = pa.types.is_integer(kind) and text.lstrip("+-").isdigit()
+            number = int(text) if whole else float(text)
+            return _finite(number)
+        text.encode()  # a lone surrogate, which is how a shell's undecodable bytes arrive, is no text
+    except (ValueError, KeyError) as error:
+        raise _wrong(column, text, kind) from error
+    return text
+
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise ValueError("not finite")
+    return number
+
+
+def _operation(column: str, value: Any) -> tuple[str, Sequence[Any]]:
+    """The operator and the operands of a condition that is given by column."""
+    if isinstance(value, tuple) and value and isinstance(value[0], str) and value[0].lower() in (*_SIGNS, *_WORDS):
+        operator, operands = value[0].lower(), value[1:]
+        counts = {"between": 2, "is null": 0, "is not null": 0}
+        if len(operands) != counts.get(operator, 1):
+            raise UsageError(
+                f"The condition on {column!r} has {len(operands)} operands for {operator}.", hint=f"Forms: {_FORMS}."
+            )
+        return operator, operands
     if isinstance(value, tuple):
         if len(value) != 2:
             raise UsageError(
-                f"The condition on {column!r} has {len(value)} ends.", hint="Give (first, last), None for an open end."
+                f"The condition on {column!r} has {len(value)} ends.",
+                hint="Give (first, last), None for an open end, or an operator and a value.",
             )
-        first, last = value
-        low = None if first is None else _cell(column, first, kind)
-        high = None if last is None else _cell(column, last, kind, last=True)
-        return Where(column, spans=((low, high),))
-    values = [value] if isinstance(value, str | bytes) or not isinstance(value, Iterable) else list(value)
+        return "between", value
+    return "in", [[value] if isinstance(value, str | bytes) or not isinstance(value, Iterable) else list(value)]
+
+
+def _predicate(typed: pa.Schema, table: str, column: str, operator: str, operands: Sequence[Any]) -> Where:
+    column = find_column(typed, table, column)
+    kind = typed.field(column).type
+    text = is_text_type(kind)
+
+    def cell(value: Any, *, last: bool = False) -> Any:
+        found = _cell(column, value, kind, last=last)
+        return normal_name(found) if text else found
+
+    if operator in ("is null", "is not null"):
+        return Where(column, null=operator == "is null")
+    if operator == "contains":
+        if not text:
+            raise UsageError(
+                f"Column {column!r} holds {kind}, which contains nothing.", hint="Compare it with a value."
+            )
+        return Where(column, folded=True, contains=cell(operands[0]))
+    if operator == "between":
+        first, last = operands
+        span = None if first is None else cell(first), None if last is None else cell(last, last=True)
+        return Where(column, (span,), folded=text)
+    if operator in ("<", ">="):  # below the first instant of a day, or from it on
+        return Where(column, ((cell(operands[0]), None),), negated=operator == "<", folded=text)
+    if operator in (">", "<="):
+        return Where(column, ((None, cell(operands[0], last=True)),), negated=operator == ">", folded=text)
+    values, negated = operands[0] if operator == "in" else [operands[0]], operator == "!="
     if pa.types.is_timestamp(kind):
         # A day is a span; and so then are instants, each by itself.
-        days = ((_cell(column, each, kind), _cell(column, each, kind, last=True)) for each in values)
-        return Where(column, spans=tuple(sorted(set(days))))
-    if is_text_type(kind):
-        values += [each.strip().lower() for each in values if isinstance(each, str)]
-    return Where(column, values=tuple(dict.fromkeys(_cell(column, each, kind) for each in values)))
+        days = {(cell(value), cell(value, last=True)) for value in values}
+        return Where(column, tuple(sorted(days)), negated=negated)
+    return Where(column, values=tuple(dict.fromkeys(map(cell, values))), negated=negated, folded=text)
+
+
+def _wrong(column: str, given: Any, kind: pa.DataType) -> UsageError:
+    kinds = ((pa.types.is_timestamp, "a date"), (pa.types.is_boolean, "a flag"), (is_text_type, "text"))
+    what = next((word for is_kind, word in kinds if is_kind(kind)), "a number")
+    return UsageError(
+        f"{shown(given)} is not a value of column {column!r}.",
+        hint=f"It holds values of the type {kind}: write {what}.",
+    )
 
 
 def _cell(column: str, given: Any, kind: pa.DataType, *, last: bool = False) -> Any:
     if given is None or (pd.api.types.is_scalar(given) and pd.isna(given)):
         raise UsageError(
-            f"The condition on {column!r} asks for a missing value, which meets no condition.",
-            hint="Read the table and use isna().",
+            f"The condition on {column!r} asks for a missing value, which meets no comparison.",
+            hint="Ask for it by name: is null, as in {column: ('is null',)}.",
         )
     try:
         value = _instant(given, kind.tz, last=last) if pa.types.is_timestamp(kind) else given
@@ -225,9 +401,7 @@ def _cell(column: str, given: Any, kind: pa.DataType, *, last: bool = False) -> 
             return float(value)  # which may lie between two whole numbers
         return pa.scalar(value, kind).as_py()
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
-        raise UsageError(
-            f"{given!r} is not a value of column {column!r}, which holds {kind}.", hint="Correct the condition."
-        ) from error
+        raise _wrong(column, given, kind) from error
 
 
 def _instant(given: Any, zone: str | None, *, last: bool) -> datetime:

@@ -684,7 +684,7 @@ class Table:
         if column in schema.names and schema.field(column).type == DATE:
             for condition in where:
                 if condition.column == column:
-                    kept = [part for part in kept if condition.may_hold(*bounds(snapshot.layout, part.label))]
+                    kept = [part for part in kept if condition.might_match(*bounds(snapshot.layout, part.label))]
         return kept or [snapshot.parts[-1]]
 
     def _read_current(
