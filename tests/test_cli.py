@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -988,6 +989,11 @@ def test_csv_as_excel_in_brazil_reads_it(sample: Path, here: Here) -> None:
         "status",
         "describe assets",
         "show hist_returns --limit 5",
+        "sql 'SELECT 1 AS one'",
+        "unlock",
+        "optimize hist_returns --dry-run",
+        "backfill hist_returns --from 2026-01 --to 2026-03 --dry-run",
+        "retry --failed",
     ],
 )
 def test_every_table_is_written_as_a_workbook(
@@ -997,7 +1003,7 @@ def test_every_table_is_written_as_a_workbook(
 
     lake = [] if command == "list" else ["--lake", sample if "sample" in command else demo_lake]
     file = tmp_path / "out.xlsx"
-    out, err = here(*command.split(), "--xlsx", file, *lake)
+    out, err = here(*shlex.split(command), "--xlsx", file, *lake)
     assert out == ""
     assert f"Written to {file}" in err
     header, *rows = load_workbook(file).active.iter_rows()
@@ -1011,9 +1017,26 @@ def test_every_table_is_written_as_a_workbook(
         ]  # fmt: skip
         assert by_name["Date"][0].number_format == "yyyy-mm-dd"
         assert all(cell.value is None or cell.value.tzinfo is None for cell in by_name["At"])
-    if "hist_returns" in command:
+    if command.startswith("show hist_returns"):
         assert header[-1].value == "Last_Updated"
         assert all(row[-1].value is not None for row in rows)
+
+
+def test_csv_of_files_and_runs_is_one_table_and_nothing_else(lake: Path, here: Here, tmp_path: Path) -> None:
+    options = ("--csv", "--lake", lake)
+    prices = tmp_path / "prices.csv"
+    prices.write_text("Date,Asset,Last_Price\n2026-10-30,alpha,1.5\n2026-10-31,alpha,-1\n2026-10-31,beta,2\n")
+    assert here("inspect", prices, *options)[0] == "Date,Asset,Last_Price\n2026-10-30,alpha,1.5\n2026-10-31,beta,2\n"
+    out, err = here("load", "custom_prices", prices, "--dry-run", *options)
+    assert out.splitlines()[0] == "Column,Type,Nulls,Example"
+    assert len(out.splitlines()) == 4
+    assert "nothing was written" in err
+    assert here("doctor", *options)[0].startswith("Check,Outcome,Detail\n")
+    here("run", "holidays", "--lake", lake)
+    ident = here.json("runs", "holidays", "--lake", lake)["runs"][0]["id"]
+    header, row = here("retry", ident, *options)[0].splitlines()
+    assert header == "Started (UTC),Pipeline,Status,Ref_Date,Seconds,Rows,Changed,ID"
+    assert row.split(",")[1:3] == ["holidays", "done"]
 
 
 def test_quiet_tells_nothing_but_data_and_errors(lake: Path, here: Here) -> None:

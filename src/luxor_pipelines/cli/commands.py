@@ -122,7 +122,7 @@ def show(
     if form.json:
         print_json({"table": table, "total_rows": len(data), "columns": shown.column_names, "rows": json_rows(shown)})
     else:
-        in_full = chosen is not None or form.csv or form.xlsx is not None or form.wide
+        in_full = chosen is not None or form.one_table or form.wide
         grid = grid_of(shown)
         print_grid(replace(grid if in_full else grid.without({LAST_UPDATED}), spare=_SPARE), form)
     note(f"{len(shown):,} of {counted(len(data), 'row')}")

@@ -18,7 +18,7 @@ from luxor_pipelines.cli.app import (
     open_lake,
     prints_table,
 )
-from luxor_pipelines.cli.output import Form, Grid, emit, note, print_grid, print_json, working
+from luxor_pipelines.cli.output import Form, Grid, counted, emit, note, print_grid, print_json, working
 from luxor_pipelines.errors import UsageError
 
 __all__ = ["describe", "init", "inspect", "load", "put"]
@@ -65,7 +65,9 @@ def put(
 
 
 @app.command()
+@prints_table
 def inspect(
+    form: Form,
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="A price file on this machine, or in the lake: raw/prices/….")
     ],
@@ -75,11 +77,10 @@ def inspect(
     ] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, help="Rows to show of each kind.")] = 5,
     lake: Lake = None,
-    json: Json = False,
 ) -> None:
     """Show what a price file looks like, and how it is read.
 
-    Also under which declaration, and which one to make.
+    Also under which declaration, and which one to make. Csv and workbooks have the first rows as they are read.
     """
     from luxor_pipelines.operations.files import inspect_file
 
@@ -98,18 +99,23 @@ def inspect(
     best = seen.best.rows
     good = best.good.head(limit) if best else None
     bad = best.bad.drop_duplicates("Reason").head(max(limit, 1)) if best else None
-    if json:
+    if form.json:
         rows = {"rows": [] if good is None else _listed(good), "bad_rows": [] if bad is None else _listed(bad)}
         print_json(
             {"file": seen.file, "looks": seen.looks, "outcomes": outcomes, **rows}
             | {"proposal": seen.proposal, "notes": list(seen.notes)}
         )
         return
+    if form.one_table:
+        from luxor_pipelines.cli.tables import arrow_of, grid_of
+
+        print_grid(Grid(("Date", "Asset", "Last_Price"), ()) if good is None else grid_of(arrow_of(good)), form)
+        return
     emit(f"{seen.file}: {', '.join(f'{word} {text}' for word, text in seen.looks.items())}")
     emit("\nIts first rows:")
     width = max((len(row) for row in seen.head[:limit]), default=0)
     cells = [[cell[:30] for cell in row] + [None] * (width - len(row)) for row in seen.head[:limit]]
-    print_grid(Grid([str(number) for number in range(1, width + 1)], cells))
+    print_grid(Grid([str(number) for number in range(1, width + 1)], cells), form)
     emit("\nWhat is read:")
     columns = ("Declaration", "Good", "Bad", "Why not")
     texts = [
@@ -121,12 +127,12 @@ def inspect(
         )
         for outcome in outcomes
     ]
-    print_grid(Grid(columns, texts, frozenset({"Good"})))
+    print_grid(Grid(columns, texts, frozenset({"Good"})), form)
     for title, frame in ((f"\nThe first rows {seen.best.title}:", good), ("\nA bad row of each kind:", bad)):
         if frame is not None and len(frame):
             emit(title)
             listed = [[str(cell) for cell in row.values()] for row in _listed(frame)]
-            print_grid(Grid([str(name) for name in frame.columns], listed, frozenset({"Last_Price", "Row"})))
+            print_grid(Grid([str(name) for name in frame.columns], listed, frozenset({"Last_Price", "Row"})), form)
     for text in seen.notes:
         note(f"Note: {text}")
     if seen.proposal is not None:
@@ -146,7 +152,9 @@ def _listed(frame: Any) -> list[dict[str, Any]]:
 
 
 @app.command()
+@prints_table
 def load(
+    form: Form,
     table: Annotated[str, typer.Argument(metavar="TABLE", help="The table to load into.", show_default=False)],
     path: Annotated[
         Path, typer.Argument(metavar="PATH", help="A csv, spreadsheet or Parquet file, or a folder of Parquet files.")
@@ -164,12 +172,12 @@ def load(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and write nothing.")] = False,
     yes: Yes = False,
     lake: Lake = None,
-    json: Json = False,
 ) -> None:
     """Load a file into a table, after showing what was read from it.
 
     Rows with a key that is stored replace the stored ones; without a key rows replace those of their dates. The
     asset master (luxor load assets assets.xlsx) is checked for keys, tickers and currencies.
+    Csv and workbooks have the columns that were read.
     """
     from luxor_pipelines.operations.files import load_table_file, read_for
 
@@ -184,10 +192,10 @@ def load(
         "replace": "in place of the whole table",
         "new": "as a new table",
     }[file.mode]
-    if not json:
-        rows = [(column["name"], column["type"], f"{column['nulls']:,}", column["example"]) for column in columns]
-        print_grid(Grid(("Column", "Type", "Nulls", "Example"), rows, right=frozenset({"Nulls"})))
-        note(f"{len(file.rows):,} row{'' if len(file.rows) == 1 else 's'}, to be loaded {way}")
+    if not form.json:
+        rows = [(column["name"], column["type"], column["nulls"], column["example"]) for column in columns]
+        print_grid(Grid(("Column", "Type", "Nulls", "Example"), rows, grouped=frozenset({"Nulls"})), form)
+        note(f"{counted(len(file.rows), 'row')}, to be loaded {way}")
     for finding in file.findings:
         note(f"Warning: {finding}")
     if file.mode == "replace" and opened.table(table).find() is not None and not dry_run:
@@ -197,12 +205,12 @@ def load(
             raise typer.Exit(1)
     with working("Loading"):
         result = load_table_file(opened, table, file, dry_run=dry_run)
-    if json:
+    if form.json:
         counts = {name: getattr(result, name) for name in ("inserted", "updated", "unchanged", "deleted")}
         findings = [str(finding) for finding in file.findings]
         print_json({"table": result.table, "columns": columns, **counts, "warnings": findings, "dry_run": dry_run})
     else:
-        emit(f"{result}{' (dry run: nothing was written)' if dry_run else ''}")
+        (note if form.one_table else emit)(f"{result}{' (dry run: nothing was written)' if dry_run else ''}")
 
 
 @app.command()
@@ -226,7 +234,7 @@ def describe(
     if form.json:
         print_json({"table": description.table, "facts": facts, "columns": columns})
         return
-    if not form.csv and form.xlsx is None:
+    if not form.one_table:
         rows = [(name, None if value is None else _fact(value)) for name, value in facts.items()]
         print_grid(Grid((description.table, ""), rows), form)
         emit("")

@@ -63,7 +63,8 @@ _GOOD = frozenset({"ok", "done", "held"})
 _SHEET_ROWS = 1_048_576
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 """Characters that no workbook may have."""
-_STEPS = ("luxor_pipelines.operations.runs", "luxor_pipelines.pipelines")
+_STEP_LOGGERS = ("luxor_pipelines.operations.runs", "luxor_pipelines.pipelines")
+"""The loggers that tell the steps of a run, at the level INFO."""
 
 Value = str | bool | int | float | date | datetime | None
 
@@ -79,6 +80,11 @@ class Form:
     sep: str = ","
     decimal: str = "."
     bom: bool = False
+
+    @property
+    def one_table(self) -> bool:
+        """Whether it is csv or a workbook, which hold one table and no text around it."""
+        return self.csv or self.xlsx is not None
 
     def __post_init__(self) -> None:
         if self.json + self.csv + (self.xlsx is not None) > 1:
@@ -169,11 +175,15 @@ def _discard(stream: TextIO) -> None:
 def note(text: str) -> None:
     """Tell something that is neither data nor an error; not with ``--quiet``."""
     if not _Quiet.on:
-        tell_error(text)
+        _to_stderr(text)
 
 
 def tell_error(text: str) -> None:
-    """Tell what went wrong, on stderr."""
+    """Tell what went wrong, with ``--quiet`` too."""
+    _to_stderr(text)
+
+
+def _to_stderr(text: str) -> None:
     print(visible(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
@@ -201,7 +211,10 @@ def print_grid(grid: Grid, form: Form | None = None) -> None:
 
 
 def _print_csv(grid: Grid, form: Form) -> None:
-    """Print csv with a header; a missing value is an empty cell. Cells are exact, but on a terminal it shows them."""
+    """Print csv with a header; a missing value is an empty cell.
+
+    Cells are exact in a pipe; on a terminal control characters are made visible.
+    """
     text = io.StringIO()
     plain = csv.writer(text, delimiter=form.sep, lineterminator="\n")
     quoted = csv.writer(text, delimiter=form.sep, lineterminator="\n", quoting=csv.QUOTE_ALL)
@@ -291,7 +304,8 @@ def _letters(count: int) -> list[str]:
 # --- tables for people --------------------------------------------------------------------------
 
 
-def _columns(grid: Grid) -> Sequence[Sequence[Value]]:
+def _by_column(grid: Grid) -> Sequence[Sequence[Value]]:
+    """The cells of each column."""
     return list(zip(*grid.rows, strict=True)) or [()] * len(grid.columns)
 
 
@@ -303,7 +317,7 @@ def _numeric(grid: Grid) -> list[bool]:
             any(cell is not None for cell in cells)
             and all(cell is None or (isinstance(cell, int | float) and not isinstance(cell, bool)) for cell in cells)
         )
-        for name, cells in zip(grid.columns, _columns(grid), strict=True)
+        for name, cells in zip(grid.columns, _by_column(grid), strict=True)
     ]
 
 
@@ -414,7 +428,7 @@ def _fitted(grid: Grid, room: int) -> list[int] | None:
     widths = _widths(lines)
     least = [
         _least(name, texts[1:], values, grid)
-        for name, texts, values in zip(grid.columns, zip(*lines, strict=True), _columns(grid), strict=True)
+        for name, texts, values in zip(grid.columns, zip(*lines, strict=True), _by_column(grid), strict=True)
     ]
     room -= len(_GAP) * (len(widths) - 1)
     if sum(least) > room:
@@ -497,12 +511,12 @@ def configure_logging(*, debug: bool, verbose: bool, quiet: bool = False) -> Non
     package.setLevel(
         logging.DEBUG if debug else logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
     )
-    for steps in _STEPS:
+    for steps in _STEP_LOGGERS:
         logging.getLogger(steps).setLevel(logging.NOTSET)
 
 
 def log_steps() -> None:
     """Log the steps of a run too, its reference date first: an operator wants to see them, unless ``--quiet``."""
-    for steps in () if _Quiet.on else _STEPS:
+    for steps in () if _Quiet.on else _STEP_LOGGERS:
         logger = logging.getLogger(steps)
         logger.setLevel(min(logger.getEffectiveLevel(), logging.INFO))

@@ -232,6 +232,13 @@ def runs(
     if form.json:
         print_json({"runs": [report.as_dict() for report in reports]})
         return
+    print_grid(_run_grid(reports), form)
+    if not reports:
+        note("No such runs." if failed or since else "No runs yet; `luxor run NAME` makes one.")
+
+
+def _run_grid(reports: Sequence[RunReport]) -> Grid:
+    """Runs, one a row; with their errors where any failed."""
     rows = [
         (
             report.started_at.replace(tzinfo=None, microsecond=0),
@@ -249,13 +256,13 @@ def runs(
     columns = ("Started (UTC)", "Pipeline", "Status", "Ref_Date", "Seconds", "Rows", "Changed", "ID", "Error")
     spare = ("Seconds", "Changed", "Rows", "Ref_Date")
     grid = Grid(columns, rows, grouped=frozenset({"Rows"}), status=frozenset({"Status"}), spare=spare)
-    print_grid(grid if any(report.error for report in reports) else grid.without({"Error"}), form)
-    if not reports:
-        note("No such runs." if failed or since else "No runs yet; `luxor run NAME` makes one.")
+    return grid if any(report.error for report in reports) else grid.without({"Error"})
 
 
 @app.command()
+@prints_table
 def retry(
+    form: Form,
     ident: Annotated[
         str | None, typer.Argument(metavar="ID", help="The run; `luxor runs` has the ids.", show_default=False)
     ] = None,
@@ -263,11 +270,11 @@ def retry(
         bool, typer.Option("--failed", help="Each pipeline and reference date whose last run failed or died.")
     ] = False,
     lake: Lake = None,
-    json: Json = False,
 ) -> None:
     """Run a pipeline again as in an earlier run.
 
-    It gets the same reference date and the same parameters.
+    It gets the same reference date and the same parameters. Csv and workbooks have a row for each run that is done,
+    as those of `luxor runs`.
     """
     from luxor_pipelines.operations.records import find_run, last_runs
     from luxor_pipelines.operations.runs import retry as again
@@ -286,6 +293,7 @@ def retry(
         chosen = [report for report in last.values() if report.status in ("failed", "died")][::-1]
     failures: list[LuxorError] = []
     reports: list[dict[str, Any]] = []
+    reruns: list[RunReport] = []
     for report in chosen:
         try:
             with working(f"{report.pipeline} is running"):
@@ -296,11 +304,14 @@ def retry(
             reports.append({"pipeline": report.pipeline, "error": _described(error)})
             continue
         reports.append(done.as_dict())
-        if not json:
+        reruns.append(done)
+        if not (form.json or form.one_table):
             print_report(done)
-    if json:
+    if form.json:
         print_json({"runs": reports})
-    elif not chosen:
+    elif form.one_table:
+        print_grid(_run_grid(reruns), form)
+    if not chosen:
         note("Nothing to retry.")
     if failures:
         raise typer.Exit(exit_code(failures[0]))
@@ -453,7 +464,9 @@ def _status_record(status: TableStatus) -> dict[str, Any]:
 
 
 @app.command("backfill")
+@prints_table
 def backfill_(
+    form: Form,
     name: Annotated[
         str,
         typer.Argument(
@@ -486,13 +499,13 @@ def backfill_(
     force: Force = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")] = False,
     lake: Lake = None,
-    json: Json = False,
 ) -> None:
     """Run a pipeline for many reference dates.
 
     A plan first says which dates, and why. Dates are São Paulo's, both ends included. Each date is written
     whole or not at all and has a record of its own; one that fails stops no other. Interrupted with Ctrl-C, it
-    goes on with --missing. Exit code 1 if a date failed or was stopped by the checks.
+    goes on with --missing. Exit code 1 if a date failed or was stopped by the checks. Csv and workbooks have
+    a row for each date: how it ended and why, or with --dry-run what is planned.
     """
     from luxor_pipelines.operations.backfill import Backfill, carry_out, plan_backfill
     from luxor_pipelines.operations.discovery import parse_params
@@ -501,8 +514,8 @@ def backfill_(
     where = open_lake(lake).lake
     plan = plan_backfill(name, start, end, lake=where, missing=missing, failed=failed, stale=stale)
     done = Backfill(name, tuple(plan))
-    if not json:
-        _print_plan(plan)
+    if not form.json and (dry_run or not form.one_table):
+        _print_plan(plan, form)
     if not dry_run:
         with progress("Backfilling", sum(planned.run for planned in plan)) as advance:
             done = carry_out(
@@ -514,29 +527,39 @@ def backfill_(
                 told=lambda outcome: advance(f"{outcome.date} {outcome.status}"),
                 **params,
             )
-    if json:
+    if form.json:
         print_json({"dry_run": dry_run, **asdict(done)})
     elif not dry_run:
-        _print_outcomes(done)
+        _print_outcomes(done, form)
     if done.failed:
         raise typer.Exit(1)
 
 
-def _print_plan(plan: list[PlannedDate]) -> None:
-    """Print the dates of a plan; neighbours with the same reason are one line."""
+def _print_plan(plan: list[PlannedDate], form: Form) -> None:
+    """Print the dates of a plan; neighbours with the same reason are one line, but in csv and workbooks."""
+    if form.one_table:
+        dates = [(planned.date, "run" if planned.run else "skip", planned.reason) for planned in plan]
+        print_grid(Grid(("Date", "Plan", "Why"), dates), form)
+        return
     rows: list[tuple[str, str, str, str]] = []
-    for (run, reason), group in groupby(plan, key=lambda each: (each.run, each.reason)):
-        dates = [each.date for each in group]
-        rows.append((str(dates[0]), str(dates[-1]), f"{len(dates):,}", f"{'run' if run else 'skip'}: {reason}"))
-    print_grid(Grid(("From", "To", "Dates", "Plan"), rows, right=frozenset({"Dates"}), folded=frozenset({"Plan"})))
+    for (run, reason), group in groupby(plan, key=lambda planned: (planned.run, planned.reason)):
+        days = [planned.date for planned in group]
+        rows.append((str(days[0]), str(days[-1]), f"{len(days):,}", f"{'run' if run else 'skip'}: {reason}"))
+    grid = Grid(("From", "To", "Dates", "Plan"), rows, right=frozenset({"Dates"}), folded=frozenset({"Plan"}))
+    print_grid(grid, form)
 
 
-def _print_outcomes(done: Backfill) -> None:
+def _print_outcomes(done: Backfill, form: Form) -> None:
+    """Print how many dates ended how, and those that went wrong; in csv and workbooks each date."""
     from luxor_pipelines.operations.backfill import Ending
 
+    if form.one_table:
+        outcomes = [(outcome.date, outcome.status, outcome.message or None) for outcome in done.outcomes]
+        print_grid(Grid(("Date", "Outcome", "Why"), outcomes), form)
+        return
     counts = [(status, f"{done.count(status):,}") for status in get_args(Ending) if done.count(status)]
     emit("")
-    print_grid(Grid(("Outcome", "Dates"), counts or [("nothing to do", "0")], right=frozenset({"Dates"})))
+    print_grid(Grid(("Outcome", "Dates"), counts or [("nothing to do", "0")], right=frozenset({"Dates"})), form)
     troubles = [
         (str(outcome.date), outcome.status, outcome.message)
         for outcome in done.outcomes
@@ -544,14 +567,16 @@ def _print_outcomes(done: Backfill) -> None:
     ]
     if troubles:
         emit("")
-        print_grid(Grid(("Date", "Outcome", "Why"), troubles, folded=frozenset({"Why"})))
+        print_grid(Grid(("Date", "Outcome", "Why"), troubles, folded=frozenset({"Why"})), form)
 
 
 # --- leases -------------------------------------------------------------------------------------
 
 
 @app.command()
+@prints_table
 def unlock(
+    form: Form,
     name: Annotated[
         str | None,
         typer.Argument(
@@ -563,7 +588,6 @@ def unlock(
     ] = False,
     yes: Yes = False,
     lake: Lake = None,
-    json: Json = False,
 ) -> None:
     """Show who holds which lease, or release one.
 
@@ -576,7 +600,7 @@ def unlock(
     storage = open_lake(lake).lake.storage
     states = lease.lease_states(storage)
     if name is None:
-        _print_leases(states, json=json)
+        _print_leases(states, form)
         return
     plain = name.strip().strip("/").removeprefix(f"{lease.LEASES}/").removesuffix(".json")
     path = next((state.path for state in states if _lease_name(state.path) in (plain, f"runs/{plain}")), None)
@@ -587,14 +611,14 @@ def unlock(
         note("Nothing was changed.")
         raise typer.Exit(1)
     changed = lease.unlock(storage, path, ended=ended)
-    if json:
+    if form.json:
         print_json({"lease": _lease_name(path), "changed": changed, "ended": ended})
     else:
         emit(f"{_lease_name(path)} {'is released' if changed else 'was released already'}")
 
 
-def _print_leases(states: list[LeaseState], *, json: bool) -> None:
-    found: list[dict[str, Any]] = [
+def _print_leases(states: list[LeaseState], form: Form) -> None:
+    leases: list[dict[str, Any]] = [
         {
             "lease": _lease_name(state.path),
             "state": "released" if state.holder is None else "expired" if state.expired else "held",
@@ -605,21 +629,21 @@ def _print_leases(states: list[LeaseState], *, json: bool) -> None:
         }
         for state in states
     ]
-    if json:
-        print_json({"leases": found})
+    if form.json:
+        print_json({"leases": leases})
         return
     rows = [
         (
             lease["lease"],
             lease["state"],
-            str((lease["holder"] or {}).get("run", "–")),
-            f"{state.holder.renewed:%Y-%m-%d %H:%M:%S}" if state.holder else None,
+            str(state.holder.about["run"]) if state.holder and "run" in state.holder.about else None,
+            state.holder.renewed.replace(tzinfo=None, microsecond=0) if state.holder else None,
             ", ".join(str(about.get("run", "unknown")) for about in state.lost) or None,
         )
-        for lease, state in zip(found, states, strict=True)
+        for lease, state in zip(leases, states, strict=True)
     ]
-    print_grid(Grid(("Lease", "State", "Run", "Renewed (UTC)", "Lost runs"), rows, status=frozenset({"State"})))
-    if not found:
+    print_grid(Grid(("Lease", "State", "Run", "Renewed (UTC)", "Lost runs"), rows, status=frozenset({"State"})), form)
+    if not leases:
         note("Nobody holds a lease.")
 
 

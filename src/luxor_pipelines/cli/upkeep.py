@@ -71,7 +71,7 @@ def check(
     if form.json:
         counts = {"tables": found.tables, "files": found.files, "errors": errors, "warnings": warnings}
         print_json({**counts, "findings": [asdict(finding) for finding in found.findings]})
-    elif found.findings or form.csv or form.xlsx is not None:
+    elif found.findings or form.one_table:
         rows = [
             (each.severity, each.table or None, each.partition or None, each.count, each.what, each.sample or None)
             for each in found.findings
@@ -170,7 +170,9 @@ def restore(
 
 
 @app.command()
+@prints_table
 def optimize(
+    form: Form,
     table: Annotated[
         str,
         typer.Argument(
@@ -198,7 +200,6 @@ def optimize(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would come to.")] = False,
     yes: Yes = False,
     lake: Lake = None,
-    json: Json = False,
 ) -> None:
     """Rewrite a table sorted, and in the shape that reads best.
 
@@ -237,7 +238,7 @@ def optimize(
             attempts=lq.settings.load_attempts,
             dry_run=dry_run,
         )
-    if json:
+    if form.json:
         print_json({**asdict(done), "changed": done.changed, "dry_run": dry_run})
         return
     shapes = [("before", done.before), ("would be" if dry_run else "after", done.after)]
@@ -252,8 +253,9 @@ def optimize(
         for when, shape in shapes
     ]
     numbers = ("Files", "Rows", "Row groups", "Bytes")
-    print_grid(Grid(("", "Layout", "Columns", *numbers, "Series index"), rows, grouped=frozenset(numbers)))
-    emit(f"sorted by: {', '.join(done.sorted_by) or '– (left in its order)'}")
+    print_grid(Grid(("", "Layout", "Columns", *numbers, "Series index"), rows, grouped=frozenset(numbers)), form)
+    tell = note if form.one_table else emit
+    tell(f"sorted by: {', '.join(done.sorted_by) or '– (left in its order)'}")
     note(
         f"{files(len(done.rewritten))} {'would be ' if dry_run else ''}rewritten" if done.changed else "Nothing to do."
     )
