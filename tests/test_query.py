@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import traceback
 import warnings
@@ -30,6 +31,7 @@ from luxor_pipelines.errors import (
 )
 from luxor_pipelines.lake.types.schema import Column, TableSchema
 from luxor_pipelines.market.calendars import CalendarRangeWarning
+from luxor_pipelines.market.returns import STATUSES
 from luxor_pipelines.notices import NoEffectWarning
 from luxor_pipelines.pipelines.hist_returns import SCHEMA as HIST_RETURNS
 from luxor_pipelines.query.answers import Answers
@@ -902,6 +904,17 @@ def test_prices_are_those_of_an_independent_computation(disk: Any, seed: int) ->
             assert len(found[found["Asset"] == name]) == begun.loc[start:end, name].sum()
 
 
+def test_cash_under_limits_that_grow_down_the_precedence(disk: Any) -> None:
+    lq = assets(disk.query(settings=Settings(stale_traded=60, stale_fund=45)), caixa="bz")
+    assert lq.get_price("caixa", "2026-11-20") == 1
+
+
+def test_the_statuses_are_documented_in_their_order() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "returns.md").read_text(encoding="utf-8")
+    table = text[text.index("## Statuses") :]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)[: len(STATUSES)] == list(STATUSES)
+
+
 # --- returns -----------------------------------------------------------------------------------
 
 
@@ -1214,8 +1227,8 @@ def test_a_date_is_a_day_and_text_is_found_as_it_is_stored(disk: Any) -> None:
     days = [f"2025-02-{day:02d}" for day in range(28, 1, -1)]
     assert found({"Date": ["2025-01-31", *days, "2025-01-31"]}) == [13100, 13117, 20300]
     assert found({"Location": " US"}) == found({"Location": ["US", "eur"]}) == [13100, 20100]
-    assert found({"Name": "Petrobras"}) == [13100, 13117], "as stored, and in lower case"
-    assert found({"Name": "petrobras"}) == [13117]
+    assert found({"Name": "Petrobras"}) == found({"Name": " petroBRAS "}) == [13100, 13117], "also where case is kept"
+    assert found("Name != petrobras") == [20100, 20300]
 
 
 def test_a_column_named_twice_is_read_once(disk: Any) -> None:

@@ -32,7 +32,7 @@ from luxor_pipelines.market.prices import (
     quota_basis,
 )
 from luxor_pipelines.names import normal_names
-from luxor_pipelines.query.series import Names, Rows, SeriesIndex, Span, days_before
+from luxor_pipelines.query.series import Names, Rows, Span, StoredSeries, days_before
 
 __all__ = ["NO_SERIES", "CurrentPrices", "PriceReader"]
 
@@ -54,9 +54,9 @@ class PriceReader:
         self._longest = max(limit for limit in days if limit != NO_LIMIT)
         self._descending = days == sorted(days, reverse=True)
 
-    def _tables(self) -> list[SeriesIndex]:
+    def _tables(self) -> list[StoredSeries]:
         present = [table for table in PRICE_TABLES if self._cache.exists(table.name, beside=PRICE_INPUTS)]
-        return [SeriesIndex(self._cache, table) for table in present]
+        return [StoredSeries(self._cache, table) for table in present]
 
     def observations(
         self,
@@ -81,9 +81,10 @@ class PriceReader:
         """
         names = np.array(sorted(set(keys)), dtype=object)
         tables = self._tables()
-        if not self._descending:
-            return self._merge(names, [table.between(names, [_EVER]) for table in tables])
         asked = np.array(dates if span is None else [*dates, span[0]], dtype="datetime64[D]")
+        days = asked if span is None else np.arange(asked.min(), asked.max() + 1)
+        if not self._descending:
+            return self._with_cash(self._merge(names, [table.between(names, [_EVER]) for table in tables]), days)
         many = span is None and len(dates) > _MANY and not any(table.in_memory for table in tables)
         whole = (min(dates), max(dates)) if many else span  # the days of which every row that counts is read
         rows = self._cache.each(tables, lambda table: self._windows(table, names, dates, span, whole, keep=not many))
@@ -98,7 +99,7 @@ class PriceReader:
         own_open, other_open = self._unanswered(found, asked, whole)
         newer, newest = (None, None) if current is None else self._newer(found, *current)
 
-        def last_rows(index: SeriesIndex) -> list[Rows]:
+        def last_rows(index: StoredSeries) -> list[Rows]:
             wanted = other_open if index.table.fallback else own_open
             if newer is not None and newest is not None and current is not None:
                 # A row that is newer than those found can only lie before the table's window.
@@ -110,7 +111,7 @@ class PriceReader:
         rows = [row for found_rows in self._cache.each(tables, last_rows) for row in found_rows]
         # A window has all of its days' rows, of the tables that take precedence too: so what it says stays.
         found = found.joined(self._merge(names, rows)) if rows else found
-        return self._with_cash(found, asked if span is None else np.arange(asked.min(), asked.max() + 1))
+        return self._with_cash(found, days)
 
     def _with_cash(self, obs: Observations, days: DateArray) -> Observations:
         """``obs``, and the price 1 on each of some days of the cash among its series that no table has."""
@@ -163,7 +164,7 @@ class PriceReader:
 
     def _windows(
         self,
-        index: SeriesIndex,
+        index: StoredSeries,
         names: Names,
         dates: Sequence[date],
         span: tuple[date, date] | None,

@@ -1,4 +1,4 @@
-"""`SeriesIndex`: one price table as series, of which rows are read by date, or the last ones before a date.
+"""`StoredSeries`: one price table as series, of which rows are read by date, or the last ones before a date.
 
 A file written here carries an index of its series: the first date and the last row of each (see
 `lake.parquet.series_index`). Of other files the rows are searched. Nobody above this module knows which.
@@ -26,7 +26,7 @@ from luxor_pipelines.market.periods import DateArray, as_days
 from luxor_pipelines.market.prices import asof, last_rows, merge_observations
 from luxor_pipelines.names import normal_names
 
-__all__ = ["Names", "Rows", "SeriesIndex", "days_before"]
+__all__ = ["Names", "Rows", "StoredSeries", "days_before"]
 
 Names = NDArray[np.object_]
 Rows = tuple[PriceTable, NDArray[np.integer[Any]], DateArray, FloatArray]
@@ -51,7 +51,7 @@ class _Ends(NamedTuple):
     price: FloatArray
 
 
-class SeriesIndex:
+class StoredSeries:
     """One price table, its rows addressed by series and date.
 
     Raises `SchemaError` when it is first read, if the table has columns of types that cannot be meant.

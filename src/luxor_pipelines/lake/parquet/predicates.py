@@ -384,7 +384,7 @@ def _wrong(column: str, given: Any, kind: pa.DataType) -> UsageError:
     kinds = ((pa.types.is_timestamp, "a date"), (pa.types.is_boolean, "a flag"), (is_text_type, "text"))
     what = next((word for is_kind, word in kinds if is_kind(kind)), "a number")
     return UsageError(
-        f"{shown(given)} is not a value of column {column!r}.",
+        f"{shown(given)} is not a value of column {column!r}, which holds {kind}.",
         hint=f"It holds values of the type {kind}: write {what}.",
     )
 
