@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from luxor_pipelines.catalog import open_lake
 from luxor_pipelines.errors import UsageError
+from luxor_pipelines.lake.concurrency import attempts
 from luxor_pipelines.lake.lake import Lake, lake_of
 from luxor_pipelines.lake.table.layout import DIRECTORY
-from luxor_pipelines.lake.table.load import LayoutChangedError, Load, LoadResult, TableExistsError, exists
-from luxor_pipelines.lake.table.table import attempts
+from luxor_pipelines.lake.table.load import LayoutChangedError, Load, LoadResult, TableExistsError, exists_error
 from luxor_pipelines.lake.types.frames import check_frame
 from luxor_pipelines.telemetry import span
 
@@ -210,7 +210,7 @@ def save_table(
     def save_once() -> LoadResult:
         load = _load(lake, name, directory, schema, whole=True, only_new=mode != "replace")
         if load.snapshot is not None and mode == "error":
-            raise exists(load.table)
+            raise exists_error(load.table)
         if load.snapshot is not None and mode == "skip":
             return load.result()
         batch = load.batch(rows, index=index, index_name=index_name, normalize=normalize_columns, key=load.key)

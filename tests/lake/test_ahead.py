@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from luxor_pipelines.lake.table.load import ahead
+from luxor_pipelines.lake.concurrency import ahead
 
 
 def test_results_come_in_order_whichever_is_done_first() -> None:

@@ -258,7 +258,7 @@ def damaged_records(lake: Lake, limit: int = 1000) -> list[str]:
             return True
         return False
 
-    from luxor_pipelines.lake.table.table import at_once  # brings pyarrow
+    from luxor_pipelines.lake.concurrency import at_once  # brings pyarrow
 
     paths = [info.path for info in files[:limit]]
     return sorted(

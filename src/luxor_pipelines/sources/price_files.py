@@ -22,9 +22,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from luxor_pipelines.errors import AccessError, CorruptFileError, DataError, SchemaError, sample
+from luxor_pipelines.lake.concurrency import ahead
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.storage.base import BlobInfo, Unusable
-from luxor_pipelines.lake.table.load import ahead
 from luxor_pipelines.market.text import text_column
 from luxor_pipelines.names import normal_name
 from luxor_pipelines.sources.cells import (

@@ -6,8 +6,8 @@ written first and deleted last, names the stamp, and is the claimed file of the 
 short is completed, or turned round, by the next one, and an earlier one that wakes up changes nothing more.
 
 An archiving copies all files before it deletes the first. One whose file changes after it was copied puts back what
-it has deleted. A restoring only creates files; those that are there already with the same bytes get a new version, so
-that an archiving that was suspended cannot delete them.
+it has deleted. A restoring creates files, and writes those that are there already anew with the same bytes: an
+archiving that was suspended can delete none of them, since it has their old versions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from luxor_pipelines.errors import ConflictError, NotFoundError, TableNotFoundEr
 from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.storage.base import BlobInfo, Storage
 from luxor_pipelines.lake.table.claim import Claim
-from luxor_pipelines.lake.table.layout import BIRTH, PLACEHOLDER, Layout, LayoutRecord, Part, Snapshot, recognise
+from luxor_pipelines.lake.table.layout import BIRTH, PLACEHOLDER, Layout, LayoutRecord, Part, Snapshot
 from luxor_pipelines.lake.table.optimize import find_leftovers
 from luxor_pipelines.lake.table.table import Table
 
@@ -53,14 +53,14 @@ class Move:
 
 
 def layouts(table: Table) -> dict[Only, Snapshot]:
-    """Return what lies there under the table's name: its single file, its partitions, or both, read or not."""
+    """Return the table's single file, its partitions, or both, whichever of them is read."""
     snapshots: dict[Only, Snapshot] = {}
     single = table.storage.stat(table.path("file"))
     if single is not None:
         snapshots["file"] = Snapshot("file", (Part("", single),))
     parts: defaultdict[Layout, list[Part]] = defaultdict(list)
     for info in table.storage.list(table.folder):
-        layout_and_label = recognise(info.path[len(table.folder) + 1 :])
+        layout_and_label = table.recognise(info.path)
         if layout_and_label is not None:
             parts[layout_and_label[0]].append(Part(layout_and_label[1], info))
     if parts:
@@ -70,7 +70,7 @@ def layouts(table: Table) -> dict[Only, Snapshot]:
 
 
 def stamps(table: Table) -> dict[str, list[BlobInfo]]:
-    """Return the copies of the table in the archive, by stamp, the oldest first."""
+    """Return the table's files in the archive by stamp, the oldest stamp first."""
     copies: defaultdict[str, list[BlobInfo]] = defaultdict(list)
     for info in table.storage.list(ARCHIVE):
         _, stamp, path = [*info.path.split("/", 2), "", ""][:3]
@@ -110,7 +110,7 @@ def archive(table: Table, now: datetime, only: Only | None = None) -> Move:
     moving = next((info for info in in_folder if info.path == table.moving_path), None)
     if moving is None and only == "file":
         return _archive_file(table, single, _new_stamp(table, now))
-    partitions = any(recognise(info.path[len(table.folder) + 1 :]) for info in in_folder)
+    partitions = any(table.recognise(info.path) for info in in_folder)
     if moving is None and only == "partitions" and not partitions:
         raise UsageError(f"Table {table.name} has no partitions.", hint="It is one file: leave --only out.")
     if moving is None and all(info.path == table.record_path for info in in_folder):
@@ -163,6 +163,7 @@ def _archive_file(table: Table, single: BlobInfo | None, stamp: str, *, with_rec
 
 
 def _archive_folder(table: Table, moving: BlobInfo | None, only: Only | None, now: datetime) -> Move:
+    """Move the files of the table's folder, and its single file, under a claim on ``_moving.json``."""
     storage, single_path = table.storage, table.path("file")
     stamp = None
     if moving is not None:
@@ -186,7 +187,7 @@ def _archive_folder(table: Table, moving: BlobInfo | None, only: Only | None, no
             blob = storage.read(path)
             if blob.version != info.version:
                 raise storage.conflict(path)
-            if not _is_placeholder(blob.data):
+            if not _is_unfilled(blob.data):
                 copied |= _copy(storage, stamp, {path: blob.data})
         # The single file is the table while it is there, and goes last; a new table's record must not be met before.
         for path in sorted(listed, key=lambda path: (path == table.record_path, path == single_path, path)):
@@ -304,7 +305,7 @@ def _fill(table: Table, claim: Claim, copies: Mapping[str, str], *, only_these: 
 
     def content(path: str) -> bytes:
         present = storage.read(path).data
-        unfilled = path == table.record_path or not present or _is_placeholder(present)
+        unfilled = path == table.record_path or not present or _is_unfilled(present)
         return copy(path) if path in paths and unfilled else present
 
     paths = {*copies, *([table.record_path] if copies else ())}
@@ -324,7 +325,7 @@ def _made_meanwhile(table: Table) -> ConflictError:
 
 def _record_of(table: Table, files: Iterable[str]) -> LayoutRecord:
     """The record of a table that was archived without one."""
-    kinds = [kind[0] for path in files if (kind := recognise(path[len(table.folder) + 1 :])) is not None]
+    kinds = [kind[0] for path in files if (kind := table.recognise(path)) is not None]
     single = table.path("file") in files
     return LayoutRecord("file" if single or not kinds else kinds[0], "Date")
 
@@ -384,7 +385,7 @@ def _empty(table: Table, path: str, data: bytes) -> bytes:
     return to_bytes(schema.with_metadata(metadata).empty_table())
 
 
-def _is_placeholder(data: bytes) -> bool:
+def _is_unfilled(data: bytes) -> bool:
     try:
         return PLACEHOLDER in (pq.read_schema(BytesIO(data)).metadata or {})
     except (pa.ArrowException, OSError, ValueError):

@@ -25,8 +25,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from luxor_pipelines.errors import ConflictError
+from luxor_pipelines.lake.concurrency import at_once
 from luxor_pipelines.lake.storage.base import BlobInfo, Storage
-from luxor_pipelines.lake.table.table import at_once
 
 __all__ = ["Claim"]
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import logging
 import uuid
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +26,7 @@ from luxor_pipelines.errors import (
     TableNotFoundError,
     UsageError,
 )
+from luxor_pipelines.lake.concurrency import ahead, attempts
 from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.storage.base import BlobInfo, VersionChangedError
 from luxor_pipelines.lake.storage.lease import check_fence, fenced_delete, renew_version
@@ -45,7 +43,7 @@ from luxor_pipelines.lake.table.layout import (
 )
 from luxor_pipelines.lake.table.layout import near as near_labels
 from luxor_pipelines.lake.table.merge import Merge, merge, sort_columns, sort_indices, taken
-from luxor_pipelines.lake.table.table import StoredPart, Table, attempts
+from luxor_pipelines.lake.table.table import StoredPart, Table
 from luxor_pipelines.lake.types.codec import Codec, codec_of
 from luxor_pipelines.lake.types.frames import check_frame, frame_to_arrow
 from luxor_pipelines.lake.types.schema import (
@@ -64,12 +62,9 @@ from luxor_pipelines.notebook import html_facts
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LayoutChangedError", "Load", "LoadResult", "TableExistsError", "ahead", "check_typed", "exists"]
+__all__ = ["LayoutChangedError", "Load", "LoadResult", "TableExistsError", "check_typed", "exists_error"]
 
 logger = logging.getLogger(__name__)
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 _AHEAD = 4
 """Partitions read, merged and encoded before their turn to be written, where the lake is far away."""
@@ -215,11 +210,11 @@ class Load:
             self.partition_column = schema.increment if schema else DATE_COLUMN
         self._legacy = self._codec is not None and self._codec.legacy
         labels = near_labels(self.layout, near) if near else []
-        # For the partition before it is only looked where there is none of the batch's own.
+        # The partition before was looked at only if the batch's own is not there.
         has_own = self.snapshot is not None and any(part.label in labels[:1] for part in self.snapshot.parts)
         self._looked = set(labels[:1] if has_own else labels)
-        self._typed: dict[str, pa.DataType] = {}
-        self._untyped: list[str] = []
+        self._types_given: dict[str, pa.DataType] = {}
+        self._stored_as_null: list[str] = []
         self._created: list[BlobInfo] = []
         self._before: dict[str, Part | None] = {}
         self._after: dict[str, Part | None] = {}
@@ -232,7 +227,7 @@ class Load:
         try:
             return self.table.codec(self.snapshot)
         except TableNotFoundError as error:
-            raise self._changed() from error
+            raise self._layout_changed() from error
         except CorruptFileError:
             if self.snapshot.whole:
                 raise
@@ -320,27 +315,27 @@ class Load:
             if pa.types.is_null(column.type):
                 batch = batch.set_column(batch.schema.get_field_index(field.name), field.name, column.cast(TEXT))
             elif self.layout == "file":
-                self._typed[field.name] = column.type
+                self._types_given[field.name] = column.type
                 stored = codec.stored.set(at, pa.field(field.name, column.type))
                 self._codec = codec = codec_of(stored, self.table.name, self.table.conventions)
         return batch
 
     def _as_text(self, batch: pa.Table) -> pa.Table:
         """Return a new table's rows with text in place of columns without a type; `_build` stores these as such."""
-        self._untyped = [field.name for field in batch.schema if pa.types.is_null(field.type)]
-        for name in self._untyped:
+        self._stored_as_null = [field.name for field in batch.schema if pa.types.is_null(field.type)]
+        for name in self._stored_as_null:
             batch = batch.set_column(batch.schema.get_field_index(name), name, batch[name].cast(TEXT))
         return batch
 
     def _read(self, part: Part) -> StoredPart:
         """Read a partition; its columns without a value have the types that the batch gave them."""
         stored = self.table.read_part(part)
-        empty = [name for name in self._typed if pa.types.is_null(stored.physical.schema.field(name).type)]
+        empty = [name for name in self._types_given if pa.types.is_null(stored.physical.schema.field(name).type)]
         if not empty:
             return stored
         schema = stored.physical.schema
         for name in empty:
-            schema = schema.set(schema.get_field_index(name), pa.field(name, self._typed[name]))
+            schema = schema.set(schema.get_field_index(name), pa.field(name, self._types_given[name]))
         physical = stored.physical.cast(schema)
         codec = codec_of(schema, self.table.name, self.table.conventions)
         return StoredPart(codec, physical, codec.decode(physical))
@@ -368,7 +363,7 @@ class Load:
         if self.snapshot is not None and not self.snapshot.whole and labels - self._looked:
             self.snapshot = self.table.find()
             if self.snapshot is None or self.snapshot.layout != self.layout:
-                raise self._changed()
+                raise self._layout_changed()
         if len(parts) > 1:
             self._check_partitions(labels, batch.schema)
         self._commit(parts, _Plan(mode, key, increment))
@@ -485,7 +480,7 @@ class Load:
                 hint="Run the load again.",
             )
         if self._only_new and place in files:
-            raise exists(self.table)
+            raise exists_error(self.table)
         return Part(label, files[place]) if place in files else None
 
     # --- the layout of a table that is new ----------------------------------------------------
@@ -499,7 +494,7 @@ class Load:
         try:
             self._record = self.table.write_record(record, expected=before)
         except ConflictError as error:
-            raise self._changed() from error
+            raise self._layout_changed() from error
 
     def _check_settled(self, part: Part) -> None:
         """Look again at the table after a partition that a conversion or a move has written: it may not be done.
@@ -513,15 +508,15 @@ class Load:
             if not files and not agreed and self.table.is_placeholder(part):
                 with suppress(ConflictError):
                     self.table.storage.delete(part.info.path, expected=part.info.version)
-                raise self._changed()
+                raise self._layout_changed()
             if files:
-                raise self._changed()
+                raise self._layout_changed()
 
     def _confirm(self) -> None:
-        """See whether the table still is as agreed, once the load has created files of it; else take them back.
+        """Check that the table still is as agreed after the load created files; else delete these and raise.
 
-        Whether it is being moved is asked before which layout is on record: a move that begins later finds these
-        files, and one that has ended has changed the record.
+        The check for a move comes before that of the record: a move that begins later finds the files that were
+        created, and one that has ended has changed the record.
         """
         if not self._created:
             return
@@ -533,9 +528,9 @@ class Load:
         for info in self._created:
             with suppress(ConflictError):  # others have loaded into it: the next attempt does, too
                 self.table.storage.delete(info.path, expected=info.version)
-        raise self._changed()
+        raise self._layout_changed()
 
-    def _changed(self) -> LayoutChangedError:
+    def _layout_changed(self) -> LayoutChangedError:
         return LayoutChangedError(
             f"Table {self.table.name} was created, converted or moved by others during the load.",
             hint="Run the load again.",
@@ -629,7 +624,7 @@ class Load:
             data = self._codec.encode(stamped)
             kept = None if self._whole else self._codec.stored.metadata
         data = taken(data, sort_indices(new, plan.increment, plan.key))
-        for name in () if self._legacy else self._untyped:
+        for name in () if self._legacy else self._stored_as_null:
             data = data.set_column(data.schema.get_field_index(name), name, pa.nulls(len(data)))
         return data.replace_schema_metadata(kept or (None if self._legacy else self._metadata(plan.key)))
 
@@ -664,16 +659,8 @@ class Load:
 
     def result(self) -> LoadResult:
         """Return the sum of the changes made so far."""
-        return LoadResult(
-            self.table.name,
-            sum(done.inserted for done in self._done),
-            sum(done.updated for done in self._done),
-            sum(done.unchanged for done in self._done),
-            sum(done.deleted for done in self._done),
-            tuple(label for done in self._done for label in done.partitions),
-            self._version(self._before),
-            self._version(self._after),
-        )
+        done = LoadResult.total([LoadResult(self.table.name), *self._done])
+        return replace(done, version_before=self._version(self._before), version_after=self._version(self._after))
 
     def _version(self, parts: Mapping[str, Part | None]) -> str | None:
         if not parts:
@@ -682,29 +669,7 @@ class Load:
         return Snapshot(self.layout, present).version if present else None
 
 
-def ahead(
-    work: Callable[[Item], Result], items: Sequence[Item], workers: int
-) -> Generator[Callable[[], Result], None, None]:
-    """Yield, for each item in order, a function that returns the result of ``work``, or raises its error.
-
-    ``workers`` threads work on the items whose turn is next, and no more results than these are held at once. A single
-    item is worked on when its function is called.
-    """
-    if len(items) < 2:
-        yield from (partial(work, item) for item in items)
-        return
-    pool = ThreadPoolExecutor(workers)
-    try:
-        rest = iter(items)
-        begun: deque[Future[Result]] = deque(pool.submit(work, item) for item in itertools.islice(rest, workers))
-        while begun:
-            yield begun.popleft().result
-            begun.extend(pool.submit(work, item) for item in itertools.islice(rest, 1))
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def exists(table: Table) -> TableExistsError:
+def exists_error(table: Table) -> TableExistsError:
     """The error for a table that was not to be replaced."""
     return TableExistsError(
         f"Table {table.name} exists already in {table.storage.url}/{table.directory}.",

@@ -39,6 +39,7 @@ from luxor_pipelines.errors import (
     TableNotFoundError,
     UsageError,
 )
+from luxor_pipelines.lake.concurrency import attempts as attempt_numbers
 from luxor_pipelines.lake.parquet.file import ROW_GROUP, ParquetFile, open_file, to_bytes
 from luxor_pipelines.lake.parquet.series_index import build_index
 from luxor_pipelines.lake.storage.base import BlobInfo, WholeFile
@@ -52,11 +53,9 @@ from luxor_pipelines.lake.table.layout import (
     Part,
     Snapshot,
     pieces,
-    recognise,
 )
 from luxor_pipelines.lake.table.merge import sort_indices
 from luxor_pipelines.lake.table.table import Table
-from luxor_pipelines.lake.table.table import attempts as attempt_numbers
 from luxor_pipelines.lake.types.codec import Codec, codec_of, overridden
 from luxor_pipelines.lake.types.schema import (
     DATE,
@@ -411,7 +410,7 @@ def find_leftovers(table: Table, stored: bytes, listed: Iterable[BlobInfo]) -> t
     """
     partitions: dict[Layout, list[Part]] = {"month": [], "year": []}
     for info in listed:
-        layout_and_label = recognise(info.path[len(table.folder) + 1 :])
+        layout_and_label = table.recognise(info.path)
         if layout_and_label is not None:
             layout, label = layout_and_label
             partitions[layout].append(Part(label, info))

@@ -1,16 +1,13 @@
 """Table: a table of the lake, scanned in whichever layout it is stored, and swapped partition by partition.
 
-See `lake.layout` for where the files lie. The month or year is derived from a date column and not
+See `layout` for where the files lie. The month or year is derived from a date column and not
 stored in the files. Should a file and a folder both exist, the file is the table.
 """
 
 from __future__ import annotations
 
 import logging
-import random
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -30,6 +27,7 @@ from luxor_pipelines.errors import (
     TableNotFoundError,
     UnreachableError,
 )
+from luxor_pipelines.lake.concurrency import at_once
 from luxor_pipelines.lake.parquet.file import (
     Footers,
     ParquetFile,
@@ -71,8 +69,6 @@ __all__ = [
     "StoredPart",
     "Summary",
     "Table",
-    "at_once",
-    "attempts",
     "conditions",
     "find_all",
     "list_tables",
@@ -81,12 +77,10 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-S = TypeVar("S")
 T = TypeVar("T")
 
 _SPLIT: tuple[Layout, ...] = ("month", "year")
 _ATTEMPTS = 30
-_THREADS = 8
 
 
 class Scan(NamedTuple):
@@ -196,6 +190,10 @@ class Table:
         """The path of the file that lies there while the table is moved to the archive or back."""
         return f"{self.folder}/{MOVING_FILE}"
 
+    def recognise(self, path: str) -> tuple[Layout, str] | None:
+        """Return layout and label of a partition's file, from its path in the lake; None for any other file."""
+        return recognise(path[len(self.folder) + 1 :])
+
     def path(self, layout: Layout, label: str = "") -> str:
         """The path of a partition's file."""
         return f"{self.folder}.parquet" if layout == "file" else f"{self.folder}/{layout}={label}/data.parquet"
@@ -242,7 +240,7 @@ class Table:
                 raise self.moving()
             if info.path == self.record_path:
                 listed_record = info
-            layout_and_label = recognise(info.path[len(self.folder) + 1 :])
+            layout_and_label = self.recognise(info.path)
             if layout_and_label is not None:
                 layout, label = layout_and_label
                 parts[layout].append(Part(label, info))
@@ -293,7 +291,7 @@ class Table:
     def has_partitions(self) -> bool:
         """Whether there are partitions in the table's folder, be they the table or not; placeholders do not count."""
         for info in self.storage.list(self.folder):
-            layout_and_label = recognise(info.path[len(self.folder) + 1 :])
+            layout_and_label = self.recognise(info.path)
             if layout_and_label is not None and not self.is_placeholder(Part(layout_and_label[1], info)):
                 return True
         return False
@@ -322,7 +320,7 @@ class Table:
     def look(
         self, places: Sequence[tuple[Layout, str]]
     ) -> tuple[dict[tuple[Layout, str], BlobInfo], LayoutRecord | None]:
-        """Return those of some files of the table that are there now, by layout and label, and the layout's record.
+        """Return the files that are there now at some places, by layout and label, and the layout's record.
 
         A single file that is superseded counts as none.
 
@@ -330,8 +328,8 @@ class Table:
         ------
         MoveInProgressError
         """
-        # In this order: where files are looked at one after another, who finds no single file after a partition knows
-        # that the partition is no conversion's, and who finds no move after it that it is no move's.
+        # Partitions come first, since on disk files are looked at one after another: a partition that is seen before
+        # the single file is seen to be gone belongs to the table, and not to a conversion under way.
         paths = sorted((self.path(layout, label) for layout, label in places), key=self.path("file").__eq__)
         *infos, recorded, moving = self.storage.peek([*paths, self.record_path, self.moving_path])
         if moving is not None:
@@ -434,6 +432,11 @@ class Table:
         with self._open(part.info) as file:
             return StoredFile(self._codec(file.schema, overridden(overrides)), file.rows)
 
+    def _footer(self, part: Part) -> Any:
+        """Return what pyarrow reads of a partition's footer."""
+        with self._open(part.info) as file:
+            return file.footer.metadata
+
     def null_counts(self, snapshot: Snapshot) -> dict[str, int]:
         """Return the number of cells without a value in each column: from the footers, else by reading the column.
 
@@ -442,16 +445,11 @@ class Table:
         VersionChangedError
         CorruptFileError
         """
-
-        def footer(part: Part) -> Any:
-            with self._open(part.info) as file:
-                return file.footer.metadata
-
         codec = self.codec(snapshot)
         counts: dict[str, int | None] = dict.fromkeys(codec.schema.names, None)
         if not codec.legacy:
             counts = dict.fromkeys(codec.schema.names, 0)
-            for metadata in self.map_parts(snapshot.parts, footer):
+            for metadata in self.map_parts(snapshot.parts, self._footer):
                 names = metadata.schema.names
                 for group in map(metadata.row_group, range(metadata.num_row_groups)):
                     for name, total in counts.items():
@@ -505,13 +503,8 @@ class Table:
         VersionChangedError
         CorruptFileError
         """
-
-        def footer(part: Part) -> Any:
-            with self._open(part.info) as file:
-                return file.footer.metadata
-
         newest = max(snapshot.parts, key=lambda part: part.info.modified)
-        footers = dict(zip(snapshot.parts, self.map_parts(snapshot.parts, footer), strict=True))
+        footers = dict(zip(snapshot.parts, self.map_parts(snapshot.parts, self._footer), strict=True))
         ours = ENCODING in (footers[newest].metadata or {})
         labels = snapshot.parts[0].label, snapshot.parts[-1].label
         first, last = self._dates(snapshot) if snapshot.layout == "file" else labels
@@ -669,7 +662,9 @@ class Table:
         read = self.map_parts(parts, lambda part: self._read_current(part, wanted, overrides, may_skip=several))
         pieces = [(part, data) for part, data in read if data is not None]
         if not pieces:  # one is read all the same, for its columns
-            pieces = [self._read_current(parts[-1], wanted, overrides)]
+            part, data = self._read_current(parts[-1], wanted, overrides)
+            assert data is not None
+            pieces = [(part, data)]
         current = {part.label: part for part, _ in (*read, *pieces)}
         after = replace(snapshot, parts=tuple(current.get(part.label, part) for part in snapshot.parts))
         return Scan(self._concat(pieces), after)
@@ -689,7 +684,7 @@ class Table:
 
     def _read_current(
         self, part: Part, wanted: Selection, overrides: Overrides, *, may_skip: bool = False
-    ) -> tuple[Part, pa.Table]:
+    ) -> tuple[Part, pa.Table | None]:
         """Return a partition as it is now, and its rows wanted; None for them if it ``may_skip`` one that has none."""
         for _ in range(_ATTEMPTS):
             try:
@@ -757,23 +752,6 @@ def find_all(storage: Storage, names: Sequence[str], directory: str = DIRECTORY)
     for snapshot in at_once(storage, others, one):
         snapshots |= snapshot
     return snapshots
-
-
-def at_once(storage: Storage, things: Sequence[S], work: Callable[[S], T]) -> list[T]:
-    """Return the result of ``work`` for each thing; several at once where that is quicker."""
-    workers = _THREADS if storage.concurrent else 1
-    if min(workers, len(things)) < 2:
-        return [work(thing) for thing in things]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(work, things))
-
-
-def attempts(limit: int) -> Iterator[int]:
-    """Yield 1, 2, … ``limit``; before each but the first, wait for a random time that grows up to a second."""
-    for attempt in range(1, limit + 1):
-        if attempt > 1:
-            time.sleep(random.uniform(0, min(1.0, 0.01 * 2**attempt)))  # noqa: S311 - spreads load, hides nothing
-        yield attempt
 
 
 def list_tables(storage: Storage, directory: str = DIRECTORY, *, unusable: list[Unusable] | None = None) -> list[str]:
