@@ -146,6 +146,20 @@ def test_of_a_file_that_hides_months_either_can_be_moved(rig: Any) -> None:
     assert keys(storage) == {"a": 80}
 
 
+def test_one_of_two_is_not_moved_when_it_is_the_only_one_left(rig: Any) -> None:
+    """The file was converted after somebody had seen that it hides partitions: these are the table now."""
+    storage = rig.storage()
+    load(storage, frame())
+    put(storage, frame("theirs")[:3])
+    table = Table(storage, "t")
+    gone = Meanwhile(storage, 1, lambda: storage.delete(f"{DIRECTORY}/t.parquet"))
+    with pytest.raises(ConflictError):
+        archive(Table(gone, "t"), NOW, "partitions")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="has no single file"):
+        archive(table, NOW, "partitions")
+    assert keys(storage) == {"a": 80}
+
+
 def test_months_that_are_not_all_of_the_table_do_not_become_it(rig: Any) -> None:
     storage = rig.storage()
     put(storage, frame())

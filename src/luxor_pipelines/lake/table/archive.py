@@ -108,11 +108,13 @@ def archive(table: Table, now: datetime, only: Only | None = None) -> Move:
             hint="`luxor tables` lists what there is.",
         )
     moving = next((info for info in in_folder if info.path == table.moving_path), None)
+    partitions = any(table.recognise(info.path) for info in in_folder)
+    if moving is None and only is not None and (single is None or not partitions):
+        # Whoever says which of two to move has seen both; what is left alone by now is the table.
+        lies = "has no single file" if single is None else "has no partitions"
+        raise UsageError(f"Table {table.name} {lies}.", hint="Leave --only out to move the table.")
     if moving is None and only == "file":
         return _archive_file(table, single, _new_stamp(table, now))
-    partitions = any(table.recognise(info.path) for info in in_folder)
-    if moving is None and only == "partitions" and not partitions:
-        raise UsageError(f"Table {table.name} has no partitions.", hint="It is one file: leave --only out.")
     if moving is None and all(info.path == table.record_path for info in in_folder):
         return _archive_file(table, single, _new_stamp(table, now), with_record=True)
     return _archive_folder(table, moving, only, now)
@@ -123,8 +125,6 @@ def _archive_file(table: Table, single: BlobInfo | None, stamp: str, *, with_rec
     storage, path = table.storage, table.path("file")
     folder = f"{ARCHIVE}/{stamp}"
     if single is None:
-        if not with_record:
-            raise UsageError(f"Table {table.name} has no single file.", hint="Leave --only out to move the table.")
         # A layout was agreed on, and nothing was written since.
         storage.delete(table.record_path, expected=storage.read(table.record_path).version)
         return Move(table.name, folder, ())
@@ -178,6 +178,8 @@ def _archive_folder(table: Table, moving: BlobInfo | None, only: Only | None, no
         if single is not None:  # no conversion goes on after that
             stored = storage.read(single_path)
             claims.append(Claim.take(storage, single_path, stored.data, expected=stored.version))
+        elif only == "partitions":
+            raise storage.conflict(single_path)  # by now they are the table
         listed = {info.path: info for info in _listed(table) if info.path != table.moving_path}
         for taken in claims:
             taken.check()
