@@ -984,7 +984,6 @@ def test_csv_as_excel_in_brazil_reads_it(sample: Path, here: Here) -> None:
         "show sample",
         "returns",
         "runs",
-        "list",
         "check",
         "status",
         "describe assets",
@@ -1001,7 +1000,7 @@ def test_every_table_is_written_as_a_workbook(
 ) -> None:
     from openpyxl import load_workbook
 
-    lake = [] if command == "list" else ["--lake", sample if "sample" in command else demo_lake]
+    lake = ["--lake", sample if "sample" in command else demo_lake]
     file = tmp_path / "out.xlsx"
     out, err = here(*shlex.split(command), "--xlsx", file, *lake)
     assert out == ""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Json",
     "Lake",
+    "Wide",
     "Yes",
     "app",
     "checked_lake",
@@ -49,7 +50,8 @@ app = typer.Typer(
         "help_option_names": ["-h", "--help"],
         "max_content_width": 100,
         # Without it newer versions of typer import pydantic to read --help, as long again as `list` takes.
-        "default_map": {"help": False, "list": {"help": False}},
+        "default_map": dict.fromkeys(("help", "install_completion", "show_completion"), False)
+        | {"list": {"help": False}},
     },
 )
 
@@ -64,6 +66,7 @@ Lake = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Wide = Annotated[bool, typer.Option("--wide", help="On a terminal too, all columns and whole values.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -114,7 +117,7 @@ def _form(
     json: Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print csv.")] = False,
     xlsx: Annotated[str | None, typer.Option("--xlsx", metavar="FILE", help="Write an Excel workbook instead.")] = None,
-    wide: Annotated[bool, typer.Option("--wide", help="On a terminal too, all columns and whole values.")] = False,
+    wide: Wide = False,
     sep: Annotated[str, typer.Option("--sep", metavar="CHARACTER", help="Between the cells of csv.")] = ",",
     decimal: Annotated[str, typer.Option("--decimal", metavar="CHARACTER", help="The decimal sign in csv.")] = ".",
     bom: Annotated[bool, typer.Option("--bom", help="Begin csv with a byte-order mark, as Excel likes it.")] = False,

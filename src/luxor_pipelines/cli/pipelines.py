@@ -11,6 +11,7 @@ import typer
 from luxor_pipelines.cli.app import (
     Json,
     Lake,
+    Wide,
     Yes,
     app,
     checked_lake,
@@ -138,15 +139,18 @@ def run_(
 
 
 @app.command("list")
-@prints_table
 def list_(
-    form: Form,
     details: Annotated[
         bool, typer.Option("--details", help="Also what each reads, writes and when it is due.")
     ] = False,
+    wide: Wide = False,
+    json: Json = False,
 ) -> None:
     """The pipelines there are."""
+    # Only flags: newer versions of typer import pydantic for any other option, as long again as listing takes.
     from luxor_pipelines.operations.discovery import declarations, find_pipelines
+
+    form = Form(json=json, wide=wide)
 
     pipelines = find_pipelines()
     declared = declarations() if details else {}
