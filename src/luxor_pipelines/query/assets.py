@@ -142,10 +142,10 @@ class AssetMaster:
         return resolved
 
     def suggestions(self, name: str) -> list[str]:
-        """A few names that are near one that nothing matches, never the name itself."""
-        if not self.exists():
+        """A few names that are near one that nothing matches; none for the name of an asset, which is spelled right."""
+        known = self._cache.derive(ASSETS, "names", self._read_names).words if self.exists() else set()
+        if name in known:
             return []
-        known = self._cache.derive(ASSETS, "names", self._read_names).words - {name}
         return difflib.get_close_matches(name, sorted(known), n=3)
 
     def find(self, text: str, limit: int) -> pd.DataFrame:
