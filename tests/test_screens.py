@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 
 from luxor_pipelines import LuxorQuery, cli, run, save_table
 from luxor_pipelines.cli import main
+from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.operations import discovery
 
 SCREENS = Path(__file__).parent / "screens"
@@ -88,7 +90,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _record(folder: Path, number: int, status: str, error: str | None) -> None:
     record: dict[str, Any] = {
         "schema_version": 1,
-        "id": f"abc12{number}",
+        "id": f"abc12{number}abcdef",
         "pipeline": "hist_returns",
         "status": status,
         "ref_date": "2026-10-31",
@@ -110,7 +112,7 @@ def _record(folder: Path, number: int, status: str, error: str | None) -> None:
         "lock": None,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"20261123T183{number}00Z-abc12{number}.json").write_text(json.dumps(record))
+    (folder / f"20261123T183{number}00Z-abc12{number}abcdef.json").write_text(json.dumps(record))
 
 
 COMMANDS: dict[str, list[str]] = {
@@ -133,8 +135,23 @@ COMMANDS: dict[str, list[str]] = {
     "unlock": ["unlock"],
     "doctor": ["doctor", "--lake", "memory://screens"],
     "run": ["run", "hist_returns", "--ref-date", "2026-10-31"],
+    "list-details": ["list", "--details"],
+    "status": ["status"],
+    "runs-show": ["runs", "show", "abc121"],
+    "retry": ["retry", "abc121"],
+    "sql": [
+        "sql",
+        "SELECT Asset, max(Date) Newest, avg(Last_Price) Mean FROM hist_px_last GROUP BY 1 ORDER BY 1",
+    ],
+    "init": ["init"],
+    "put": ["put", "{files}/prices.csv", "{files}/funds.csv", "raw/prices"],
+    "inspect": ["inspect", "{files}/prices.csv"],
+    "load": ["load", "custom_prices", "{files}/prices.csv"],
+    "archive": ["archive", "odd_values", "--yes"],
+    "restore": ["restore", "odd_values"],
 }
-WITHOUT_THE_LAKE = {"list", "doctor"}
+WITHOUT_THE_LAKE = {"list", "list-details", "doctor"}
+WRITING = {"run", "retry", "init", "put", "load", "archive", "restore"}
 
 TWO = {"fx_rates", "hist_returns"}
 
@@ -150,6 +167,7 @@ MASKS = [
     (r"(?m)^Versions: .*$", "Versions: …"),
     (r"(?m)^System: .*$", "System: …"),
     (r"file://\S*/lake", "file:///lake"),
+    (r"/\S*/files/", "/files/"),
     (r"run=[0-9a-f]+", "run=abc123"),
 ]
 
@@ -161,20 +179,35 @@ def screen(
     """What a command writes to a terminal, and after it what it tells on stderr."""
     two = {name: pipeline for name, pipeline in discovery.find_pipelines().items() if name in TWO}
 
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "prices.csv").write_text("Date,Asset,Last_Price\n2026-10-30,alpha,1.5\n2026-10-31,alpha,-1\n")
+    (files / "funds.csv").write_text("Data;Fundo;Cota\n30/10/2026;fundo de nome comprido;1.234,56\n")
+
     def show(name: str, width: int) -> str:
         terminal, folder = Terminal(), lake
-        if name == "run":  # which leaves a record
-            folder = Path(shutil.copytree(lake, tmp_path / "lake"))
-            shutil.rmtree(folder / "system")
-        arguments = [*COMMANDS[name], *([] if name in WITHOUT_THE_LAKE else ["--lake", folder.as_uri()])]
+        if name in WRITING:
+            folder = tmp_path / "lake"
+            if name != "init":
+                shutil.copytree(lake, folder)
+            if name == "run":
+                shutil.rmtree(folder / "system")
+        command = [argument.format(files=files) for argument in COMMANDS[name]]
+        arguments = [*command, *([] if name in WITHOUT_THE_LAKE else ["--lake", folder.as_uri()])]
         with monkeypatch.context() as patch:
             patch.setenv("COLUMNS", str(width))
             patch.setenv("NO_COLOR", "1")
             patch.setenv("TERM", "xterm")
             patch.setattr("sys.stdout", terminal)
             patch.setattr(discovery, "find_pipelines", lambda: two)
+            if name != "doctor":  # which looks at the clock itself
+                patch.setattr(Lake, "now", lambda lake: datetime.fromtimestamp(MOMENT, UTC))
+            if name == "restore":
+                main(["archive", "odd_values", "--yes", "--quiet", "--lake", folder.as_uri()])
+                terminal.truncate(0)
+                terminal.seek(0)
             main(arguments)
-        errors = "…\n" if name == "run" else capsys.readouterr().err  # a run's log is not the command line's
+        errors = "…\n" if name in ("run", "retry") else capsys.readouterr().err  # a run's log is not the command line's
         text = f"{terminal.getvalue()}--- stderr\n{errors}"
         for pattern, replacement in MASKS:
             text = re.sub(pattern, replacement, text)

@@ -66,7 +66,7 @@ Lake = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Wide = Annotated[bool, typer.Option("--wide", help="On a terminal too, all columns and whole values.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Show all columns and whole values, on a terminal too.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -118,7 +118,7 @@ def _form(
     csv: Annotated[bool, typer.Option("--csv", help="Print csv.")] = False,
     xlsx: Annotated[str | None, typer.Option("--xlsx", metavar="FILE", help="Write an Excel workbook instead.")] = None,
     wide: Wide = False,
-    sep: Annotated[str, typer.Option("--sep", metavar="CHARACTER", help="Between the cells of csv.")] = ",",
+    sep: Annotated[str, typer.Option("--sep", metavar="CHARACTER", help="The separator of cells in csv.")] = ",",
     decimal: Annotated[str, typer.Option("--decimal", metavar="CHARACTER", help="The decimal sign in csv.")] = ".",
     bom: Annotated[bool, typer.Option("--bom", help="Begin csv with a byte-order mark, as Excel likes it.")] = False,
 ) -> Form:

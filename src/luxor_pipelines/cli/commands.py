@@ -36,10 +36,10 @@ class Currency(StrEnum):
 @app.command()
 @prints_table
 def tables(form: Form, lake: Lake = None) -> None:
-    """The tables of the lake.
+    """List the tables of the lake.
 
-    Rows are counted where a table has no more than 24 files. The first and last date are those of its first column
-    of dates, where the files' statistics tell.
+    Rows are counted where a table has at most 24 files. First and Last are the dates of its first column of dates,
+    where the files' statistics have them.
     """
     lq = open_lake(lake)
     rows: list[tuple[str, str, int, int | None, date | None, date | None, int, datetime]] = []
@@ -107,7 +107,7 @@ def show(
     tail: Annotated[bool, typer.Option("--tail", help="The last rows of that order instead of the first.")] = False,
     lake: Lake = None,
 ) -> None:
-    """The rows of a table, newest first.
+    """Show the rows of a table, newest first.
 
     A terminal shows what fits, numbers with six digits, and Last_Updated only when it is asked for.
     """
@@ -142,7 +142,10 @@ def sql(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="One SELECT, in DuckDB's SQL; - reads it from stdin.")],
     lake: Lake = None,
 ) -> None:
-    """Query the tables in SQL, read-only. Needs the extra sql."""
+    """Query the tables in SQL, read-only.
+
+    Needs DuckDB, which the extra luxor-pipelines[sql] installs.
+    """
     from luxor_pipelines.cli.tables import grid_of, json_rows
 
     data = open_lake(lake).sql(sys.stdin.read() if query == "-" else query).arrow()
@@ -159,9 +162,9 @@ def returns(
     form: Form,
     ref_date: Annotated[
         str | None,
-        typer.Option("--ref-date", metavar="DATE", help="A date of the month, São Paulo's; default the last stored."),
+        typer.Option("--ref-date", metavar="DATE", help="Any date of the month; default the last month stored."),
     ] = None,
-    currency: Annotated[Currency, typer.Option("--currency", case_sensitive=False, help="Of the returns.")] = (
+    currency: Annotated[Currency, typer.Option("--currency", case_sensitive=False, help="That of the returns.")] = (
         Currency.BRL
     ),
     where: _Where = None,
@@ -169,10 +172,10 @@ def returns(
     limit: Annotated[int, typer.Option("--limit", min=0, help="How many assets at most; 0 for all.")] = 0,
     lake: Lake = None,
 ) -> None:
-    """The returns of a month, one row an asset.
+    """Show the returns of a month, one row for each asset.
 
-    As hist_returns left them: cumulative to the month's end, in per cent (fractions in JSON, csv and conditions,
-    as in --where "12m>0.1"). Where one cannot be stated there is none, and Status says why.
+    They are as hist_returns stored them: cumulative to the month's end, in per cent (fractions in JSON, csv and
+    conditions, as in --where "12m>0.1"). A return that cannot be stated is missing, and Status says why.
     """
     from luxor_pipelines.cli.tables import arrow_of, grid_of, json_rows, narrowed
 

@@ -28,7 +28,7 @@ __all__ = ["describe", "init", "inspect", "load", "put"]
 def init(lake: Lake = None, json: Json = False) -> None:
     """Create a lake: its container or folder.
 
-    The folders that people put files into are created too.
+    Also creates the folders that people put files into.
     """
     from luxor_pipelines.operations.files import RAW_FOLDERS, create_lake
 
@@ -73,14 +73,15 @@ def inspect(
     ],
     formats: Annotated[
         Path | None,
-        typer.Option("--formats", metavar="FILE", help="What is declared; default the _formats.json beside the file."),
+        typer.Option("--formats", metavar="FILE", help="The declarations; default the _formats.json beside the file."),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, help="Rows to show of each kind.")] = 5,
     lake: Lake = None,
 ) -> None:
     """Show what a price file looks like, and how it is read.
 
-    Also under which declaration, and which one to make. Csv and workbooks have the first rows as they are read.
+    Declarations, in the _formats.json beside the files, say how they are read. This shows which one fits the file,
+    and proposes one where none does. Csv and workbooks have the first rows as they are read.
     """
     from luxor_pipelines.operations.files import inspect_file
 
@@ -128,7 +129,7 @@ def inspect(
         for outcome in outcomes
     ]
     print_grid(Grid(columns, texts, frozenset({"Good"})), form)
-    for title, frame in ((f"\nThe first rows {seen.best.title}:", good), ("\nA bad row of each kind:", bad)):
+    for title, frame in ((f"\nThe first rows, {seen.best.title}:", good), ("\nA bad row of each kind:", bad)):
         if frame is not None and len(frame):
             emit(title)
             listed = [[str(cell) for cell in row.values()] for row in _listed(frame)]
@@ -160,7 +161,8 @@ def load(
         Path, typer.Argument(metavar="PATH", help="A csv, spreadsheet or Parquet file, or a folder of Parquet files.")
     ],
     key: Annotated[
-        str | None, typer.Option("--key", metavar="A,B", help="Upsert by these columns; default the table's key.")
+        str | None,
+        typer.Option("--key", metavar="A,B", help="Columns that tell rows apart; default the table's key."),
     ] = None,
     kinds: Annotated[
         list[str] | None,
@@ -188,14 +190,14 @@ def load(
     columns = _columns(file.rows)
     way = {
         "upsert": f"upserted by {', '.join(file.key)}",
-        "slices": "in place of those of their dates",
-        "replace": "in place of the whole table",
-        "new": "as a new table",
+        "slices": "loaded in place of those of their dates",
+        "replace": "loaded in place of the whole table",
+        "new": "loaded as a new table",
     }[file.mode]
     if not form.json:
         rows = [(column["name"], column["type"], column["nulls"], column["example"]) for column in columns]
         print_grid(Grid(("Column", "Type", "Nulls", "Example"), rows, grouped=frozenset({"Nulls"})), form)
-        note(f"{counted(len(file.rows), 'row')}, to be loaded {way}")
+        note(f"{counted(len(file.rows), 'row')}, to be {way}")
     for finding in file.findings:
         note(f"Warning: {finding}")
     if file.mode == "replace" and opened.table(table).find() is not None and not dry_run:

@@ -52,7 +52,7 @@ SCHEMA_VERSION = 1
 MISSING = "–"
 _CUT = 12
 """Characters of a text that a terminal shows at least, before it is cut."""
-_WORD = 20
+_WORD = 24
 """Characters of a word that is not broken where a text is folded."""
 _HEADER = 8
 """Characters of a column's name that a terminal shows at least."""

@@ -77,7 +77,8 @@ def run_(
         ),
     ] = None,
     table: Annotated[
-        str | None, typer.Option("--table", metavar="TABLE", help="Load into this table, where the pipeline lets one.")
+        str | None,
+        typer.Option("--table", metavar="TABLE", help="The table to load, where a pipeline has a choice."),
     ] = None,
     param: Param = None,
     force: Force = False,
@@ -93,11 +94,11 @@ def run_(
     counts itself. hist_returns moves it to the end of its month, takes the last month that has ended when
     none is given, and refuses one that has not. Running again is safe: what has not changed is not written.
 
-    What does not pass a pipeline's checks (half the assets of last month, say) is not written, and listed; look
-    into it before you --force it.
+    Rows that do not pass a pipeline's checks (half of last month's assets are gone, say) are listed, not written;
+    look into it before you --force them.
 
-    Every run leaves a record in the lake, under system/runs/; `luxor runs` lists them. Of several pipelines one that
-    fails stops no other; the exit code is that of the first that failed.
+    Every run leaves a record in the lake, under system/runs/; `luxor runs` lists them. Where several pipelines run
+    and one fails, the others run all the same; the exit code is that of the first that failed.
     """
     from luxor_pipelines.operations.discovery import find_pipelines, in_order, parse_params
     from luxor_pipelines.operations.runs import run
@@ -141,12 +142,12 @@ def run_(
 @app.command("list")
 def list_(
     details: Annotated[
-        bool, typer.Option("--details", help="Also what each reads, writes and when it is due.")
+        bool, typer.Option("--details", help="Also the tables each reads and writes, and when it is due.")
     ] = False,
     wide: Wide = False,
     json: Json = False,
 ) -> None:
-    """The pipelines there are."""
+    """List the pipelines."""
     # Only flags: newer versions of typer import pydantic for any other option, as long again as listing takes.
     from luxor_pipelines.operations.discovery import declarations, find_pipelines
 
@@ -175,7 +176,7 @@ def list_(
             )
             for name, declaration in declared.items()
         ]
-        folded = frozenset({"Writes", "Due", "Reads"})
+        folded = frozenset({"Pipeline", "Writes", "Due", "Reads"})
         print_grid(Grid(("Pipeline", "Writes", "Dates", "Due", "Reads"), rows, folded=folded), form)
     else:
         described = [(pipeline.name, pipeline.description) for pipeline in pipelines.values()]
@@ -198,23 +199,23 @@ def runs(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME | show ID]",
-            help="Only this pipeline's; or one run, whole.",
+            metavar="NAME | show",
+            help="Only the runs of this pipeline; or `show` and an id, for all that is recorded of one run.",
             show_default=False,
             autocompletion=complete_pipelines,
         ),
     ] = None,
-    ident: Annotated[str | None, typer.Argument(metavar="", hidden=True)] = None,
+    ident: Annotated[str | None, typer.Argument(metavar="ID", help="The run to show.", show_default=False)] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only runs that failed or died.")] = False,
     since: Annotated[
         str | None, typer.Option("--since", metavar="DATE", help="Only runs that began on this day (UTC) or later.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="How many; 0 for all.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="How many runs at most; 0 for all.")] = 20,
     lake: Lake = None,
 ) -> None:
-    """The most recent runs, newest first.
+    """List the latest runs, newest first.
 
-    `luxor runs show ID` shows one, whole.
+    `luxor runs show ID` shows all that is recorded of one.
     """
     from luxor_pipelines.operations.records import find_run, last_runs
     from luxor_pipelines.operations.runs import as_reference_date
@@ -271,7 +272,7 @@ def retry(
         str | None, typer.Argument(metavar="ID", help="The run; `luxor runs` has the ids.", show_default=False)
     ] = None,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Each pipeline and reference date whose last run failed or died.")
+        bool, typer.Option("--failed", help="Retry every pipeline and reference date whose last run failed or died.")
     ] = False,
     lake: Lake = None,
 ) -> None:
@@ -408,7 +409,7 @@ def status(
     check: Annotated[bool, typer.Option("--check", help="Exit code 1 when a table is late.")] = False,
     lake: Lake = None,
 ) -> None:
-    """Show what is late, by newest dates and last runs.
+    """Show which tables are late, and their last runs.
 
     Each table is held against what its pipeline declares. A price table that no pipeline here writes is judged
     by its newest date: traded prices and rates are late after a business day, fund quotas after five; venture
@@ -490,11 +491,9 @@ def backfill_(
     missing: Annotated[bool, typer.Option("--missing", help="Only dates that are not stored.")] = False,
     failed: Annotated[bool, typer.Option("--failed", help="Only dates whose last run failed or died.")] = False,
     stale: Annotated[
-        bool, typer.Option("--stale", help="Only dates of which something that their last run read has changed since.")
+        bool, typer.Option("--stale", help="Only dates whose inputs have changed since their last run.")
     ] = False,
-    jobs: Annotated[
-        int, typer.Option("--jobs", min=1, help="Processes of this machine to divide the dates among.")
-    ] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="How many processes on this machine share the dates.")] = 1,
     cluster: Annotated[
         str | None,
         typer.Option("--cluster", metavar="ADDRESS", help="A Dask scheduler, as tcp://scheduler:8786, or local:N."),
@@ -507,8 +506,8 @@ def backfill_(
     """Run a pipeline for many reference dates.
 
     A plan first says which dates, and why. Dates are São Paulo's, both ends included. Each date is written
-    whole or not at all and has a record of its own; one that fails stops no other. Interrupted with Ctrl-C, it
-    goes on with --missing. Exit code 1 if a date failed or was stopped by the checks. Csv and workbooks have
+    whole or not at all and has a record of its own; one that fails stops no other. After Ctrl-C, start it again
+    with --missing. Exit code 1 if a date failed or was stopped by the checks. Csv and workbooks have
     a row for each date: how it ended and why, or with --dry-run what is planned.
     """
     from luxor_pipelines.operations.backfill import Backfill, carry_out, plan_backfill
@@ -583,9 +582,7 @@ def unlock(
     form: Form,
     name: Annotated[
         str | None,
-        typer.Argument(
-            metavar="NAME", help="The lease to release, as this lists them; default list them.", show_default=False
-        ),
+        typer.Argument(metavar="NAME", help="The lease to release; without it they are listed.", show_default=False),
     ] = None,
     ended: Annotated[
         bool, typer.Option("--ended", help="The processes that held it have surely ended: forget them.")
@@ -595,9 +592,10 @@ def unlock(
 ) -> None:
     """Show who holds which lease, or release one.
 
-    A lease keeps two processes from doing the same work. One that is not renewed any more is taken over by the next
-    run; releasing it by hand is for what does not, such as a conversion that died. Its holder may still wake up:
-    until it says that it has ended, or you say so with --ended, later runs guard against what it might write.
+    A lease is a lock that expires: it keeps two processes from doing the same work. When its holder no longer
+    renews it, the next run takes it over; release by hand only a lease that no run takes over, such as that of a
+    conversion that died. The holder may still wake up: until it says that it has ended, or you say so with --ended,
+    later runs guard against what it might write.
     """
     from luxor_pipelines.lake.storage import lease
 

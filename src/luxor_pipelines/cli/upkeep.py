@@ -95,7 +95,7 @@ def archive(
     ],
     only: Annotated[
         Layout | None,
-        typer.Option("--only", case_sensitive=False, help="Of two that lie there, move the single file or partitions."),
+        typer.Option("--only", case_sensitive=False, help="Of a table with both, move only the file or partitions."),
     ] = None,
     yes: Yes = False,
     lake: Lake = None,
@@ -103,9 +103,9 @@ def archive(
 ) -> None:
     """Move a table aside, into archive/.
 
-    A new one can then be made. A move that was interrupted is completed. Its single file and its partitions are
-    both moved where both lie there, unless --only says which. Nobody reads or loads part of the table
-    meanwhile. `luxor restore` puts it back.
+    A new table can then be made under its name; `luxor restore` puts the old one back. A table that has both a
+    single file and partitions is moved with both, unless --only says which. A move that was interrupted is
+    completed. Nobody reads or loads part of the table meanwhile.
     """
     from luxor_pipelines.lake.table.archive import archive as move
     from luxor_pipelines.lake.table.archive import layouts
@@ -184,10 +184,12 @@ def optimize(
         typer.Option("--layout", case_sensitive=False, help="Split a table in one file: a file a month, or a year."),
     ] = None,
     date_column: Annotated[
-        str | None, typer.Option("--date-column", metavar="COLUMN", help="What to split by; default its first dates.")
+        str | None,
+        typer.Option("--date-column", metavar="COLUMN", help="What to split by; default the first of dates."),
     ] = None,
     sort_by: Annotated[
-        str | None, typer.Option("--sort-by", metavar="A,B", help="What to sort by; default the date, then the key.")
+        str | None,
+        typer.Option("--sort-by", metavar="A,B", help="What to sort by; default the date, then the key."),
     ] = None,
     kinds: Annotated[
         list[str] | None,
@@ -197,15 +199,15 @@ def optimize(
             help="What a column of an all-text table holds: number, date, flag or text; can be repeated.",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would come to.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would come of it.")] = False,
     yes: Yes = False,
     lake: Lake = None,
 ) -> None:
-    """Rewrite a table sorted, and in the shape that reads best.
+    """Rewrite a table so that it is read faster.
 
-    Columns of other types than the lake's get these, an all-text table above all; its other readers must be
-    ready for that: asked about first, as is splitting. Rows and values stay as they are. Loads and readers may be
-    at work meanwhile; done again, it changes nothing.
+    Rows are sorted, and columns of other types than the lake's are converted, above all those of an all-text table.
+    A conversion or a split asks first, since other readers of the table must be ready for it. Rows and values stay
+    as they are. Loads and readers may be at work meanwhile; a second time it changes nothing.
     """
     from dataclasses import asdict
 
