@@ -339,6 +339,27 @@ def test_a_file_that_changes_while_it_is_moved_puts_all_back(make_rig: Any, ther
             assert set(copies.values()) <= set(before.values()) | set(changed), at
 
 
+def test_what_is_put_back_leaves_the_record_as_it_was(disk: Any) -> None:
+    """Else a single file that a load created would not be read beside the partitions that the record names."""
+    for at in range(2, 12):
+        storage = disk.storage()
+        load(storage, frame(), "file")
+        with pytest.raises(Killed):
+            optimize(Table(Meanwhile(storage, 7, killed), "t"), layout="month")  # type: ignore[arg-type]
+        path = f"{DIRECTORY}/t/month=2026-02/data.parquet"
+
+        def change(storage: Storage = storage, path: str = path) -> None:
+            put(storage, frame("changed")[:3], path)
+
+        with suppress(ConflictError):
+            archive(Table(Meanwhile(storage, at, change), "t"), NOW, "partitions")  # type: ignore[arg-type]
+        assert keys(storage) == {"a": 80}, at
+        assert Table(storage, "t").snapshot().layout == "file"
+        for folder in (DIRECTORY, "archive"):
+            for info in storage.list(folder):
+                storage.delete(info.path)
+
+
 def test_a_load_that_began_before_does_not_make_a_table_of_one_month(rig: Any) -> None:
     storage = rig.storage()
     load(storage, frame())

@@ -275,25 +275,29 @@ def restore(table: Table, now: datetime, stamp: str | None = None) -> Move:
         claim.release()
         raise _made_meanwhile(table)
     try:
-        _fill(table, claim, files, only_these=moving is None)
+        _fill(table, claim, files, only_these=moving is None, needs_record=bool(files))
         claim.release()
     except (ConflictError, NotFoundError) as error:
         raise _made_meanwhile(table) from error
     return Move(table.name, f"{ARCHIVE}/{stamp}", tuple(files))
 
 
-def _fill(table: Table, claim: Claim, copies: Mapping[str, str], *, only_these: bool = False) -> None:
+def _fill(
+    table: Table, claim: Claim, copies: Mapping[str, str], *, only_these: bool = False, needs_record: bool = False
+) -> None:
     """Create files from their copies, under the claim of a move, and give all others of the table a new version.
 
     So whoever was about to delete one of them, on condition of the version it had, does not. A file that is there
-    already keeps its content; the layout's record gets that of its copy, or one is made.
+    already keeps its content; the layout's record gets that of its copy, if there is one.
 
     Parameters
     ----------
     copies
         The path of each file's copy.
     only_these
-        Whether another file is a conflict.
+        Whether another file is a conflict, and a record that has no copy is nobody's.
+    needs_record
+        Whether a record is made where there is neither one nor a copy.
 
     Raises
     ------
@@ -303,19 +307,24 @@ def _fill(table: Table, claim: Claim, copies: Mapping[str, str], *, only_these: 
     storage = table.storage
 
     def copy(path: str) -> bytes:
-        return storage.read(copies[path]).data if path in copies else _record_of(table, copies).encode()
+        return storage.read(copies[path]).data
 
     def content(path: str) -> bytes:
+        if path == table.record_path and record is not None:
+            return record
         present = storage.read(path).data
-        unfilled = path == table.record_path or not present or _is_unfilled(present)
-        return copy(path) if path in paths and unfilled else present
+        return copy(path) if path in copies and (not present or _is_unfilled(present)) else present
 
-    paths = {*copies, *([table.record_path] if copies else ())}
-    listed = claim.prepare(lambda: _listed(table), paths, lambda path: _empty(table, path, copy(path)))
-    files = [path for path in listed if path != table.moving_path]
-    if only_these and set(files) - paths:
+    paths = {*copies} - {table.record_path}
+    listed = claim.prepare(lambda: _listed(table), paths, lambda path: _empty(path, copy(path)))
+    if only_these and listed.keys() - paths - {table.record_path, table.moving_path}:
         raise storage.conflict(table.folder)
-    claim.write(files, content, listed)
+    record = copy(table.record_path) if table.record_path in copies else None
+    if record is None and needs_record and (only_these or table.record_path not in listed):
+        record = _record_of(table, [*paths, *listed]).encode()
+    if record is not None and table.record_path not in listed:
+        storage.write(table.record_path, record, expected=None)
+    claim.write([path for path in listed if path != table.moving_path], content, listed)
 
 
 def _made_meanwhile(table: Table) -> ConflictError:
@@ -372,13 +381,13 @@ def _copy_path(stamp: str, path: str) -> str:
     return f"{ARCHIVE}/{stamp}/{path}"
 
 
-def _empty(table: Table, path: str, data: bytes) -> bytes:
+def _empty(path: str, data: bytes) -> bytes:
     """What a file holds between its creation and its rows: its columns, marked as a placeholder.
 
     It gets a `BIRTH` of its own, so that one which is created too late is never a table's single file.
     """
-    if path == table.record_path:
-        return data
+    if not path.endswith(".parquet"):
+        return b""
     try:
         schema = pq.read_schema(BytesIO(data))
     except (pa.ArrowException, OSError, ValueError):
