@@ -111,7 +111,8 @@ def show(
 
     A terminal shows what fits, numbers with six digits, and Last_Updated only when it is asked for.
     """
-    from luxor_pipelines.cli.tables import LAST_UPDATED, grid_of, json_rows, select
+    from luxor_pipelines.cli.rows import grid_of, json_rows, select
+    from luxor_pipelines.lake.types.schema import LAST_UPDATED
 
     lq = open_lake(lake)
     chosen = None if columns is None else [name for name in columns.split(",") if name.strip()]
@@ -146,7 +147,7 @@ def sql(
 
     Needs DuckDB, which the extra luxor-pipelines[sql] installs.
     """
-    from luxor_pipelines.cli.tables import grid_of, json_rows
+    from luxor_pipelines.cli.rows import grid_of, json_rows
 
     data = open_lake(lake).sql(sys.stdin.read() if query == "-" else query).arrow()
     if form.json:
@@ -177,7 +178,7 @@ def returns(
     They are as hist_returns stored them: cumulative to the month's end, in per cent (fractions in JSON, csv and
     conditions, as in --where "12m>0.1"). A return that cannot be stated is missing, and Status says why.
     """
-    from luxor_pipelines.cli.tables import arrow_of, grid_of, json_rows, narrowed
+    from luxor_pipelines.cli.rows import arrow_of, grid_of, json_rows, narrowed
 
     frame = open_lake(lake).get_hist_returns(ref_date, currency.value, wide=True)
     day = f"{frame['Date'].iloc[0]:%Y-%m-%d}"
@@ -210,7 +211,7 @@ def demo(
     The pipelines run there: rates, holidays, and a year of monthly returns. Running it again changes
     nothing.
     """
-    from luxor_pipelines.cli.tables import arrow_of, grid_of
+    from luxor_pipelines.cli.rows import arrow_of, grid_of
     from luxor_pipelines.demo import next_steps, run_demo
 
     with working(f"Making a lake in {folder}"):

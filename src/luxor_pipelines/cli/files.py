@@ -108,7 +108,7 @@ def inspect(
         )
         return
     if form.one_table:
-        from luxor_pipelines.cli.tables import arrow_of, grid_of
+        from luxor_pipelines.cli.rows import arrow_of, grid_of
 
         print_grid(Grid(("Date", "Asset", "Last_Price"), ()) if good is None else grid_of(arrow_of(good)), form)
         return

@@ -152,7 +152,6 @@ def list_(
     from luxor_pipelines.operations.discovery import declarations, find_pipelines
 
     form = Form(json=json, wide=wide)
-
     pipelines = find_pipelines()
     declared = declarations() if details else {}
     if form.json:

@@ -1,4 +1,4 @@
-"""Tables on the command line: conditions and orders from text, rows for printing."""
+"""Rows of tables: chosen and sorted as the options of a command say, and made ready for printing."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "LAST_UPDATED",
-    "are_dates",
     "arrow_of",
     "grid_of",
     "json_rows",
@@ -106,7 +104,7 @@ def grid_of(data: pa.Table) -> Grid:
     columns = []
     for column in data.columns:
         cells = column.to_pylist()
-        if are_dates(column):
+        if _are_dates(column):
             cells = [None if cell is None else cell.date() for cell in cells]
         elif not _printable(column.type):
             cells = [None if cell is None else str(cell) for cell in cells]
@@ -130,12 +128,12 @@ def json_rows(data: pa.Table) -> list[dict[str, Any]]:
 def _json(column: pa.ChunkedArray) -> list[Any]:
     cells = column.to_pylist()
     if pa.types.is_timestamp(column.type):
-        dates = are_dates(column)
+        dates = _are_dates(column)
         return [None if cell is None else (cell.date() if dates else cell).isoformat() for cell in cells]
     return [None if isinstance(cell, float) and not math.isfinite(cell) else cell for cell in cells]
 
 
-def are_dates(column: pa.ChunkedArray) -> bool:
+def _are_dates(column: pa.ChunkedArray) -> bool:
     """Return whether a column holds calendar dates: instants without a zone, all of them midnights."""
     if not pa.types.is_timestamp(column.type) or column.type.tz:
         return False
