@@ -1,4 +1,4 @@
-"""GET /api/pipelines: the pipelines there are, each with its last run."""
+"""GET /api/pipelines: every pipeline with its last run."""
 
 import azure.functions as func
 

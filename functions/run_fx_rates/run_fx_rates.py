@@ -1,4 +1,4 @@
-"""The steps of this function, in order: each runs when the one above it is done."""
+"""The steps of this function, in order: a step runs when the one above it is done."""
 
 import luxor_pipelines
 

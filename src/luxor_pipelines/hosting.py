@@ -1,4 +1,4 @@
-"""What the functions of the Azure Functions app share; each of them makes one call into this module.
+"""The part of the Azure Functions app that its functions share: each makes one call into this module.
 
 Timers: `on_timer`. HTTP: `post_run`, `get_run`, `get_pipelines`, `get_health`. Queue: `on_queue`, `on_poison`.
 Needs the extra ``functions``.
@@ -88,7 +88,7 @@ def prepare_worker() -> None:
 
 
 def on_timer(mytimer: func.TimerRequest, run: Callable[[], Sequence[RunReport]], context: func.Context) -> None:
-    """Run a function's steps and log how each ended; what is raised is logged and raised again.
+    """Run a function's steps and log how each ended; an error is logged and raised again.
 
     A timer that is past due, or fires twice, does no harm: runs can be repeated.
     """
@@ -104,7 +104,7 @@ def on_timer(mytimer: func.TimerRequest, run: Callable[[], Sequence[RunReport]],
 
 
 def _tell_failure(name: str, work: Callable[[], Result]) -> Result:
-    """Do the work; log what it raises and raise it again, so that the host tries again."""
+    """Do the work; log an error and raise it again, so that the host tries again."""
     try:
         return work()
     except Exception as error:
@@ -112,7 +112,7 @@ def _tell_failure(name: str, work: Callable[[], Result]) -> Result:
         if not holds_secret(error):
             raise
         failure = RuntimeError(_describe(error))
-    raise failure  # the host logs the whole chain of what it is raised: this one has none
+    raise failure  # the host logs the whole chain of an error: this one has none
 
 
 # --- the queue ----------------------------------------------------------------------------------
@@ -121,10 +121,10 @@ def _tell_failure(name: str, work: Callable[[], Result]) -> Result:
 def on_queue(
     message: func.QueueMessage, again: func.Out[str], run: Callable[[str], RunReport], context: func.Context
 ) -> None:
-    """Do the queued run whose record the message names; the host retries what is raised.
+    """Do the queued run whose record the message names; the host tries again after an error that is raised.
 
-    A message whose run is done is dropped. One that meets a live run of its pipeline and date is put back: the run
-    has watched that one for up to 30 seconds by then. What a retry would meet again is logged and not raised.
+    A message whose run is done is dropped. A message that meets a live run of its pipeline and date is put back,
+    after that run was watched for up to 30 seconds. An error that a retry would meet again is logged, not raised.
     """
     path = message.get_body().decode("utf-8", "replace")
 
@@ -168,7 +168,7 @@ class Answer(NamedTuple):
 
 
 class RunRequest(NamedTuple):
-    """What the caller of `post_run` asks for."""
+    """The run that a request asks for, and whether it is to be queued."""
 
     ref_date: date | None
     params: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""What started a run, log lines that name the run, and its spans and metrics in OpenTelemetry.
+"""A run as others see it: what started it, log lines that name it, spans and metrics in OpenTelemetry.
 
 `operations.run` opens a `RunContext`; whatever logs or opens a `span` on the same thread belongs to it. Spans and
 metrics go to whichever OpenTelemetry SDK the process has set up; without the extra ``otel`` they cost nothing.
@@ -42,7 +42,7 @@ TriggerKind = Literal["timer", "http", "queue", "cli", "notebook", "python"]
 
 @dataclass(frozen=True)
 class Trigger:
-    """What started a run.
+    """The cause of a run: a timer, a request, a person.
 
     Attributes
     ----------
@@ -196,8 +196,8 @@ def span(name: Literal["run", "read", "compute", "write"], **attributes: Any) ->
         try:
             yield ending
         except BaseException as error:
-            told = redact(f"{type(error).__name__}: {error}")
-            current.set_status(api.trace.Status(api.trace.StatusCode.ERROR, told))
+            description = redact(f"{type(error).__name__}: {error}")
+            current.set_status(api.trace.Status(api.trace.StatusCode.ERROR, description))
             raise
         finally:
             current.set_attributes(_attributes(ending))

@@ -92,7 +92,7 @@ def environment(rig: Any) -> dict[str, str]:
 
 
 LAST_MONTH = reference_date(None, datetime.now(ZoneInfo("America/Sao_Paulo")).date())
-"""What a timer computes, whatever day the tests are run."""
+"""The month that a timer computes, whatever day the tests are run."""
 
 
 def fill(lq: Any) -> None:
@@ -145,7 +145,7 @@ def mtd() -> Callable[[Any, date], list[float]]:
 
 @pytest.fixture(scope="session")
 def wheels() -> Path:
-    """Where the app's wheels are kept between runs of the tests."""
+    """The folder in which the app's wheels are kept between runs of the tests."""
     return ROOT / "build" / "wheels"
 
 

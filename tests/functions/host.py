@@ -17,6 +17,7 @@ import inspect
 import json
 import sys
 import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,7 +26,7 @@ TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 class Context:
-    """What the worker tells a function about its invocation."""
+    """A function's invocation, as the worker describes it."""
 
     invocation_id = "0b8f9c39-5d53-4f9a-8d45-7a0a1c0f3d11"
     function_name = ""
@@ -103,15 +104,23 @@ def call(main, request):
     return {"returned": None, **put}
 
 
-def pause_at(name):
-    """Have the function of that name tell that it was reached, and never return."""
+def tell_at(name, pause):
+    """Have the function of that name tell that it was reached, and with ``pause`` never return."""
     module, _, attribute = name.rpartition(".")
+    function = getattr(importlib.import_module(module), attribute)
 
-    def paused(*args, **options):
+    def told(*args, **options):
         print(json.dumps({"reached": name}), flush=True)
-        threading.Event().wait()
+        return threading.Event().wait() if pause else function(*args, **options)
 
-    setattr(importlib.import_module(module), attribute, paused)
+    setattr(importlib.import_module(module), attribute, told)
+
+
+def set_clock_back(days):
+    """Have lakes that are opened from now on live some days ago."""
+    lake = importlib.import_module("luxor_pipelines.lake.lake")
+    clock = lake._system_clock
+    lake._system_clock = lambda: clock() - timedelta(days=days)
 
 
 def run(app):
@@ -130,10 +139,10 @@ def run(app):
     # Signals are handled in the main thread, functions run on others.
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         for main, request in zip(mains, requests, strict=True):
-            if request.get("tell"):
-                print(json.dumps({"reached": request["function"]}), flush=True)
-            if "pause" in request:
-                pause_at(request["pause"])
+            if "days_ago" in request:
+                set_clock_back(request["days_ago"])
+            if "tell" in request:
+                tell_at(request["tell"], pause=request.get("pause", False))
             outcome = pool.submit(call, main, request).result()
             print(json.dumps({"function": request["function"], **outcome}), flush=True)
     import luxor_pipelines

@@ -1,4 +1,4 @@
-"""What the host and the worker ask of every folder under functions/."""
+"""The host's and the worker's demands on every folder under functions/."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class ResourceTypes:
         return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
     def problems(self, resource: dict[str, Any], names: set[str]) -> Iterator[str]:
-        """What the template says about a resource that its type does not have."""
+        """Yield a sentence for each part of a resource that its type does not allow."""
         kind, version = resource["type"], resource["api_version"]
         for types in self._files(kind.partition("/")[0], version):
             for entry in types:

@@ -12,8 +12,9 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,14 @@ ROOT = Path(__file__).parents[2]
 HOST = Path(__file__).parent / "host.py"
 SCALE = 0.01
 COMPUTE = "luxor_pipelines.pipelines.hist_returns.get_returns"
+MOMENTS = [
+    "luxor_pipelines.operations.runs.write_record",
+    "luxor_pipelines.operations.runs.fenced",
+    COMPUTE,
+    "luxor_pipelines.pipelines.hist_returns.incremental_load",
+    "luxor_pipelines.lake.table.table.fenced_write",
+]
+"""Functions that a run calls on its way: its record, its lease, its work, its load, the write itself."""
 KILLS = [signal.SIGTERM, *([signal.SIGKILL] if hasattr(signal, "SIGKILL") else [])]
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Azure runs the app on Linux")
@@ -76,18 +85,18 @@ class Worker:
         return self.process.returncode == -number
 
     def outcome(self) -> dict[str, Any]:
-        """What came of the first request; of a process that was killed, nothing."""
+        """The outcome of the first request; empty when the process was killed."""
         out, log = self.process.communicate(timeout=120)
         assert self.process.returncode in (0, *(-number for number in KILLS)), log
         outcome: dict[str, Any] = json.loads(out.splitlines()[0]) if out else {}
         return outcome
 
 
-def retry_until_it_succeeds(settings: dict[str, str], function: str) -> int:
+def retry_until_it_succeeds(settings: dict[str, str], timer: dict[str, Any]) -> int:
     """Replay the host's retry chain; return how many retries it took."""
-    for number, wait in enumerate(retry_waits(function), start=1):
+    for number, wait in enumerate(retry_waits(timer["function"]), start=1):
         threading.Event().wait(wait)
-        if Worker(settings, {"function": function, "past_due": False}).outcome().get("returned", "") is None:
+        if Worker(settings, timer).outcome().get("returned", "") is None:
             return number
     raise AssertionError("the host has given up")
 
@@ -115,10 +124,10 @@ def check_records(rig: Any) -> list[RunReport]:
 def test_a_killed_timer_is_run_again_by_the_hosts_retries(disk_lake: Any, mtd: Any, number: signal.Signals) -> None:
     settings = settings_of(disk_lake)
     timer = {"function": "run_hist_returns", "past_due": False}
-    assert Worker(settings, {**timer, "pause": COMPUTE}).kill_when_reached(number)
+    assert Worker(settings, {**timer, "tell": COMPUTE, "pause": True}).kill_when_reached(number)
     # The first retry comes long before a killed run's lease has run out.
     assert next(retry_waits("run_hist_returns")) < Settings().run_lock_ttl * SCALE
-    assert retry_until_it_succeeds(settings, "run_hist_returns") == 1
+    assert retry_until_it_succeeds(settings, timer) == 1
     (again, first) = check_records(disk_lake)
     assert again.status == "done"
     assert first.status == ("failed" if number == signal.SIGTERM else "died")
@@ -128,7 +137,7 @@ def test_a_killed_timer_is_run_again_by_the_hosts_retries(disk_lake: Any, mtd: A
 
 def test_a_killed_timer_is_run_again_when_the_host_starts_anew(disk_lake: Any, mtd: Any) -> None:
     settings = settings_of(disk_lake)
-    paused = Worker(settings, {"function": "run_hist_returns", "past_due": False, "pause": COMPUTE})
+    paused = Worker(settings, {"function": "run_hist_returns", "past_due": False, "tell": COMPUTE, "pause": True})
     assert paused.kill_when_reached(KILLS[-1])
     restarted = Worker(settings, {"function": "run_hist_returns", "past_due": True})
     assert restarted.outcome() == {"function": "run_hist_returns", "returned": None}
@@ -159,25 +168,27 @@ def test_runs_killed_at_random_end_as_one_that_was_not(kind: str, make_rig: Any,
     rig = make_rig(kind)
     months = many_funds(rig, 25 if thorough else 2)
     settings = settings_of(rig)
-    kills = {"before": 0, "during": 0, "after": 0}
+    kills: Counter[str] = Counter()
+    run("hist_returns", ref_date=months[0] - timedelta(days=31), lake=rig.query())
     for month in months:
-        body = json.dumps({"ref_date": str(month)})
-        request = {"function": "run_pipeline", "body": body, "params": {"name": "hist_returns"}}
-        worker = Worker(settings, {**request, "tell": True})
-        worker.kill_when_reached(chance.choice(KILLS), after=chance.uniform(0, 0.8))
-        statuses = [report.status for report in last_runs(rig.query(), limit=None) if report.ref_date == month]
-        kills["before" if not statuses else "after" if statuses == ["done"] else "during"] += 1
-        for wait in retry_waits("run_hist_returns"):
-            threading.Event().wait(wait)
-            if Worker(settings, request).outcome().get("status") == 200:
-                break
-    print(f"{kind}: {len(months)} runs, killed {kills}")
+        # The timer of some day after the month, which finds that month missing.
+        timer = {
+            "function": "run_hist_returns",
+            "past_due": chance.choice([False, True]),
+            "days_ago": (datetime.now(UTC).date() - month).days - 10,
+        }
+        number, moment = chance.choice(KILLS), chance.choice(MOMENTS)
+        killed = Worker(settings, {**timer, "tell": moment}).kill_when_reached(number, after=chance.uniform(0, 0.1))
+        left = [report.status for report in last_runs(rig.query(), limit=None) if report.ref_date == month]
+        kills[f"{number.name} {left[0] if left else 'before the record' if killed else 'too late'}"] += 1
+        retry_until_it_succeeds(settings, timer)
+    print(f"{kind}: {len(months)} runs killed; found as {dict(kills)}")
     done = {report.ref_date for report in check_records(rig) if report.status == "done"}
-    assert done == set(months)
+    assert done >= set(months)
     stored = rig.query().get_table("hist_returns")
     whole = make_rig("memory")
     many_funds(whole, 1)
-    for month in months:
-        run("hist_returns", ref_date=month, lq=whole.query())
+    for month in [months[0] - timedelta(days=31), *months]:
+        run("hist_returns", ref_date=month, lake=whole.query())
     expected = whole.query().get_table("hist_returns")
     pd.testing.assert_frame_equal(stored, expected)

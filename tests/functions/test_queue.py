@@ -250,7 +250,8 @@ def test_a_run_that_is_killed_at_every_try_is_recorded_as_failed(
     call = {
         "function": "run_pipeline_queue",
         "message": queued["path"],
-        "pause": "luxor_pipelines.pipelines.hist_returns.get_returns",
+        "tell": "luxor_pipelines.pipelines.hist_returns.get_returns",
+        "pause": True,
     }
     for _ in range(2):
         worker = subprocess.Popen(

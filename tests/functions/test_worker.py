@@ -164,7 +164,7 @@ def test_no_secret_comes_out_of_the_worker(in_worker: Run, secret_lake: Any, azu
 
 @pytest.mark.skipif(AS_LIBRARY, reason="the worker is the driver of these tests, not a process of its own")
 def test_sigterm_ends_a_run_and_releases_its_lease(in_worker: Run, disk: Any) -> None:
-    """What the host does on a deployment: the run is on a thread, the handler in the main thread."""
+    """The host does so on a deployment; the run is on a thread, the handler in the main thread."""
     days = pd.date_range("2000-01-01", periods=8000).strftime("%Y-%m-%d")
     rows = [f"{day},asset {number},{number + 1}" for number in range(50) for day in days]
     disk.storage().write("raw/prices/large.csv", "\n".join(["Date,Asset,Last_Price", *rows]).encode())
