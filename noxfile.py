@@ -109,7 +109,7 @@ def worker(session: nox.Session) -> None:
         if python is None or (source is None and version != "3.13"):
             session.warn(f"NOT TRIED on Python {version}: no python{version}, or no checkout of the worker.")
             continue
-        folder = Path(session.create_tmp()) / version
+        folder = Path(session.create_tmp()).absolute() / version
         shutil.rmtree(folder, ignore_errors=True)
         session.run(python, "-m", "venv", str(folder / "worker"), external=True)
         packages = WORKER_PACKAGES[version == "3.13"]

@@ -352,6 +352,7 @@ def main() -> int:
     parser.add_argument("--no-bytecode", action="store_true", help=f"leave bytecode out; needs no Python {PYTHON}")
     parser.add_argument("--wheels", type=Path, default=ROOT / "build" / "wheels", help="where wheels are kept")
     options = parser.parse_args()
+    options.target, options.wheels = options.target.resolve(), options.wheels.resolve()
     try:
         if options.command == "lock":
             LOCK.write_text(write_lock(resolve(options.wheels, options.extra)), encoding="utf-8")

@@ -92,7 +92,10 @@ def test_xirr_reproduces_the_present_value(flows: list[tuple[float, int]]) -> No
 
 @given(st.floats(-0.9, 5), st.lists(st.tuples(st.floats(1, 1e5), st.integers(1, 5000)), min_size=1, max_size=12))
 def test_money_out_and_back_has_the_rate_it_was_made_with(rate: float, back: list[tuple[float, int]]) -> None:
-    dates = [np.datetime64("2010-01-01"), *(np.datetime64("2010-01-01") + days for _, days in back)]
+    dates = [
+        np.datetime64("2010-01-01"),
+        *(np.datetime64("2010-01-01") + np.timedelta64(days, "D") for _, days in back),
+    ]
     amounts = [amount for amount, _ in back]
     paid = present_value([0, *amounts], dates, rate)
     assume(paid > 1e-3)

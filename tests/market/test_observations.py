@@ -208,7 +208,7 @@ def test_last_rows_are_those_of_a_loop(rows: list[tuple[int, int, float]], asked
     rows = sorted(rows, key=lambda row: row[0])
     day, code, price = (np.array([row[n] for row in rows]) for n in range(3))
     date = np.datetime64("2026-01-01", "D") + day.astype(int)
-    dates = [np.datetime64("2026-01-01", "D") + n for n in asked]
+    dates = [np.datetime64("2026-01-01", "D") + np.timedelta64(n, "D") for n in asked]
     found = last_rows(code.astype(np.int32), date, price.astype(float), np.array(dates, "datetime64[D]"), 4)
     if not rows:
         assert found is None

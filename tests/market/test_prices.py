@@ -116,7 +116,7 @@ def test_asof_is_the_naive_loop(seed: int, offsets: list[int]) -> None:
     found = asof(obs, EPOCH + np.array(offsets))
     for i in range(len(obs.keys)):
         for j, offset in enumerate(offsets):
-            day, last, eligible = EPOCH + offset, None, None
+            day, last, eligible = EPOCH + np.timedelta64(offset, "D"), None, None
             for n in np.flatnonzero(obs.code == i):
                 if obs.date[n] <= day:
                     last = n
@@ -159,7 +159,7 @@ def test_asof_is_pandas_merge_asof() -> None:
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 400))
 def test_later_observations_never_change_a_price(seed: int, offset: int) -> None:
-    obs, day = random_observations(seed), EPOCH + offset
+    obs, day = random_observations(seed), EPOCH + np.timedelta64(offset, "D")
     known = obs.date <= day
     earlier = Observations(
         obs.keys, obs.code[known], obs.date[known], obs.price[known], obs.limit[known], obs.mark[known]

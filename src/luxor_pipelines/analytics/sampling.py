@@ -261,10 +261,12 @@ def _index(days: DateArray) -> pd.DatetimeIndex:
 
 def _period_ends(frequency: str, first: np.datetime64, until: np.datetime64) -> DateArray:
     """The last days of all weeks or months from the one of ``first`` to the last without a weekday after ``until``."""
+    ends: DateArray
     if frequency == "monthly":
-        months = np.arange(first.astype("datetime64[M]"), until.astype("datetime64[M]") + 1)
-        ends = (months + 1).astype("datetime64[D]") - 1
+        month = np.timedelta64(1, "M")
+        months = np.arange(first.astype("M8[M]"), until.astype("M8[M]") + month)
+        ends = np.asarray((months + month).astype("M8[D]") - np.timedelta64(1, "D"), dtype="M8[D]")
     else:
-        to_friday = (_A_FRIDAY - first.astype(np.int64)) % 7
-        ends = np.arange(first + to_friday, until + 7, 7)
+        week, to_friday = np.timedelta64(7, "D"), (_A_FRIDAY - first.astype(np.int64)) % 7
+        ends = np.arange(first + np.timedelta64(to_friday, "D"), until + week, week)
     return ends[np.busday_offset(ends, 0, roll="backward") <= until]

@@ -141,8 +141,8 @@ class HolidayCalendar:
         move_start, move_stop = _ENDS[inclusive]
         return int(
             np.busday_count(
-                np.datetime64(start, "D") + move_start,
-                np.datetime64(stop, "D") + move_stop,
+                np.datetime64(start, "D") + np.timedelta64(move_start, "D"),
+                np.datetime64(stop, "D") + np.timedelta64(move_stop, "D"),
                 busdaycal=self._business[name],
             )
         )

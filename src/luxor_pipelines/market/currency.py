@@ -232,7 +232,7 @@ def _rate(obs: Observations, name: str, asked: DateArray) -> tuple[FloatArray, D
     if not len(found.price):
         return np.full(len(asked), np.nan), np.full(len(asked), np.datetime64("NaT", "D"))
     usable = found.valid[0] & (found.price[0] > 0)  # a mark of 0 is no rate
-    return np.where(usable, found.price[0], np.nan), np.where(found.stale[0], np.datetime64("NaT"), found.date[0])
+    return np.where(usable, found.price[0], np.nan), np.where(found.stale[0], np.datetime64("NaT", "D"), found.date[0])
 
 
 def _chained(obs: Observations, chosen: str, spot: str, asked: DateArray) -> FloatArray:

@@ -84,7 +84,7 @@ class Answers:
         dest, names = as_currency(currency), sorted(set(keys))
         own = market.assets.currencies(names)
         wanted = {dest, *own} if dest != "local" else set()
-        dates = np.arange(np.datetime64(start, "D"), np.datetime64(end, "D") + 1)
+        dates = np.arange(np.datetime64(start, "D"), np.datetime64(end, "D") + np.timedelta64(1, "D"))
         current = None if today is None or today > end else (today, market.current)
         found = market.prices.observations(
             [*names, *self._rates.keys(wanted)], [start, end], span=(start, end), current=current
@@ -345,7 +345,7 @@ class Answers:
         obs = with_composites(self._market, self._market.prices.history(names), max(dates))
         ends = np.array(dates, dtype="datetime64[D]")
         begins = obs.first_dates()[obs.codes(names)][:, np.newaxis]
-        return np.where(begins <= ends, begins, ends - 1)
+        return np.where(begins <= ends, begins, ends - np.timedelta64(1, "D"))
 
     def changes(
         self, keys: Iterable[str], start: date, end: date, currency: str = "local", *, adjust: bool, today: date

@@ -82,7 +82,7 @@ class PriceReader:
         names = np.array(sorted(set(keys)), dtype=object)
         tables = self._tables()
         asked = np.array(dates if span is None else [*dates, span[0]], dtype="datetime64[D]")
-        days = asked if span is None else np.arange(asked.min(), asked.max() + 1)
+        days = asked if span is None else np.arange(asked.min(), asked.max() + np.timedelta64(1, "D"))
         if not self._descending:
             return self._with_cash(self._merge(names, [table.between(names, [_EVER]) for table in tables]), days)
         many = span is None and len(dates) > _MANY and not any(table.in_memory for table in tables)

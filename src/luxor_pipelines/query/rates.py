@@ -87,7 +87,7 @@ class Rates:
             spans.append((days[before].max(), chosen[1].item() if len(chosen) > 1 else date.max))
         if after.any():
             spans.append((chosen[-1], date.max))
-        wider = [(max(_DAY_ONE, first - self._limit).item(), last) for first, last in spans]
+        wider = [(max(_DAY_ONE, first - np.timedelta64(self._limit, "D")).item(), last) for first, last in spans]
         return self._prices.between(obs, keys, wider)
 
 

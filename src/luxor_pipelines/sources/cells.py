@@ -161,7 +161,7 @@ def parse_dates(column: pa.Array, date_format: str = "iso", *, is_sheet: bool = 
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         moments = column.to_numpy(zero_copy_only=False)
         days = moments.astype("M8[D]")
-        days[days.astype(moments.dtype) != moments] = np.datetime64("NaT")
+        days[days.astype(moments.dtype) != moments] = np.datetime64("NaT", "D")
         return Dates(_plausible(days), _nulls(column), np.zeros(len(days), dtype=bool))
     words, codes = _words(column)  # a file has few dates, however many rows
     days = _days(pc.extract_regex(words, date_pattern(date_format)))
@@ -171,7 +171,9 @@ def parse_dates(column: pa.Array, date_format: str = "iso", *, is_sheet: bool = 
         serial = pc.extract_regex(words, f"^{_SERIAL}$")
         number = _group(serial, "n")
         in_range = (number >= _SERIALS[0]) & (number < _SERIALS[1])
-        from_serial = np.where(in_range, np.datetime64("1899-12-30") + number, np.datetime64("NaT"))
+        from_serial = np.where(
+            in_range, np.datetime64("1899-12-30", "D") + number.astype("m8[D]"), np.datetime64("NaT", "D")
+        )
         for other, parts in ((_days(own), own), (from_serial, serial)):
             taken = np.isnat(days) & ~np.isnat(other)
             days = np.where(taken, other, days)
