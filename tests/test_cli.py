@@ -470,6 +470,24 @@ def test_limits(demo_lake: Path, here: Here) -> None:
     assert (found["total_rows"], len(found["rows"]), found["columns"]) == (3978, 2, ["Key", "Return"])
 
 
+# --- find -------------------------------------------------------------------------------------
+
+
+def test_an_asset_is_found_by_a_part_of_its_name(demo_lake: Path, here: Here) -> None:
+    out, err = here("find", "EURO", "--lake", demo_lake)
+    lines = out.splitlines()
+    assert lines[0].split()[-2:] == ["First_Date", "Last_Date"]
+    assert "eurusd curncy" in lines[1]
+    assert err == "1 asset\n"
+    (row,) = here.json("find", "euro", "--lake", demo_lake)["rows"]
+    assert (row["Key"], row["Currency"]) == ("eur_eurusd curncy", "usd")
+    assert row["First_Date"] < row["Last_Date"]
+    assert len(here.json("find", "curncy", "--limit", "3", "--lake", demo_lake)["rows"]) == 3
+    out, err = here("find", "no such thing", "--lake", demo_lake)
+    assert (len(out.splitlines()), err) == (1, "No asset has a name like that.\n")
+    assert here.json("find", "no such thing", "--lake", demo_lake)["rows"] == []
+
+
 # --- returns ----------------------------------------------------------------------------------
 
 

@@ -451,6 +451,14 @@ def test_an_asset_is_named_in_any_of_four_ways(named: Any, name: str, price_key:
 
 def test_two_names_of_one_series_give_one_row_and_none_gives_unknown(named: Any, caplog: Any) -> None:
     names = ["petr4", "petrobras_petr4", "petr5", "petr4 bz equity"]
+    typo, series = " PETR5\u00a0", "PETR4 BZ Equity"
+    asked = iter([typo, "petr5", series])  # named once more below
+    spelled = named.get_pct_changes(asked, "2026-11-20", "2026-10-30")
+    assert spelled["Status"].to_dict() == {typo: "unknown", "petr4 bz equity": "ok"}, "as it was given"
+    assert named.get_returns("2026-11-20", [series, typo], "mtd")["Asset"].tolist() == ["petr4 bz equity", typo]
+    rows = named.get_prices([typo, series], "2026-11-20", "2026-11-20", with_status=True)
+    assert sorted(rows["Asset"]) == sorted([typo, "petr4 bz equity"])
+    caplog.clear()
     frame = named.get_pct_changes(names, "2026-11-20", "2026-10-30")
     assert frame["Status"].to_dict() == {"petr4 bz equity": "ok", "petr5": "unknown"}
     assert "'petr5' (did you mean 'petr4'" in caplog.text

@@ -264,12 +264,20 @@ def test_what_is_no_date_is_refused(case: str, lake: Any, refused: Any) -> None:
         lq.get_month_end,
         lq.get_hist_returns,
         lambda day: lq.get_prices("fund", recent_date=day),
-        lambda day: runs.run("hist_returns", ref_date=day, lq=lq),
     ):
-        if act == lq.get_hist_returns and day is None:
-            continue
         with refused(lake, UsageError):
             act(day)
+    if case != "month-only":  # a month's last day is the reference date of its run: `test_a_run_takes_a_month`
+        with refused(lake, UsageError):
+            runs.run("hist_returns", ref_date=day, lq=lq)
+
+
+def test_a_run_takes_a_month(lake: Any) -> None:
+    lq = lake.query()
+    assert runs.as_reference_date("2026-10") == dt.date(2026, 10, 31)
+    for text in ("2026-13", "2026-00", "0000-10", "2026-1", "2026/10"):
+        with pytest.raises(UsageError):
+            runs.run("hist_returns", ref_date=text, lq=lq)
 
 
 @pytest.mark.parametrize(

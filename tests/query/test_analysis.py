@@ -607,6 +607,9 @@ def test_fields_are_typed_by_their_map(fields: LuxorQuery, caplog: pytest.LogCap
     assert "There is no unheard of abc us equity" in caplog.text
     assert fields.get_data("abc us equity", "px_last") == 51
     assert fields.get_data("abc us equity", "px_last", "2026-11-20") == 50
+    for name in ("ABC_abc us equity", " Abc Inc ", "abc us equity"):
+        assert fields.get_data(name, "beta") == 1.25, "by any name of the asset"
+        assert fields.get_data(name, "beta", "2024-03-15") == 2.0
     with pytest.raises(SchemaError, match=r"odd of abc us equity is 'n\.a\.', which is no number"):
         fields.get_data("abc us equity", "odd")
 

@@ -25,7 +25,7 @@ __all__ = ["app", "main"]
 
 _ORDER = (
     *("run", "list", "runs", "status", "retry", "backfill", "unlock"),
-    *("tables", "show", "returns", "sql", "describe"),
+    *("tables", "show", "returns", "find", "sql", "describe"),
     *("init", "put", "inspect", "load"),
     *("check", "optimize", "archive", "restore", "doctor", "demo"),
 )

@@ -18,7 +18,7 @@ from luxor_pipelines.errors import LakeError, SchemaError, UnreachableError, Usa
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Currency", "demo", "returns", "show", "sql", "tables"]
+__all__ = ["Currency", "demo", "find", "returns", "show", "sql", "tables"]
 
 
 _SPARE = ("Price_Key", "Local_Currency", "Base_Date", "End_Date", "End_Price", "Base_Price")
@@ -134,6 +134,29 @@ def _some(data: pa.Table, limit: int, *, tail: bool = False) -> pa.Table:
     if not limit:
         return data
     return data.slice(max(0, len(data) - limit)) if tail else data.slice(0, limit)
+
+
+@app.command()
+@prints_table
+def find(
+    form: Form,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="A part of a name, or something near one.")],
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many assets at most.")] = 20,
+    lake: Lake = None,
+) -> None:
+    """Look for assets by a part of a name, the nearest first.
+
+    Keys, names, tickers and price keys are compared, without regard to case. The dates are those of the first and the
+    last row of the price series.
+    """
+    from luxor_pipelines.cli.rows import arrow_of, grid_of, json_rows
+
+    data = arrow_of(open_lake(lake).find(text, limit))
+    if form.json:
+        print_json({"text": text, "rows": json_rows(data)})
+    else:
+        print_grid(replace(grid_of(data), spare=("Key",)), form)
+    note(counted(len(data), "asset") if len(data) else "No asset has a name like that.")
 
 
 @app.command()

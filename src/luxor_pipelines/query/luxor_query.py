@@ -410,7 +410,8 @@ class LuxorQuery:
         ----------
         tickers
             Price keys, or names of assets that lead to one (``Key``, ``Ticker``, ``Name``, in this order); default the
-            price keys of all assets. Two names of one series give one row; rows carry the price key.
+            price keys of all assets. Two names of one series give one row; rows carry the price key, or a name that
+            nothing matches as it was given.
         recent_date, previous_date
             Default today, and 30 days before; swapped if reversed. ``end`` and ``start`` are other names of them.
         period
@@ -454,6 +455,7 @@ class LuxorQuery:
             _ignore_location("get_prices", holiday_location)
         recent_date, previous_date = _either(recent_date, end, "end"), _either(previous_date, start, "start")
         first, last = self._range(recent_date, previous_date, period, 30, force_month_end=force_month_end)
+        tickers = _listed(tickers)
         keys, answers = self._keys(tickers), self._answers(usdbrl_ticker)
         rows = answers.prices(
             keys, first, last, currency,
@@ -472,7 +474,8 @@ class LuxorQuery:
             rows = rows.where(self.market.calendar.holidays().are_business_days(rows.date, holiday_location))
         if wide:
             return rows.to_wide().reindex(columns=pd.Index(sorted(keys), dtype="str"))
-        return (rows.with_absent(last) if with_status else rows).to_frame(with_status=with_status)
+        frame = (rows.with_absent(last) if with_status else rows).to_frame(with_status=with_status)
+        return _as_given(frame, tickers) if with_status else frame
 
     def find(self, text: str, limit: int = 20) -> pd.DataFrame:
         """Look for assets by a part of a name, or something near one.
@@ -579,7 +582,8 @@ class LuxorQuery:
         ----------
         tickers
             Price keys, or names of assets that lead to one (``Key``, ``Ticker``, ``Name``, in this order); default the
-            price keys of all assets. Two names of one series give one row; rows carry the price key.
+            price keys of all assets. Two names of one series give one row; rows carry the price key, or a name that
+            nothing matches as it was given.
         recent_date, previous_date
             Default today, and the day before.
         period
@@ -599,9 +603,11 @@ class LuxorQuery:
             ``End_Date``, ``Base_Price``, ``End_Price``.
         """
         start, end = self._range(recent_date, previous_date, period, 1, force_month_end=force_month_end)
-        return self._answers(usdbrl_ticker).changes(
+        tickers = _listed(tickers)
+        frame = self._answers(usdbrl_ticker).changes(
             self._keys(tickers), start, end, currency, adjust=adjust_amortization, today=self.today()
         )
+        return _as_given(frame.reset_index(), tickers).set_index("Asset")
 
     def get_returns(
         self,
@@ -625,7 +631,8 @@ class LuxorQuery:
             The last dates of the periods.
         tickers
             Price keys, or names of assets that lead to one (``Key``, ``Ticker``, ``Name``, in this order); default the
-            price keys of all assets. Two names of one series give one row; rows carry the price key.
+            price keys of all assets. Two names of one series give one row; rows carry the price key, or a name that
+            nothing matches as it was given.
         periods
             ``mtd``, ``qtr``, ``ytd`` or ``<N>m``; also ``wtd`` (since the last Sunday before the date's week), ``1y``
             (as ``12m``) and ``inception`` (since each series' first observation).
@@ -650,7 +657,8 @@ class LuxorQuery:
             No date, or something that is none; no currency, or what is none.
         """
         dates = [ref_dates] if isinstance(ref_dates, DateLike) else list(ref_dates)
-        return self._answers(usdbrl_ticker).returns_on(
+        tickers = _listed(tickers)
+        frame = self._answers(usdbrl_ticker).returns_on(
             self._keys(tickers),
             [as_date(day) for day in dates],
             [periods] if isinstance(periods, str) else list(periods),
@@ -659,6 +667,7 @@ class LuxorQuery:
             today=self.today(),
             a_year=annualized,
         )
+        return _as_given(frame, tickers)
 
     def get_hist_returns(
         self,
@@ -1167,7 +1176,7 @@ class LuxorQuery:
         Parameters
         ----------
         ticker
-            A Bloomberg ticker.
+            A Bloomberg ticker, or another name of the asset, as in `get_prices`.
         flds
             The field's name.
         data_date
@@ -1182,7 +1191,8 @@ class LuxorQuery:
             warn_without_effect("get_data", "logger_level", "Set levels with the logging module.")
         if _plain(flds) == "px_last":
             return self.get_price(ticker, data_date)
-        return self._reference().field(_plain(ticker), _plain(flds), None if data_date is None else as_date(data_date))
+        day = None if data_date is None else as_date(data_date)
+        return self._reference().field(_plain(ticker), _plain(flds), day, self._key)
 
     def get_bdr_size(self, ticker: str) -> float:
         """How many BDRs of a ticker there are for one underlying share.
@@ -1385,6 +1395,25 @@ def _either(familiar: DateLike | None, short: DateLike | None, name: str) -> Dat
     if familiar is not None and short is not None:
         raise UsageError(f"{name} is given twice, under two names.", hint="Give it once.")
     return short if familiar is None else familiar
+
+
+def _listed(tickers: str | Iterable[str] | None) -> list[str] | None:
+    """The names asked for, to be looked at more than once; None for all assets."""
+    return tickers if tickers is None else [tickers] if isinstance(tickers, str) else list(tickers)
+
+
+def _as_given(frame: pd.DataFrame, tickers: Iterable[str] | None) -> pd.DataFrame:
+    """Rows with ``Asset`` as the caller spelled it where the status is ``unknown``: nothing else names such a row."""
+    given = {_plain(ticker): ticker for ticker in reversed(list(tickers or ()))}
+    spelled = {name: ticker for name, ticker in given.items() if name != ticker}
+    unknown = frame["Asset"].isin(list(spelled)) & (frame["Status"] == "unknown") if spelled else pd.Series(dtype=bool)
+    if not unknown.any():
+        return frame
+    names = {name: spelled[name] for name in frame.loc[unknown, "Asset"].unique()}
+    assets = frame["Asset"]
+    if isinstance(assets.dtype, pd.CategoricalDtype):
+        return frame.assign(Asset=assets.cat.rename_categories(names))
+    return frame.assign(Asset=assets.replace(names))
 
 
 def _is_lake(place: object) -> bool:

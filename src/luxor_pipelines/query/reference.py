@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time
 from typing import Any
 
@@ -31,10 +31,13 @@ class Reference:
         self._lake = lake
         self._assets = assets
 
-    def field(self, ticker: str, field: str, day: date | None) -> float | date | str | None:
+    def field(
+        self, ticker: str, field: str, day: date | None, resolve: Callable[[str], str]
+    ) -> float | date | str | None:
         """One field of an asset: the latest value or, with a ``day``, that of the last row on or before it.
 
-        It is a number, a date or text, as the table ``field_map`` says; text without one. None, and a
+        A ticker that has no row of the field is taken for a name, which ``resolve`` gives the price key of.
+        The value is a number, a date or text, as the table ``field_map`` says; text without one. None, and a
         logged reason, where there is no value.
 
         Raises
@@ -42,11 +45,9 @@ class Reference:
         SchemaError
             The value is not of the type that ``field_map`` says.
         """
-        if day is None:
-            rows = self._rows(LAST_FIELDS, {"Key": f"{ticker}_{field}"}, ["Key", "Value"])
-        else:
-            where = {"Ticker": ticker, "Field": field, "Date": (None, day)}
-            rows = self._rows(HIST_FIELDS, where, ["Date", "Value"]).sort_values("Date", kind="stable")
+        rows = self._field_rows(ticker, field, day)
+        if rows.empty and (price_key := resolve(ticker)) != ticker:
+            rows = self._field_rows(price_key, field, day)
         value = None if rows.empty else rows["Value"].iloc[-1]
         text = "" if value is None or pd.isna(value) else str(value).strip()
         if text.lower() in _NULL_WORDS:
@@ -103,6 +104,12 @@ class Reference:
         """The time of day at which the newest of the current prices was asked for, None where there is none."""
         newest = self._rows(PX_LAST, {}, ["Query_Time"])["Query_Time"].max()
         return None if pd.isna(newest) else newest.to_pydatetime().time()
+
+    def _field_rows(self, ticker: str, field: str, day: date | None) -> pd.DataFrame:
+        if day is None:
+            return self._rows(LAST_FIELDS, {"Key": f"{ticker}_{field}"}, ["Key", "Value"])
+        where = {"Ticker": ticker, "Field": field, "Date": (None, day)}
+        return self._rows(HIST_FIELDS, where, ["Date", "Value"]).sort_values("Date", kind="stable")
 
     def _field_types(self) -> Mapping[str, str]:
         if not self._lake.cache.exists(FIELD_MAP):
