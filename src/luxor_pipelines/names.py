@@ -17,6 +17,9 @@ __all__ = ["normal_name", "normal_names"]
 _SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 """Unicode's space separators (class Zs) other than the plain one."""
 
+_BLANKS = "".join(character for character in map(chr, range(128)) if character.isspace())
+"""The ASCII characters that `str.strip` trims."""
+
 _Names = TypeVar("_Names", pa.Array, pa.ChunkedArray)
 
 
@@ -31,13 +34,15 @@ def normal_name(name: str) -> str:
     >>> normal_name(" PETR4\u00a0BZ Equity ")
     'petr4 bz equity'
     """
+    if name.isascii():
+        return name.strip().lower()
     return unicodedata.normalize("NFC", _SPACES.sub(" ", name).strip().lower())
 
 
 def normal_names(names: _Names) -> _Names:
     """Return a column of text with each cell as `normal_name` has it; nulls stay."""
-    plain = pc.utf8_lower(pc.ascii_trim_whitespace(names))
-    odd = pc.fill_null(pc.match_substring_regex(names, r"[^\x20-\x7e]"), False)
+    plain = pc.utf8_lower(pc.ascii_trim(names, _BLANKS))
+    odd = pc.fill_null(pc.invert(pc.string_is_ascii(names)), False)
     if not pc.any(odd, min_count=0).as_py():
         return plain
     # A file has few distinct names, however many rows.

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from luxor_pipelines.errors import SchemaError, UsageError, sample
 from luxor_pipelines.market.observations import FloatArray, IntArray, Observations
 from luxor_pipelines.market.periods import DateArray, DatesLike, as_days
-from luxor_pipelines.market.prices import asof
+from luxor_pipelines.market.prices import AsOf, asof
 
 __all__ = [
     "CurrencyFacts",
@@ -209,14 +209,15 @@ def rates_asof(
     asked = as_days(dates)
     series = {iso: rate_series(iso, usdbrl_ticker, facts) for iso in sorted(wanted)}
     obs = _aged(obs.only([name for names in series.values() for name in names]), limit)
+    found = asof(obs, asked)
     rates = {}
     for iso, names in series.items():
         if iso == "usd":
             rates[iso] = np.ones(len(asked))
         elif len(names) == 2:
-            rates[iso] = _chained(obs, names[0], names[1], asked)
+            rates[iso] = _chained(obs, found, names[0], names[1])
         else:
-            rates[iso] = _rate(obs, names[0], asked)[0]
+            rates[iso] = _rate(obs, found, names[0])[0]
     return rates
 
 
@@ -226,24 +227,27 @@ def _aged(obs: Observations, limit: int) -> Observations:
     return replace(obs, limit=np.full(len(obs), limit, dtype=np.int32), fallback=fallback)
 
 
-def _rate(obs: Observations, name: str, asked: DateArray) -> tuple[FloatArray, DateArray]:
+def _rate(obs: Observations, found: AsOf, name: str) -> tuple[FloatArray, DateArray]:
     """A series' values as of some dates, NaN where there is none; and the dates of their rows, NaT where too old."""
-    found = asof(obs.only([name]), asked)
-    if not len(found.price):
-        return np.full(len(asked), np.nan), np.full(len(asked), np.datetime64("NaT", "D"))
-    usable = found.valid[0] & (found.price[0] > 0)  # a mark of 0 is no rate
-    return np.where(usable, found.price[0], np.nan), np.where(found.stale[0], np.datetime64("NaT", "D"), found.date[0])
+    at = obs.codes([name])[0]
+    if at < 0:
+        return np.full(len(found.asked), np.nan), np.full(len(found.asked), np.datetime64("NaT", "D"))
+    usable = found.valid[at] & (found.price[at] > 0)  # a mark of 0 is no rate
+    date = np.where(found.stale[at], np.datetime64("NaT", "D"), found.date[at])
+    return np.where(usable, found.price[at], np.nan), date
 
 
-def _chained(obs: Observations, chosen: str, spot: str, asked: DateArray) -> FloatArray:
-    """BRL per USD by a series and, beyond its ends, spot."""
-    rates, rows = _rate(obs, chosen, asked)
-    at_spot, spot_date = _rate(obs, spot, asked)
+def _chained(obs: Observations, found: AsOf, chosen: str, spot: str) -> FloatArray:
+    """BRL per USD by a series and, beyond its ends, spot; ``found`` are the rows of ``obs`` as of the dates."""
+    asked = found.asked
+    rates, rows = _rate(obs, found, chosen)
+    at_spot, spot_date = _rate(obs, found, spot)
     ends = series_ends(obs, chosen)
     if ends is None:
         return at_spot
     first, last = ends
-    chosen_at, spot_at = _rate(obs, chosen, np.array(ends))[0], _rate(obs, spot, np.array(ends))[0]
+    at_ends = asof(obs, np.array(ends))
+    chosen_at, spot_at = _rate(obs, at_ends, chosen)[0], _rate(obs, at_ends, spot)[0]
     before = asked < first
     # Before spot begins its date is NaT, which compares as not newer. Where the chosen series' own row is bad, and
     # newer than its last value, there is no rate.

@@ -175,7 +175,7 @@ class Observations:
 
     def codes(self, names: Iterable[str]) -> IntArray:
         """Return the position of each of ``names`` in ``keys``, -1 for one that is not there."""
-        return np.asarray(self._index.get_indexer(pd.Index(list(names), dtype=object)), dtype=np.int64)
+        return np.array([self._position.get(name, -1) for name in names], dtype=np.int64)
 
     def series(self, key: str) -> tuple[DateArray, FloatArray]:
         """Return dates and prices of one series' rows, sorted, those of the fallback left out."""
@@ -238,7 +238,7 @@ class Observations:
 
     def without_bad(self) -> Observations:
         """Return the rows that are not bad, those of the fallback left out."""
-        return self._kept(~self.bad)
+        return self._kept(~self.bad) if self.fallback is not None or self.bad.any() else self
 
     def _kept(self, rows: slice | BoolArray) -> Observations:
         return Observations(
@@ -303,8 +303,8 @@ class Observations:
         return np.where((good >= 0) & (self.code[good] == self.code), good, rows)
 
     @cached_property
-    def _index(self) -> pd.Index[Any]:
-        return pd.Index(self.keys, dtype=object)
+    def _position(self) -> dict[str, int]:
+        return {key: position for position, key in enumerate(self.keys.tolist())}
 
     @cached_property
     def _by_limit(self) -> list[tuple[int, IntArray, IntArray]]:

@@ -89,6 +89,8 @@ def as_days(values: DatesLike) -> DateArray:
     """
     if isinstance(values, np.ndarray) and values.dtype.kind == "M":
         return values.astype("datetime64[D]")
+    if isinstance(values, list | tuple) and all(type(value) is date for value in values):
+        return np.array(values, dtype="datetime64[D]")
     series = pd.Series(values)
     if series.dtype.kind == "M":
         if series.dt.tz is not None:

@@ -271,8 +271,10 @@ def returns(
     code = np.minimum(at_end.take(ends, axis=1), at_base.take(bases, axis=1))
     late = prices.date.take(ends, axis=1) <= prices.asked[bases]
     if late.any():
-        one_mark = _one_mark(prices, ends, bases)
-        np.minimum(code, np.where(one_mark, _RANK["carried"], _RANK["stale_end"]), out=code, where=late)
+        series, column = np.nonzero(late)
+        one_mark = _one_mark(prices, series, ends[column], bases[column])
+        verdict = np.where(one_mark, _RANK["carried"], _RANK["stale_end"])
+        code[series, column] = np.minimum(code[series, column], verdict)
     infinite = np.isinf(growth)
     if infinite.any():
         np.minimum(code, _RANK["no_base"], out=code, where=infinite)
@@ -282,11 +284,11 @@ def returns(
     return Returns(growth, code, converted, ends, bases, basis)
 
 
-def _one_mark(prices: AsOf, ends: IntArray, bases: IntArray) -> BoolArray:
-    """Whether the row at each end is a mark, and that of the base as well."""
-    same = prices.date.take(ends, axis=1) == prices.date.take(bases, axis=1)
-    same &= prices.fallback.take(ends, axis=1) == prices.fallback.take(bases, axis=1)
-    return np.asarray(same & prices.mark.take(ends, axis=1))
+def _one_mark(prices: AsOf, series: IntArray, end: IntArray, base: IntArray) -> BoolArray:
+    """Whether each series' row at its end is a mark, and that of the base as well."""
+    same = prices.date[series, end] == prices.date[series, base]
+    same &= prices.fallback[series, end] == prices.fallback[series, base]
+    return np.asarray(same & prices.mark[series, end])
 
 
 def _worst(prices: AsOf, conditions: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.int8]:

@@ -99,7 +99,7 @@ class AssetMaster:
 
     def price_keys(self) -> list[str]:
         """The names of all assets' price series, sorted."""
-        return sorted(self.frame(("Price_Key",))["Price_Key"].dropna().unique())
+        return sorted(self._price_keys())
 
     def resolve(self, names: Iterable[str], is_series: Callable[[Sequence[str]], Iterable[str]]) -> dict[str, str]:
         """The price key of each name, in the order of the names; a name that nothing matches stands for itself.
@@ -121,9 +121,11 @@ class AssetMaster:
         resolved = {name: name for name in names}
         if not resolved or not self.exists():
             return resolved
+        others = [name for name in resolved if name not in self._price_keys()]
+        if not others:
+            return resolved
         index = self._cache.derive(ASSETS, "names", self._read_names)
-        candidates = {name: index.matches(name) for name in resolved if name not in index.price_keys}
-        candidates = {name: matches for name, matches in candidates.items() if matches}
+        candidates = {name: matches for name in others if (matches := index.matches(name))}
         for name in is_series(list(candidates)) if candidates else ():
             del candidates[name]
         for name, matches in candidates.items():
@@ -143,7 +145,9 @@ class AssetMaster:
 
     def suggestions(self, name: str) -> list[str]:
         """A few names that are near one that nothing matches; none for the name of an asset, which is spelled right."""
-        known = self._cache.derive(ASSETS, "names", self._read_names).words if self.exists() else set()
+        if not self.exists() or name in self._price_keys():
+            return []
+        known = self._cache.derive(ASSETS, "names", self._read_names).words
         if name in known:
             return []
         return difflib.get_close_matches(name, sorted(known), n=3)
@@ -183,6 +187,13 @@ class AssetMaster:
         keys = found["Price_Key"].fillna("")
         return found.assign(Currency=pd.Series(self.currencies(keys), index=found.index, dtype="str"))[columns]
 
+    def _price_keys(self) -> frozenset[str]:
+        def distinct() -> frozenset[str]:
+            rows = self._cache.derive(ASSETS, "rows", self._read)
+            return frozenset(rows["Price_Key"].unique().drop_null().to_pylist())
+
+        return self._cache.derive(ASSETS, "price keys", distinct)
+
     def _read_names(self) -> _NameIndex:
         assets = self.frame()
         kinds: dict[str, dict[str, list[_Match]]] = {}
@@ -193,7 +204,7 @@ class AssetMaster:
             for word, (price_key, is_receipt) in zip(assets[kind], rows, strict=True):
                 if isinstance(word, str) and isinstance(price_key, str):
                     named.setdefault(normal_name(word), []).append(_Match(kind, price_key, bool(is_receipt)))
-        return _NameIndex(frozenset(assets["Price_Key"].dropna()), kinds)
+        return _NameIndex(self._price_keys(), kinds)
 
     def currencies(self, keys: Iterable[str]) -> np.ndarray[Any, Any]:
         """The currency of each of these price series, None where it is not known."""

@@ -21,9 +21,17 @@ from luxor_pipelines.lake.parquet import series_index
 from luxor_pipelines.lake.parquet.predicates import Where
 from luxor_pipelines.lake.table.cache import TableCache
 from luxor_pipelines.lake.types.schema import DATE, NUMBER, TEXT
-from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray, PriceTable, StalenessLimits
+from luxor_pipelines.market.observations import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Observations,
+    PriceTable,
+    StalenessLimits,
+    sort_key,
+)
 from luxor_pipelines.market.periods import DateArray, as_days
-from luxor_pipelines.market.prices import asof, last_rows, merge_observations
+from luxor_pipelines.market.prices import AsOf, asof, last_rows, merge_observations
 from luxor_pipelines.names import normal_names
 
 __all__ = ["Names", "Rows", "StoredSeries", "days_before"]
@@ -174,20 +182,31 @@ class StoredSeries:
         if self.in_memory:
             steps, near = [[(None, None)]], 0
         rows: list[Rows] = []
+        is_open = wanted[series]
         for number, spans in enumerate(steps):
             if not len(series):
                 break
-            _, code, day, price = self.between(names[series], spans, keep=keep)
-            rows.append((self.table, np.where(code < 0, -1, series[code]), day, price))
-            limits = StalenessLimits(None, None)
-            read = merge_observations(names, rows, tables=(self.table,), limits=limits)
+            step = self.between(names[series], spans, keep=keep)
+            read = merge_observations(names[series], [step], tables=(self.table,), limits=StalenessLimits(None, None))
             read = read if read.fallback is None else read.fallback
             found = asof(read.without_bad(), dates)
             answered = found.found
             if near and number == 0:  # between two of these windows there may be a row that is newer
                 answered = found.date >= dates - np.timedelta64(near, "D")
-            series = series[(wanted[series] & ~answered[series]).any(axis=1)]
+            told = self._telling(read, found)
+            rows.append((self.table, series[read.code[told]], read.date[told], read.price[told]))
+            is_open &= ~answered
+            rest = is_open.any(axis=1)
+            series, is_open = series[rest], is_open[rest]
         return rows
+
+    @staticmethod
+    def _telling(read: Observations, found: AsOf) -> BoolArray:
+        """The rows that are found as of some date, are bad, or are their series' last: no other can be an answer."""
+        told: BoolArray = read.bad | (np.diff(read.code, append=-1) != 0)
+        series, _ = np.nonzero(found.found)
+        told[np.searchsorted(read.order, sort_key(series, found.date[found.found].view(np.int64)))] = True
+        return told
 
     def _ends(self, names: Names) -> _Ends | None:
         """The ends of some series; None where a file of the table does not carry the index."""

@@ -100,7 +100,8 @@ class TableCache:
 
     def snapshot(self, name: str) -> Snapshot | None:
         """The versions the table is served from; None when there is no such table."""
-        return self._looked(name)[1].snapshot
+        entry = self._entry(name)
+        return entry.snapshot if entry.looked else self._looked(name)[1].snapshot
 
     def codec(self, name: str, overrides: Mapping[str, Any] | None = None) -> Codec:
         """As `Table.codec`, of the versions the table is served from.
