@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import typer
 from typer.models import CommandInfo
 
-from luxor_pipelines.cli import commands, doctor, files, pipelines, upkeep  # noqa: F401 - which puts them into the app
+from luxor_pipelines.cli import doctor, files, pipelines, show, upkeep  # noqa: F401 - which puts them into the app
 from luxor_pipelines.cli.app import app, exit_code
 from luxor_pipelines.cli.output import prepare_streams, print_json, tell_error
 from luxor_pipelines.errors import LuxorError, UsageError, redact

@@ -1,6 +1,6 @@
 """What every command shows on a terminal of 80 and of 120 columns, held against files in ``tests/screens``.
 
-``pytest tests/test_screens.py --update-screens`` writes them anew; look at each before it is committed.
+``pytest tests/cli/test_screens.py --update-screens`` writes them anew; look at each before it is committed.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from conftest import ROOT
 from luxor_pipelines import LuxorQuery, incremental_load, notices, save_table
 from luxor_pipelines.errors import (
     ConfigurationError,
@@ -588,7 +589,9 @@ def test_familiar_parameters_are_accepted_and_those_without_effect_warn_once(dis
     told = [str(warning.message) for warning in caught]
     assert len(told) == 8
     assert all("has had no effect since luxor-pipelines 0.1.0. " in message for message in told)
-    assert {Path(warning.filename).name for warning in caught} == {"test_query.py"}  # it points at the caller's line
+    assert {Path(warning.filename).name for warning in caught} == {
+        Path(__file__).name
+    }  # it points at the caller's line
     # The second time, and with the values that everybody passes, nothing is said.
     lq.get_price("x", None, "info", False, "local", "usdbrl curncy", "us")
     prices = lq.get_prices(["x"], *days, None, "brl", "usdbrl curncy", True, "all", True, False, None)
@@ -918,7 +921,7 @@ def test_cash_under_limits_that_grow_down_the_precedence(disk: Any) -> None:
 
 
 def test_the_statuses_are_documented_in_their_order() -> None:
-    text = (Path(__file__).parent.parent / "docs" / "returns.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "returns.md").read_text(encoding="utf-8")
     table = text[text.index("## Statuses") :]
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)[: len(STATUSES)] == list(STATUSES)
 
@@ -1156,7 +1159,7 @@ def test_holidays(disk: Any, table: str) -> None:
         lq.is_holiday(day, "mars")
     with pytest.warns(CalendarRangeWarning, match="known from") as caught:
         assert not lq.is_holiday("2035-12-25", "bz")
-    assert Path(caught[0].filename).name == "test_query.py"
+    assert Path(caught[0].filename).name == Path(__file__).name
 
 
 def test_business_days(disk: Any) -> None:
