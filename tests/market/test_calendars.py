@@ -176,6 +176,17 @@ def test_an_empty_table_has_weekdays_only() -> None:
         calendar.is_holiday("2024-12-25", "us")
 
 
+def test_the_last_day_of_all_is_a_day_like_others() -> None:
+    calendar = HolidayCalendar(["2024-01-01"], ["us"], {"us": (date.min, date.max)})
+    last = date(9999, 12, 31)  # a Friday
+    assert calendar.is_business_day(last, "us")
+    assert calendar.roll_back(last, "any") == calendar.business_day_offset(last, 0, "us") == last
+    assert calendar.business_days_between(last, "9999-12-30", "us", "both") == 2
+    for day, k in ((last, 1), (date(1, 1, 1), -1), (last, 10**30), (last, -(10**30))):
+        with pytest.raises(UsageError, match="years 1 to 9999"):
+            calendar.business_day_offset(day, k, "us")
+
+
 def test_wrong_frames() -> None:
     with pytest.raises(SchemaError, match="'Location'"):
         HolidayCalendar.from_frame(pd.DataFrame({"Date": [], "Place": []}))

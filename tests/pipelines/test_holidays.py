@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from luxor_pipelines.errors import DataError, UsageError
+from luxor_pipelines.market.calendars import CalendarRangeWarning
 from luxor_pipelines.pipelines import holidays
 from luxor_pipelines.query.luxor_query import LuxorQuery
 
@@ -34,20 +35,20 @@ def days(frame, location, year):
 
 @pytest.mark.parametrize(("code", "expected"), [("BVMF", B3_2026), ("XNYS", NYSE_2026)])
 def test_2026_as_published(code, expected):
-    found, note = holidays.exchange_holidays(code, pd.Timestamp("2026-01-01"), pd.Timestamp("2026-12-31"))
+    found, note, _ = holidays.exchange_holidays(code, pd.Timestamp("2026-01-01"), pd.Timestamp("2026-12-31"))
     assert list(found.strftime("%Y-%m-%d")) == expected
     assert note is None
 
 
 def test_bounds_are_included_and_weekends_are_not():
     # 2026-12-25 is a Friday, 2027-01-01 the next Friday; the weekend between is no holiday.
-    found, _ = holidays.exchange_holidays("XNYS", pd.Timestamp("2026-12-25"), pd.Timestamp("2027-01-01"))
+    found, _, _ = holidays.exchange_holidays("XNYS", pd.Timestamp("2026-12-25"), pd.Timestamp("2027-01-01"))
     assert list(found.strftime("%Y-%m-%d")) == ["2026-12-25", "2027-01-01"]
 
 
 def test_a_calendar_that_knows_some_years_only_says_so():
     # The Saudi exchange's calendar starts in 2021; its weekend is Friday and Saturday.
-    found, note = holidays.exchange_holidays("XSAU", pd.Timestamp("2020-01-01"), pd.Timestamp("2022-12-31"))
+    found, note, _ = holidays.exchange_holidays("XSAU", pd.Timestamp("2020-01-01"), pd.Timestamp("2022-12-31"))
     assert found.min() == pd.Timestamp("2021-01-01")
     assert "XSAU" in note
     assert "2021-01-01" in note
@@ -90,7 +91,33 @@ def test_what_is_no_holiday_any_more_goes_and_other_locations_stay(lq):
     assert "2026-04-06" in days(table, "us", 2026)  # Easter Monday
     # London's eight of 2026: 01-01 04-03 04-06 05-04 05-25 08-31 12-25 12-28. New York's ten share
     # 01-01 04-03 05-25 12-25, so six go and four come.
-    assert (result.loads[0].inserted, result.loads[0].deleted, result.loads[0].unchanged) == (4, 6, 4)
+    assert (result.loads[0].inserted, result.loads[0].deleted, result.loads[0].unchanged) == (4, 6, 18)
+
+
+def test_only_days_outside_what_the_calendars_cover_are_warned_of(lq):
+    holidays.run(lq=lq, now=NOW, start="2026-01-01", end="2026-12-31")
+    assert lq.is_business_day("2026-12-30", "us"), "after the last holiday, and covered"
+    with pytest.warns(CalendarRangeWarning, match="2026-01-01 to 2026-12-31"):
+        lq.is_business_day("2027-01-01", "us")
+    # Another year for one location: the other's coverage stays, and a longer one is told though no holiday changes.
+    holidays.run(lq=lq, now=NOW, exchanges="us=XNYS", start="2026-01-01", end="2027-01-10")
+    longer = holidays.run(lq=lq, now=NOW, exchanges="us=XNYS", start="2026-01-01", end="2027-01-12")
+    assert (longer.loads[0].inserted, longer.loads[0].updated, longer.loads[0].deleted) == (0, 0, 0)
+    assert lq.is_business_day("2027-01-12", "us")
+    with pytest.warns(CalendarRangeWarning, match="2026-01-01 to 2026-12-31"):
+        lq.is_business_day("2027-01-12", "any")
+
+
+def test_an_exchange_that_never_closes_is_a_calendar_without_holidays(lq):
+    holidays.run(lq=lq, now=NOW, exchanges="coin=24/7", start="2026-01-01", end="2026-12-31")
+    assert lq.is_business_day("2026-12-25", "coin")
+    assert not lq.is_holiday("2026-12-25", "any")
+    holidays.run(lq=lq, now=NOW, exchanges="us=XNYS,bz=BVMF", start="2026-01-01", end="2026-12-31")
+    assert lq.is_holiday("2026-12-25", "us")
+    result = holidays.run(lq=lq, now=NOW, exchanges="us=24/7", start="2026-01-01", end="2026-12-31")
+    assert result.loads[0].deleted == len(NYSE_2026), "what the location had goes"
+    assert not lq.is_holiday("2026-12-25", "us")
+    assert lq.is_holiday("2026-12-25", "bz")
 
 
 def test_the_present_is_the_default(lq):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import reduce
 from typing import Literal, TypeAlias
@@ -15,12 +16,32 @@ from luxor_pipelines.errors import SchemaError, UsageError, sample
 from luxor_pipelines.market.periods import DateLike, DatesLike, as_date, as_days
 from luxor_pipelines.notices import warn
 
-__all__ = ["CalendarRangeWarning", "HolidayCalendar"]
+__all__ = ["CalendarRangeWarning", "HolidayCalendar", "coverage_facts", "stored_coverage"]
+
+Coverage: TypeAlias = Mapping[str, tuple[date, date]]
+"""The first and the last day that the calendar of each location covers."""
+
+_COVERAGE = "luxor.coverage"
+
+
+def coverage_facts(coverage: Coverage) -> dict[str, str]:
+    """The entry of a holiday table's metadata that tells what its calendars cover."""
+    return {_COVERAGE: json.dumps({place: [day.isoformat() for day in days] for place, days in coverage.items()})}
+
+
+def stored_coverage(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple[date, date]]:
+    """What the calendars of a holiday table cover, as its metadata tells; empty where it does not."""
+    days = json.loads((metadata or {}).get(_COVERAGE.encode(), b"{}"))
+    return {place: (date.fromisoformat(first), date.fromisoformat(last)) for place, (first, last) in days.items()}
+
 
 Inclusive: TypeAlias = Literal["neither", "both", "left", "right"]
 
 # Days to move (the earlier, the later) end by, to fit numpy's half-open [earlier, later).
 _ENDS = {"neither": (1, 0), "left": (0, 0), "right": (1, 1), "both": (0, 1)}
+
+
+_ALL_DAYS = date.max.toordinal()
 
 
 class CalendarRangeWarning(UserWarning):
@@ -36,33 +57,44 @@ class HolidayCalendar:
     * ``all``: a holiday in every location (the loose one: open somewhere).
 
     Locations are compared trimmed and in lower case. Every method raises `UsageError` for an unknown
-    location, and warns once (`CalendarRangeWarning`) when the answer depends on dates before the
-    first or after the last holiday of the location (of any of them, for ``any`` and ``all``). An empty
+    location, and warns once (`CalendarRangeWarning`) when the answer depends on dates that the calendar
+    of the location (of any of them, for ``any`` and ``all``) does not cover. An empty
     calendar knows ``any`` and ``all`` only, has no holidays and does not warn.
 
     Parameters
     ----------
     dates, locations
         The rows of the table, of equal length. Repeated rows count once; rows with a null are ignored.
+    coverage
+        The first and the last day that a location's calendar covers; default its first and last holiday. A location
+        that is named here alone has no holidays.
     """
 
-    def __init__(self, dates: DatesLike, locations: Iterable[object]) -> None:
+    def __init__(
+        self,
+        dates: DatesLike,
+        locations: Iterable[object],
+        coverage: Coverage | None = None,
+    ) -> None:
         days = as_days(dates)
         names = pd.Series(list(locations), dtype="string").str.strip().str.lower().fillna("").to_numpy(object)
         if len(names) != len(days):
             raise UsageError(f"{len(days)} dates and {len(names)} locations", hint="Give one location a date.")
         usable = ~np.isnat(days) & (names != "")
         days, names = days[usable], names[usable]
-        holidays = {str(name): np.unique(days[names == name]) for name in sorted(set(names))}
+        given = dict(coverage or {})
+        holidays = {str(name): np.unique(days[names == name]) for name in sorted({*names, *given})}
         self.locations: tuple[str, ...] = tuple(holidays)
         """The locations of the table, sorted."""
 
         nothing = np.array([], dtype="datetime64[D]")
-        first = max((known[0] for known in holidays.values()), default=None)
-        last = min((known[-1] for known in holidays.values()), default=None)
-        self._covered = {name: (as_date(known[0]), as_date(known[-1])) for name, known in holidays.items()}
-        if first is not None and last is not None:
-            self._covered |= dict.fromkeys(("any", "all"), (as_date(first), as_date(last)))
+        self._covered = {
+            name: given[name] if name in given else (as_date(known[0]), as_date(known[-1]))
+            for name, known in holidays.items()
+        }
+        if holidays:
+            firsts, lasts = zip(*self._covered.values(), strict=True)
+            self._covered |= dict.fromkeys(("any", "all"), (max(firsts), min(lasts)))
         holidays["any"] = reduce(np.union1d, list(holidays.values()), nothing)
         own = [holidays[name] for name in self.locations]
         holidays["all"] = reduce(np.intersect1d, own) if own else nothing
@@ -70,7 +102,7 @@ class HolidayCalendar:
         self._business = {name: np.busdaycalendar(holidays=known) for name, known in holidays.items()}
 
     @classmethod
-    def from_frame(cls, frame: pd.DataFrame) -> HolidayCalendar:
+    def from_frame(cls, frame: pd.DataFrame, coverage: Coverage | None = None) -> HolidayCalendar:
         """Build the calendar from a frame with the columns ``Date`` and ``Location``.
 
         Raises
@@ -84,7 +116,7 @@ class HolidayCalendar:
                 f"holidays: missing {sample(missing)}; it has {sample(frame.columns, 10)}",
                 hint="The table needs the columns Date and Location.",
             )
-        return cls(frame["Date"], frame["Location"])
+        return cls(frame["Date"], frame["Location"], coverage)
 
     def is_holiday(self, d: DateLike, location: str) -> bool:
         """Whether ``d`` is a holiday in ``location``; a weekend by itself is not one."""
@@ -150,7 +182,14 @@ class HolidayCalendar:
     def _offset(self, day: date, k: int, name: str) -> date:
         # Rolling away from the direction of travel first makes a weekend's first step a whole one.
         roll: Literal["preceding", "following"] = "following" if k < 0 else "preceding"
-        return as_date(np.busday_offset(np.datetime64(day, "D"), k, roll, busdaycal=self._business[name]))
+        try:
+            # Far more days than the calendar has fit no integer of numpy's.
+            steps = max(-_ALL_DAYS, min(int(k), _ALL_DAYS))
+            return as_date(np.busday_offset(np.datetime64(day, "D"), steps, roll, busdaycal=self._business[name]))
+        except UsageError as error:
+            raise UsageError(
+                f"{k} business days from {day} is out of the years 1 to 9999", hint="Give fewer days."
+            ) from error
 
     def _name(self, location: object) -> str:
         name = location.strip().lower() if isinstance(location, str) else ""

@@ -11,6 +11,7 @@ import difflib
 import logging
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ import pandas as pd
 
 from luxor_pipelines.catalog import HOLIDAYS_EXCHANGE
 from luxor_pipelines.errors import DataError, UsageError
-from luxor_pipelines.ingest import incremental_load
+from luxor_pipelines.ingest import save_table
+from luxor_pipelines.market.calendars import coverage_facts, stored_coverage
 from luxor_pipelines.pipelines import JSON, Declaration, PipelineResult
 from luxor_pipelines.telemetry import span
 
@@ -82,16 +84,24 @@ def run(
         raise UsageError(f"start {first:%Y-%m-%d} is not before end {last:%Y-%m-%d}.", hint="Correct one of them.")
     with span("compute"):
         holidays = {location: exchange_holidays(code, first, last) for location, code in chosen.items()}
-    notes = tuple(note for _, note in holidays.values() if note)
-    counts: dict[str, JSON] = {location: len(days) for location, (days, _) in holidays.items()}
+    notes = tuple(note for _, note, _ in holidays.values() if note)
+    counts: dict[str, JSON] = {location: len(days) for location, (days, _, _) in holidays.items()}
     logger.info("weekdays without session, %s to %s: %s", first.date(), last.date(), counts)
     for note in notes:
         logger.warning("%s", note)
     frame = pd.concat(
-        [pd.DataFrame({"Date": days, "Location": location}) for location, (days, _) in holidays.items()],
+        [pd.DataFrame({"Date": days, "Location": location}) for location, (days, _, _) in holidays.items()],
         ignore_index=True,
     )
-    load = incremental_load(lq, SCHEMA.name, frame, increment_column="Location", schema=SCHEMA)
+    lq.forget(SCHEMA.name)
+    cache, rows, covered = lq.lake.cache, frame, {}
+    if cache.exists(SCHEMA.name):
+        covered = stored_coverage(cache.codec(SCHEMA.name).stored.metadata)
+        stored = lq.get_table(SCHEMA.name, columns=["Date", "Location"])
+        rows = pd.concat([stored[~stored["Location"].isin(list(chosen))], frame], ignore_index=True)
+    covered |= {location: days for location, (_, _, days) in holidays.items()}
+    # As a whole, since a location without holidays has no rows that could replace those it had.
+    load = save_table(lq, SCHEMA.name, rows, schema=replace(SCHEMA, facts=coverage_facts(covered)), mode="replace")
     details: dict[str, JSON] = {
         "start": f"{first:%Y-%m-%d}",
         "end": f"{last:%Y-%m-%d}",
@@ -154,11 +164,13 @@ def _known(code: str) -> str:
     )
 
 
-def exchange_holidays(code: str, start: pd.Timestamp, end: pd.Timestamp) -> tuple[pd.DatetimeIndex, str | None]:
+def exchange_holidays(
+    code: str, start: pd.Timestamp, end: pd.Timestamp
+) -> tuple[pd.DatetimeIndex, str | None, tuple[date, date]]:
     """Return the days Monday to Friday from ``start`` to ``end``, both included, on which there is no session.
 
-    Some calendars know certain years only. Days outside these are left out, and a sentence that says so
-    is returned beside the others.
+    Some calendars know certain years only. Days outside these are left out; a sentence that says so, and the first
+    and the last day that the calendar covers, are returned beside the others.
 
     Raises
     ------
@@ -187,7 +199,7 @@ def exchange_holidays(code: str, start: pd.Timestamp, end: pd.Timestamp) -> tupl
         "no holidays are listed outside them."
     )
     days = pd.bdate_range(first, last).difference(sessions).as_unit("us")
-    return days, note if (first, last) != (start, end) else None
+    return days, note if (first, last) != (start, end) else None, (first.date(), last.date())
 
 
 def _calendar(code: str, first: pd.Timestamp | None = None, last: pd.Timestamp | None = None) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from luxor_pipelines.catalog import HOLIDAYS, HOLIDAYS_EXCHANGE
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.types.frames import arrow_to_frame
-from luxor_pipelines.market.calendars import HolidayCalendar
+from luxor_pipelines.market.calendars import HolidayCalendar, stored_coverage
 
 __all__ = ["Calendar"]
 
@@ -27,6 +27,7 @@ class Calendar:
         table = HOLIDAYS if self._cache.exists(HOLIDAYS) else HOLIDAYS_EXCHANGE.name
 
         def read() -> HolidayCalendar:
-            return HolidayCalendar.from_frame(arrow_to_frame(self._cache.scan(table, ("Date", "Location"))))
+            rows = arrow_to_frame(self._cache.scan(table, ("Date", "Location")))
+            return HolidayCalendar.from_frame(rows, stored_coverage(self._cache.codec(table).stored.metadata))
 
         return self._cache.derive(table, "calendar", read)

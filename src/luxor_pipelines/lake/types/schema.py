@@ -129,6 +129,8 @@ class TableSchema:
         The layout that a new table is created with; None for one file.
     increment
         The date column of slices and partitions.
+    facts
+        Further entries of the files' metadata, by name: what is true of the rows as a whole.
     """
 
     name: str
@@ -137,6 +139,7 @@ class TableSchema:
     key: tuple[str, ...]
     partition: Literal["month", "year"] | None = None
     increment: str = DATE_COLUMN
+    facts: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def arrow(self) -> pa.Schema:
         """Return the Arrow schema of the table's files, ``Last_Updated`` last."""
@@ -150,6 +153,7 @@ class TableSchema:
             b"luxor.schema_version": str(self.version).encode(),
             KEY: "\n".join(self.key).encode(),
             ENCODING: b"typed",
+            **{name.encode(): text.encode() for name, text in self.facts.items()},
         }
 
 
