@@ -201,11 +201,12 @@ def returns(
     They are as hist_returns stored them: cumulative to the month's end, in per cent (fractions in JSON, csv and
     conditions, as in --where "12m>0.1"). A return that cannot be stated is missing, and Status says why.
     """
+    from luxor_pipelines.catalog import HIST_RETURNS
     from luxor_pipelines.cli.rows import arrow_of, grid_of, json_rows, narrowed
 
     frame = open_lake(lake).get_hist_returns(ref_date, currency.value, wide=True)
     day = f"{frame['Date'].iloc[0]:%Y-%m-%d}"
-    data = narrowed(arrow_of(frame.drop(columns="Date")), "hist_returns", where or [], sort)
+    data = narrowed(arrow_of(frame.drop(columns="Date")), HIST_RETURNS.name, where or [], sort)
     shown = _some(data, limit)
     if form.json:
         print_json({"ref_date": day, "currency": currency.value, "rows": json_rows(shown)})
