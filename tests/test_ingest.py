@@ -220,8 +220,20 @@ def test_last_updated_is_stamped_on_changed_rows_only(disk: Any, clock: Any) -> 
     frame.loc[0, "Last_Price"] = 99.0
     incremental_load(lq, "t", frame)
     stamps = lq.get_table("t", drop_last_updated_columns=False).set_index("Asset")["Last_Updated"]
-    assert stamps["a"] == pd.Timestamp("2026-12-01", tz="UTC")
-    assert stamps["b"] == pd.Timestamp("2026-11-23 18:30", tz="UTC")
+    assert stamps["a"] == pd.Timestamp("2026-12-01"), "in UTC, without a zone"
+    assert stamps["b"] == pd.Timestamp("2026-11-23 18:30")
+
+
+def test_a_frame_with_last_updated_goes_to_a_workbook_and_back(disk: Any, tmp_path: Any) -> None:
+    lq = disk.query()
+    incremental_load(lq, "t", month(1))
+    frame = lq.get_table("t", drop_last_updated_columns=False)
+    frame.to_excel(tmp_path / "t.xlsx", index=False)
+    cells = pd.read_excel(tmp_path / "t.xlsx", engine="openpyxl")["Last_Updated"]
+    assert cells.dt.round("s").tolist() == [pd.Timestamp("2026-11-23 18:30")] * len(frame)
+    assert not incremental_load(lq, "t", frame).changed, "what is stored stays as it was"
+    table = lq.lake.table("t")
+    assert str(table.scan(["Last_Updated"]).data.schema.field("Last_Updated").type) == "timestamp[us, tz=UTC]"
 
 
 def test_a_load_through_the_same_object_is_seen_at_once(rig: Any) -> None:

@@ -102,6 +102,24 @@ def test_what_was_forced_is_not_stopped_again(disk: Any) -> None:
     assert (again.changed, again.warnings) == (False, ())
 
 
+def test_a_month_that_was_forced_once_is_stopped_where_its_odd_return_changes(disk: Any) -> None:
+    lq = fill(disk.query(), "ab")
+    price(lq, "b", "2026-10-30", 10_600.0)
+    done(disk.query(), force=True)
+    assert not done(disk.query()).changed, "the same odd return passes"
+    price(lq, "b", "2026-10-30", 10_700.0)
+    assert "beyond what is plausible: 'b local mtd" in stopped(disk.query()), "another one does not"
+
+
+def test_returns_are_held_against_the_stored_month_and_not_against_one_in_memory(disk: Any) -> None:
+    lq = fill(disk.query(), "ab")
+    done(lq, SEPTEMBER)
+    told = frame_of(lq)
+    assert found(lq, told) == []  # and September is in the memory of this query
+    done(fill(disk.query(), "abcd"), SEPTEMBER)  # another process stores two assets more
+    assert found(lq, told) == ["of the 4 assets stored for 2026-09-30 are missing"]
+
+
 def test_a_rerun_that_would_delete_half_of_its_own_month_is_stopped(disk: Any) -> None:
     lq = fill(disk.query())
     done(lq)
@@ -139,6 +157,16 @@ def test_names_that_match_no_price_are_stopped_in_the_first_month_too(disk: Any)
     report = stopped(disk.query())
     assert "4 assets, which is all of them, have no price at all" in report
     assert "the month has prices (110 in hist_px_last)" in report  # 22 business days of five series
+
+
+@pytest.mark.parametrize(("names", "stops"), [("ab", True), ("a", False)])
+def test_two_assets_that_both_match_nothing_are_stopped_and_one_is_not(disk: Any, names: str, stops: bool) -> None:
+    lq = fill(disk.query())
+    assets(lq, names, ticker=lambda name: f"{name} us equity")
+    if stops:
+        assert "2 assets, which is all of them, have no price at all" in stopped(disk.query())
+    else:
+        done(disk.query())
 
 
 def test_late_quotas_are_a_warning(disk: Any) -> None:
@@ -195,10 +223,30 @@ def test_each_period_has_its_bounds(disk: Any) -> None:
         here = (frame["Key"] == "a") & (frame["Period"] == period) & (frame["Currency"] == "brl")
         frame.loc[here, ["Base_Price", "Status"]] = [100.0, "ok"]
         verdicts = {high: None, high + 0.01: beyond, low + 0.001: None, -1.0: impossible, -1.2: impossible}
+        if low > -1:
+            verdicts |= {low: beyond, low - 0.001: beyond}
         for value, verdict in verdicts.items():
             expected = [] if verdict is None else [f"returns are {verdict}"]
             assert found(lq, frame.assign(Return=frame["Return"].mask(here, value))) == expected, (period, value)
+    assert PLAUSIBLE == {  # a table of its own, so that no bound moves unseen
+        "mtd": (-0.98, 9.0),
+        "qtr": (-0.98, 14.0),
+        "ytd": (-1.0, 29.0),
+        "12m": (-1.0, 29.0),
+        "24m": (-1.0, 49.0),
+        "36m": (-1.0, 49.0),
+    }
     assert set(PLAUSIBLE) == set(PERIODS)
+
+
+def test_a_loss_of_more_than_all_is_stopped_though_the_end_price_is_zero(disk: Any) -> None:
+    lq = fill(disk.query(), "ab")
+    frame = frame_of(lq)
+    here = (frame["Key"] == "a") & (frame["Period"] == "12m") & (frame["Currency"] == "brl")
+    frame.loc[here, ["Base_Price", "End_Price", "Status"]] = [100.0, 0.0, "ok"]
+    assert found(lq, frame.assign(Return=frame["Return"].mask(here, -1.0))) == []
+    more = ["returns are -100 % or less, though the end price is not 0"]
+    assert found(lq, frame.assign(Return=frame["Return"].mask(here, -1.001))) == more
 
 
 def test_a_mark_written_off_to_zero_passes(disk: Any) -> None:

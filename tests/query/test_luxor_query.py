@@ -323,7 +323,7 @@ def test_get_table_options(disk: Any, schema: TableSchema | None) -> None:
     assert lq.get_table("by_month", index=True, index_name="Date").index.tolist() == list(days)
     assert "Last_Updated" not in lq.get_table("by_month")
     stamps = lq.get_table("by_month", drop_last_updated_columns=False)["Last_Updated"]
-    assert stamps.tolist() == [pd.Timestamp("2026-11-23 18:30", tz="UTC")] * 4
+    assert stamps.tolist() == [pd.Timestamp("2026-11-23 18:30")] * 4
     assert "Last_Updated" not in lq.get_table("by_month"), "options are not forgotten on the second read"
     with pytest.raises(SchemaError, match="'y'"):
         lq.get_table("by_month", columns=["y"])

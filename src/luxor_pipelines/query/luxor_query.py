@@ -201,7 +201,7 @@ class LuxorQuery:
         force_reload
             Look at the lake again even if the table has been read.
         drop_last_updated_columns
-            Leave ``Last_Updated`` out.
+            Leave ``Last_Updated`` out; else it is in UTC and without a zone, as workbooks take it.
         auto_convert_mapped_types
             False returns a legacy text table's columns as the text they are.
         columns

@@ -232,8 +232,8 @@ def conditions(typed: pa.Schema, name: str, where: Conditions) -> list[Where]:
 
     As text, one or several: ``"Status != ok"``, ``"Date between 2026-01-01 and 2026-03-31"``, ``"Name contains euro"``,
     ``"Key in a, b"``, ``"Return is null"``. Or by column: a value, a list of values, ``(first, last)``, both included
-    and None for an open end, or an operator and what it is to be compared with: ``{"Amount": (">=", 0.1)}``,
-    ``{"Amount": ("is null",)}``.
+    and None for an open end, or an operator and what it is to be compared with: ``{"Size": (">=", 0.1)}``,
+    ``{"Size": ("is null",)}``.
 
     Dates may be dates or ISO text, and are whole days unless they have a time. In a column of instants one without a
     zone is UTC. Text is compared without regard to case and outer blanks. A null meets only ``is null``.

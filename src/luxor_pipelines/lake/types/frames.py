@@ -510,8 +510,11 @@ def arrow_to_frame(table: pa.Table) -> pd.DataFrame:
     """Return the frame a reader gets, in memory of its own.
 
     Dates are ``datetime64[us]``, flags ``boolean``, whole numbers ``int64``, or ``Int64`` where some are missing.
+    ``Last_Updated`` is in UTC and without a zone, since no workbook takes one.
     """
     columns = {name: _to_pandas(column) for name, column in zip(table.column_names, table.columns, strict=True)}
+    if LAST_UPDATED in columns and table.schema.field(LAST_UPDATED).type == STAMP:
+        columns[LAST_UPDATED] = pd.DatetimeIndex(columns[LAST_UPDATED]).tz_localize(None).array
     return pd.DataFrame(columns, index=pd.RangeIndex(len(table)), columns=table.column_names, copy=False)
 
 
