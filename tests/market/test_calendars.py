@@ -72,6 +72,18 @@ def test_typed_and_object_columns_agree() -> None:
     assert all(other.is_holiday(day, name) for name, days in HOLIDAYS.items() for day in days)
 
 
+def test_carnival_is_no_business_day_where_it_is_kept() -> None:
+    week = ["2024-02-09", "2024-02-12", "2024-02-13", "2024-02-14", "2024-02-17"]  # Friday to Wednesday, a Saturday
+    for location, expected in {
+        "bz": [True, False, False, True, False],
+        "us": [True, True, True, True, False],
+        "any": [True, False, False, True, False],
+        "all": [True, True, True, True, False],
+    }.items():
+        assert CALENDAR.are_business_days(week, location).tolist() == expected
+        assert [CALENDAR.is_business_day(day, location) for day in week] == expected
+
+
 @pytest.mark.parametrize(
     ("d", "k", "location", "expected"),
     [

@@ -125,10 +125,16 @@ def test_the_whole_table_of_special_series() -> None:
         **dict.fromkeys(["caixa", "bzacselc index", "bmfxclco curncy", CDI], "brl"),
         "cad curncy": "cad",
     }
-    pairs = {"usdbrl curncy": "brl", "usdbrl cmpl curncy": "brl", "usdeur curncy": "eur", "usdjpy curncy": "jpy"}
-    assert pairs.items() <= CURRENCY_FACTS.series.items()
-    inverse = {"eurusd curncy": "usd", "brlusd curncy": "usd", "cadusd curncy": "usd"}
-    assert inverse.items() <= CURRENCY_FACTS.series.items()
+    others = [
+        *("aud", "bgn", "brl", "cad", "chf", "cny", "czk", "dkk", "eur", "gbp", "hkd", "huf", "idr", "ils", "inr"),
+        *("isk", "jpy", "krw", "mxn", "myr", "nok", "nzd", "php", "pln", "ron", "rub", "sek", "sgd", "thb", "try"),
+        "zar",
+    ]
+    assert {key: iso for key, iso in CURRENCY_FACTS.series.items() if key not in special} == {
+        **{f"usd{iso} curncy": iso for iso in others},
+        **{f"{iso}usd curncy": "usd" for iso in others},
+        "usdbrl cmpl curncy": "brl",
+    }
 
 
 def test_known_series_stand_where_no_asset_uses_them() -> None:

@@ -58,6 +58,22 @@ def test_limits_and_marks_come_with_the_winning_row(observe: Observe) -> None:
     assert obs.mark.tolist() == [False, True, False, False]
 
 
+def test_each_table_has_the_limit_of_its_kind(observe: Observe) -> None:
+    limits = {
+        name: int(observe(**{name: {"x": {"2024-01-02": 1}}}).limit[0])
+        for name in [table.name for table in PRICE_TABLES if not table.fallback]
+    }
+    assert limits == {
+        "custom_prices": 45,
+        "all_funds_quotas": 45,
+        "custom_funds_quotas": 45,
+        "hist_vc_px_last": NO_LIMIT,
+        "hist_non_bbg_px_last": 10,
+        "hist_px_last": 10,
+        "hist_file_px_last": 10,
+    }
+
+
 def test_limits_are_settings() -> None:
     part = (BY_TABLE["hist_vc_px_last"], [0], ["2024-01-31"], [1.0])
     obs = merge_observations(["x"], [part], limits=replace(LIMITS, mark=400))
@@ -195,6 +211,17 @@ def test_columns_in() -> None:
     assert BY_TABLE["all_funds_quotas"].columns_in(["Fund", "Quota", "#", "Date"]) == ("Fund", "Quota")
     with pytest.raises(SchemaError, match="hist_vc_px_last: no columns Ticker, Price"):
         marks.columns_in(["Date", "Ticker"])
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["by date", "against it"])
+def test_more_series_than_two_bytes_count_and_more_days(order: int) -> None:
+    """Sorting takes two bytes for a series and for a day where they fit; 65,536 days are 179 years."""
+    codes = np.array([2**16, 0, 2**16, 0, 1])
+    days = np.datetime64("1800-01-01", "D") + np.array([0, 1, 2**16, 2**16 + 1, 2**16 + 2])
+    part = (BY_TABLE["hist_px_last"], codes[::order], days[::order], np.arange(1.0, 6.0)[::order])
+    obs = merge_observations([str(n) for n in range(2**16 + 1)], [part])
+    assert obs.code.tolist() == [0, 0, 1, 2**16, 2**16]
+    assert obs.price.tolist() == [2, 4, 5, 1, 3]
 
 
 @given(

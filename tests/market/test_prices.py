@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luxor_pipelines.errors import SchemaError, UsageError
-from luxor_pipelines.market.daily import daily_prices
+from luxor_pipelines.market.daily import daily_prices, observed_prices
 from luxor_pipelines.market.prices import (
+    NO_LIMIT,
     Observations,
     adjust_quotas,
     asof,
+    quota_basis,
 )
 from market.facts import BY_TABLE, apply_overrides, merge_observations
 
@@ -264,6 +266,20 @@ def test_an_amortization_is_no_loss(observe: Observe) -> None:
     assert found.price[0, 1] / found.price[0, 0] - 1 == pytest.approx(0, abs=1e-15)
 
 
+def test_the_basis_of_an_event_s_own_date_is_after_it(observe: Observe) -> None:
+    obs = observe(all_funds_quotas={"f": {"2024-01-31": 100}, "last": {"2024-01-31": 10}})
+    frame = events(
+        ("f", "2024-02-15", 0.25),
+        ("f", "2024-02-20", 0.0),  # nothing was returned
+        ("f", "2024-03-15", 0.5),  # not yet
+        ("not asked for", "2024-02-15", 0.5),
+    )
+    basis = quota_basis(obs, frame, ["2024-02-14", "2024-02-15", "2024-02-16"], "2024-02-29")
+    assert basis.tolist() == [[0.75, 1, 1], [1, 1, 1]]
+    assert quota_basis(obs, frame, ["2024-02-14"], "2024-02-15").tolist() == [[0.75], [1]], "on its own day it is due"
+    assert adjust_quotas(obs, frame, "2024-02-29").price.tolist() == [75, 10]
+
+
 @pytest.mark.parametrize(
     ("frame", "said"),
     [
@@ -347,6 +363,29 @@ def test_an_override_stands_in_for_the_last_observation_before_it(observe: Obser
     obs = observe(all_funds_quotas={"f": {"2024-01-30": 1}}, hist_px_last={"f": {"2024-02-28": 3}})
     found = apply_overrides(obs, overrides(("2024-01-31", "f", 2)))
     assert found.limit.tolist() == [45, 45, 10]
+
+
+def test_an_override_on_the_date_of_an_observation_stands_in_for_it(observe: Observe) -> None:
+    obs = observe(
+        hist_px_last={"x": {"2024-01-30": 1, "2024-03-01": 4}},
+        hist_vc_px_last={"x": {"2024-02-01": 2}},
+        all_funds_quotas={"y": {"2024-01-30": 1}},
+    )
+    found = apply_overrides(obs, overrides(("2024-02-01", "x", 20), ("2024-03-05", "y", 30)))
+    assert found.price.tolist() == [1, 20, 4, 1, 30]
+    assert found.limit.tolist() == [10, NO_LIMIT, 10, 45, 45], "and after the last one for that"
+    assert found.mark.tolist() == [False, True, False, False, False]
+    later = apply_overrides(obs, overrides(("2024-03-04", "x", 50)))  # a mark lies before the last observation
+    assert (later.limit.tolist()[:4], later.mark.tolist()[:4]) == ([10, NO_LIMIT, 10, 10], [False, True, False, False])
+
+
+def test_observed_prices_end_with_the_range_when_overrides_do_not(observe: Observe) -> None:
+    obs = observe(hist_px_last={"x": {"2024-01-30": 1, "2024-02-01": 2, "2024-02-06": 3}})
+    frame = overrides(("2024-01-29", "x", 10), ("2024-02-05", "x", 20))
+    rows = observed_prices(apply_overrides(obs, frame), "2024-01-30", "2024-02-02").to_frame()
+    assert rows.empty, "the overrides take the place of what is stored between them"
+    rows = observed_prices(apply_overrides(obs, frame), "2024-01-29", "2024-02-05").to_frame()
+    assert rows["Last_Price"].tolist() == [10, 20]
 
 
 def test_overrides_of_series_without_observations_touch_no_other(observe: Observe) -> None:
