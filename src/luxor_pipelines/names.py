@@ -42,9 +42,10 @@ def normal_name(name: str) -> str:
 def normal_names(names: _Names) -> _Names:
     """Return a column of text with each cell as `normal_name` has it; nulls stay."""
     plain = pc.utf8_lower(pc.ascii_trim(names, _BLANKS))
-    odd = pc.fill_null(pc.invert(pc.string_is_ascii(names)), False)
-    if not pc.any(odd, min_count=0).as_py():
+    ascii_only = pc.string_is_ascii(names)
+    if pc.all(ascii_only, min_count=0).as_py():
         return plain
+    odd = pc.fill_null(pc.invert(ascii_only), False)
     # A file has few distinct names, however many rows.
     cells = names.filter(odd).dictionary_encode()
     cells = cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells

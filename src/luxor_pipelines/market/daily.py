@@ -144,8 +144,12 @@ def daily_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRows
 
     index, stale = obs.settle(last, code, day)
     price, price_date = obs.price[index], obs.date[index]
-    old = obs.mark[index] & (day - price_date.view(np.int64) > CARRIED_AFTER)
-    rows = _rows(obs.keys, code, day.view("datetime64[D]"), price, price_date, old, obs.bad[index], stale)
+    old = bad = np.zeros(len(index), dtype=bool)  # as mostly they are
+    if obs.mark.any():
+        old = obs.mark[index] & (day - price_date.view(np.int64) > CARRIED_AFTER)
+    if obs.bad.any():
+        bad = obs.bad[index]
+    rows = _rows(obs.keys, code, day.view("datetime64[D]"), price, price_date, old, bad, stale)
     return rows if obs.fallback is None else _with_fallback(rows, obs, begin, stop)
 
 

@@ -55,7 +55,8 @@ class PriceReader:
         self._descending = days == sorted(days, reverse=True)
 
     def _tables(self) -> list[StoredSeries]:
-        present = [table for table in PRICE_TABLES if self._cache.exists(table.name, beside=PRICE_INPUTS)]
+        self._cache.exists(PRICE_TABLES[0].name, beside=PRICE_INPUTS)  # and the others with it
+        present = [table for table in PRICE_TABLES if self._cache.exists(table.name)]
         return [StoredSeries(self._cache, table) for table in present]
 
     def observations(
