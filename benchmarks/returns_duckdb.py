@@ -60,8 +60,8 @@ rows AS (
            CASE WHEN own THEN 1.0::DOUBLE ELSE end_rate.factor END AS end_factor,
            CASE WHEN own THEN 1.0::DOUBLE ELSE base_rate.factor END AS base_factor,
            finish.Last_Price * end_factor AS End_Price, start.Last_Price * base_factor AS Base_Price,
-           CASE WHEN NOT own AND grid.Local_Currency IS NULL THEN 'missing_currency'
-                WHEN End_Date IS NULL THEN 'no_end'
+           CASE WHEN End_Date IS NULL THEN 'unknown'
+                WHEN NOT own AND grid.Local_Currency IS NULL THEN 'missing_currency'
                 WHEN End_Date < '{REF - WINDOW}' OR End_Date <= grid.asked THEN 'stale_end'
                 WHEN Base_Date IS NULL THEN 'no_base'
                 WHEN Base_Date < grid.asked - {WINDOW.days} THEN 'stale_base'

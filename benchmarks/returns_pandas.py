@@ -104,8 +104,8 @@ def _frame(assets: pd.DataFrame, asof: pd.DataFrame, factors: list[tuple[Any, ..
     at_end, at_base = rows["end_factor"].mask(local, 1.0), rows["base_factor"].mask(local, 1.0)
     rows["End_Price"], rows["Base_Price"] = rows["end"] * at_end, rows["base"] * at_base
     conditions = {
+        "unknown": rows["End_Date"].isna(),
         "missing_currency": ~local & rows["Local_Currency"].isna(),
-        "no_end": rows["End_Date"].isna(),
         "stale_end": (rows["End_Date"] < ref - WINDOW) | (rows["End_Date"] <= rows["asof"]),
         "no_base": rows["Base_Date"].isna(),
         "stale_base": rows["Base_Date"] < rows["asof"] - WINDOW,

@@ -127,8 +127,8 @@ def _frame(assets: pl.DataFrame, asof: pl.DataFrame, factors: list[tuple[Any, ..
     at_end, at_base = (pl.when(LOCAL).then(1.0).otherwise(name) for name in ("end_factor", "base_factor"))
     rows = rows.with_columns(End_Price=pl.col("end") * at_end, Base_Price=pl.col("base") * at_base)
     status = (
-        pl.when(~LOCAL & pl.col("Local_Currency").is_null()).then(pl.lit("missing_currency"))
-        .when(pl.col("End_Date").is_null()).then(pl.lit("no_end"))
+        pl.when(pl.col("End_Date").is_null()).then(pl.lit("unknown"))  # no series here begins after REF
+        .when(~LOCAL & pl.col("Local_Currency").is_null()).then(pl.lit("missing_currency"))
         .when((pl.col("End_Date") < REF - WINDOW) | (pl.col("End_Date") <= pl.col("asof"))).then(pl.lit("stale_end"))
         .when(pl.col("Base_Date").is_null()).then(pl.lit("no_base"))
         .when(pl.col("Base_Date") < pl.col("asof") - WINDOW).then(pl.lit("stale_base"))

@@ -36,6 +36,8 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 
 for variable in [name for name in os.environ if name.startswith(("LUXOR_", "AZURE_"))]:
     del os.environ[variable]  # no test may reach a lake that the developer's environment names
+# A provider of spans, once set, is the process's: later tests meet it shut down, which it tells in its log.
+logging.getLogger("opentelemetry").setLevel(logging.ERROR)
 os.environ["LUXOR_ENV_FILE"] = ""  # nor one that a .env file names
 
 

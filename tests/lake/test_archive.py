@@ -304,7 +304,11 @@ def test_one_that_is_suspended_changes_nothing_any_more(make_rig: Any, first: st
         with suppress(ConflictError, UsageError, TableNotFoundError):
             move(Table(Meanwhile(storage, at, meanwhile, late=late), "t"))  # type: ignore[arg-type]
         if at > 1 or late:  # else it begins after the others: it moves what it finds, or is refused
-            assert contents(storage) == after[0], at
+            # A record of the layout that a restore made before it noticed stays: a new table may have agreed on it.
+            record = Table(storage, "t").record_path
+            left = {path: digest for path, digest in contents(storage).items() if path != record or path in after[0]}
+            assert left == after[0], at
+            assert (record in contents(storage)) == (record in after[0]) or Table(storage, "t").find() is None, at
 
 
 @pytest.mark.parametrize("foreign", [False, True])
