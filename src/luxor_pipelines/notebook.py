@@ -1,4 +1,4 @@
-"""How this library's objects look in a notebook: small tables of HTML."""
+"""Small tables of HTML, by which this library's objects show themselves in a notebook."""
 
 from __future__ import annotations
 

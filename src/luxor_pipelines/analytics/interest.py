@@ -29,7 +29,7 @@ BASES: Final = {
     "actual/360 compound": _Basis("calendar", 360, True),
     "per day": _Basis("business", 1, True),
 }
-"""How a rate of a date becomes interest up to the next one, over d days.
+"""The conventions by which a rate of a date becomes interest up to the next date, d days later.
 
 ==================== ==================== =======================================================
 basis                factor               used for
@@ -129,7 +129,7 @@ class RateQuote(NamedTuple):
     percent: FloatArray
     """The return as a share of the rate's over the same days: 1.1 is "110 % of CDI"."""
     spread: FloatArray
-    """What was earned over the rate a year of 252 business days: 0.02 is "CDI + 2 % a year"."""
+    """The yearly excess over the rate, by 252 business days: 0.02 is "CDI + 2 % a year"."""
 
 
 def quote_against_rate(returns: ArrayLike, rate_returns: ArrayLike, business_days: ArrayLike) -> RateQuote:

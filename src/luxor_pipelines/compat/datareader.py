@@ -43,7 +43,7 @@ NOT_THERE: Final = {
     "hist_prices_table": "lq.get_prices",
     "modified_tables": "lq.update(), which names the tables that have changed",
 }
-"""What the old library's object has and this one's has not, each with what to use meanwhile."""
+"""The old object's methods that this one lacks, each with what to use meanwhile."""
 
 
 class MissingMethodError(LuxorError, AttributeError):

@@ -106,7 +106,7 @@ def last_covered_month(last_day: date) -> date:
 
 
 def next_steps(folder: Path) -> str:
-    """What to try on the demo lake: commands for this system's shell, and a notebook's first lines."""
+    """Return what to try on the demo lake: commands for this system's shell, and a notebook's first lines."""
     lake = f'"{folder}"' if os.name == "nt" else shlex.quote(str(folder))
     return f"""Next, look around:
   luxor tables --lake {lake}

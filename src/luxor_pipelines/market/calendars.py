@@ -30,7 +30,7 @@ def coverage_facts(coverage: Coverage) -> dict[str, str]:
 
 
 def stored_coverage(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple[date, date]]:
-    """What the calendars of a holiday table cover, as its metadata tells; empty where it does not."""
+    """Return the days that the calendars of a holiday table cover, by its metadata; empty where that is silent."""
     days = json.loads((metadata or {}).get(_COVERAGE.encode(), b"{}"))
     return {place: (date.fromisoformat(first), date.fromisoformat(last)) for place, (first, last) in days.items()}
 

@@ -31,7 +31,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class CurrencyFacts:
-    """What a firm knows of the currencies of its price series, and of the series of its exchange rates.
+    """A firm's facts about the currencies of its price series and the series of its exchange rates.
 
     Attributes
     ----------

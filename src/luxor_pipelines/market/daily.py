@@ -29,7 +29,7 @@ PRICE_STATUSES = (
     "no_price",  # nothing in the range asked for
     "unknown",  # no row on any date in any table
 )
-"""What can be said of a price on a day. The first three come with one."""
+"""The statuses of a price on a day. The first three come with a price."""
 
 
 @dataclass(frozen=True, eq=False)

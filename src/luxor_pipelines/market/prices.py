@@ -274,7 +274,7 @@ def quota_basis(obs: Observations, events: pd.DataFrame, dates: DatesLike, until
 
 
 def _due(obs: Observations, events: pd.DataFrame, until: DateLike) -> tuple[IntArray, DateArray, FloatArray]:
-    """Of each amortization up to a date of a series there is: the series, the date, and what is kept, 1 − a."""
+    """Return the amortizations of the series up to a date: the series, the date, and the part that is kept, 1 − a."""
     names, days, ratios = _checked(events, "quota_adjustments", ("Fund", "Event_Date", "Ratio"))
     _refuse(
         "quota_adjustments",

@@ -38,7 +38,7 @@ STATUSES = (
     "carried",  # a return, from a mark older than 45 days, or between two dates of one mark
     "ok",
 )
-"""What can be said of a return; the first that applies. The last two come with one."""
+"""The statuses of a return, in the order in which they apply. The last two come with a return."""
 
 COLUMNS = (
     *("Currency", "Price_Key", "Period", "Return", "Status"),

@@ -58,7 +58,7 @@ class PlannedDate:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the run of a reference date ended.
+    """The outcome of one reference date's run.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class Backfill:
     outcomes: tuple[Outcome, ...] = ()
 
     def count(self, status: Ending) -> int:
-        """How many dates ended so."""
+        """The number of dates that ended so."""
         return sum(outcome.status == status for outcome in self.outcomes)
 
     @property

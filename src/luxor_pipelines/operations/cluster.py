@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["run_dates"]
 
 RETRIES = 3
-"""How often Dask gives a date to another worker, when one died with it."""
+"""The number of times that Dask gives a date to another worker after one died with it."""
 
 
 def run_dates(

@@ -1,4 +1,4 @@
-"""Which pipelines there are, and what they can be told.
+"""The pipelines there are, and the parameters they take.
 
 Listing is quick: modules are found and described from their source, none is imported.
 """

@@ -46,7 +46,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a run would do.
+    """The changes that a run would make.
 
     Attributes
     ----------

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["RAW_FOLDERS", "TableFile", "create_lake", "inspect_file", "load_table_file", "put_files", "read_for"]
 
 RAW_FOLDERS = ("raw/prices", "raw/ecb")
-"""Where people put files by hand."""
+"""The folders that people put files into by hand."""
 _RAW = "raw/"
 
 

@@ -57,7 +57,7 @@ RECORD = re.compile(rf"{RUNS}/[\w-]{{1,100}}/\d{{8}}T\d{{6}}Z-[0-9a-f]{{12}}\.js
 """The path of a record."""
 
 _QUEUED_MAX = timedelta(hours=1)
-"""How long a run may be queued before it counts as lost."""
+"""The time that a run may be queued before it counts as lost."""
 
 
 @dataclass(frozen=True)
@@ -351,7 +351,7 @@ def _read(lake: Lake, path: str) -> RunReport:
 
 
 _DAMAGE = (ValueError, TypeError, KeyError, RecursionError)
-"""What reading a file that is no record ends in."""
+"""The errors that reading a file that is no record ends in."""
 
 
 # --- the record's fields ------------------------------------------------------------------------
@@ -467,4 +467,4 @@ _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "trigger": _text,
     "schema_version": _count,
 }
-"""How each field of a record is read back, and checked."""
+"""The functions that read back and check each field of a record."""

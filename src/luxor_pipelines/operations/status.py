@@ -1,4 +1,4 @@
-"""What is late: each table's newest date and each pipeline's last run, held against what is declared."""
+"""Lateness: each table's newest date and each pipeline's last run, held against what is declared."""
 
 from __future__ import annotations
 

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 __all__ = ["JSON", "Declaration", "Due", "PipelineResult"]
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
-"""What a run record can hold."""
+"""The values that a run record can hold."""
 
 
 @dataclass(frozen=True)
 class PipelineResult:
-    """What one run of a pipeline did.
+    """The outcome of one run of a pipeline.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class Due:
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a pipeline says about itself, as ``DECLARATION`` in its module.
+    """A pipeline's statement about itself, as ``DECLARATION`` in its module.
 
     `luxor list`, `status`, `backfill`, `check` and the order of several pipelines rest on it.
 

@@ -1,4 +1,4 @@
-"""What a month's returns are held against before they are written: the stored ones, and what can be."""
+"""Checks of a month's returns before they are written, against the stored ones and what is plausible."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _SAME = 1e-9
 
 
 def check_returns(lq: LuxorQuery, frame: pd.DataFrame, ref: date) -> list[Finding]:
-    """What is odd about the returns of the month that ends on ``ref``.
+    """Find what is odd about the returns of the month that ends on ``ref``.
 
     They are held against those of the same month that are stored already, which somebody may have
     forced, else against those of the calendar month before; where neither is stored there is nothing

@@ -52,7 +52,7 @@ MISREAD_ROWS = 10
 FACTOR_ROWS = 5
 """Rows of a series, at least, that differ from the stored ones by one factor."""
 FACTOR_MAX = 0.005
-"""How far rounding makes factors differ that are one."""
+"""The relative difference that rounding makes between equal factors."""
 LOAD_ROWS = 1_000_000
 """Rows after which a load begins another, of the next years: each row takes some 300 bytes while it is loaded."""
 

@@ -1,4 +1,4 @@
-"""What is odd about rows of the asset master, before they are loaded."""
+"""Checks of the asset master's rows before they are loaded."""
 
 from __future__ import annotations
 

@@ -343,7 +343,7 @@ class Analysis:
         adm_fee: float,
         performance_fee: float,
     ) -> pd.Series:
-        """What 1 invested at ``start`` is worth on every day up to ``end``."""
+        """Return what 1 invested at ``start`` is worth on every day up to ``end``."""
         weights = composites.as_weights(weights)
         prices = self.daily(list(weights), start, end, currency)
         return simulate(prices, weights, adm_fee, performance_fee)
@@ -397,7 +397,7 @@ def _cut(first: date, last: date, begin: date, end: date) -> tuple[date, date] |
 
 
 def _missing(span: tuple[date, date], first: date) -> list[str]:
-    """How a span falls short of the month that begins on ``first``: by its weekdays before or after."""
+    """Return how a span falls short of the month that begins on ``first``: by its weekdays before or after."""
     base, stop = span
     after_base, after_stop = (date.fromordinal(day.toordinal() + 1) for day in span)
     before = np.busday_count(first, after_base) > 0

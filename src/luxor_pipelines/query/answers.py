@@ -47,7 +47,7 @@ class Answers:
         self._market = market
         self._rates = market.rates(usdbrl_ticker)
         self.notes: list[str] = []
-        """What is odd about the rows that the last `returns` rest on; logged as well."""
+        """The oddities of the rows that the last `returns` rest on; logged as well."""
 
     # --- prices -----------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What a table is like: its columns, rows, dates and layout, from its files' footers as far as these tell it."""
+"""Descriptions of tables: columns, rows, dates and layout, from its files' footers as far as these tell it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class TableDescription:
     schema: str | None
 
     def facts(self) -> dict[str, object]:
-        """What it says of the table as a whole, name by name."""
+        """The facts about the table as a whole, by name."""
         return {
             "Rows": self.rows,
             "First": self.first,

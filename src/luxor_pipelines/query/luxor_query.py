@@ -879,7 +879,7 @@ class LuxorQuery:
         worst: int | None = None,
         usdbrl_ticker: str = USDBRL,
     ) -> pd.DataFrame:
-        """How far prices lie below their highest since ``previous_date``: P(t) / max P(s ≤ t) − 1.
+        """Return how far prices lie below their highest since ``previous_date``: P(t) / max P(s ≤ t) − 1.
 
         Parameters
         ----------
@@ -1127,7 +1127,7 @@ class LuxorQuery:
         currency: str = "usd",
         usdbrl_ticker: str = USDBRL,
     ) -> pd.Series:
-        """What 1 invested in a portfolio on a date, and left alone, is worth on every day since.
+        """Return what 1 invested in a portfolio on a date, and left alone, is worth on every day since.
 
         Parameters
         ----------
@@ -1195,7 +1195,7 @@ class LuxorQuery:
         return self._reference().field(_plain(ticker), _plain(flds), day, self._key)
 
     def get_bdr_size(self, ticker: str) -> float:
-        """How many BDRs of a ticker there are for one underlying share.
+        """Return how many BDRs of a ticker there are for one underlying share.
 
         Raises
         ------

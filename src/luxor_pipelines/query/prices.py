@@ -148,7 +148,7 @@ class PriceReader:
         return None if events is None else quota_basis(obs, events, dates, until)
 
     def returned_since(self, fund: str, day: date, until: date) -> float:
-        """What is left of 1 of a fund's capital after what it has returned after ``day`` and up to ``until``."""
+        """Return what is left of 1 of a fund's capital after what it has returned after ``day`` and up to ``until``."""
         one = np.zeros(1, dtype=np.int32)
         days = np.array([day], dtype="datetime64[D]")
         quota = Observations.from_rows(np.array([fund], dtype=object), one, days, np.ones(1), one, one.astype(bool))

@@ -25,7 +25,7 @@ _NULL_WORDS = frozenset({"", "nan", "none", "nat", "<na>"})
 
 
 class Reference:
-    """What the lake knows of assets beside their prices."""
+    """The lake's facts about assets beside their prices."""
 
     def __init__(self, lake: Lake, assets: AssetMaster) -> None:
         self._lake = lake
@@ -56,7 +56,7 @@ class Reference:
         return _typed(text, self._field_types().get(field, "text"), ticker, field)
 
     def bdr_size(self, ticker: str) -> float:
-        """How many BDRs there are for one underlying share.
+        """Return how many BDRs there are for one underlying share.
 
         Raises
         ------

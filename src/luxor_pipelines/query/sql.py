@@ -262,7 +262,7 @@ def _conditions(predicate: pl.Expr, schema: pa.Schema) -> list[Where]:
 
 
 def _parts(tree: Any) -> Iterator[Any]:
-    """What is joined by AND."""
+    """Return the expressions that AND joins."""
     node = tree.get("BinaryExpr") if isinstance(tree, dict) else None
     if node is not None and node["op"] in ("And", "LogicalAnd"):
         yield from _parts(node["left"])

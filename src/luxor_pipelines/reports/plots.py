@@ -291,13 +291,13 @@ def _diverging() -> Any:
 
 
 def _reach(values: np.ndarray[Any, Any]) -> float:
-    """Where the shades end: all but the few largest moves are told apart."""
+    """Return where the shades end: all but the few largest moves are told apart."""
     sizes = np.abs(values[np.isfinite(values)])
     return max(float(np.quantile(sizes, 0.95)), 1e-4) if len(sizes) else 1.0
 
 
 def _title(wide: pd.DataFrame, what: str) -> str:
-    """What is drawn; of one series with its name, since there is no legend."""
+    """Return the title, which names a single series, since that has no legend."""
     return f"{wide.columns[0]}: {what}" if len(wide.columns) == 1 else what[0].upper() + what[1:]
 
 

@@ -50,7 +50,7 @@ _DIRECTIVES = {
 }
 _FIXED_WIDTH = {"%d": r"(?P<d>\d{2})", "%m": r"(?P<m>\d{2})"}
 _SHEET_DATE = r"(?P<Y>\d{4})-(?P<m>\d{2})-(?P<d>\d{2})(?: (?P<time>[\d:.]+))?"
-"""How `confined_reader` writes a date of a workbook."""
+"""The format in which `confined_reader` writes a date of a workbook."""
 _SERIAL = r"(?P<n>\d{5})(?:[.,](?P<time>\d+))?"
 _SERIALS = (18_264, 73_051)
 """1950 to 2100 as days of a spreadsheet; a year such as 2026 is below."""
@@ -82,7 +82,7 @@ YEARS = (1900, 2199)
 """The first and the last year that a date can be of."""
 
 NOT_AVAILABLE = ("", "-", "--", "–", "n/a", "#n/a", "#n/a n/a", "#n/a field not applicable", "n/d", "#n/d", "null")
-"""How vendors and spreadsheets write that there is no price, in lower case."""
+"""The words of vendors and spreadsheets for a missing price, in lower case."""
 
 
 class Dates(NamedTuple):

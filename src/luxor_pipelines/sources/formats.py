@@ -1,4 +1,4 @@
-"""How price files are to be read: what `_formats.json` declares, and the formats that have a name."""
+"""Formats of price files: what `_formats.json` declares, and the formats that have a name."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _WORDS_MAX = 1_000
 
 @dataclass(frozen=True)
 class NamedFormat:
-    """What is known of the files of one vendor.
+    """The facts about one vendor's files.
 
     Attributes
     ----------
@@ -132,7 +132,7 @@ PX_LAST,PX_OPEN,PX_HIGH,PX_LOW,PX_VOLUME,PX_BID,PX_ASK,PX_MID,TOT_RETURN_INDEX_G
 <OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>,Last_Price
 """.replace("\n", "").split(",")
 )
-"""What vendors call the columns of one asset's file, in their languages: no assets."""
+"""The names that vendors give to the columns of one asset's file, in their languages; none is an asset."""
 
 
 def is_field(name: str) -> bool:
@@ -142,7 +142,7 @@ def is_field(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Format:
-    """How a file's cells are to be read. Declared, never guessed.
+    """The way to read a file's cells. It is declared, never guessed.
 
     Attributes
     ----------
@@ -234,7 +234,7 @@ class Format:
 
     @property
     def between_thousands(self) -> str:
-        """What may stand between thousands; "" where nothing may."""
+        """The sign that may stand between thousands; "" for none."""
         return ("." if self.decimal == "," else "") if self.thousands is None else self.thousands
 
 
@@ -324,7 +324,7 @@ class Declarations:
             raise DataError(f"{self._file}, {lines}, for {name}: {error.message}", hint=error.hint) from error
 
     def keys_of(self, name: str) -> dict[str, Any]:
-        """What is declared of the file ``name``, as it stands there."""
+        """Return the declaration of the file ``name``, as it was written."""
         keys: dict[str, Any] = {}
         for pattern, declared in self._lines.items():
             if _matches(name, pattern):

@@ -1,4 +1,4 @@
-"""What a price file looks like, what is read of it under which declaration, and which one to make."""
+"""Inspection of a price file: its shape, what each declaration reads of it, and which one to make."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _MOST, _HALF = 0.8, 0.5
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is read of a file under one declaration.
+    """The rows read of a file under one declaration.
 
     Attributes
     ----------
@@ -279,7 +279,7 @@ def _date_formats(column: pa.Array, *, is_sheet: bool) -> list[str]:
 
 
 def _numbers(column: pa.Array, signs: tuple[str, str]) -> NDArray[np.bool_]:
-    """Of the cells that are not missing, which are numbers."""
+    """Return which of the cells that are not missing are numbers."""
     numbers = parse_numbers(column, *signs)
     return ~np.isnan(numbers.numbers[~numbers.missing])
 

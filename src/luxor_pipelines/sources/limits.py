@@ -1,4 +1,4 @@
-"""How much of a raw file is read: what lies in ``raw/`` is not trusted."""
+"""Limits on what is read of a raw file: nothing in ``raw/`` is trusted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Limits"]
 
 @dataclass(frozen=True)
 class Limits:
-    """What one file may take. A file beyond a limit is refused by name; ``LUXOR_RAW_<NAME>`` sets each.
+    """The limits of one file. A file beyond a limit is refused by name; ``LUXOR_RAW_<NAME>`` sets each.
 
     Attributes
     ----------

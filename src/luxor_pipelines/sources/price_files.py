@@ -100,7 +100,7 @@ _Texts = Callable[[NDArray[np.int64]], dict[str, Any]]
 """Gives the cells ``Date``, ``Asset`` and ``Last_Price`` at some positions as text."""
 
 _BY_PRODUCTS = ("thumbs.db", "desktop.ini", "~$")
-"""How the names of files begin, in lower case, that programs leave beside those of people."""
+"""The beginnings, in lower case, of names of files that programs leave beside those of people."""
 
 
 # --- rows ---------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ class Prices:
 
 @dataclass(frozen=True)
 class FileRows:
-    """What one file holds.
+    """The rows of one file.
 
     Attributes
     ----------
@@ -190,7 +190,7 @@ class FileRows:
 
 
 class Shape(NamedTuple):
-    """Which columns of a file hold what.
+    """The roles of a file's columns.
 
     ``dates`` and ``prices`` are positions of columns, one date for each price column. ``asset`` is the position of the
     column of assets; where there is none, ``names`` has the asset of each price column. ``last_above`` is the number
@@ -748,7 +748,7 @@ def _cell(cells: list[str], position: int | None) -> str:
 
 @dataclass(frozen=True)
 class PriceFiles:
-    """What the files of `FOLDER` hold.
+    """The rows of the files of `FOLDER`.
 
     Attributes
     ----------

@@ -327,7 +327,7 @@ class _Text(RawFile):
         self._quoted = False
         """Whether a quote has been seen."""
         self._ends: list[int] = []
-        """Where each record of the head ends, in bytes of UTF-8."""
+        """The end of each record of the head, in bytes of UTF-8."""
         super().__init__(watch.file, [])
         self.head = self._records(self._start())
 

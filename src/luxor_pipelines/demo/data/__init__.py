@@ -1,4 +1,4 @@
-"""What the demo lake is made of: some years of exchange rates, currencies as its assets, and synthetic interest.
+"""The data of the demo lake: some years of exchange rates, currencies as its assets, and synthetic interest.
 
 The rates are a slice of the European Central Bank's euro foreign exchange reference rates, in the
 bank's own format, so that the pipeline ``fx_rates`` reads them like the genuine file. Source:

@@ -344,7 +344,7 @@ class Lease:
 
     @property
     def lost_holders(self) -> tuple[About, ...]:
-        """What earlier holders said about themselves that may still wake up."""
+        """The lost holders that may still wake up, as they described themselves."""
         return self._lost_holders
 
     @property

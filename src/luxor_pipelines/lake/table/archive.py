@@ -382,7 +382,7 @@ def _copy_path(stamp: str, path: str) -> str:
 
 
 def _empty(path: str, data: bytes) -> bytes:
-    """What a file holds between its creation and its rows: its columns, marked as a placeholder.
+    """The content of a file between its creation and its rows: its columns, marked as a placeholder.
 
     It gets a `BIRTH` of its own, so that one which is created too late is never a table's single file.
     """

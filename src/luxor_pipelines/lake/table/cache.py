@@ -104,7 +104,7 @@ class TableCache:
         return entry.snapshot if entry.looked else self._looked(name)[1].snapshot
 
     def codec(self, name: str, overrides: Mapping[str, Any] | None = None) -> Codec:
-        """As `Table.codec`, of the versions the table is served from.
+        """Do as `Table.codec` does, for the versions the table is served from.
 
         Raises
         ------
@@ -136,7 +136,7 @@ class TableCache:
                 )
 
     def series_index(self, name: str, column: str) -> pa.Table | None:
-        """As `Table.series_index`, of the versions the table is served from; None where there is no such table."""
+        """Do as `Table.series_index` does, for the versions the table is served from; None without such a table."""
         table, entry = self._looked(name)
         snapshot = entry.snapshot
         return None if snapshot is None else self.derive(name, "index", lambda: table.series_index(snapshot, column))
@@ -151,7 +151,7 @@ class TableCache:
         more: bool = False,
         **options: Any,
     ) -> pa.Table:
-        """As `Table.scan`, from memory where the same was asked before; not to ``keep`` spares the memory.
+        """Do as `Table.scan` does, from memory where the same was asked before; ``keep=False`` spares the memory.
 
         Where ``more`` is going to be asked of the same columns, and the table is `without_order`, they are kept whole.
 

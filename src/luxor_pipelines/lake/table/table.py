@@ -107,7 +107,7 @@ class StoredPart(NamedTuple):
 
 @dataclass(frozen=True)
 class Summary:
-    """What lies in one layout of a table: its files and bytes, rows, first and last date, and who wrote it when.
+    """The content of one layout of a table: its files and bytes, rows, first and last date, and who wrote it when.
 
     Dates are those of the table's date column, or the labels of its partitions; None where there are none.
     """
@@ -355,7 +355,7 @@ class Table:
         return LayoutRecord.decode(blob.data, blob.version, self.record_path)
 
     def _read_record(self, info: BlobInfo) -> LayoutRecord | None:
-        """As `record`, of a record that was peeked at, whose bytes came along."""
+        """Return the record that was peeked at, whose bytes came along; see `record`."""
         try:
             with self.storage.open(info) as reader:
                 return LayoutRecord.decode(reader.source().read(), info.version, info.path)
