@@ -74,6 +74,7 @@ def test_a_backfill_killed_three_times_ends_like_one_that_was_not(
         pd.testing.assert_frame_equal(content(rig), expected, check_exact=True)
         reports = last_runs(rig.query(), limit=None)
         assert {report.status for report in reports} <= {"done", "died"}
-        assert len({report.ref_date for report in reports if report.status == "done"}) == MONTHS
+        # Who is killed between the load and the record died with its month stored: it is not run again.
+        assert len({report.ref_date for report in reports}) == MONTHS
         figures["runs that died"] += sum(report.status == "died" for report in reports)
         figures["backfills"] += 1
