@@ -433,11 +433,25 @@ class _CountingReader:
 class _CountingFile:
     def __init__(self, file: Any, path: str, asked: list[tuple[str, int, int]]) -> None:
         self._file, self._path, self._asked = file, path, asked
+        self._position = 0  # of its own: threads share the file, and each has one of these
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._position = (0, self._position, self._file.size())[whence] + offset
+        return self._position
 
     def read_buffer(self, size: int) -> Any:
-        start = self._file.tell()
-        data = self._file.read_buffer(size)
+        start, data = self._position, self._file.read_at(size, self._position)
+        self._position += len(data)
         self._asked.append((self._path, start, start + len(data)))
+        return pa.py_buffer(data)
+
+    def read(self, size: int) -> bytes:
+        """Read uncounted: so footers are read."""
+        data: bytes = self._file.read_at(size, self._position)
+        self._position += len(data)
         return data
 
     def __getattr__(self, name: str) -> Any:
