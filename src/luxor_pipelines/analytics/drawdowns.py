@@ -90,5 +90,5 @@ def _peaks(values: FloatArray) -> FloatArray:
 
 def _below(values: FloatArray, peaks: FloatArray) -> FloatArray:
     with np.errstate(divide="ignore", invalid="ignore"):
-        # Where the highest so far is 0 nothing is lost of nothing.
+        # A highest of 0 so far leaves nothing to lose.
         return np.where(peaks == 0, values, values / peaks - 1)

@@ -282,7 +282,7 @@ class Observations:
             index[again] = self._last_good[last[again]]
         if one_limit:
             return index, stale
-        # Where the last row is too old, an earlier one with a longer limit may still stand.
+        # An earlier row with a longer limit may still stand when the last one is too old.
         # Per limit only its last can; positions grow with the date, so the greatest wins.
         code, day = code[again], day[again]
         query, best = sort_key(code, day), np.full(len(again), -1)
@@ -431,7 +431,7 @@ def last_rows(
     bad = (price <= 0) | (price == np.inf)  # a NaN is no row
     any_bad = bool(bad.any())
     if any_bad:
-        # Of rows that agree in series and date the last one counts; a bad one must not leave the one before it.
+        # The last of the rows that agree in series and date counts; a bad one must not leave the one before it.
         pair = sort_key(code, day)
         among = np.flatnonzero(np.isin(pair, pair[bad]) & ~np.isnan(price))
         among = among[np.argsort(pair[among], kind="stable")]

@@ -100,7 +100,7 @@ def run(
         stored = lq.get_table(SCHEMA.name, columns=["Date", "Location"])
         rows = pd.concat([stored[~stored["Location"].isin(list(chosen))], frame], ignore_index=True)
     covered |= {location: days for location, (_, _, days) in holidays.items()}
-    # As a whole, since a location without holidays has no rows that could replace those it had.
+    # The table is saved whole: a location without holidays has no rows that could replace those it had.
     load = save_table(lq, SCHEMA.name, rows, schema=replace(SCHEMA, facts=coverage_facts(covered)), mode="replace")
     details: dict[str, JSON] = {
         "start": f"{first:%Y-%m-%d}",

@@ -81,7 +81,7 @@ class Rates:
         before, after = at == 0, (at == len(chosen) - 1) & (spot[at_spot] > chosen[at])
         if not (before | after).any():
             return obs
-        # As of the first and the last value too there must be a spot rate, which may be older by as much as rates may.
+        # A spot rate must be there as of the first and the last value too; it may be as old as rates may be.
         spans = []
         if before.any():
             spans.append((days[before].max(), chosen[1].item() if len(chosen) > 1 else date.max))

@@ -226,7 +226,7 @@ def _combined(table: pa.Table, key: str, price: str) -> tuple[pa.Array, _Ends]:
     first, last = (table[name].to_numpy().astype("datetime64[D]") for name in (series_index.FIRST, "Date"))
     size = len(encoded.dictionary)
     ends = _Ends(np.full(size, _NAT), np.full(size, _NAT), np.full(size, np.nan))
-    # Of several rows of a name the last one assigned stays.
+    # The last one assigned stays of several rows of a name.
     later, earlier = np.argsort(last, kind="stable"), np.argsort(-first.view(np.int64), kind="stable")
     ends.last[code[later]], ends.price[code[later]] = last[later], table[price].to_numpy()[later]
     ends.first[code[earlier]] = first[earlier]

@@ -40,7 +40,7 @@ def stored_returns(
     if last is None:
         raise DataError(f"Table {TABLE} is empty.", hint=f"Run the pipeline: luxor run {TABLE}")
     day = month_end(last)
-    # As a range it selects partitions.
+    # A range selects partitions.
     where = conditions(lake.cache.codec(TABLE).schema, TABLE, {"Date": (day, day)})
     rows: pd.DataFrame = arrow_to_frame(lake.cache.scan(TABLE, where=where, drop=(LAST_UPDATED,)))
     if rows.empty:

@@ -442,7 +442,7 @@ class Lease:
             self._thread.start()
 
     def _beat(self) -> None:
-        # What goes wrong is told by the holder's thread, whose log the reader of a run's log sees.
+        # The holder's thread tells what goes wrong: its log is the one that a run's reader sees.
         while not self._stop.wait(self.ttl / 3):
             try:
                 if not self.renew():
