@@ -32,7 +32,7 @@ from luxor_pipelines.lake.types.schema import ENCODING
 from luxor_pipelines.market.daily import daily_prices
 from luxor_pipelines.market.prices import AsOf, Observations, StalenessLimits, asof
 from luxor_pipelines.names import normal_name
-from luxor_pipelines.query.market import Market
+from luxor_pipelines.query.market_data import MarketData
 from luxor_pipelines.settings import Settings
 from market.facts import rates_asof
 
@@ -45,9 +45,9 @@ def write(storage: Storage, table: str, data: pa.Table) -> None:
     storage.write(f"{DIRECTORY}/{table}.parquet", to_bytes(data))
 
 
-def market(storage: Storage, cache_bytes: int = 10**9, **limits: int) -> Market:
+def market(storage: Storage, cache_bytes: int = 10**9, **limits: int) -> MarketData:
     settings = Settings(cache_bytes=cache_bytes, **{f"stale_{kind}": days for kind, days in limits.items()})
-    return Market(Lake(storage, settings=settings, conventions=CONVENTIONS))
+    return MarketData(Lake(storage, settings=settings, conventions=CONVENTIONS))
 
 
 def spelled(rng: np.random.Generator, key: str) -> str:
@@ -507,7 +507,7 @@ def test_a_month_of_twenty_years_is_read_from_one_or_two_row_groups(twenty_years
     # The same again, and part of what was looked up, costs nothing: it is remembered.
     twenty_years.asked.clear()
     data.prices.observations(keys, [date(2012, 5, 31), date(2012, 4, 30)])
-    Market(data.lake).prices.observations(keys, [date(2012, 5, 31), date(2012, 4, 30)])
+    MarketData(data.lake).prices.observations(keys, [date(2012, 5, 31), date(2012, 4, 30)])
     assert twenty_years.asked == []
 
 

@@ -30,7 +30,7 @@ from luxor_pipelines.market.calendars import HolidayCalendar
 from luxor_pipelines.market.periods import add_months, as_days, month_end
 from luxor_pipelines.query.answers import Answers
 from luxor_pipelines.query.composites import leg_prices
-from luxor_pipelines.query.market import Market
+from luxor_pipelines.query.market_data import MarketData
 
 __all__ = ["Analysis", "correlation_pairs"]
 
@@ -56,7 +56,7 @@ class Analysis:
         Up to which date current prices extend the history.
     """
 
-    def __init__(self, answers: Answers, market: Market, today: date) -> None:
+    def __init__(self, answers: Answers, market: MarketData, today: date) -> None:
         self._answers = answers
         self._market = market
         self._today = today

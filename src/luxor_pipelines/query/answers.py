@@ -23,7 +23,7 @@ from luxor_pipelines.market.periods import INCEPTION, DateArray, add_months, as_
 from luxor_pipelines.market.prices import AsOf, Observations, apply_overrides, asof
 from luxor_pipelines.market.returns import STATUSES, Returns, returns, returns_frame
 from luxor_pipelines.query.composites import with_composites
-from luxor_pipelines.query.market import Market
+from luxor_pipelines.query.market_data import MarketData
 
 __all__ = ["Answers"]
 
@@ -43,7 +43,7 @@ class Answers:
         The series of BRL per USD.
     """
 
-    def __init__(self, market: Market, usdbrl_ticker: str = USDBRL) -> None:
+    def __init__(self, market: MarketData, usdbrl_ticker: str = USDBRL) -> None:
         self._market = market
         self._rates = market.rates(usdbrl_ticker)
         self.notes: list[str] = []

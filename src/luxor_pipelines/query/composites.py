@@ -14,13 +14,13 @@ from luxor_pipelines.catalog import CASH_RATES, COMPOSITES
 from luxor_pipelines.market.daily import daily_prices
 from luxor_pipelines.market.observations import Observations
 from luxor_pipelines.market.periods import as_days
-from luxor_pipelines.query.market import Market
+from luxor_pipelines.query.market_data import MarketData
 
 __all__ = ["leg_prices", "with_composites"]
 
 
 def leg_prices(
-    market: Market, legs: Sequence[str], start: date, end: date, *, today: date | None = None
+    market: MarketData, legs: Sequence[str], start: date, end: date, *, today: date | None = None
 ) -> pd.DataFrame:
     """The price of each leg in its own currency on every day: a row a day, a column a leg.
 
@@ -45,7 +45,7 @@ def leg_prices(
     return pd.DataFrame(columns)
 
 
-def with_composites(market: Market, obs: Observations, until: date, *, today: date | None = None) -> Observations:
+def with_composites(market: MarketData, obs: Observations, until: date, *, today: date | None = None) -> Observations:
     """``obs`` and the levels of the firm's composites among its series that no table has.
 
     A level is given on each day that a leg was observed, from the first day that all have a price, where it is 1, until
@@ -57,7 +57,7 @@ def with_composites(market: Market, obs: Observations, until: date, *, today: da
     return obs
 
 
-def _levels(market: Market, name: str, until: date, today: date | None) -> Observations:
+def _levels(market: MarketData, name: str, until: date, today: date | None) -> Observations:
     legs = COMPOSITES[name]
     history = market.prices.history([*legs, *(CASH_RATES[leg] for leg in legs if leg in CASH_RATES)])
     first = []

@@ -31,7 +31,7 @@ from luxor_pipelines.notices import warn_without_effect
 from luxor_pipelines.query.analysis import Analysis, correlation_pairs
 from luxor_pipelines.query.answers import Answers
 from luxor_pipelines.query.description import TableDescription, describe
-from luxor_pipelines.query.market import Market
+from luxor_pipelines.query.market_data import MarketData
 from luxor_pipelines.query.reference import Reference
 from luxor_pipelines.query.sql import SqlResult, run_sql
 from luxor_pipelines.query.stored_returns import stored_returns
@@ -116,7 +116,7 @@ class LuxorQuery:
                 clock=clock,
             )
         )
-        self.market = Market(self.lake)
+        self.market = MarketData(self.lake)
 
     def __enter__(self) -> LuxorQuery:
         return self

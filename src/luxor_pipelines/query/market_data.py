@@ -1,4 +1,4 @@
-"""`Market`: the parts of a lake that questions about prices and returns are answered from."""
+"""`MarketData`: the parts of a lake that questions about prices and returns are answered from."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from luxor_pipelines.query.calendar import Calendar
 from luxor_pipelines.query.prices import CurrentPrices, PriceReader
 from luxor_pipelines.query.rates import Rates
 
-__all__ = ["Market"]
+__all__ = ["MarketData"]
 
 
-class Market:
+class MarketData:
     """One lake's asset master, price tables, current prices, exchange rates and calendar.
 
     It keeps nothing itself: what has been read is in the lake's cache, by version.
