@@ -14,8 +14,8 @@ from luxor_pipelines.lake.table.merge import merge
 from luxor_pipelines.lake.types.codec import codec_of, overridden
 from luxor_pipelines.lake.types.frames import arrow_to_frame, frame_to_arrow
 from luxor_pipelines.lake.types.legacy import spell
+from luxor_pipelines.lake.types.parsing import NULL_WORDS
 from luxor_pipelines.lake.types.schema import LAST_UPDATED
-from luxor_pipelines.lake.types.text import NULL_WORDS
 
 US = pa.timestamp("us")
 UTC = pa.timestamp("us", "UTC")

@@ -11,10 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from luxor_pipelines.errors import UsageError
+from luxor_pipelines.market.columns import text_column
 from luxor_pipelines.market.observations import BoolArray, FloatArray, Observations
 from luxor_pipelines.market.periods import DateArray, DateLike, as_date
 from luxor_pipelines.market.prices import CARRIED_AFTER, asof
-from luxor_pipelines.market.text import text_column
 
 __all__ = ["PRICE_STATUSES", "PriceRows", "daily_prices", "observed_prices", "sampled_prices"]
 

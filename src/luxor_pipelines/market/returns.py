@@ -18,11 +18,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from luxor_pipelines.errors import UsageError
+from luxor_pipelines.market.columns import text_column
 from luxor_pipelines.market.currency import as_currency, factors
 from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray
 from luxor_pipelines.market.periods import DateArray, DateLike, as_date
 from luxor_pipelines.market.prices import AsOf
-from luxor_pipelines.market.text import text_column
 
 __all__ = ["COLUMNS", "STATUSES", "Returns", "returns", "returns_frame"]
 

@@ -25,7 +25,7 @@ from luxor_pipelines.errors import AccessError, CorruptFileError, DataError, Sch
 from luxor_pipelines.lake.concurrency import ahead
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.storage.base import BlobInfo, Unusable
-from luxor_pipelines.market.text import text_column
+from luxor_pipelines.market.columns import text_column
 from luxor_pipelines.names import normal_name
 from luxor_pipelines.sources.cells import (
     NOT_AVAILABLE,

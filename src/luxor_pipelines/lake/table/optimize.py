@@ -57,6 +57,7 @@ from luxor_pipelines.lake.table.layout import (
 from luxor_pipelines.lake.table.merge import sort_indices
 from luxor_pipelines.lake.table.table import Table
 from luxor_pipelines.lake.types.codec import Codec, codec_of, overridden
+from luxor_pipelines.lake.types.parsing import parse_dates
 from luxor_pipelines.lake.types.schema import (
     DATE,
     ENCODING,
@@ -69,7 +70,6 @@ from luxor_pipelines.lake.types.schema import (
     is_text_type,
     stored_key,
 )
-from luxor_pipelines.lake.types.text import parse_dates
 
 __all__ = ["Optimized", "Shape", "find_leftovers", "optimize", "retyped"]
 

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from luxor_pipelines.errors import SchemaError, UsageError, sample
 from luxor_pipelines.lake.types.legacy import LegacyCodec
+from luxor_pipelines.lake.types.parsing import parse
 from luxor_pipelines.lake.types.schema import (
     DATE,
     ENCODING,
@@ -29,12 +30,11 @@ from luxor_pipelines.lake.types.schema import (
     bad_cells,
     is_text_type,
 )
-from luxor_pipelines.lake.types.text import parse
 
 __all__ = ["Codec", "Overrides", "TypedCodec", "codec_of", "overridden"]
 
 Overrides = Mapping[str, pa.DataType]
-"""The types that a caller wants columns read as, by column; those of columns of text, and of whole numbers, count."""
+"""The types, by column, that a caller wants text and whole numbers read as."""
 
 _KINDS = {"float": NUMBER, "date": DATE, "bool": FLAG, "str_nan_format": TEXT}
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
@@ -89,7 +89,7 @@ class Codec(Protocol):
         """
 
     def as_read(self, rows: pa.Table) -> pa.Table:
-        """Return typed rows as they will read once they are stored; only so do they compare as equal to stored ones.
+        """Return typed rows as they will be read once stored, so that they can be compared with stored rows.
 
         Raises
         ------
@@ -108,8 +108,8 @@ def codec_of(stored: pa.Schema, table: str, conventions: Conventions, overrides:
     table
         The table's name, on which the types of text columns may depend.
     conventions
-        The types that columns of text spell, and that whole numbers stand for where numbers are meant. A file that
-        is marked as typed has the types that it stores.
+        The types, by name, of the values that text columns spell and that whole numbers stand for. They do not count
+        for a file that is marked as typed.
     overrides
         Types that win over the conventions.
     """
@@ -162,9 +162,9 @@ class TypedCodec:
     table
         The table's name, for messages.
     types
-        The types of the values that columns of text spell, and of whole numbers that are to be numbers.
+        The types, by column, of the values that text spells and that whole numbers stand for.
     nan_free
-        Whether a NaN is never stored, so that numbers need not be looked through for one.
+        Whether the file never holds a NaN, so that its numbers need no search for one.
     """
 
     legacy = False
@@ -178,11 +178,11 @@ class TypedCodec:
         self._parsed: set[str] = set()
         fields = []
         for field in stored:
-            kind, wanted = _typed(field.type), (types or {}).get(field.name)
-            if kind == TEXT and wanted is not None and wanted != TEXT and is_text_type(field.type):
+            kind, override = _typed(field.type), (types or {}).get(field.name)
+            if kind == TEXT and override is not None and override != TEXT and is_text_type(field.type):
                 self._parsed.add(field.name)
-                kind = wanted
-            elif pa.types.is_integer(kind) and wanted == NUMBER:
+                kind = override
+            elif pa.types.is_integer(kind) and override == NUMBER:
                 kind = NUMBER
             fields.append(pa.field(field.name, kind))
         self.schema = pa.schema(fields, stored.metadata)
@@ -203,9 +203,9 @@ class TypedCodec:
             if not (name in dictionary and pa.types.is_dictionary(column.type)):
                 column = _cast(column, kind, self._table, name)
             if kind == NUMBER and not self._nan_free:
-                absent = pc.is_nan(column)
-                if pc.any(absent, min_count=0).as_py():
-                    column = pc.if_else(absent, None, column)
+                nans = pc.is_nan(column)
+                if pc.any(nans, min_count=0).as_py():
+                    column = pc.if_else(nans, None, column)
             columns[name] = column
         return pa.table(columns).replace_schema_metadata(self.schema.metadata)
 
@@ -220,20 +220,20 @@ class TypedCodec:
         if all(rows.schema.field(field.name).type == field.type for field in fields):
             return rows
         columns = {field.name: _cast(rows[field.name], field.type, self._table, field.name) for field in fields}
-        read = self.decode(pa.table(columns)).select(rows.column_names)
+        decoded = self.decode(pa.table(columns)).select(rows.column_names)
         for field in fields:
-            given, kept = rows[field.name], read[field.name]
+            before, after = rows[field.name], decoded[field.name]
             if pa.types.is_floating(field.type):
-                lost = pc.and_not(pc.is_inf(kept), pc.is_inf(given))
+                unfit = pc.and_not(pc.is_inf(after), pc.is_inf(before))
             else:
-                lost = pc.not_equal(given, kept)
-            count = pc.sum(lost, min_count=0).as_py()
+                unfit = pc.not_equal(before, after)
+            count = pc.sum(unfit, min_count=0).as_py()
             if count:
-                example = given.filter(lost)[0].as_py()
+                example = before.filter(unfit)[0].as_py()
                 fault = f"do not fit {field.type}, which the stored table has"
                 hint = "Round or convert them, or store the table anew with a type that holds them."
-                raise bad_cells(self._table, field.name, count, len(given), fault, str(example), hint)
-        return read
+                raise bad_cells(self._table, field.name, count, len(before), fault, str(example), hint)
+        return decoded
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:

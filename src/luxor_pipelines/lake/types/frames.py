@@ -1,4 +1,4 @@
-"""The one way between pandas frames and typed Arrow columns."""
+"""Conversion of pandas frames into typed Arrow columns, and back."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from luxor_pipelines.errors import SchemaError, UsageError, sample
+from luxor_pipelines.lake.types.parsing import parse_dates
 from luxor_pipelines.lake.types.schema import (
     DATE,
     FLAG,
@@ -26,7 +27,6 @@ from luxor_pipelines.lake.types.schema import (
     is_text_type,
     plain,
 )
-from luxor_pipelines.lake.types.text import parse_dates
 from luxor_pipelines.names import normal_names
 
 __all__ = ["arrow_to_frame", "check_frame", "conform", "frame_to_arrow"]
@@ -34,7 +34,7 @@ __all__ = ["arrow_to_frame", "check_frame", "conform", "frame_to_arrow"]
 _WORDS = {DATE: "dates", TEXT: "text", NUMBER: "numbers", WHOLE: "whole numbers", FLAG: "flags", STAMP: "stamps"}
 
 _EXACT = 2.0**53
-"""The least whole number whose neighbour a float64 cannot tell it from."""
+"""From this whole number on, a float64 cannot tell all whole numbers apart."""
 _DATE_SHAPE = r"^\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?$"
 _LARGEST = 2**63 - 1
 """The largest whole number that an int64 holds."""
@@ -69,10 +69,11 @@ def frame_to_arrow(
         The columns and types to fit, in this order; None for those of the frame. A type ``null`` in it is that of a
         column without a value so far, which takes the frame's.
     known
-        Without a target, the types of columns that are known: those to be dates are, or are refused, and whole
-        numbers become numbers. A column of objects or numbers without a value has the type ``null``.
+        Without a target, types by column: a column of type date is converted to dates or refused, and whole numbers
+        of a column of numbers are converted. A column without a value has its known type, else ``null``.
     increment
-        Without a target, the columns whose values tell slices apart: those that look like dates are, or are refused.
+        Without a target, the columns that slices are told apart by: where all cells look like dates, they are
+        converted to dates or refused.
     days
         Columns of dates whose cells may have no time of day.
     normalize, keep_case
@@ -163,8 +164,8 @@ def conform(data: pa.Table, *, table: str, target: pa.Schema) -> pa.Table:
     ------
     SchemaError
     """
-    wanted = [field for field in target if field.name != LAST_UPDATED]
-    names = [field.name for field in wanted]
+    fields = [field for field in target if field.name != LAST_UPDATED]
+    names = [field.name for field in fields]
     unknown = [name for name in data.column_names if name not in names]
     missing = [name for name in names if name not in data.column_names]
     if unknown or missing:
@@ -176,19 +177,19 @@ def conform(data: pa.Table, *, table: str, target: pa.Schema) -> pa.Table:
             f"The table has {_listed(names)}.",
             hint="Rename, add or drop columns; names are case-sensitive.",
         )
-    columns = [_fit(data[field.name], field.type, table, field.name) for field in wanted]
-    for field, column in zip(wanted, columns, strict=True):
+    columns = [_fit(data[field.name], field.type, table, field.name) for field in fields]
+    for field, column in zip(fields, columns, strict=True):
         if column.null_count and not field.nullable:
             raise SchemaError(
                 f"Table {table}, column {field.name!r}: {column.null_count} of {len(column)} cells are missing, "
                 "in a column that must be filled.",
                 hint="Fill or drop those rows.",
             )
-    fields = [
+    schema = pa.schema(
         pa.field(field.name, column.type, field.nullable) if pa.types.is_null(field.type) else field
-        for field, column in zip(wanted, columns, strict=True)
-    ]
-    return pa.table(columns, schema=pa.schema(fields))
+        for field, column in zip(fields, columns, strict=True)
+    )
+    return pa.table(columns, schema=schema)
 
 
 def _column_names(df: pd.DataFrame, table: str) -> list[str]:
@@ -358,8 +359,8 @@ def _finite(numbers: pa.ChunkedArray, table: str, name: str) -> pa.ChunkedArray:
         bad = numbers.filter(infinite)
         hint = "Find the division by zero they come from, or make them missing."
         raise bad_cells(table, name, len(bad), len(numbers), "are infinite", bad[0].as_py(), hint)
-    absent = pc.is_nan(numbers)
-    return pc.if_else(absent, None, numbers) if pc.any(absent, min_count=0).as_py() else numbers
+    nans = pc.is_nan(numbers)
+    return pc.if_else(nans, None, numbers) if pc.any(nans, min_count=0).as_py() else numbers
 
 
 def _check_exact(values: Sequence[Any], total: int, table: str, name: str) -> None:

@@ -1,7 +1,7 @@
 """The codec of legacy files, in which every cell is text.
 
 Numbers are Python's shortest representation (``5.0``), dates ISO, flags ``True`` and ``False``, and a
-missing cell is one of five words. The type of a column is known by its exact name alone.
+missing cell is one of five words. Only a column's exact name tells its type.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from luxor_pipelines.errors import SchemaError, sample
+from luxor_pipelines.lake.types.parsing import is_null_word, parse, without_null_words
 from luxor_pipelines.lake.types.schema import DATE, LAST_UPDATED, NUMBER, STAMP, TEXT
-from luxor_pipelines.lake.types.text import is_null_word, parse, without_null_words
 
 __all__ = ["LegacyCodec", "spell"]
 
@@ -46,7 +46,7 @@ class LegacyCodec:
         self.schema = pa.schema([(name, types[name]) for name in stored.names], stored.metadata)
 
     def is_plain(self, column: str) -> bool:  # noqa: ARG002
-        """No: among a column's texts are words for null."""
+        """Return False: any column may hold null words."""
         return False
 
     def decode(self, rows: pa.Table, dictionary: Sequence[str] = ()) -> pa.Table:
@@ -126,8 +126,8 @@ def _null_word(stored: pa.ChunkedArray | None, kind: pa.DataType) -> str | None:
     """Return the word that the stored column has for null most often; None where that is a genuine null."""
     counts: dict[str | None, int] = {}
     if stored is not None:
-        found = stored.filter(is_null_word(stored)).value_counts()
-        counts = {row["values"]: row["counts"] for row in found.to_pylist()}
+        words = stored.filter(is_null_word(stored)).value_counts()
+        counts = {row["values"]: row["counts"] for row in words.to_pylist()}
         if stored.null_count:
             counts[None] = stored.null_count
     return max(counts, key=lambda word: counts[word]) if counts else _NULL_OF.get(kind, "nan")

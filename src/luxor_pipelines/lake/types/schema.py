@@ -77,12 +77,12 @@ class Conventions:
     Attributes
     ----------
     columns
-        The types of columns, by exact name, in any table. Text of such a column spells values of its type, in
-        files that are not marked as typed, and in a new table the column has it.
+        The types of columns, by exact name, in any table. In files that are not marked as typed, text of such a
+        column spells values of the type; in a new table the column has the type.
     tables
-        The same for single tables, instead of ``columns``; ``"*"`` stands for all other columns.
+        The types of columns in single tables, instead of ``columns``; ``"*"`` stands for all other columns.
     keep_case
-        Columns whose text is stored as it is given; that of all others is trimmed and in lower case.
+        Columns whose text is stored as it is given; other text is trimmed and stored in lower case.
     day_tables
         Tables whose `DATE_COLUMN` holds days: rows with a time of day are refused.
     """
@@ -95,8 +95,8 @@ class Conventions:
     def known_types(self, table: str, columns: Iterable[str]) -> dict[str, pa.DataType]:
         """Return the types of those columns of a table that are known, `DATE_COLUMN` among them."""
         types = {DATE_COLUMN: "date", **self.tables.get(table, self.columns)}
-        known = {column: types.get(column, types.get("*")) for column in columns if column != LAST_UPDATED}
-        return {column: _TYPES[kind] for column, kind in known.items() if kind is not None}
+        kinds = {column: types.get(column, types.get("*")) for column in columns if column != LAST_UPDATED}
+        return {column: _TYPES[kind] for column, kind in kinds.items() if kind is not None}
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def check_key(table: pa.Table, key: Sequence[str], name: str) -> None:
     Raises
     ------
     SchemaError
-        It has the number of keys that occur more than once and a few of them.
+        The message has the number of repeated keys and a few of them.
     """
     repeated = repeated_keys(table, key)
     if not len(repeated):
@@ -197,7 +197,7 @@ def check_key(table: pa.Table, key: Sequence[str], name: str) -> None:
 
 
 def repeated_keys(table: pa.Table, key: Sequence[str]) -> pa.Table:
-    """Return the keys that occur more than once, and in ``count_all`` how often each does."""
+    """Return the keys that occur more than once, with the number of their rows in ``count_all``."""
     columns = pa.table([_without_minus_zero(table[column]) for column in key], names=list(key))
     # Arrow cannot group by words of several dictionaries, nor by lists.
     simple = not any(pa.types.is_dictionary(kind) or pa.types.is_nested(kind) for kind in columns.schema.types)

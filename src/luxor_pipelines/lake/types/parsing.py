@@ -1,4 +1,4 @@
-"""Cells of text: the dates, numbers and flags that they spell, and the words for null."""
+"""Parsing of text cells: the dates, numbers and flags that they spell, and the words for null."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from luxor_pipelines.lake.types.schema import DATE, FLAG, NUMBER, TEXT, WHOLE, b
 __all__ = ["NULL_WORDS", "is_null_word", "parse", "parse_dates", "without_null_words"]
 
 NULL_WORDS = ("nan", "None", "NaT", "<NA>", "")
-"""The words that a missing cell became when a frame was turned to text, in exactly this case."""
+"""The words, in exactly this case, that a missing cell became when a frame was turned into text."""
 
 _TRUE = frozenset({"true", "verdadeiro", "1", "1.0", "yes", "sim"})
 _FALSE = frozenset({"false", "falso", "0", "0.0", "no", "não"})
@@ -86,7 +86,7 @@ def parse_dates(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
         return texts.cast(DATE), pa.array(np.zeros(len(texts), dtype=bool))
     except pa.ArrowInvalid:
         pass
-    # Arrow does not say which cell is wrong: each is tried by itself.
+    # Arrow does not say which cell is wrong, so each is parsed by itself.
     dates: list[Any] = []
     for text in texts:
         try:

@@ -1,4 +1,4 @@
-"""Columns of few distinct texts, made without looking at each cell."""
+"""Text columns of frames, made of a few distinct words without touching each cell."""
 
 from __future__ import annotations
 
