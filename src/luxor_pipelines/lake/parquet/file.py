@@ -39,13 +39,13 @@ ROW_GROUP = 64 * 1024
 """Rows of a row group: at 2000 series a day, six weeks; small enough to skip most of a history."""
 
 _BATCH = 256 * 1024
-"""Rows decoded at once; those that meet no condition are dropped before the next batch."""
+"""Rows decoded at once; rows that do not meet the conditions are dropped before the next batch."""
 
 PerBatch = Callable[[pa.Table], pa.Table]
-"""Work on the rows of one batch, before the batches are put together."""
+"""A function that is applied to the rows of each batch, before the batches are concatenated."""
 
 Footers = MutableMapping[BlobInfo, Footer]
-"""Footers that have been read, by version of a file, of which they never change."""
+"""The footers that have been read; the footer of one version of a file never changes."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class ParquetFile:
     ) -> pa.Table:
         """Read columns as the file stores them, of the rows that meet all conditions.
 
-        Row groups that by their statistics hold no such row are not read, and of the others only the columns needed.
+        Row groups whose statistics rule out such a row are skipped; of the others only the needed columns are read.
 
         Parameters
         ----------
@@ -106,27 +106,27 @@ class ParquetFile:
             )
         needed = list(dict.fromkeys([*columns, *tested]))
         texts = [name for name in needed if is_text_type(self.schema.field(name).type)]
-        # Single values are looked for among a column's distinct words, and words that repeat are decoded once each.
-        encoded = {condition.column for condition in where if condition.sparse} | set(dictionary)
+        # Text is quicker to read dictionary-encoded where a condition compares distinct words, or words repeat.
+        to_encode = {condition.column for condition in where if condition.sparse} | set(dictionary)
         with corrupt(self.info.path):
             groups = self.footer.plan(where)
             if not groups:
                 return self._no_rows(columns, dictionary, per_batch)
             self._open().prefetch(self.footer.ranges(groups, needed))
-            encoded.update(name for name in texts if self.footer.repeats(groups, name))
-            by_words = [name for name in texts if name in encoded and self.footer.by_words(groups, name)]
+            to_encode.update(name for name in texts if self.footer.repeats(groups, name))
+            encoded = [name for name in texts if name in to_encode and self.footer.reads_encoded(groups, name)]
         fields = [self.schema.field(name) for name in dict.fromkeys(columns)]
-        returned = [field for field in fields if field.name in by_words and field.name not in dictionary]
-        returned += [
+        casts = [field for field in fields if field.name in encoded and field.name not in dictionary]
+        casts += [
             pa.field(field.name, pa.dictionary(pa.int32(), field.type))
             for field in fields
             if field.name in texts
             and field.name in dictionary
-            and field.name not in by_words
+            and field.name not in encoded
             and not pa.types.is_dictionary(field.type)
         ]
 
-        pieces = self._read_batches(groups, columns, by_words, returned, per_batch)
+        pieces = self._read_batches(groups, columns, encoded, casts, per_batch)
         return pa.concat_tables(pieces) if pieces else self._no_rows(columns, dictionary, per_batch)
 
     def _no_rows(self, columns: Sequence[str], dictionary: Sequence[str], per_batch: PerBatch | None) -> pa.Table:
@@ -138,21 +138,21 @@ class ParquetFile:
         self,
         groups: Sequence[RowGroup],
         columns: Sequence[str],
-        by_words: Sequence[str],
-        returned: Sequence[pa.Field],
+        encoded: Sequence[str],
+        casts: Sequence[pa.Field],
         per_batch: PerBatch | None,
     ) -> list[pa.Table]:
         """Read the row groups batch by batch, on all cores where there are several batches.
 
-        The columns ``by_words`` are read through their dictionary; those of ``returned`` are turned into their types.
+        Arrow reads the columns ``encoded`` as dictionaries; those of ``casts`` are then cast to the types given.
         """
         batches = list(_batches(groups))
 
         def work(batch: Sequence[RowGroup]) -> list[pa.Table]:
-            # Threads cannot share one of pyarrow's files; they share the footer. Damaged files may have columns of
-            # different lengths in one row group, which shows only here.
-            with corrupt(self.info.path), self._file(by_words) as file:
-                pieces = [_cast(piece, returned) for piece in _matching(file, batch, columns)]
+            # Threads cannot share a file of pyarrow's, so each opens its own with the shared footer. Here a damaged
+            # file whose columns have different lengths in one row group is found out.
+            with corrupt(self.info.path), self._file(encoded) as file:
+                pieces = [_cast(piece, casts) for piece in _matching(file, batch, columns)]
             return pieces if per_batch is None else [per_batch(piece) for piece in pieces]
 
         if len(batches) == 1 or pa.cpu_count() < 2:
@@ -175,7 +175,7 @@ class ParquetFile:
 
 
 def _source_of(reader: Reader) -> Any:
-    """Return a file for pyarrow and for this thread alone: pyarrow seeks in it, then reads."""
+    """Return a file for pyarrow that no other thread uses, since pyarrow seeks and reads in two steps."""
     source = reader.source()
     return source if isinstance(source, pa.NativeFile) else pa.PythonFile(source, mode="r")
 
@@ -184,12 +184,14 @@ def _source_of(reader: Reader) -> Any:
 def open_file(
     open_reader: Callable[[], AbstractContextManager[Reader]], info: BlobInfo, footers: Footers | None = None
 ) -> Iterator[ParquetFile]:
-    """Open a file: its footer is read, or taken from ``footers``, where it is kept.
+    """Open a file with its footer, which is read unless ``footers`` has it already.
 
     Parameters
     ----------
     open_reader
-        Opens the blob, when something of it is read.
+        Opens the blob; called only when bytes of it are needed.
+    footers
+        Footers of earlier questions; a footer that is read is added.
 
     Raises
     ------
@@ -223,27 +225,27 @@ def open_file(
 
 
 def _matching(file: Any, batch: Sequence[RowGroup], columns: Sequence[str]) -> list[pa.Table]:
-    """Return the rows of some row groups that meet the residual conditions, piece by piece."""
+    """Return the rows of a batch that meet the residual conditions, one piece a row group."""
     if not any(group.residual for group in batch):
         return [_read_groups(file, batch, columns).select(columns)]
     tested = list(dict.fromkeys(condition.column for group in batch for condition in group.residual))
-    # Most row groups have none of a few single values, and their other columns are not decoded.
+    # Few row groups hold one of a few single values: the other columns are decoded in those alone.
     sparse = any(condition.sparse for group in batch for condition in group.residual)
-    first = tested if sparse else [*columns, *tested]
+    decoded = tested if sparse else [*columns, *tested]
     groups, positions, pieces = [], [], []
-    for group, part in zip(batch, _parts(_read_groups(file, batch, first), batch), strict=True):
+    for group, part in zip(batch, _parts(_read_groups(file, batch, decoded), batch), strict=True):
         rows = _matching_rows(part, group.residual)
         if rows is not None:
             groups.append(group)
             positions.append(rows)
             pieces.append(_taken(part, rows))
-    rest = [name for name in columns if name not in first]
-    if rest and groups:
-        others = _parts(_read_groups(file, groups, rest), groups)
-        for at, (other, rows) in enumerate(zip(others, positions, strict=True)):
-            more = _taken(other, rows)
-            for name in rest:
-                pieces[at] = pieces[at].append_column(more.schema.field(name), more[name])
+    undecoded = [name for name in columns if name not in decoded]
+    if undecoded and groups:
+        parts = _parts(_read_groups(file, groups, undecoded), groups)
+        for at, (part, rows) in enumerate(zip(parts, positions, strict=True)):
+            matching = _taken(part, rows)
+            for name in undecoded:
+                pieces[at] = pieces[at].append_column(matching.schema.field(name), matching[name])
     return [piece.select(columns) for piece in pieces]
 
 
@@ -329,7 +331,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class StoredRows:
-    """Stored rows in memory, which are read as a `ParquetFile` is."""
+    """Stored rows in memory, with the `read` of a `ParquetFile`."""
 
     rows: pa.Table
 
@@ -362,7 +364,7 @@ def read_typed(file: ParquetFile | StoredRows, codec: Codec, selection: Selectio
     if selection.columns is None:
         columns = [name for name in codec.schema.names if name not in selection.drop]
 
-    # The file itself answers a condition on cells that are stored as they are read, or on the words of a text.
+    # The file can test a column that is stored as it is read, and the distinct words of a text column.
     pushed, residual = [], []
     for condition in selection.where:
         if condition.column not in codec.schema.names or codec.is_plain(condition.column):

@@ -137,7 +137,7 @@ class Footer:
         return ranges
 
     def repeats(self, groups: Sequence[RowGroup], column: str) -> bool:
-        """Return whether a text column is so small that its cells must be codes of words that repeat."""
+        """Return whether a text column takes so few bytes a row that its cells must be codes of repeated words."""
         rows = sum(group.rows for group in groups)
         chunks = list(self._chunks(groups, [column]))
         return (
@@ -146,8 +146,8 @@ class Footer:
             and sum(chunk.total_uncompressed_size for chunk in chunks) < _CODE_BYTES * rows
         )
 
-    def by_words(self, groups: Sequence[RowGroup], column: str) -> bool:
-        """Return whether Arrow reads a text column through its dictionary; from two encodings it only makes text."""
+    def reads_encoded(self, groups: Sequence[RowGroup], column: str) -> bool:
+        """Return whether Arrow can read a text column dictionary-encoded, which it cannot from delta encodings."""
         return not any(_DELTA.intersection(chunk.encodings) for chunk in self._chunks(groups, [column]))
 
     def _chunks(self, groups: Sequence[RowGroup], columns: Sequence[str]) -> Iterator[Any]:
@@ -156,17 +156,20 @@ class Footer:
             yield from (metadata.column(leaf) for name in columns for leaf in self._leaves[name])
 
     def bounds(self, column: str) -> tuple[Any, Any] | None:
-        """The least and the greatest value of a column; None where the statistics of some row group do not tell."""
+        """Return the least and the greatest value of a column; None where some row group has no statistics of it."""
         if column not in self._leaves:
             return None
-        bounds = [bound for bound, rows in zip(self._column_bounds(column), self.rows, strict=True) if rows]
-        known = [bound for bound in bounds if bound is not None]
-        if not known or len(known) < len(bounds):
-            return None
-        return min(bound.low for bound in known), max(bound.high for bound in known)
+        lows, highs = [], []
+        for bounds, rows in zip(self._column_bounds(column), self.rows, strict=True):
+            if rows and bounds is None:
+                return None
+            if rows and bounds is not None:
+                lows.append(bounds.low)
+                highs.append(bounds.high)
+        return (min(lows), max(highs)) if lows else None
 
     def _column_bounds(self, column: str) -> list[_Bounds | None]:
-        """Return the bounds of a column in each row group; None where its statistics do not tell."""
+        """Return the bounds of a column in each row group; None for a row group without statistics of it."""
         if column not in self._bounds:
             leaf = self._leaves[column][0]
             kind = self.metadata.schema.column(leaf).physical_type
@@ -219,11 +222,11 @@ def read_footer(reader: Reader, source: Any, size: int) -> Footer:
 
 
 class _OnlySize(io.RawIOBase):
-    """A file that has a size and no bytes, and notes whether any were asked for."""
+    """A file that has a size but no bytes, and records whether bytes were read."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self.asked = False
+        self.was_read = False
 
     def readable(self) -> bool:
         return True
@@ -238,15 +241,15 @@ class _OnlySize(io.RawIOBase):
         return self._size
 
     def read(self, size: int = -1) -> bytes:  # noqa: ARG002
-        self.asked = True
+        self.was_read = True
         return b""
 
 
 def _check_chunks(metadata: Any, size: int) -> None:
     """Raise if Arrow finds fault with a column chunk in the footer.
 
-    Asked from Python about a damaged chunk, Arrow's C++ ends the whole process. When it reads data it first looks
-    at all chunks, and raises; so it is made to read from a file without bytes.
+    Asked from Python about a damaged chunk, Arrow's C++ ends the whole process. Before it reads data, however, it
+    checks all chunks and raises an error; so it is made to read from a file without bytes.
     """
     if metadata.num_row_groups and metadata.num_columns:
         file = _OnlySize(size)
@@ -255,5 +258,5 @@ def _check_chunks(metadata: Any, size: int) -> None:
         try:
             reader.read_row_groups(groups, column_indices=leaves, use_threads=False)
         except (pa.ArrowException, OSError):
-            if not file.asked:
+            if not file.was_read:
                 raise

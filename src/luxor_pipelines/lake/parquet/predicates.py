@@ -1,4 +1,4 @@
-"""Conditions on rows: what a caller writes, and what a file's columns and statistics say to it."""
+"""Predicates on rows: parsed from what a caller writes, evaluated on columns and on their statistics."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ __all__ = ["Conditions", "Spelt", "Where", "apply", "conditions", "find_column",
 
 _DAY = len("2026-10-31")
 _FEW = 4
-"""Spans up to which each is compared with by itself."""
+"""Up to this number of spans, cells are compared with one span after another; beyond it, by binary search."""
 
 
 @dataclass(frozen=True)
 class Where:
     """A predicate on one column.
 
-    A null, which a NaN is as well, meets ``null=True`` alone.
+    A null meets no predicate but ``null=True``; a NaN counts as a null.
 
     Attributes
     ----------
     spans
-        Cells inside any of these closed spans meet it; an open end is None.
+        Cells inside any of these closed spans meet the predicate; an open end is None.
     values
-        Cells that are one of these meet it.
+        Cells that equal one of these meet it.
     negated
-        Those cells do not, and all others do, nulls excepted.
+        Inverts the predicate, except that nulls still do not meet it.
     folded
-        Cells of text are compared in their normal form (see `names.normal_name`), which the spans and values are in.
+        Text is compared in its normal form (see `names.normal_name`), in which the spans and values are given.
     contains
-        Text with this part in it meets the predicate.
+        Text that contains this part meets the predicate.
     null
-        True: nulls meet it; False: all others.
+        True: only nulls meet the predicate; False: only other cells.
     """
 
     column: str
@@ -60,12 +60,12 @@ class Where:
 
     @property
     def sparse(self) -> bool:
-        """Whether most row groups are likely to have no row that meets it."""
+        """Whether most row groups are likely to have no row that meets the predicate."""
         return (self.values is not None or self.contains is not None) and not self.negated
 
     @property
     def _ordered(self) -> bool:
-        """Whether the least and the greatest cell of some rows say anything of the predicate."""
+        """Whether the least and the greatest cell of some rows can decide the predicate."""
         return not self.folded and self.contains is None and self.null is None
 
     def might_match(self, low: Any, high: Any) -> bool:
@@ -81,7 +81,7 @@ class Where:
         return not self._perhaps_inside(low, high) if self.negated else self._surely_inside(low, high)
 
     def residual(self, low: Any, high: Any) -> Where:
-        """The predicate that is left of this one for rows between ``low`` and ``high`` (inclusive)."""
+        """Return the predicate, reduced to the spans that reach between ``low`` and ``high`` (inclusive)."""
         if self.spans is None or len(self.spans) < 2 or self.negated or not self._ordered:
             return self
         near = self._near(low)
@@ -100,7 +100,7 @@ class Where:
         return any((a is None or a <= low) and (b is None or high <= b) for a, b in self.spans)
 
     def _near(self, low: Any) -> Sequence[tuple[Any, Any]]:
-        """The spans, without those before ``low`` where they are in order: there may be hundreds."""
+        """Return the spans; where they are in order, without those that end before ``low``: there may be hundreds."""
         spans = self.spans or ()
         return spans[bisect.bisect_left(spans, low, key=lambda span: span[1]) :] if self._in_order else spans
 
@@ -133,16 +133,16 @@ class Where:
 
     def _inside(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
         if self.contains is not None:
-            found = pc.match_substring(column, self.contains)
-            return pc.fill_null(found, False) if found.null_count else found
+            matches = pc.match_substring(column, self.contains)
+            return pc.fill_null(matches, False) if matches.null_count else matches
         if self.values is not None:
-            given = [value for value in self.values if value is not None]
+            values = [value for value in self.values if value is not None]
             if pa.types.is_integer(column.type):
-                given = [value for value in given if not isinstance(value, float) or value.is_integer()]
-            wanted = pa.array(given, column.type)
-            if pa.types.is_floating(column.type):  # where 0.0 and -0.0 are two values to is_in
-                column, wanted = pc.add(column, 0.0), pc.add(wanted, 0.0)
-            return pc.is_in(column, value_set=wanted)
+                values = [value for value in values if not isinstance(value, float) or value.is_integer()]
+            value_set = pa.array(values, column.type)
+            if pa.types.is_floating(column.type):  # is_in tells -0.0 from 0.0, and adding 0.0 makes them one
+                column, value_set = pc.add(column, 0.0), pc.add(value_set, 0.0)
+            return pc.is_in(column, value_set=value_set)
         if len(self.spans or ()) > _FEW and self._in_order and pa.types.is_timestamp(column.type):
             starts, stops = (pa.array(of, column.type).to_numpy() for of in zip(*self.spans or (), strict=True))
             cells = column.to_numpy()
@@ -168,22 +168,23 @@ class Where:
 
 @dataclass(frozen=True)
 class Spelt(Where):
-    """A predicate on what the words of a column of text mean: each distinct word is turned into its ``meaning``.
+    """A predicate on the values that the words of a text column spell.
 
-    Words sort by their letters, so their statistics say nothing of their meanings.
+    ``meaning`` turns distinct words into values. Statistics of text are in the order of its letters, and so decide
+    nothing about the values.
     """
 
     meaning: Callable[[pa.Array], pa.Array] = lambda words: words
 
     @classmethod
     def of(cls, predicate: Where, meaning: Callable[[pa.Array], pa.Array]) -> Spelt:
-        """The same predicate, on the meanings of words."""
+        """Return the same predicate on the meanings of words."""
         options: dict[str, Any] = {field.name: getattr(predicate, field.name) for field in fields(Where)}
         return cls(**options, meaning=meaning)
 
     @property
     def sparse(self) -> bool:
-        """Yes: so the words are read before all else."""
+        """True, so that the words are read before any other column."""
         return True
 
     @property
@@ -203,13 +204,13 @@ def _none(rows: int) -> pa.Array:
 
 
 def mask(table: pa.Table, where: Iterable[Where]) -> NDArray[np.bool_] | None:
-    """Whether each row of ``table`` meets every condition; None without a condition."""
+    """Return whether each row of ``table`` meets every condition; None without a condition."""
     masks = [condition.mask(table[condition.column]) for condition in where]
     return reduce(np.logical_and, masks) if masks else None
 
 
 def apply(table: pa.Table, where: Iterable[Where]) -> pa.Table:
-    """The rows of ``table`` that meet every condition."""
+    """Return the rows of ``table`` that meet every condition."""
     meets = mask(table, where)
     return table if meets is None else table.filter(pa.array(meets))
 
@@ -305,7 +306,7 @@ def _parsed(typed: pa.Schema, table: str, text: str) -> Where:
 
 
 def _from_text(column: str, text: str, kind: pa.DataType) -> Any:
-    """A value of a column's type from its text; dates stay text, which says whether they are whole days."""
+    """Return a value of a column's type from its text; dates stay text, whose length tells whole days."""
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         text = text[1:-1]
     try:
@@ -328,7 +329,7 @@ def _finite(number: float) -> float:
 
 
 def _operation(column: str, value: Any) -> tuple[str, Sequence[Any]]:
-    """The operator and the operands of a condition that is given by column."""
+    """Return the operator and the operands of a condition that is given by column."""
     if isinstance(value, tuple) and value and isinstance(value[0], str) and value[0].lower() in (*_SIGNS, *_WORDS):
         operator, operands = value[0].lower(), value[1:]
         counts = {"between": 2, "is null": 0, "is not null": 0}
@@ -353,8 +354,8 @@ def _predicate(typed: pa.Schema, table: str, column: str, operator: str, operand
     text = is_text_type(kind)
 
     def cell(value: Any, *, last: bool = False) -> Any:
-        found = _cell(column, value, kind, last=last)
-        return normal_name(found) if text else found
+        converted = _cell(column, value, kind, last=last)
+        return normal_name(converted) if text else converted
 
     if operator in ("is null", "is not null"):
         return Where(column, null=operator == "is null")
@@ -374,44 +375,46 @@ def _predicate(typed: pa.Schema, table: str, column: str, operator: str, operand
         return Where(column, ((None, cell(operands[0], last=True)),), negated=operator == ">", folded=text)
     values, negated = operands[0] if operator == "in" else [operands[0]], operator == "!="
     if pa.types.is_timestamp(kind):
-        # A day is a span; and so then are instants, each by itself.
+        # A day is a span of instants, so a single instant is written as a span as well.
         days = {(cell(value), cell(value, last=True)) for value in values}
         return Where(column, tuple(sorted(days)), negated=negated)
     return Where(column, values=tuple(dict.fromkeys(map(cell, values))), negated=negated, folded=text)
 
 
-def _wrong(column: str, given: Any, kind: pa.DataType) -> UsageError:
+def _wrong(column: str, value: Any, kind: pa.DataType) -> UsageError:
     kinds = ((pa.types.is_timestamp, "a date"), (pa.types.is_boolean, "a flag"), (is_text_type, "text"))
-    what = next((word for is_kind, word in kinds if is_kind(kind)), "a number")
+    noun = next((word for is_kind, word in kinds if is_kind(kind)), "a number")
     return UsageError(
-        f"{shown(given)} is not a value of column {column!r}, which holds {kind}.",
-        hint=f"It holds values of the type {kind}: write {what}.",
+        f"{shown(value)} is not a value of column {column!r}, which holds {kind}.",
+        hint=f"It holds values of the type {kind}: write {noun}.",
     )
 
 
-def _cell(column: str, given: Any, kind: pa.DataType, *, last: bool = False) -> Any:
-    if given is None or (pd.api.types.is_scalar(given) and pd.isna(given)):
+def _cell(column: str, value: Any, kind: pa.DataType, *, last: bool = False) -> Any:
+    """Return a caller's value as the column's type has it; of a whole day its first instant, or its ``last``."""
+    if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
         raise UsageError(
             f"The condition on {column!r} asks for a missing value, which meets no comparison.",
             hint="Ask for it by name: is null, as in {column: ('is null',)}.",
         )
     try:
-        value = _instant(given, kind.tz, last=last) if pa.types.is_timestamp(kind) else given
+        if pa.types.is_timestamp(kind):
+            return pa.scalar(_instant(value, kind.tz, last=last), kind).as_py()
         if pa.types.is_integer(kind) and isinstance(value, float | np.floating):
             return float(value)  # which may lie between two whole numbers
         return pa.scalar(value, kind).as_py()
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
-        raise _wrong(column, given, kind) from error
+        raise _wrong(column, value, kind) from error
 
 
-def _instant(given: Any, zone: str | None, *, last: bool) -> datetime:
-    if isinstance(given, np.datetime64):
-        unit = np.datetime_data(given.dtype)[0]
+def _instant(value: Any, zone: str | None, *, last: bool) -> datetime:
+    if isinstance(value, np.datetime64):
+        unit = np.datetime_data(value.dtype)[0]
         if unit in ("Y", "M", "W"):
             raise TypeError("a date is wanted")
-        given = given.astype("datetime64[D]" if unit == "D" else "datetime64[us]").item()  # a number beyond year 9999
-    instant = datetime.fromisoformat(given.strip()) if isinstance(given, str) else given
-    whole_day = isinstance(given, str) and len(given.strip()) == _DAY
+        value = value.astype("datetime64[D]" if unit == "D" else "datetime64[us]").item()  # a number beyond year 9999
+    instant = datetime.fromisoformat(value.strip()) if isinstance(value, str) else value
+    whole_day = isinstance(value, str) and len(value.strip()) == _DAY
     if isinstance(instant, date) and not isinstance(instant, datetime):
         instant, whole_day = datetime.combine(instant, time.min), True
     if not isinstance(instant, datetime) or (instant.tzinfo is not None and zone is None):

@@ -1,15 +1,15 @@
 """The series index: the first date and the last row of each series in a file, kept in the file itself.
 
 A table of series has a date, a name and a number, and most questions ask for the last row up to a date. In
-rows sorted by date that row is near for a series that is alive. One that ended long ago, has not begun or is
-not there would have to be looked for in the whole file; the index answers without a row read.
+rows sorted by date, that row is close to the date if the series is alive. For a series that ended long ago, has
+not begun or does not exist, the whole file would have to be searched; the index answers without reading a row.
 
 It lies between the last row group and the footer, where Parquet leaves room and every other reader passes over it:
 
     row groups | index, an Arrow stream | its length, 8 bytes | MAGIC | footer
 
-A program that writes the file anew leaves it out, as it would not the file's metadata: an index never describes
-other rows than the file's.
+Another program that rewrites the file drops the index, whereas it may copy the file's metadata: so an index always
+describes the rows of its own file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FIRST = "first"
 
 MAGIC = b"LUXORENDS1"
 _MAX_SERIES = 50_000
-"""Names up to which a table is indexed; one with more is hardly a table of series."""
+"""A table with more names than this is not indexed; it is hardly a table of series."""
 
 
 def build_index(table: pa.Table, sorted_by: Sequence[str]) -> pa.Table | None:
