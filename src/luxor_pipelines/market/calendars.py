@@ -25,12 +25,12 @@ _COVERAGE = "luxor.coverage"
 
 
 def coverage_facts(coverage: Coverage) -> dict[str, str]:
-    """The entry of a holiday table's metadata that tells what its calendars cover."""
+    """Return the entry of a holiday table's metadata that states the days its calendars cover."""
     return {_COVERAGE: json.dumps({place: [day.isoformat() for day in days] for place, days in coverage.items()})}
 
 
 def stored_coverage(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple[date, date]]:
-    """Return the days that the calendars of a holiday table cover, by its metadata; empty where that is silent."""
+    """Return the days that the calendars of a holiday table cover, by its metadata; empty without such an entry."""
     days = json.loads((metadata or {}).get(_COVERAGE.encode(), b"{}"))
     return {place: (date.fromisoformat(first), date.fromisoformat(last)) for place, (first, last) in days.items()}
 
@@ -53,8 +53,8 @@ class HolidayCalendar:
 
     A business day is a Monday to Friday that is not a holiday. A location is one of the table's, or
 
-    * ``any``: a holiday in at least one location (the strict calendar: open everywhere);
-    * ``all``: a holiday in every location (the loose one: open somewhere).
+    * ``any``: the holidays of at least one location, so that on a business day all are open;
+    * ``all``: the holidays that all locations share, so that on a business day at least one is open.
 
     Locations are compared trimmed and in lower case. Every method raises `UsageError` for an unknown
     location, and warns once (`CalendarRangeWarning`) when the answer depends on dates that the calendar
@@ -67,7 +67,7 @@ class HolidayCalendar:
         The rows of the table, of equal length. Repeated rows count once; rows with a null are ignored.
     coverage
         The first and the last day that a location's calendar covers; default its first and last holiday. A location
-        that is named here alone has no holidays.
+        that is named only here has no holidays.
     """
 
     def __init__(
@@ -82,24 +82,24 @@ class HolidayCalendar:
             raise UsageError(f"{len(days)} dates and {len(names)} locations", hint="Give one location a date.")
         usable = ~np.isnat(days) & (names != "")
         days, names = days[usable], names[usable]
-        given = dict(coverage or {})
-        holidays = {str(name): np.unique(days[names == name]) for name in sorted({*names, *given})}
+        coverage = coverage or {}
+        holidays = {str(name): np.unique(days[names == name]) for name in sorted({*names, *coverage})}
         self.locations: tuple[str, ...] = tuple(holidays)
         """The locations of the table, sorted."""
 
-        nothing = np.array([], dtype="datetime64[D]")
+        no_days = np.array([], dtype="datetime64[D]")
         self._covered = {
-            name: given[name] if name in given else (as_date(known[0]), as_date(known[-1]))
-            for name, known in holidays.items()
+            name: coverage[name] if name in coverage else (as_date(own_days[0]), as_date(own_days[-1]))
+            for name, own_days in holidays.items()
         }
         if holidays:
             firsts, lasts = zip(*self._covered.values(), strict=True)
             self._covered |= dict.fromkeys(("any", "all"), (max(firsts), min(lasts)))
-        holidays["any"] = reduce(np.union1d, list(holidays.values()), nothing)
-        own = [holidays[name] for name in self.locations]
-        holidays["all"] = reduce(np.intersect1d, own) if own else nothing
-        self._holidays = {name: frozenset(known.tolist()) for name, known in holidays.items()}
-        self._business = {name: np.busdaycalendar(holidays=known) for name, known in holidays.items()}
+        by_location = [holidays[name] for name in self.locations]
+        holidays["any"] = reduce(np.union1d, by_location, no_days)
+        holidays["all"] = reduce(np.intersect1d, by_location) if by_location else no_days
+        self._holidays = {name: frozenset(own_days.tolist()) for name, own_days in holidays.items()}
+        self._business = {name: np.busdaycalendar(holidays=own_days) for name, own_days in holidays.items()}
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, coverage: Coverage | None = None) -> HolidayCalendar:
@@ -119,19 +119,19 @@ class HolidayCalendar:
         return cls(frame["Date"], frame["Location"], coverage)
 
     def is_holiday(self, d: DateLike, location: str) -> bool:
-        """Whether ``d`` is a holiday in ``location``; a weekend by itself is not one."""
+        """Return whether ``d`` is a holiday in ``location``; a weekend by itself is not one."""
         day, name = as_date(d), self._name(location)
         self._warn_outside(name, day, day)
         return day in self._holidays[name]
 
     def is_business_day(self, d: DateLike, location: str) -> bool:
-        """Whether ``d`` is a business day in ``location``."""
+        """Return whether ``d`` is a business day in ``location``."""
         day, name = as_date(d), self._name(location)
         self._warn_outside(name, day, day)
         return bool(np.is_busday(np.datetime64(day, "D"), busdaycal=self._business[name]))
 
     def are_business_days(self, days: DatesLike, location: str) -> NDArray[np.bool_]:
-        """Whether each of some days is a business day in ``location``."""
+        """Return whether each of ``days`` is a business day in ``location``."""
         dates, name = as_days(days), self._name(location)
         if len(dates):
             self._warn_outside(name, as_date(dates.min()), as_date(dates.max()))
@@ -145,16 +145,16 @@ class HolidayCalendar:
         if not isinstance(k, int | np.integer):
             raise UsageError(f"{k!r} is no number of business days", hint="Give a whole one.")
         day, name = as_date(d), self._name(location)
-        found = self._offset(day, k, name)
-        self._warn_outside(name, min(day, found), max(day, found))
-        return found
+        target = self._offset(day, k, name)
+        self._warn_outside(name, min(day, target), max(day, target))
+        return target
 
     def roll_back(self, d: DateLike, location: str) -> date:
         """Return ``d`` if it is a business day, else the previous business day."""
         day, name = as_date(d), self._name(location)
-        found = self._offset(day, 0, name)
-        self._warn_outside(name, found, day)
-        return found
+        business_day = self._offset(day, 0, name)
+        self._warn_outside(name, business_day, day)
+        return business_day
 
     def business_days_between(
         self, recent: DateLike, previous: DateLike, location: str, inclusive: Inclusive = "neither"
@@ -201,7 +201,7 @@ class HolidayCalendar:
         return name
 
     def _warn_outside(self, name: str, first: date, last: date) -> None:
-        """Warn, at the line that called into this package, if [first, last] is not all covered."""
+        """Warn if the calendar does not cover all of [first, last]."""
         start, stop = self._covered.get(name, (date.min, date.max))
         if first < start or stop < last:
             warn(

@@ -77,9 +77,8 @@ def as_currency(text: object) -> str:
 def series_currency(assets: pd.DataFrame, facts: CurrencyFacts) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
     """Derive the currency of each price series.
 
-    The first of these that says anything decides: a filled ``Currency`` of the assets that use the series; what the
-    series is known to be, ``facts.series``; the ``Location`` of the assets. A BDR's row says nothing, since its series
-    is its underlying's.
+    The first of these that has an entry decides: ``Currency`` of the assets that use the series, ``facts.series``,
+    ``Location`` of the assets. A BDR's row does not count, since its series is its underlying's.
 
     Parameters
     ----------
@@ -92,8 +91,8 @@ def series_currency(assets: pd.DataFrame, facts: CurrencyFacts) -> tuple[dict[st
         Price key → currency. A series not in it has none: its converted returns are
         ``missing_currency``.
     unclear
-        Price key → what the deciding rows say, where that is not one currency: several, or a text that is none, a
-        minor unit such as gbx among them.
+        Price key → the texts of the deciding rows, where they are not one currency: several, or a text that is no
+        currency, such as the minor unit gbx.
 
     Raises
     ------
@@ -117,18 +116,18 @@ def series_currency(assets: pd.DataFrame, facts: CurrencyFacts) -> tuple[dict[st
     def decide(column: str, meaning: Mapping[str, str] | None) -> None:
         """Let the cells of a column decide for the series that are still open."""
         cell, words = _encoded(assets[column])
-        meant = [_currency_of(word, meaning, facts) for word in words[:-1]]
+        isos = [_currency_of(word, meaning, facts) for word in words[:-1]]
         # A text that is no currency still contradicts one that is, so it stands for itself.
-        stands, names = pd.factorize(np.array([b or a for a, b in zip(words, meant, strict=False)], dtype=object))
-        says = counts & (cell >= 0) & open_[key]
-        low, high = np.full(len(keys), len(names)), np.full(len(keys), -1)
-        np.minimum.at(low, key[says], stands[cell[says]])
-        np.maximum.at(high, key[says], stands[cell[says]])
-        known = np.array([*np.isin(names, [name for name in meant if name]), False])
-        clear = (low == high) & known[high]
-        currencies.update(zip(keys[clear], names[high[clear]], strict=True))
+        claim, claims = pd.factorize(np.array([iso or word for word, iso in zip(words, isos, strict=False)], object))
+        row = counts & (cell >= 0) & open_[key]
+        low, high = np.full(len(keys), len(claims)), np.full(len(keys), -1)
+        np.minimum.at(low, key[row], claim[cell[row]])
+        np.maximum.at(high, key[row], claim[cell[row]])
+        is_currency = np.array([*np.isin(claims, [iso for iso in isos if iso]), False])
+        clear = (low == high) & is_currency[high]
+        currencies.update(zip(keys[clear], claims[high[clear]], strict=True))
         for code in np.flatnonzero((high >= 0) & ~clear):
-            unclear[keys[code]] = tuple(sorted({words[n] for n in cell[says & (key == code)]}))
+            unclear[keys[code]] = tuple(sorted({words[n] for n in cell[row & (key == code)]}))
         open_[high >= 0] = False
 
     if "Currency" in assets.columns:
@@ -143,7 +142,7 @@ def series_currency(assets: pd.DataFrame, facts: CurrencyFacts) -> tuple[dict[st
 
 
 def _currency_of(word: str, meaning: Mapping[str, str] | None, facts: CurrencyFacts) -> str | None:
-    """The currency that a cell names, by itself or through a mapping; None where it names none."""
+    """Return the currency that a cell names, by itself or through a mapping; None where it names none."""
     if meaning is not None:
         return meaning.get(word)
     named = len(word) == 3 and word.isascii() and word.isalpha() and word not in facts.no_currencies
@@ -153,7 +152,7 @@ def _currency_of(word: str, meaning: Mapping[str, str] | None, facts: CurrencyFa
 def rate_series(currency: str, usdbrl_ticker: str, facts: CurrencyFacts) -> tuple[str, ...]:
     """Return the names of the series that give units of ``currency`` per USD.
 
-    None for ``usd``; for ``brl`` the series chosen and, to extend it, spot; one for any other.
+    For ``usd`` there is no series; for ``brl`` the chosen one and, to extend it, spot; for any other currency one.
 
     Raises
     ------
@@ -205,55 +204,55 @@ def rates_asof(
     currencies
         ``local``, null and repeated ones are passed over.
     """
-    wanted = {as_currency(currency) for currency in currencies if not pd.isna(currency)} - {"local"}
-    asked = as_days(dates)
-    series = {iso: rate_series(iso, usdbrl_ticker, facts) for iso in sorted(wanted)}
-    obs = _aged(obs.only([name for names in series.values() for name in names]), limit)
-    found = asof(obs, asked)
+    isos = {as_currency(currency) for currency in currencies if not pd.isna(currency)} - {"local"}
+    days = as_days(dates)
+    series = {iso: rate_series(iso, usdbrl_ticker, facts) for iso in sorted(isos)}
+    obs = _with_limit(obs.only([name for names in series.values() for name in names]), limit)
+    values = asof(obs, days)
     rates = {}
     for iso, names in series.items():
         if iso == "usd":
-            rates[iso] = np.ones(len(asked))
+            rates[iso] = np.ones(len(days))
         elif len(names) == 2:
-            rates[iso] = _chained(obs, found, names[0], names[1])
+            rates[iso] = _chained(obs, values, names[0], names[1])
         else:
-            rates[iso] = _rate(obs, found, names[0])[0]
+            rates[iso] = _rate(obs, values, names[0])[0]
     return rates
 
 
-def _aged(obs: Observations, limit: int) -> Observations:
-    """The same rows, all of one age limit."""
-    fallback = None if obs.fallback is None else _aged(obs.fallback, limit)
+def _with_limit(obs: Observations, limit: int) -> Observations:
+    """Return the same rows, all with one age limit."""
+    fallback = None if obs.fallback is None else _with_limit(obs.fallback, limit)
     return replace(obs, limit=np.full(len(obs), limit, dtype=np.int32), fallback=fallback)
 
 
-def _rate(obs: Observations, found: AsOf, name: str) -> tuple[FloatArray, DateArray]:
-    """A series' values as of some dates, NaN where there is none; and the dates of their rows, NaT where too old."""
+def _rate(obs: Observations, values: AsOf, name: str) -> tuple[FloatArray, DateArray]:
+    """Return a series' values as of some dates, NaN for none, and the dates of their rows, NaT where too old."""
     at = obs.codes([name])[0]
     if at < 0:
-        return np.full(len(found.asked), np.nan), np.full(len(found.asked), np.datetime64("NaT", "D"))
-    usable = found.valid[at] & (found.price[at] > 0)  # a mark of 0 is no rate
-    date = np.where(found.stale[at], np.datetime64("NaT", "D"), found.date[at])
-    return np.where(usable, found.price[at], np.nan), date
+        return np.full(len(values.asked), np.nan), np.full(len(values.asked), np.datetime64("NaT", "D"))
+    usable = values.valid[at] & (values.price[at] > 0)  # a mark of 0 is no rate
+    date = np.where(values.stale[at], np.datetime64("NaT", "D"), values.date[at])
+    return np.where(usable, values.price[at], np.nan), date
 
 
-def _chained(obs: Observations, found: AsOf, chosen: str, spot: str) -> FloatArray:
-    """BRL per USD by a series and, beyond its ends, spot; ``found`` are the rows of ``obs`` as of the dates."""
-    asked = found.asked
-    rates, rows = _rate(obs, found, chosen)
-    at_spot, spot_date = _rate(obs, found, spot)
+def _chained(obs: Observations, values: AsOf, chosen: str, spot: str) -> FloatArray:
+    """Return BRL per USD by a series and, beyond its ends, spot; ``values`` are those of ``obs`` as of the dates."""
+    days = values.asked
+    rates, rate_date = _rate(obs, values, chosen)
+    spot_rates, spot_date = _rate(obs, values, spot)
     ends = series_ends(obs, chosen)
     if ends is None:
-        return at_spot
+        return spot_rates
     first, last = ends
     at_ends = asof(obs, np.array(ends))
-    chosen_at, spot_at = _rate(obs, at_ends, chosen)[0], _rate(obs, at_ends, spot)[0]
-    before = asked < first
-    # Before spot begins its date is NaT, which compares as not newer. Where the chosen series' own row is bad, and
-    # newer than its last value, there is no rate.
-    after = (asked > last) & (spot_date > last) & np.isfinite(spot_at[1]) & ~(rows > last)
-    rates[before] = chosen_at[0] * at_spot[before] / spot_at[0]
-    rates[after] = chosen_at[1] * at_spot[after] / spot_at[1]
+    chosen_ends, spot_ends = _rate(obs, at_ends, chosen)[0], _rate(obs, at_ends, spot)[0]
+    before = days < first
+    # Before spot begins its date is NaT, which compares as not newer. If the chosen series has a bad row after its
+    # last value, there is no rate.
+    after = (days > last) & (spot_date > last) & np.isfinite(spot_ends[1]) & ~(rate_date > last)
+    rates[before] = chosen_ends[0] * spot_rates[before] / spot_ends[0]
+    rates[after] = chosen_ends[1] * spot_rates[after] / spot_ends[1]
     return rates
 
 
@@ -287,16 +286,16 @@ def factors(local: NDArray[np.object_], dest: str, rates: Mapping[str, FloatArra
     if target == "local":
         return np.ones((len(local), n_dates))
     own, names = pd.factorize(np.asarray(local, dtype=object))  # None is -1, the row of NaN put last
-    known = {"usd": np.ones(n_dates), **rates}
-    nothing = np.full(n_dates, np.nan)
-    per_usd = np.vstack([*(known.get(name, nothing) for name in names), nothing])
-    by_currency = known.get(target, nothing) / per_usd
+    rates = {"usd": np.ones(n_dates), **rates}
+    no_rate = np.full(n_dates, np.nan)
+    per_usd = np.vstack([*(rates.get(name, no_rate) for name in names), no_rate])
+    by_currency = rates.get(target, no_rate) / per_usd
     by_currency[:-1][names == target] = 1.0
     return np.asarray(by_currency[own], dtype=np.float64)
 
 
 def _encoded(values: ArrayLike | pd.Series) -> tuple[IntArray, list[str]]:
-    """Codes of trimmed, lower-case texts, -1 where one is missing or blank, and the texts; the last is blank."""
+    """Return codes of trimmed, lower-case texts, -1 for a missing or blank one, and the texts; the last is blank."""
     codes, words = pd.factorize(pd.Series(values))
     texts = [word.strip().lower() if isinstance(word, str) else "" for word in words.to_numpy(dtype=object)]
     distinct = {text: code for code, text in enumerate(dict.fromkeys(filter(None, texts)))}

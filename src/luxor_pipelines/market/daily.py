@@ -1,4 +1,4 @@
-"""Prices day by day: of every series at once, each with a status."""
+"""Prices day by day, of many series at once, each with a status."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class PriceRows:
     status
         Position in `PRICE_STATUSES`.
     absent
-        The series that have no row at all, with what can be said of them.
+        The series that have no row here, each with its status.
     """
 
     keys: NDArray[np.object_]
@@ -62,7 +62,7 @@ class PriceRows:
         return len(self.code)
 
     def where(self, kept: BoolArray) -> PriceRows:
-        """Return these rows alone."""
+        """Return the rows that ``kept`` marks."""
         names = ("code", "date", "price", "price_date", "status")
         columns: dict[str, Any] = {name: getattr(self, name)[kept] for name in names}
         return replace(self, **columns)
@@ -76,8 +76,8 @@ class PriceRows:
         first = np.flatnonzero(np.diff(self.code, prepend=-1))
         last = np.append(first[1:], len(self))[: len(first)] - 1
         unpriced = last[~np.logical_or.reduceat(np.isfinite(self.price), first)] if len(first) else first
-        found = {str(self.keys[self.code[row]]): PRICE_STATUSES[self.status[row]] for row in unpriced}
-        return dict(sorted((found | dict(self.absent)).items()))
+        statuses = {str(self.keys[self.code[row]]): PRICE_STATUSES[self.status[row]] for row in unpriced}
+        return dict(sorted((statuses | dict(self.absent)).items()))
 
     def with_absent(self, day: DateLike) -> PriceRows:
         """Return these prices and, for each series that is absent, a row without a price on ``day``."""
@@ -122,9 +122,9 @@ class PriceRows:
 def daily_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRows:
     """Return one row per series and calendar day, as of each day.
 
-    A series' rows run from ``start``, or its first row if that is later, to ``end``. Prices
-    are in local currency; the status is ``ok``, ``carried``, for a mark older than `CARRIED_AFTER` days, or, and the
-    price null, ``stale`` or ``bad_price``.
+    A series' rows run from ``start``, or its first row if that is later, to ``end``. Prices are in local currency.
+    The status is ``ok``, or ``carried`` for a mark older than `CARRIED_AFTER` days; with a null price it is ``stale``
+    or ``bad_price``.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def daily_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRows
     begin, stop = _bounds(start, end)
     obs = _by_name(obs)
     since = obs.day
-    # Each row is the last one from its own day until the day before its series' next.
+    # Each row is its series' last one from its own day until the day before the next row.
     until = np.where(np.diff(obs.code, append=-1) == 0, np.roll(since, -1) - 1, stop)
     since, until = np.maximum(since, begin), np.minimum(until, stop)
     length = np.maximum(until - since + 1, 0)
@@ -144,7 +144,7 @@ def daily_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRows
 
     index, stale = obs.settle(last, code, day)
     price, price_date = obs.price[index], obs.date[index]
-    old = bad = np.zeros(len(index), dtype=bool)  # as mostly they are
+    old = bad = np.zeros(len(index), dtype=bool)
     if obs.mark.any():
         old = obs.mark[index] & (day - price_date.view(np.int64) > CARRIED_AFTER)
     if obs.bad.any():
@@ -164,8 +164,8 @@ def observed_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceR
     begin, stop = _bounds(start, end)
     obs = _by_name(obs)
     kept = (obs.day >= begin) & (obs.day <= stop)
-    date, none = obs.date[kept], np.zeros(np.count_nonzero(kept), dtype=bool)
-    rows = _rows(obs.keys, obs.code[kept], date, obs.price[kept], date, none, obs.bad[kept], none)
+    date, no_row = obs.date[kept], np.zeros(np.count_nonzero(kept), dtype=bool)
+    rows = _rows(obs.keys, obs.code[kept], date, obs.price[kept], date, no_row, obs.bad[kept], no_row)
     if obs.fallback is None:
         return rows
     rows = _with_fallback(rows, obs, begin, stop)
@@ -189,29 +189,29 @@ def _rows(
 
 
 def _with_fallback(rows: PriceRows, obs: Observations, begin: int, stop: int) -> PriceRows:
-    """``rows`` with those of the series that a fallback has in place of theirs, as of each day."""
+    """Return ``rows`` with a row as of each day, from all tables, for the series that a fallback has."""
     assert obs.fallback is not None
     series = np.unique(obs.fallback.code)
-    found = asof(obs.only(obs.keys[series]), np.arange(begin, stop + 1).view("datetime64[D]"))
-    at, column = np.nonzero(found.found)
+    prices = asof(obs.only(obs.keys[series]), np.arange(begin, stop + 1).view("datetime64[D]"))
+    at, column = np.nonzero(prices.found)
     cells = (at, column)
     others = rows.where(~np.isin(rows.code, series))
-    theirs = _rows(
+    replacing = _rows(
         rows.keys,
         series[at].astype(np.int32),
-        found.asked[column],
-        found.price[cells],
-        found.date[cells],
-        found.carried[cells],
-        found.bad[cells],
-        found.stale[cells],
+        prices.asked[column],
+        prices.price[cells],
+        prices.date[cells],
+        prices.carried[cells],
+        prices.bad[cells],
+        prices.stale[cells],
     )
-    order = np.argsort(np.concatenate([others.code, theirs.code]), kind="stable")
+    order = np.argsort(np.concatenate([others.code, replacing.code]), kind="stable")
     names = ("code", "date", "price", "price_date", "status")
-    both: dict[str, Any] = {
-        name: np.concatenate([getattr(others, name), getattr(theirs, name)])[order] for name in names
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(others, name), getattr(replacing, name)])[order] for name in names
     }
-    return replace(rows, **both)
+    return replace(rows, **columns)
 
 
 def sampled_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRows:
@@ -232,7 +232,7 @@ def sampled_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRo
     later = observed_prices(obs, as_date(np.datetime64(min(begin + 1, stop), "D")), end)
     if begin == stop:
         later = later.where(np.zeros(len(later), dtype=bool))
-    none = np.zeros(len(series), dtype=bool)
+    no_series = np.zeros(len(series), dtype=bool)
     base = _rows(
         obs.keys,
         series.astype(np.int32),
@@ -240,8 +240,8 @@ def sampled_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRo
         first.price[cells],
         first.date[cells],
         first.carried[cells],
-        none,
-        none,
+        no_series,
+        no_series,
     )
     at = np.searchsorted(later.code, base.code)
     names = ("code", "date", "price", "price_date", "status")
@@ -258,7 +258,7 @@ def _bounds(start: DateLike, end: DateLike) -> tuple[int, int]:
 
 
 def _by_name(obs: Observations) -> Observations:
-    """The same observations, the series in the order of their names."""
+    """Return the same observations with the series in the order of their names."""
     order = np.argsort(obs.keys, kind="stable")
     if (np.diff(order) == 1).all():
         return obs

@@ -105,13 +105,13 @@ class Observations:
     keys
         Names of the series; ``code`` points into it. A series may have no row.
     code, date, price
-        Series, date and local-currency price of each row; the price is a number, of a `bad` row any.
+        Series, date and local-currency price of each row; the price of a `bad` row may be any number but NaN.
     limit
         Greatest age in days at which the row still counts, or `NO_LIMIT`.
     mark
         Whether the row is a typed-in mark.
     fallback
-        The rows of the same series in tables that stand in for the others; None where there are none.
+        The rows of the same series in fallback tables; None where there are none.
     """
 
     keys: NDArray[np.object_]
@@ -132,7 +132,7 @@ class Observations:
         limit: NDArray[np.integer[Any]],
         mark: BoolArray,
     ) -> Observations:
-        """Sort rows by (series, date) and keep, of those that agree in both, the last given."""
+        """Sort rows by (series, date); of rows that agree in both, only the last one given is kept."""
         rows = _sorted_rows(code, date.view(np.int64))
         code, date = code[rows], date[rows]
         last = np.append((code[1:] != code[:-1]) | (date[1:] != date[:-1]), [True] * (len(code) > 0))
@@ -162,9 +162,9 @@ class Observations:
     @cached_property
     def present(self) -> BoolArray:
         """Whether each series has any row, on whatever date and in whatever table."""
-        there = np.zeros(len(self.keys), dtype=bool)
-        there[self.code] = True
-        return there if self.fallback is None else there | self.fallback.present
+        present = np.zeros(len(self.keys), dtype=bool)
+        present[self.code] = True
+        return present if self.fallback is None else present | self.fallback.present
 
     def first_dates(self) -> DateArray:
         """Return the date of each series' first observation above 0, in whatever table; NaT where it has none."""
@@ -174,7 +174,7 @@ class Observations:
         return first if self.fallback is None else np.fmin(first, self.fallback.first_dates())
 
     def codes(self, names: Iterable[str]) -> IntArray:
-        """Return the position of each of ``names`` in ``keys``, -1 for one that is not there."""
+        """Return the position of each of ``names`` in ``keys``, -1 for a name that ``keys`` does not have."""
         return np.array([self._position.get(name, -1) for name in names], dtype=np.int64)
 
     def series(self, key: str) -> tuple[DateArray, FloatArray]:
@@ -187,20 +187,20 @@ class Observations:
     def only(self, names: Iterable[str]) -> Observations:
         """Return the rows of these series alone; names that are not in ``keys`` are passed over."""
         names = list(names)
-        wanted = np.append(np.zeros(len(self.keys), dtype=bool), False)
-        wanted[self.codes(names)] = True
-        wanted = wanted[:-1]  # the last stood for the names that are not there
-        if wanted.all():
+        selected = np.append(np.zeros(len(self.keys), dtype=bool), False)
+        selected[self.codes(names)] = True
+        selected = selected[:-1]  # the last cell is for names that `keys` does not have, whose code is -1
+        if selected.all():
             return self
         fallback = None if self.fallback is None else self.fallback.only(names)
-        code = (np.cumsum(wanted) - 1).astype(np.int32)
-        # Series follow each other, so that those between two that are left out are one piece.
-        edges = np.flatnonzero(np.diff(wanted, prepend=False, append=False)).astype(self.code.dtype)
+        code = (np.cumsum(selected) - 1).astype(np.int32)
+        # Rows are sorted by series, so the rows of neighbouring series are one slice.
+        edges = np.flatnonzero(np.diff(selected, prepend=False, append=False)).astype(self.code.dtype)
         pieces = [slice(*ends) for ends in np.searchsorted(self.code, edges).reshape(-1, 2)]
-        if sum(piece.stop - piece.start for piece in pieces) == len(self):  # the others have no row
-            return replace(self, keys=self.keys[wanted], code=code[self.code], fallback=fallback)
+        if sum(piece.stop - piece.start for piece in pieces) == len(self):  # the other series have no row
+            return replace(self, keys=self.keys[selected], code=code[self.code], fallback=fallback)
         return Observations(
-            self.keys[wanted],
+            self.keys[selected],
             code[_piece(self.code, pieces)],
             _piece(self.date, pieces),
             _piece(self.price, pieces),
@@ -210,13 +210,13 @@ class Observations:
         )
 
     def joined(self, other: Observations) -> Observations:
-        """Return these rows and those of ``other``, whose series these have; on a date of both, these."""
+        """Return these rows and those of ``other``, whose series these have; on a date of both, this row counts."""
         code = self.codes(other.keys)[other.code].astype(np.int32)
         order = sort_key(code, other.day)
         rows = np.argsort(order, kind="stable")
         at = np.searchsorted(self.order, order[rows])
-        new = np.append(self.order, -1)[at] != order[rows]
-        rows, at = rows[new], at[new]
+        is_new = np.append(self.order, -1)[at] != order[rows]
+        rows, at = rows[is_new], at[is_new]
         fallback = self.fallback
         if fallback is None and other.fallback is not None:
             fallback = self.without_rows()
@@ -246,22 +246,22 @@ class Observations:
         )
 
     def locate(self, code: IntArray, day: IntArray) -> tuple[IntArray, BoolArray]:
-        """Find the row that each series has on each day, those of the fallback left out.
+        """Find the row of each series as of each day, without those of the fallback.
 
-        It is the last one dated on or before the day that is within its own age limit; failing that, stale, the last
-        observation of any age; failing that the last bad row.
+        It is the last row dated on or before the day that is within its own age limit. If there is none, it is the
+        last observation of any age, or else the last bad row; the row is then stale.
 
         Parameters
         ----------
         code, day
-            The pairs asked for; days from 1970-01-01.
+            The pairs of a series and a day, in days from 1970-01-01.
 
         Returns
         -------
         index
             Position of the row, -1 where none is dated on or before the day.
         stale
-            Whether there is one, but none within its limit.
+            Whether there are rows, but none within its limit.
         """
         if not len(self):
             return np.full(len(code), -1), np.zeros(len(code), dtype=bool)
@@ -274,30 +274,30 @@ class Observations:
         one_limit = bool(len(self)) and self.limit.min() == self.limit.max()
         stale = day - self.day[last] > (self.limit[0] if one_limit else self.limit[last])
         stale &= last >= 0
-        again = np.flatnonzero(stale)
-        if not len(again):
+        too_old = np.flatnonzero(stale)
+        if not len(too_old):
             return last, stale
         index = last.copy()
         if self.bad.any():
-            index[again] = self._last_good[last[again]]
+            index[too_old] = self._last_good[last[too_old]]
         if one_limit:
             return index, stale
-        # An earlier row with a longer limit may still stand when the last one is too old.
-        # Per limit only its last can; positions grow with the date, so the greatest wins.
-        code, day = code[again], day[again]
-        query, best = sort_key(code, day), np.full(len(again), -1)
+        # When the last row is too old, an earlier one with a longer limit may still count: of each limit only the
+        # last row can, and of those the one at the greatest position is the newest.
+        code, day = code[too_old], day[too_old]
+        query, newest = sort_key(code, day), np.full(len(too_old), -1)
         for limit, positions, order in self._by_limit:
             nth = np.searchsorted(order, query, side="right") - 1
-            found = positions[nth]
-            eligible = (nth >= 0) & (self.code[found] == code) & (day - self.day[found] <= limit)
-            best = np.where(eligible, np.maximum(best, found), best)
-        index[again] = np.where(best >= 0, best, index[again])
-        stale[again] = best < 0
+            candidate = positions[nth]
+            eligible = (nth >= 0) & (self.code[candidate] == code) & (day - self.day[candidate] <= limit)
+            newest = np.where(eligible, np.maximum(newest, candidate), newest)
+        index[too_old] = np.where(newest >= 0, newest, index[too_old])
+        stale[too_old] = newest < 0
         return index, stale
 
     @cached_property
     def _last_good(self) -> IntArray:
-        """For each row the position of its series' last row up to it that is not bad, its own where all are bad."""
+        """The position of the last good row of its series up to each row; the row's own where all are bad."""
         rows = np.arange(len(self))
         good = np.maximum.accumulate(np.where(self.bad, -1, rows))
         return np.where((good >= 0) & (self.code[good] == self.code), good, rows)
@@ -319,12 +319,12 @@ def _piece(values: NDArray[Any], pieces: Sequence[slice]) -> NDArray[Any]:
 
 
 def _taken(values: NDArray[Any], rows: IntArray) -> NDArray[Any]:
-    """``values[rows]``, of values which mostly are all the same."""
+    """Return ``values[rows]``, quickly where all values are the same, as they mostly are."""
     return values[: len(rows)] if len(rows) and values.min() == values.max() else values[rows]
 
 
 def _sorted_rows(code: NDArray[np.integer[Any]], day: IntArray) -> IntArray:
-    """The positions of rows in the order of (series, day); of equal ones in the order given."""
+    """Return the positions of rows in the order of (series, day); equal rows keep the order given."""
     if not len(day):
         return np.empty(0, dtype=np.int64)
     if code.max() < 2**16:  # numpy sorts numbers of two bytes digit by digit
@@ -343,7 +343,7 @@ def merge_observations(
     tables: Sequence[PriceTable],
     limits: StalenessLimits,
 ) -> Observations:
-    """Merge the rows of several price tables into one per (series, date), those of fallback tables by themselves.
+    """Merge the rows of several price tables into one per (series, date); those of fallback tables are kept apart.
 
     A null price or date makes no row, nor does a negative series code. Where several tables have a row of one date,
     bad or not, the one earlier in ``tables`` wins; within a table the last physical row.
@@ -369,14 +369,14 @@ def merge_observations(
     if len(set(names)) != len(names):
         raise UsageError("The series names repeat", hint="Pass each price key once.")
     rank = {table: position for position, table in enumerate(tables)}
-    given = list(parts)
-    unknown = [table.name for table, *_ in given if table not in rank]
+    ranked = list(parts)
+    unknown = [table.name for table, *_ in ranked if table not in rank]
     if unknown:
         raise UsageError(f"No precedence for {sample(unknown)}", hint="List the table in `tables`.")
     # Weakest table first and a stable sort: of rows that agree in series and date, the last one wins.
-    given.sort(key=lambda part: rank[part[0]], reverse=True)
-    own = _merged(names, [part for part in given if not part[0].fallback], limits)
-    fallback = _merged(names, [part for part in given if part[0].fallback], limits)
+    ranked.sort(key=lambda part: rank[part[0]], reverse=True)
+    own = _merged(names, [part for part in ranked if not part[0].fallback], limits)
+    fallback = _merged(names, [part for part in ranked if part[0].fallback], limits)
     return replace(own, fallback=fallback) if len(fallback) else own
 
 
@@ -385,45 +385,45 @@ def _merged(
     parts: Sequence[tuple[PriceTable, ArrayLike, DatesLike, ArrayLike]],
     limits: StalenessLimits,
 ) -> Observations:
-    kept = []
+    pieces = []
     for table, codes, dates, prices in parts:
         code, day, price = _valid_rows(table, codes, dates, prices, len(names))
         if len(code):
-            kept.append((code, day, price, limits.days(table.kind), table.kind == "mark"))
-    if not kept:  # an empty part keeps the types
-        nothing = np.empty(0)
-        kept.append((nothing.astype(np.int32), nothing.astype("datetime64[D]"), nothing, 0, False))
+            pieces.append((code, day, price, limits.days(table.kind), table.kind == "mark"))
+    if not pieces:  # an empty piece keeps the types
+        empty = np.empty(0)
+        pieces.append((empty.astype(np.int32), empty.astype("datetime64[D]"), empty, 0, False))
     return Observations.from_rows(
         names,
-        _joined([code for code, *_ in kept]),
-        _joined([day for _, day, *_ in kept]),
-        _joined([price for _, _, price, *_ in kept]),
-        _joined([np.full(len(code), limit, dtype=np.int32) for code, _, _, limit, _ in kept]),
-        _joined([np.full(len(code), mark) for code, *_, mark in kept]),
+        _joined([code for code, *_ in pieces]),
+        _joined([day for _, day, *_ in pieces]),
+        _joined([price for _, _, price, *_ in pieces]),
+        _joined([np.full(len(code), limit, dtype=np.int32) for code, _, _, limit, _ in pieces]),
+        _joined([np.full(len(code), mark) for code, *_, mark in pieces]),
     )
 
 
 def last_rows(
     code: NDArray[np.integer[Any]], date: DateArray, price: FloatArray, dates: DatesLike, n_keys: int
 ) -> IntArray | None:
-    """Find, in rows of a table without marks, the last row and observation of each series up to each of some dates.
+    """Find the last row and the last observation of each series in each stretch from one of ``dates`` to the next.
 
-    Those from one date asked for to the next are looked at by themselves, so that all as-of prices on these
-    dates are among what is found: positions, in ascending order. None where the rows are not in order of date.
+    The rows hold all prices as of these dates. They are returned as positions, in ascending order; None where the
+    rows are not in order of date.
 
     Parameters
     ----------
-    code
-        Positions of the series among ``n_keys``, negative for a row to ignore.
+    code, date, price
+        The rows of a table without marks: series, as positions among ``n_keys``, negative for a row to ignore;
+        dates, and prices.
     """
-    asked = np.sort(as_days(dates))
     day = date.view(np.int64)  # in which a null is before all
     if not len(day) or np.isnat(date[0]) or not (day[1:] >= day[:-1]).all():
         return None
-    ends = np.searchsorted(date, asked, side="right")
+    ends = np.searchsorted(date, np.sort(as_days(dates)), side="right")
     last = np.empty(n_keys, dtype=np.int64)
 
-    def note(rows: IntArray, *, good: bool) -> None:
+    def record(rows: IntArray, *, good: bool) -> None:
         part = price[rows]
         rows = rows[((part > 0) & (part < np.inf) if good else part == part) & (code[rows] >= 0)]
         last[code[rows]] = rows  # of several rows of a series the last one stays
@@ -438,16 +438,16 @@ def last_rows(
         code = code.copy()
         code[among[:-1][pair[among[1:]] == pair[among[:-1]]]] = -1
 
-    found = []
-    for start, stop in pairwise(np.unique([0, *ends])):  # in pieces that a processor's cache holds
+    positions = []
+    for start, stop in pairwise(np.unique([0, *ends])):
         for good in (True, False) if any_bad else (True,):
             last.fill(-1)
-            recent = max(start, stop - 2 * n_keys)  # in which most series have a row
-            note(np.arange(recent, stop), good=good)
-            unseen = np.append(last < 0, False)  # the last is for rows to ignore
-            note(start + np.flatnonzero(unseen[code[start:recent]]), good=good)
-            found.append(last[last >= 0])
-    return np.unique(np.concatenate([np.empty(0, dtype=np.int64), *found]))
+            recent = max(start, stop - 2 * n_keys)  # most series have a row from here on
+            record(np.arange(recent, stop), good=good)
+            unseen = np.append(last < 0, False)  # the last cell is for rows to ignore
+            record(start + np.flatnonzero(unseen[code[start:recent]]), good=good)
+            positions.append(last[last >= 0])
+    return np.unique(np.concatenate([np.empty(0, dtype=np.int64), *positions]))
 
 
 def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

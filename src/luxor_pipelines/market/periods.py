@@ -60,22 +60,22 @@ def as_date(value: object) -> date:
     UsageError
         If ``value`` is anything else.
     """
-    found: object = value
-    if isinstance(found, str):
+    day: object = value
+    if isinstance(day, str):
         try:
-            found = datetime.fromisoformat(found.strip())
+            day = datetime.fromisoformat(day.strip())
         except ValueError as error:
             raise UsageError(f"{shown(value)} is not an ISO date", hint=_DATE_HINT) from error
-    elif isinstance(found, np.datetime64) and np.datetime_data(found.dtype)[0] not in ("Y", "M", "W"):
-        found = found.astype("datetime64[D]").item()  # None for NaT, a number beyond year 9999
-    if found is pd.NaT:  # which claims to be a datetime
+    elif isinstance(day, np.datetime64) and np.datetime_data(day.dtype)[0] not in ("Y", "M", "W"):
+        day = day.astype("datetime64[D]").item()  # None for NaT, a number beyond year 9999
+    if day is pd.NaT:  # which claims to be a datetime
         raise UsageError("NaT is not a date", hint=_DATE_HINT)
-    if isinstance(found, datetime):
-        if found.tzinfo is not None:
+    if isinstance(day, datetime):
+        if day.tzinfo is not None:
             raise UsageError(f"{value!r} has a time zone, so its date depends on the place", hint=_DATE_HINT)
-        return found.date()
-    if isinstance(found, date):
-        return found
+        return day.date()
+    if isinstance(day, date):
+        return day
     raise UsageError(f"{shown(value)} is not a date", hint=_DATE_HINT)
 
 
@@ -107,7 +107,7 @@ def month_end(d: DateLike) -> date:
 
 
 def is_month_end(d: DateLike) -> bool:
-    """Whether ``d`` is the last calendar day of its month."""
+    """Return whether ``d`` is the last calendar day of its month."""
     return as_date(d) == month_end(d)
 
 

@@ -126,9 +126,9 @@ def asof(obs: Observations, dates: DatesLike) -> AsOf:
     It is that of the newest row dated on or before the date that is within its own age limit; failing that, stale,
     that of the last observation of any age, or the last bad row; failing that nothing.
 
-    Of a series that a fallback has, two rows are found so: the fallback's, and that of the other tables, which answers
-    if it is within its limit and at most `FALLBACK_LEAD` days older than the fallback's. Else the fallback's does if
-    it is within its limit; else the newer of the two, stale. So one stray row elsewhere does not switch a series off.
+    For a series that a fallback has, two rows are looked up: the fallback's, and that of the other tables. The latter
+    answers if it is within its limit and at most `FALLBACK_LEAD` days older than the fallback's; else the fallback's
+    row if that is within its limit; else the newer of the two, stale. So one stray row does not switch a series off.
 
     Raises
     ------
@@ -138,25 +138,25 @@ def asof(obs: Observations, dates: DatesLike) -> AsOf:
     asked = np.atleast_1d(as_days(dates))
     if np.isnat(asked).any():
         raise UsageError("A date to ask for is null", hint="Pass dates only.")
-    own = _asof(obs, np.arange(len(obs.keys)), asked)
+    prices = _asof(obs, np.arange(len(obs.keys)), asked)
     if obs.fallback is None:
-        return own
+        return prices
     series = np.unique(obs.fallback.code).astype(np.int64)
-    both, other = own.take(series), _asof(obs.fallback, series, asked)
-    late = both.found & other.found & (other.date - both.date > np.timedelta64(FALLBACK_LEAD, "D"))
-    own_answers = both.found & ~both.stale & ~late
+    own, other = prices.take(series), _asof(obs.fallback, series, asked)
+    late = own.found & other.found & (other.date - own.date > np.timedelta64(FALLBACK_LEAD, "D"))
+    own_answers = own.found & ~own.stale & ~late
     other_answers = ~own_answers & other.found & ~other.stale
     neither = ~own_answers & ~other_answers
-    chosen = other_answers | (neither & other.found & ~(both.date >= other.date))
-    for values, ours, theirs in zip(own.cells, both.cells, other.cells, strict=True):
-        values[series] = np.where(chosen, theirs, ours)
-    own.stale[series] |= neither & (both.found | other.found)
-    own.fallback[series] = chosen
-    return own
+    use_other = other_answers | (neither & other.found & ~(own.date >= other.date))
+    for values, own_values, other_values in zip(prices.cells, own.cells, other.cells, strict=True):
+        values[series] = np.where(use_other, other_values, own_values)
+    prices.stale[series] |= neither & (own.found | other.found)
+    prices.fallback[series] = use_other
+    return prices
 
 
 def _asof(obs: Observations, series: IntArray, asked: DateArray) -> AsOf:
-    """The rows of some series as of the dates, those of the fallback left out."""
+    """Return the rows of some series as of the dates, without those of the fallback."""
     shape = (len(series), len(asked))
     code = np.repeat(series, shape[1])
     index, stale = obs.locate(code, np.tile(asked.astype(np.int64), shape[0]))
@@ -194,12 +194,12 @@ def extend(
     """
     day = np.datetime64(as_date(today), "D")
     newest = np.full(len(obs.keys), _NAT)
-    known, limits, marks = _newest(obs, code, day, limit)
+    row_date, limits, marks = own = _newest(obs, code, day, limit)
     if obs.fallback is not None:
-        others = _newest(obs.fallback, code, day, limit)
-        newer = np.isnat(known) | (others[0] > known)
-        known, limits, marks = (np.where(newer, b, a) for a, b in zip((known, limits, marks), others, strict=True))
-    counts = (date <= day) & ~(date <= known)
+        other = _newest(obs.fallback, code, day, limit)
+        newer = np.isnat(row_date) | (other[0] > row_date)
+        row_date, limits, marks = (np.where(newer, b, a) for a, b in zip(own, other, strict=True))
+    counts = (date <= day) & ~(date <= row_date)
     code, date, price = code[counts], date[counts], price[counts]
     newest[code] = date
     at = np.searchsorted(obs.order, sort_key(code, date.astype(np.int64)))
@@ -218,7 +218,7 @@ def extend(
 def _newest(
     obs: Observations, code: IntArray, day: np.datetime64, limit: int
 ) -> tuple[DateArray, NDArray[np.int32], BoolArray]:
-    """The date, limit and kind of each series' newest row up to a day: NaT, ``limit`` and no mark where it has none."""
+    """Return date, limit and mark of each series' newest row up to a day; NaT, ``limit`` and False without a row."""
     last = np.searchsorted(obs.order, sort_key(code, np.full(len(code), day.astype(np.int64))), side="right") - 1
     last = np.where(_take(obs.code, last, -1) == code, last, -1)
     return _take(obs.date, last, _NAT), _take(obs.limit, last, limit), _take(obs.mark, last, np.bool_(False))
@@ -257,19 +257,19 @@ def adjust_quotas(obs: Observations, events: pd.DataFrame, until: DateLike) -> O
 
 
 def quota_basis(obs: Observations, events: pd.DataFrame, dates: DatesLike, until: DateLike) -> FloatArray:
-    """Return by what quotas on the basis of ``until`` are divided to be on that of each of ``dates``.
+    """Return the divisors that bring quotas on the basis of ``until`` to the basis of each of ``dates``.
 
-    Π (1 − a_e) over d < d_e <= until for the date d, [n_series, n_dates]; see `adjust_quotas`.
+    For the date d it is Π (1 − a_e) over d < d_e <= until, [n_series, n_dates]; see `adjust_quotas`.
 
     Raises
     ------
     SchemaError
         As `adjust_quotas`.
     """
-    asked = as_days(dates)
-    basis = np.ones((len(obs.keys), len(asked)))
-    for code, day, factor in zip(*_due(obs, events, until), strict=True):
-        basis[code, asked < day] *= factor
+    days = as_days(dates)
+    basis = np.ones((len(obs.keys), len(days)))
+    for code, event_day, factor in zip(*_due(obs, events, until), strict=True):
+        basis[code, days < event_day] *= factor
     return basis
 
 
@@ -332,7 +332,7 @@ def apply_overrides(obs: Observations, overrides: pd.DataFrame, *, limits: Stale
 def _overridden(
     obs: Observations, code: NDArray[np.int32], day: DateArray, price: FloatArray, limits: StalenessLimits
 ) -> Observations:
-    """``obs`` with prices, sorted by series and day, in place of its rows."""
+    """Return ``obs`` with these prices, which are sorted by series and day, in place of its rows."""
     if not len(code):
         return obs
     ends = np.append(code[1:] != code[:-1], True)
@@ -363,14 +363,14 @@ def _overridden(
 
 
 def _take(values: NDArray[Any], index: IntArray, missing: object) -> NDArray[Any]:
-    """``values[index]``, with ``missing`` where the index is -1."""
+    """Return ``values[index]``, with ``missing`` where the index is -1."""
     return np.append(values, np.array([missing], dtype=values.dtype))[index]
 
 
 def _checked(
     frame: pd.DataFrame, table: str, columns: tuple[str, str, str]
 ) -> tuple[NDArray[np.object_], DateArray, FloatArray]:
-    """Return the (name, date, number) columns of a small hand-kept table, or say what is wrong with it."""
+    """Return the (name, date, number) columns of a small hand-kept table, or refuse it with the fault."""
     missing = [column for column in columns if column not in frame.columns]
     if missing:
         raise SchemaError(
@@ -397,7 +397,7 @@ def _checked(
     return names, days, numbers.to_numpy(dtype=np.float64)
 
 
-def _refuse(table: str, column: str, wrong: Collection[Any] | NDArray[Any], what: str, hint: str) -> None:
-    if len(wrong):
-        cells = [value.item() if isinstance(value, np.generic) else value for value in wrong]
-        raise SchemaError(f"{table}: {column}: {len(cells)} {what}: {sample(cells)}", hint=hint)
+def _refuse(table: str, column: str, bad_values: Collection[Any] | NDArray[Any], fault: str, hint: str) -> None:
+    if len(bad_values):
+        cells = [value.item() if isinstance(value, np.generic) else value for value in bad_values]
+        raise SchemaError(f"{table}: {column}: {len(cells)} {fault}: {sample(cells)}", hint=hint)

@@ -57,20 +57,20 @@ _RANK = {status: np.int8(position) for position, status in enumerate(STATUSES)}
 class Returns:
     """Returns of series, each array [n_series, n_returns].
 
-    What was found is filled in even where ``value`` is null.
+    Prices and dates are filled in where they are known, even if ``value`` is null.
 
     Attributes
     ----------
     value
         The return, a fraction; NaN unless the status is ``ok`` or ``carried``.
     code
-        What can be said of it: positions in `STATUSES`.
+        Its status, as a position in `STATUSES`.
     prices
         The series' prices, in the destination currency, as of all the dates.
     end, base
         For each return the columns of ``prices`` that are its reference and its base date, [n_returns].
     basis
-        What prices as of the reference date are divided by to be on its basis, [n_series, n_dates]; None: by one.
+        The divisors that bring prices to the basis of each date, [n_series, n_dates]; None: all are 1.
     """
 
     value: FloatArray
@@ -137,7 +137,7 @@ class Returns:
 
 
 def returns_frame(
-    found: Mapping[str, Returns],
+    by_currency: Mapping[str, Returns],
     keys: Sequence[str | None] | NDArray[np.object_],
     periods: Sequence[str],
     *,
@@ -149,7 +149,7 @@ def returns_frame(
 
     Parameters
     ----------
-    found
+    by_currency
         The returns in each currency, of the same series and periods.
     keys, periods
         The names of the series, which are the column ``Price_Key``, and of the periods.
@@ -166,24 +166,24 @@ def returns_frame(
         If there are other numbers of names than of series and periods.
     """
     shape = len(keys), len(periods)
-    for each in found.values():
-        if each.value.shape != shape:
+    for in_currency in by_currency.values():
+        if in_currency.value.shape != shape:
             raise UsageError(
-                f"{shape[0]} keys and {shape[1]} periods for {' × '.join(map(str, each.value.shape))} returns",
+                f"{shape[0]} keys and {shape[1]} periods for {' × '.join(map(str, in_currency.value.shape))} returns",
                 hint="Pass the names the returns were computed for.",
             )
     texts = {"Price_Key": keys, **texts}
-    currency, series, period = (code.ravel() for code in np.indices((len(found), *shape), dtype=np.int32))
+    currency, series, period = (code.ravel() for code in np.indices((len(by_currency), *shape), dtype=np.int32))
 
     def values(name: str) -> NDArray[Any]:
-        return np.concatenate([getattr(each, name).ravel() for each in found.values()])
+        return np.concatenate([getattr(in_currency, name).ravel() for in_currency in by_currency.values()])
 
     def column(name: str) -> Any:
         if name in texts:
             return text_column(texts[name], series)
         match name:
             case "Currency":
-                return text_column(list(found), currency)
+                return text_column(list(by_currency), currency)
             case "Period":
                 return text_column(periods, period)
             case "Status":
@@ -214,7 +214,7 @@ def returns(
     """Return the returns of series between pairs of dates, many pairs at once.
 
     Where base and end are one mark, the local return is 0, in another currency the change of the rate. Any other end
-    row that is not dated after the base date gives none.
+    row that is not dated after the base date gives no return.
 
     Parameters
     ----------
@@ -254,7 +254,7 @@ def returns(
 
     factor = factors(currencies, target, rates, n_dates)
     without_currency = np.asarray(pd.isna(currencies))[:, np.newaxis] & (target != "local")
-    # What a date by itself says of any return that ends, or begins, on it.
+    # The statuses that a single date gives to every return that ends, or begins, on it.
     of_both = {"bad_price": prices.bad_price, "no_fx": np.isnan(factor), "carried": prices.carried}
     of_end = {"missing_currency": without_currency, "no_end": ~prices.found, "stale_end": prices.stale}
     if absent is not None:
@@ -285,14 +285,14 @@ def returns(
 
 
 def _one_mark(prices: AsOf, series: IntArray, end: IntArray, base: IntArray) -> BoolArray:
-    """Whether each series' row at its end is a mark, and that of the base as well."""
+    """Return whether the rows of each series at end and base are one and the same mark."""
     same = prices.date[series, end] == prices.date[series, base]
     same &= prices.fallback[series, end] == prices.fallback[series, base]
     return np.asarray(same & prices.mark[series, end])
 
 
 def _worst(prices: AsOf, conditions: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.int8]:
-    """For each series and date the first of `STATUSES` that applies."""
+    """Return, for each series and date, the first of `STATUSES` that applies."""
     code = np.full(prices.price.shape, _RANK["ok"])
     for status, applies in conditions.items():
         np.minimum(code, _RANK[status], out=code, where=applies)
