@@ -147,7 +147,7 @@ STUCK_TABLES = ("hist_px_last", HIST_FILE_PX_LAST.name)
 """The price tables of which a price that stays the same for weeks is odd."""
 
 PRICE_INPUTS = (ASSETS, QUOTA_ADJUSTMENTS, *(table.name for table in PRICE_TABLES))
-"""The tables that nearly every question about prices needs: they are looked for together."""
+"""The tables that nearly every question about prices needs, and that are therefore looked for together."""
 
 PRICE_LAGS: dict[str, int | None] = {"traded": 1, "fund": 5, "mark": None}
 """Business days after which a price table of a kind must have a date's rows; None: it is not judged."""
@@ -423,9 +423,10 @@ TABLES: dict[str, TableFacts] = {
 }
 """The tables that the library knows, by name. Files of the firm's other systems may have more columns."""
 
-_NAMING_THEIR_KEY = {*(table.name for table in PRICE_TABLES), HIST_RETURNS.name, HOLIDAYS_EXCHANGE.name}
-KEYS = {name: facts.key for name, facts in TABLES.items() if facts.key and name not in _NAMING_THEIR_KEY}
-"""The keys of tables whose files do not name one, price tables left out: see `known_key`."""
+_KEYS_ELSEWHERE = {*(table.name for table in PRICE_TABLES), HIST_RETURNS.name, HOLIDAYS_EXCHANGE.name}
+"""Tables whose key `known_key` derives, or their files name."""
+KEYS = {name: facts.key for name, facts in TABLES.items() if facts.key and name not in _KEYS_ELSEWHERE}
+"""The keys of the other tables."""
 
 
 # --- currencies ----------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ _SECRETS = re.compile(
 _SHORTEST = 6
 """Shorter texts are not masked: that would garble messages and hide nothing."""
 _MESSAGE_MAX = 4_000
-"""Characters of a message, since it quotes what it was given and people have to read it."""
+"""The most characters of a message, which may quote a caller's values and has to be readable."""
 
 _concealed: dict[str, None] = {}
 
@@ -155,11 +155,11 @@ def scrubbed(error: _E) -> _E:
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """Yield ``error`` and everything it was caused by, raised beside, or groups."""
     links: list[BaseException | None] = [error]
-    seen: set[int] = set()
+    visited: set[int] = set()
     while links:
         link = links.pop()
-        if link is not None and id(link) not in seen:
-            seen.add(id(link))
+        if link is not None and id(link) not in visited:
+            visited.add(id(link))
             yield link
             links += [link.__context__, link.__cause__]
             links += link.exceptions if isinstance(link, BaseExceptionGroup) else ()
@@ -171,7 +171,7 @@ def _texts(error: BaseException) -> list[str]:
 
 
 def shown(value: object, limit: int = 100) -> str:
-    """The ``repr`` of ``value`` for a message, its middle left out where it is long."""
+    """Return the ``repr`` of ``value`` for a message, its middle left out where it is long."""
     text = repr(value[: 4 * limit] if isinstance(value, str | bytes) else value)
     return text if len(text) <= limit else f"{text[: limit // 2]}…{text[-limit // 4 :]}"
 
@@ -186,11 +186,11 @@ def visible(text: str, escape: Callable[[int], str] = "\\x{:02x}".format) -> str
 
 
 def sample(values: object, limit: int = 3) -> str:
-    """A few of ``values`` for a message: ``'a', 'b', 'c' and 17 more``."""
+    """Return a few of ``values`` for a message: ``'a', 'b', 'c' and 17 more``."""
     items = list(values)  # type: ignore[call-overload]
-    few = ", ".join(shown(item) for item in items[:limit])
-    more = len(items) - limit
-    return f"{few} and {more} more" if more > 0 else few
+    examples = ", ".join(shown(item) for item in items[:limit])
+    left_out = len(items) - limit
+    return f"{examples} and {left_out} more" if left_out > 0 else examples
 
 
 class LuxorError(Exception):

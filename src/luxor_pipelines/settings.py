@@ -30,7 +30,7 @@ def _env(
     choices: tuple[str, ...] = (),
     **options: Any,
 ) -> Any:
-    """A field of `Settings`, the environment variable that sets it, and the bounds of a number or a text's choices."""
+    """Return a field of `Settings` with its environment variable, the bounds of a number and the choices of a text."""
     metadata = {"env": variable, "least": least, "most": most, "choices": choices}
     return field(default=default, metadata=metadata, **options)
 
@@ -118,7 +118,7 @@ class Settings:
 
     @classmethod
     def origins(cls) -> list[SettingOrigin]:
-        """Each setting's variable, its value with secrets masked, and where the value comes from."""
+        """Return each setting's variable, its value with secrets masked, and where the value comes from."""
         file, values = _env_file()
         settings, origins = cls.from_env(), []
         for setting in fields(cls):
@@ -155,7 +155,7 @@ def _environment() -> Mapping[str, str]:
 
 
 def _env_file() -> tuple[Path | None, Mapping[str, str]]:
-    """The ``.env`` file and its variables; None where there is none.
+    """Return the ``.env`` file and its variables; None where there is none.
 
     Raises
     ------
@@ -216,9 +216,9 @@ def _parse(variable: str, text: str, setting: Field[Any]) -> Any:
         except ValueError:
             number = float("nan")
         if not least <= number <= most:
-            what = "a whole number" if kind is int else "a number"
+            noun = "a whole number" if kind is int else "a number"
             raise ConfigurationError(
-                f"{variable} is not {what} from {least:,} to {most:,}.", hint=f"Correct or unset {variable}."
+                f"{variable} is not {noun} from {least:,} to {most:,}.", hint=f"Correct or unset {variable}."
             )
         return number
     if choices := setting.metadata["choices"]:

@@ -145,7 +145,7 @@ class _JsonFormatter(logging.Formatter):
 def name_runs(
     handlers: Iterable[logging.Handler], log_format: Literal["text", "json"], pattern: str = "%(message)s"
 ) -> None:
-    """Have ``handlers`` write run id, pipeline and reference date with each line of a run, and no secret."""
+    """Format the lines of ``handlers`` with the run's id, pipeline and reference date, and without secrets."""
     formatter = _JsonFormatter() if log_format == "json" else _TextFormatter(pattern)
     for handler in handlers:
         handler.setFormatter(formatter)
@@ -212,7 +212,7 @@ def _attributes(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def record_run(pipeline: str, status: str, duration_s: float, rows: int | None) -> None:
-    """Measure a run that ended: ``luxor.run.duration`` in seconds, ``luxor.run.rows``."""
+    """Add a run that ended to the metrics ``luxor.run.duration``, in seconds, and ``luxor.run.rows``."""
     if _api() is None:
         return
     duration, count = _instruments()

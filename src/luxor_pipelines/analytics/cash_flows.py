@@ -51,10 +51,10 @@ def xirr(cashflows: ArrayLike, dates: DatesLike) -> float:
     # In x = ln(1 + r) all rates above −1 are the whole line, and the value is a sum of exponentials.
     rates = np.expm1(_roots(amounts / np.abs(amounts).max(), years))
     if len(rates) != 1:
-        what = "No rate makes" if not len(rates) else f"{len(rates)} rates make"
-        which = f": {', '.join(f'{round(rate, 9):.6g}' for rate in rates[:5])}" if len(rates) else ""
+        verdict = "No rate makes" if not len(rates) else f"{len(rates)} rates make"
+        examples = f": {', '.join(f'{round(rate, 9):.6g}' for rate in rates[:5])}" if len(rates) else ""
         raise DataError(
-            f"{what} {len(flows)} cash flows worth 0{which}; they change their sign "
+            f"{verdict} {len(flows)} cash flows worth 0{examples}; they change their sign "
             f"{(signs[1:] != signs[:-1]).sum()} times.",
             hint="State a time-weighted return instead, or the present value at a rate of your choice.",
         )
@@ -124,7 +124,7 @@ def _flows(cashflows: ArrayLike, dates: DatesLike) -> tuple[FloatArray, DateArra
 
 
 def _roots(amounts: FloatArray, years: FloatArray) -> FloatArray:
-    """All x at which Σ amount × e^(−year × x) is 0, increasing.
+    """Return all x at which Σ amount × e^(−year × x) is 0, increasing.
 
     By the proof of Descartes' rule of signs: times e^(s x), with s between the years of a change of sign,
     the sum's derivative is a sum of the same kind with one change of sign less. Between the derivative's
@@ -137,7 +137,7 @@ def _roots(amounts: FloatArray, years: FloatArray) -> FloatArray:
     turns = _roots(amounts * (s - years), years)
 
     def sign(x: float) -> int:
-        """The sum's sign; 0 where it is lost in rounding."""
+        """Return the sum's sign; 0 where it is lost in rounding."""
         exponents = -years * x
         terms = amounts * np.exp(exponents - exponents.max())
         total = terms.sum()
@@ -165,7 +165,7 @@ def _roots(amounts: FloatArray, years: FloatArray) -> FloatArray:
 
 
 def _bisect(sign: Callable[[float], int], low: float, high: float, at_low: int) -> float:
-    """The root between two points of different signs, to the last bit."""
+    """Return the root between two points of different signs, to the last bit."""
     for _ in range(_STEPS):
         middle = (low + high) / 2
         at_middle = sign(middle)

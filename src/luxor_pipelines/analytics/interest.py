@@ -111,7 +111,7 @@ def chain(before: pd.Series, after: pd.Series) -> pd.Series:
     DataError
         ``before`` has no level above 0 on that date (or the last before it).
     """
-    early, late = (price_frame(each).iloc[:, 0].dropna() for each in (before, after))
+    early, late = (price_frame(levels).iloc[:, 0].dropna() for levels in (before, after))
     if late.empty or early.empty:
         return late if early.empty else early
     first = late.index[0]

@@ -76,7 +76,7 @@ def rolling_volatility(
     with np.errstate(divide="ignore", invalid="ignore"):
         # A window's sums are differences of sums since the first row. Centred, so that little cancels.
         centred = np.where(finite, values - np.where(finite, values, 0).sum(axis=0) / count, 0)
-        count, total, squares = (_between(each, base) for each in (finite, centred, np.square(centred)))
+        count, total, squares = (_between(cells, base) for cells in (finite, centred, np.square(centred)))
         variance = np.maximum(squares - total**2 / count, 0) / (count - 1)
     first = np.isfinite(sampled.to_numpy()).argmax(axis=0)
     least = max(2.0, COVERAGE * FREQUENCIES[name] * days / DAYS_A_YEAR)
@@ -128,8 +128,8 @@ def rolling_correlation(returns: pd.DataFrame, window: int) -> pd.Series:
         raise UsageError(f"{returns.shape[1]} series to correlate over time", hint="Give two.")
     if window < 2:
         raise UsageError(f"A window of {window} returns", hint="Give 2 or more.")
-    both = returns.dropna()
-    return both.iloc[:, 0].rolling(window).corr(both.iloc[:, 1]).clip(-1, 1).rename("Correlation")
+    pairs = returns.dropna()
+    return pairs.iloc[:, 0].rolling(window).corr(pairs.iloc[:, 1]).clip(-1, 1).rename("Correlation")
 
 
 class Regression(NamedTuple):
@@ -180,8 +180,8 @@ def regression(
     common = np.isfinite(x) & np.isfinite(y)
     count = common.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        means = [np.where(common, each, 0).sum(axis=0) / count for each in (x, y)]
-        dx, dy = (np.where(common, each - mean, 0) for each, mean in zip((x, y), means, strict=True))
+        means = [np.where(common, series, 0).sum(axis=0) / count for series in (x, y)]
+        dx, dy = (np.where(common, series - mean, 0) for series, mean in zip((x, y), means, strict=True))
         xx, yy, xy = (dx**2).sum(axis=0), (dy**2).sum(axis=0), (dx * dy).sum(axis=0)
         fitted = (count >= 3) & (xx > _ROUNDING * count * np.maximum(means[0] ** 2, 1e-300))
         beta = np.where(fitted, xy / xx, np.nan)
@@ -191,8 +191,8 @@ def regression(
         alpha_error = np.sqrt(residual * (1 / count + means[0] ** 2 / xx))
         r_squared = np.where(yy > 0, beta * xy / yy, np.nan)
     numbers = (beta, alpha * n, beta_error, alpha_error * n, r_squared, count)
-    columns = [np.where(fitted, each, np.nan) for each in numbers[:-1]]
-    return Regression(*(pd.Series(each, index=returns.columns) for each in (*columns, count)))
+    columns = [np.where(fitted, series, np.nan) for series in numbers[:-1]]
+    return Regression(*(pd.Series(series, index=returns.columns) for series in (*columns, count)))
 
 
 def price_regression(
@@ -234,13 +234,13 @@ _ROUNDING_OF_SUMS = 1e-14
 
 
 def _between(values: NDArray[Any], base: NDArray[np.int64]) -> FloatArray:
-    """The sum of each column's rows from ``base`` on, up to each row."""
+    """Return the sum of each column's rows from ``base`` on, up to each row."""
     sums = np.vstack([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0, dtype=np.float64)])
     return sums[1:] - sums[np.maximum(base, 0)]
 
 
 def _deviation(returns: pd.DataFrame, frequency: str) -> pd.Series:
-    """The standard deviation a year of each column, ddof 1; null with fewer than two finite cells."""
+    """Return the standard deviation a year of each column, ddof 1; null with fewer than two finite cells."""
     values = returns.to_numpy()
     finite = np.isfinite(values)
     count = finite.sum(axis=0)
@@ -257,39 +257,39 @@ def _pairwise(values: FloatArray, least: int) -> FloatArray:
     Columns with nulls in the same rows share one mask, so that series of one calendar and one first day
     cost what series without nulls do.
     """
-    seen = np.isfinite(values)
-    whole = bool(seen.all())
-    count = seen.sum(axis=0)
+    present = np.isfinite(values)
+    whole = bool(present.all())
+    count = present.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         # Centred on each column's own mean: what the mean of common rows differs from it by is small.
-        centred = np.array(values) if whole else np.where(seen, values, 0)
+        centred = np.array(values) if whole else np.where(present, values, 0)
         centred -= centred.sum(axis=0) / count
         if not whole:
-            centred[~seen] = 0
+            centred[~present] = 0
         together = centred.T @ centred
         own = together.diagonal()[:, np.newaxis]
         squares = np.broadcast_to(own, together.shape)
         common = np.broadcast_to(count, together.shape)
         if not whole:
-            mask_of, first = _alike(seen)
-            masks = seen[:, first].astype(np.float64)
+            mask_of, first = _alike(present)
+            masks = present[:, first].astype(np.float64)
             common = (masks.T @ masks)[np.ix_(mask_of, mask_of)]
             total = (centred.T @ masks)[:, mask_of]  # of the row's series, over the column's rows
             squares = (np.square(centred).T @ masks)[:, mask_of] - total**2 / common
             together -= total * total.T / common
         varies = squares > _ROUNDING_OF_SUMS * own
-        found = together / np.sqrt(squares * squares.T)
-    found = np.where((common >= least) & varies & varies.T, np.clip(found, -1, 1), np.nan)
-    np.fill_diagonal(found, np.where(np.isnan(found.diagonal()), np.nan, 1.0))
-    return found
+        correlations = together / np.sqrt(squares * squares.T)
+    correlations = np.where((common >= least) & varies & varies.T, np.clip(correlations, -1, 1), np.nan)
+    np.fill_diagonal(correlations, np.where(np.isnan(correlations.diagonal()), np.nan, 1.0))
+    return correlations
 
 
-def _alike(seen: NDArray[np.bool_]) -> tuple[NDArray[np.int64], list[int]]:
+def _alike(present: NDArray[np.bool_]) -> tuple[NDArray[np.int64], list[int]]:
     """Number the distinct columns: each column's number, and the first column of each."""
     numbers: dict[bytes, int] = {}
     of_column: list[int] = []
     first: list[int] = []
-    for column, packed in enumerate(np.packbits(seen.T, axis=1)):
+    for column, packed in enumerate(np.packbits(present.T, axis=1)):
         number = numbers.setdefault(packed.tobytes(), len(numbers))
         if number == len(first):
             first.append(column)

@@ -114,8 +114,8 @@ def sample_prices(
     name, frame = as_frequency(frequency), price_frame(prices)
     days = as_days(frame.index)
     if end is not None:
-        kept = int(np.searchsorted(days, np.datetime64(as_date(end), "D"), side="right"))
-        frame, days = frame.iloc[:kept], days[:kept]
+        count = int(np.searchsorted(days, np.datetime64(as_date(end), "D"), side="right"))
+        frame, days = frame.iloc[:count], days[:count]
     if name == "daily" or not len(days):
         return frame
     until = days[-1] if end is None else np.datetime64(as_date(end), "D")
@@ -181,7 +181,7 @@ def returns_beside(
     if as_frequency(frequency) == "daily":
         own, beside = frame.to_numpy(), level.reindex(frame.index).to_numpy()
         common = np.isfinite(own) & np.isfinite(beside)
-        pair = [pd.DataFrame(np.where(common, each, np.nan), frame.index, frame.columns) for each in (own, beside)]
+        pair = [pd.DataFrame(np.where(common, values, np.nan), frame.index, frame.columns) for values in (own, beside)]
         return sampled_returns(pair[0], end=end), sampled_returns(pair[1], end=end)
     until = frame.index[-1] if end is None and len(frame) else end
     returns = sampled_returns(frame, frequency, end=until)
@@ -199,9 +199,9 @@ def returns_by_interval(prices: pd.DataFrame | pd.Series, *, end: DateLike | Non
     sampled = sample_prices(prices, "daily", end=end)
     values = _by_series(sampled)
     growth = _growth(values, across_gaps=True) - 1
-    seen = np.isfinite(values)
+    present = np.isfinite(values)
     day = np.arange(values.shape[1])
-    before = np.maximum.accumulate(np.where(seen, day, -1), axis=1)[:, :-1]
+    before = np.maximum.accumulate(np.where(present, day, -1), axis=1)[:, :-1]
     returned = np.isfinite(growth)
     longer = returned & (before != day[:-1])
     series, at = np.nonzero(longer)
@@ -234,15 +234,15 @@ def shortage(
 
 
 def _growth(values: FloatArray, *, across_gaps: bool) -> FloatArray:
-    """Each value over the one before it, [n_series, n_samples − 1]; NaN where either is missing.
+    """Return each value over the one before it, [n_series, n_samples − 1]; NaN where either is missing.
 
     ``across_gaps``: over the last one that is not missing.
     """
     before = values[:, :-1]
     if across_gaps:
-        seen = np.isfinite(before)
-        if not seen.all():
-            at = np.maximum.accumulate(np.where(seen, np.arange(before.shape[1]), 0), axis=1)
+        present = np.isfinite(before)
+        if not present.all():
+            at = np.maximum.accumulate(np.where(present, np.arange(before.shape[1]), 0), axis=1)
             before = np.take_along_axis(before, at, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         growth = values[:, 1:] / before
@@ -251,7 +251,7 @@ def _growth(values: FloatArray, *, across_gaps: bool) -> FloatArray:
 
 
 def _by_series(frame: pd.DataFrame) -> FloatArray:
-    """The cells with a row a series, contiguous: how a frame of one type lies in memory."""
+    """Return the cells with a row a series, contiguous: how a frame of one type lies in memory."""
     return np.ascontiguousarray(frame.to_numpy(dtype=np.float64, na_value=np.nan).T)
 
 
@@ -260,7 +260,7 @@ def _index(days: DateArray) -> pd.DatetimeIndex:
 
 
 def _period_ends(frequency: str, first: np.datetime64, until: np.datetime64) -> DateArray:
-    """The last days of all weeks or months from the one of ``first`` to the last without a weekday after ``until``."""
+    """Return the last days of the weeks or months from that of ``first`` to the last that ends by ``until``."""
     ends: DateArray
     if frequency == "monthly":
         month = np.timedelta64(1, "M")

@@ -194,7 +194,7 @@ def annualized(returns: FloatArray, days: float | FloatArray) -> FloatArray:
 def _whole(
     frame: pd.DataFrame, first: date, last: date, returns: pd.DataFrame | None
 ) -> tuple[FloatArray, NDArray[np.object_]]:
-    """The return over the whole time, and its status."""
+    """Compute the return over the whole time, and its status."""
     if returns is not None:
         known = returns.reindex(frame.columns)
         return known["Return"].to_numpy(dtype=np.float64), known["Status"].to_numpy(dtype=object)
@@ -215,17 +215,17 @@ def _whole(
 def _packed(returns: pd.DataFrame) -> tuple[FloatArray, NDArray[np.int64]]:
     """Finite returns with a row a series, each from the left on, null at the right; and their numbers."""
     values = np.ascontiguousarray(returns.to_numpy().T)
-    seen = np.isfinite(values)
-    count = seen.sum(axis=1)
-    if seen.all():
+    present = np.isfinite(values)
+    count = present.sum(axis=1)
+    if present.all():
         return values, count
     packed = np.full((len(values), int(count.max(initial=0))), np.nan)
-    packed[np.arange(packed.shape[1]) < count[:, np.newaxis]] = values[seen]
+    packed[np.arange(packed.shape[1]) < count[:, np.newaxis]] = values[present]
     return packed, count
 
 
 def _moments(packed: FloatArray, count: NDArray[np.int64], level: float) -> dict[str, FloatArray]:
-    """Statistics of the returns by themselves; the volatility not yet a year's."""
+    """Return statistics of the returns by themselves; the volatility not yet a year's."""
     n = count.astype(np.float64)
     whole = bool((count == packed.shape[1]).all())
     present = np.arange(packed.shape[1]) < count[:, np.newaxis]
@@ -262,7 +262,7 @@ def _sum(packed: FloatArray, present: NDArray[np.bool_], whole: bool) -> FloatAr
 
 
 def _tail(packed: FloatArray, count: NDArray[np.int64], share: float) -> tuple[FloatArray, FloatArray]:
-    """The quantile of each row, between two values linear, and the mean of the values up to it."""
+    """Return the quantile of each row, between two values linear, and the mean of the values up to it."""
     if not packed.shape[1]:
         return np.full(len(packed), np.nan), np.full(len(packed), np.nan)
     place = (np.maximum(count, 1) - 1) * share
@@ -301,7 +301,7 @@ def _ratios(
 def _excess(
     frame: pd.DataFrame, returns: pd.DataFrame, frequency: str, risk_free: float | pd.Series, end: date
 ) -> pd.DataFrame:
-    """Returns less the risk-free ones of the same days."""
+    """Return returns less the risk-free ones of the same days."""
     if isinstance(risk_free, pd.Series):
         own, free = returns_beside(frame, risk_free, frequency, carried=True, end=end)
         return own - free
@@ -309,21 +309,21 @@ def _excess(
 
 
 def _extremes(returns: pd.DataFrame) -> tuple[FloatArray, FloatArray, NDArray[np.int64]]:
-    """The highest and the lowest return of each column, and how many there are."""
+    """Return the highest and the lowest return of each column, and how many there are."""
     values = returns.to_numpy()
-    seen = np.isfinite(values)
-    highest = np.where(seen, values, -np.inf).max(axis=0, initial=-np.inf)
-    lowest = np.where(seen, values, np.inf).min(axis=0, initial=np.inf)
-    return highest, lowest, seen.sum(axis=0)
+    present = np.isfinite(values)
+    highest = np.where(present, values, -np.inf).max(axis=0, initial=-np.inf)
+    lowest = np.where(present, values, np.inf).min(axis=0, initial=np.inf)
+    return highest, lowest, present.sum(axis=0)
 
 
 def _beside(
     frame: pd.DataFrame, benchmark: pd.Series, frequency: str, risk_free: float | pd.Series, end: date
 ) -> tuple[dict[str, FloatArray], dict[str, NDArray[np.int64]]]:
-    """Statistics beside a benchmark, and the numbers of returns that each rests on."""
+    """Return statistics beside a benchmark, and the numbers of returns that each rests on."""
     n = FREQUENCIES[frequency]
-    own, theirs = returns_beside(frame, benchmark, frequency, end=end)
-    r, b = own.to_numpy(), theirs.to_numpy()
+    own, other = returns_beside(frame, benchmark, frequency, end=end)
+    r, b = own.to_numpy(), other.to_numpy()
     common = np.isfinite(r) & np.isfinite(b)
     count = common.sum(axis=0)
     fit = price_regression(frame, benchmark, frequency, risk_free=risk_free, end=end)
@@ -333,7 +333,7 @@ def _beside(
         off = np.where(common, active - mean, 0)
         variance = (off * off).sum(0) / (count - 1)
         ratio = mean / np.sqrt(np.where(variance > _ROUNDING * mean**2, variance, np.nan))
-    alone = regression(own, theirs, frequency)
+    alone = regression(own, other, frequency)
     values = {
         "Beta": fit.beta.to_numpy(),
         "Alpha": fit.alpha.to_numpy(),
@@ -348,7 +348,7 @@ def _beside(
 
 
 def _capture(r: FloatArray, b: FloatArray, periods: NDArray[np.bool_], n: int) -> FloatArray:
-    """The return a year of one over that of the other, in some of the periods."""
+    """Divide the return a year of one by that of the other, in some of the periods."""
     count = periods.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         growth = [np.where(periods, np.log1p(np.maximum(each, -1)), 0).sum(0) for each in (r, b)]

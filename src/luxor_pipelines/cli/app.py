@@ -70,8 +70,8 @@ Wide = Annotated[bool, typer.Option("--wide", help="Show all columns and whole v
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(show: bool) -> None:
+    if show:
         emit(f"luxor-pipelines {__version__}")
         raise typer.Exit
 
@@ -98,14 +98,14 @@ def options(
 
 
 def open_lake(lake: str | None) -> LuxorQuery:
-    """The lake that ``--lake`` names, else the environment."""
+    """Return the lake that ``--lake`` names, else the environment."""
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
     return LuxorQuery(lake=checked_lake(lake))
 
 
 def checked_lake(lake: str | None) -> str | None:
-    """The value of ``--lake``; an empty one is refused, since the environment's lake would be used in its place."""
+    """Return the value of ``--lake``; refuse an empty one, in whose place the environment's lake would be used."""
     if lake is not None and not lake.strip():
         raise ConfigurationError(
             "--lake is empty.", hint="Give a URL or a folder; was it meant to come from a variable that is not set?"
@@ -143,14 +143,14 @@ def prints_table(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def complete_pipelines(incomplete: str) -> list[str]:
-    """The pipelines whose names begin so, for the shell."""
+    """Return the pipelines whose names begin so, for the shell."""
     from luxor_pipelines.operations.discovery import find_pipelines
 
     return _completions(find_pipelines, incomplete)
 
 
 def complete_tables(context: typer.Context, incomplete: str) -> list[str]:
-    """The tables whose names begin so, for the shell: of ``--lake`` where it is given, else the environment's."""
+    """Return the tables whose names begin so, for the shell: of ``--lake`` if given, else of the environment's lake."""
     return _completions(lambda: open_lake(context.params.get("lake")).list_tables(), incomplete)
 
 
@@ -164,7 +164,7 @@ def _completions(names: Callable[[], Iterable[str]], incomplete: str) -> list[st
         logging.disable(logging.NOTSET)
 
 
-def confirmed(question: str, *, yes: bool, what: str) -> bool:
+def confirmed(question: str, *, yes: bool, action: str) -> bool:
     """Return whether ``--yes`` is given, or the person at the terminal confirms.
 
     Raises
@@ -175,7 +175,7 @@ def confirmed(question: str, *, yes: bool, what: str) -> bool:
     if yes:
         return True
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(f"{what} needs a yes, and there is no one to ask.", hint="Add --yes.")
+        raise UsageError(f"{action} needs a yes, and there is no one to ask.", hint="Add --yes.")
     return typer.confirm(question, err=True)
 
 
@@ -185,7 +185,7 @@ def files(count: int) -> str:
 
 
 def exit_code(error: LuxorError) -> int:
-    """The exit code of the command that ends in an error."""
+    """Return the exit code of the command that ends in an error."""
     if isinstance(error, UsageError):
         return 2
     if isinstance(error, ConfigurationError | AccessError | UnreachableError):

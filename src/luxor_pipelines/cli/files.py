@@ -86,7 +86,7 @@ def inspect(
     from luxor_pipelines.operations.files import inspect_file
 
     with working("Reading"):
-        seen = inspect_file(open_lake(lake) if file.startswith("raw/") or lake else None, file, formats)
+        inspection = inspect_file(open_lake(lake) if file.startswith("raw/") or lake else None, file, formats)
     outcomes = [
         {
             "declaration": outcome.title,
@@ -95,16 +95,16 @@ def inspect(
             "bad": dict(outcome.rows.reasons) if outcome.rows else {},
             "refusal": outcome.refusal,
         }
-        for outcome in seen.outcomes
+        for outcome in inspection.outcomes
     ]
-    best = seen.best.rows
+    best = inspection.best.rows
     good = best.good.head(limit) if best else None
     bad = best.bad.drop_duplicates("Reason").head(max(limit, 1)) if best else None
     if form.json:
-        rows = {"rows": [] if good is None else _listed(good), "bad_rows": [] if bad is None else _listed(bad)}
+        rows = {"rows": [] if good is None else _records(good), "bad_rows": [] if bad is None else _records(bad)}
         print_json(
-            {"file": seen.file, "looks": seen.looks, "outcomes": outcomes, **rows}
-            | {"proposal": seen.proposal, "notes": list(seen.notes)}
+            {"file": inspection.file, "looks": inspection.looks, "outcomes": outcomes, **rows}
+            | {"proposal": inspection.proposal, "notes": list(inspection.notes)}
         )
         return
     if form.one_table:
@@ -112,10 +112,10 @@ def inspect(
 
         print_grid(Grid(("Date", "Asset", "Last_Price"), ()) if good is None else grid_of(arrow_of(good)), form)
         return
-    emit(f"{seen.file}: {', '.join(f'{word} {text}' for word, text in seen.looks.items())}")
+    emit(f"{inspection.file}: {', '.join(f'{word} {text}' for word, text in inspection.looks.items())}")
     emit("\nIts first rows:")
-    width = max((len(row) for row in seen.head[:limit]), default=0)
-    cells = [[cell[:30] for cell in row] + [None] * (width - len(row)) for row in seen.head[:limit]]
+    width = max((len(row) for row in inspection.head[:limit]), default=0)
+    cells = [[cell[:30] for cell in row] + [None] * (width - len(row)) for row in inspection.head[:limit]]
     print_grid(Grid([str(number) for number in range(1, width + 1)], cells), form)
     emit("\nWhat is read:")
     columns = ("Declaration", "Good", "Bad", "Why not")
@@ -129,25 +129,25 @@ def inspect(
         for outcome in outcomes
     ]
     print_grid(Grid(columns, texts, frozenset({"Good"})), form)
-    for title, frame in ((f"\nThe first rows, {seen.best.title}:", good), ("\nA bad row of each kind:", bad)):
+    for title, frame in ((f"\nThe first rows, {inspection.best.title}:", good), ("\nA bad row of each kind:", bad)):
         if frame is not None and len(frame):
             emit(title)
-            listed = [[str(cell) for cell in row.values()] for row in _listed(frame)]
-            print_grid(Grid([str(name) for name in frame.columns], listed, frozenset({"Last_Price", "Row"})), form)
-    for text in seen.notes:
+            values = [[str(cell) for cell in row.values()] for row in _records(frame)]
+            print_grid(Grid([str(name) for name in frame.columns], values, frozenset({"Last_Price", "Row"})), form)
+    for text in inspection.notes:
         note(f"Note: {text}")
-    if seen.proposal is not None:
+    if inspection.proposal is not None:
         import json as json_
 
-        emit(f"\nPut into raw/prices/_formats.json:\n{json_.dumps(seen.proposal, ensure_ascii=False)}")
-    elif seen.best.good:
+        emit(f"\nPut into raw/prices/_formats.json:\n{json_.dumps(inspection.proposal, ensure_ascii=False)}")
+    elif inspection.best.good:
         emit("\nThere is nothing to declare.")
     else:
         emit("\nNothing fits. docs/price-files.md says how to declare its columns.")
 
 
-def _listed(frame: Any) -> list[dict[str, Any]]:
-    """The rows of a frame, its dates as text."""
+def _records(frame: Any) -> list[dict[str, Any]]:
+    """Return the rows of a frame, its dates as text."""
     rows = frame.astype({name: str for name in frame.columns if frame[name].dtype.kind == "M"})
     return cast("list[dict[str, Any]]", rows.to_dict("records"))
 
@@ -202,7 +202,7 @@ def load(
         note(f"Warning: {finding}")
     if file.mode == "replace" and opened.table(table).find() is not None and not dry_run:
         question = f"Replace all of {table} in {opened.url}?"
-        if not confirmed(question, yes=yes, what="Replacing a table"):
+        if not confirmed(question, yes=yes, action="Replacing a table"):
             note("Nothing was loaded.")
             raise typer.Exit(1)
     with working("Loading"):
@@ -264,7 +264,7 @@ def _kinds(texts: list[str]) -> dict[str, Any]:
 
 
 def _columns(rows: Any) -> list[dict[str, Any]]:
-    """The name, type, number of missing cells and an example of each column."""
+    """Return the name, type, number of missing cells and an example of each column."""
     names = {"M": "date", "f": "number", "i": "whole", "u": "whole", "b": "flag"}
     columns = []
     for name in rows.columns:

@@ -129,7 +129,7 @@ class Grid:
     spare: Sequence[str] = ()
 
     def without(self, names: Container[str]) -> Grid:
-        """The same table without some of its columns."""
+        """Return the same table without some of its columns."""
         kept = [at for at, name in enumerate(self.columns) if name not in names]
         rows = [[row[at] for at in kept] for row in self.rows]
         return replace(self, columns=[self.columns[at] for at in kept], rows=rows)
@@ -232,7 +232,7 @@ def _print_csv(grid: Grid, form: Form) -> None:
 
 
 def _exact(cell: Value) -> str | None:
-    """A value as text that reads back as the same value."""
+    """Return a value as text that reads back as the same value."""
     if cell is None or isinstance(cell, str):
         return cell
     if isinstance(cell, float):
@@ -305,7 +305,7 @@ def _letters(count: int) -> list[str]:
 
 
 def _by_column(grid: Grid) -> Sequence[Sequence[Value]]:
-    """The cells of each column."""
+    """Return the cells of each column."""
     return list(zip(*grid.rows, strict=True)) or [()] * len(grid.columns)
 
 
@@ -322,7 +322,7 @@ def _numeric(grid: Grid) -> list[bool]:
 
 
 def _texts(grid: Grid, *, brief: bool) -> list[list[str]]:
-    """The header and the rows as text, each cell in one line; ``brief`` with six digits and whole seconds."""
+    """Return the header and the rows as text, each cell in one line; ``brief`` with six digits and whole seconds."""
     rows = (
         [_line(_text(cell, name, grid, brief=brief)) for cell, name in zip(row, grid.columns, strict=True)]
         for row in grid.rows
@@ -346,7 +346,7 @@ def _text(cell: Value, name: str, grid: Grid, *, brief: bool) -> str:
 
 
 def _six_digits(number: float) -> str:
-    """A number with six significant digits, and all of those before the decimal point."""
+    """Return a number with six significant digits, and all of those before the decimal point."""
     if number == 0 or 1e-4 <= abs(number) < 1e15:
         decimals = max(0, _DIGITS - 1 - math.floor(math.log10(abs(number)))) if number else 0
         text = f"{number:.{decimals}f}"
@@ -423,7 +423,7 @@ def _style(value: Value, name: str, grid: Grid) -> str:
 
 
 def _fitted(grid: Grid, room: int) -> list[int] | None:
-    """The columns' widths in ``room`` characters; None where even cut they do not fit, unless there is but one."""
+    """Return the columns' widths in ``room`` characters; None where several columns do not fit even when cut."""
     lines = _texts(grid, brief=True)
     widths = _widths(lines)
     least = [
@@ -440,7 +440,7 @@ def _fitted(grid: Grid, room: int) -> list[int] | None:
 
 
 def _least(name: str, texts: Sequence[str], values: Sequence[Value], grid: Grid) -> int:
-    """The characters that a column needs: numbers and dates are shown whole, texts cut, or folded between words."""
+    """Return the characters that a column needs: numbers and dates are shown whole, texts cut or folded."""
     longest = max(map(len, texts), default=0)
     if name not in grid.right and any(isinstance(value, str) for value in values):
         words = (len(word) for text in texts for word in text.split())

@@ -301,16 +301,16 @@ def retry(
     for report in chosen:
         try:
             with working(f"{report.pipeline} is running"):
-                done = again(report, lake=where)
+                rerun = again(report, lake=where)
         except LuxorError as error:
             tell_error(f"{report.pipeline}{f' of {report.ref_date}' if report.ref_date else ''} failed: {error}")
             failures.append(error)
             reports.append({"pipeline": report.pipeline, "error": _described(error)})
             continue
-        reports.append(done.as_dict())
-        reruns.append(done)
+        reports.append(rerun.as_dict())
+        reruns.append(rerun)
         if not (form.json or form.one_table):
-            print_report(done)
+            print_report(rerun)
     if form.json:
         print_json({"runs": reports})
     elif form.one_table:
@@ -418,20 +418,20 @@ def status(
 
     where = open_lake(lake)
     statuses = table_status(where)
-    late = [each for each in statuses if each.late]
+    late = [table for table in statuses if table.late]
     if form.json:
-        print_json({"tables": [_status_record(each) for each in statuses], "late": len(late)})
+        print_json({"tables": [_status_record(table) for table in statuses], "late": len(late)})
     else:
         rows = [
             (
-                each.table,
-                each.pipeline,
-                *_last_run(each.last_run),
-                each.newest,
-                None if each.late_days is None else -each.late_days,
-                None if each.next_due is None else each.next_due.replace(tzinfo=None),
+                table.table,
+                table.pipeline,
+                *_last_run(table.last_run),
+                table.newest,
+                None if table.late_days is None else -table.late_days,
+                None if table.next_due is None else table.next_due.replace(tzinfo=None),
             )
-            for each in statuses
+            for table in statuses
         ]
         run_columns = ("Last run (UTC)", "Status", "Rows", "Seconds")
         columns = ("Table", "Pipeline", *run_columns, "Newest", "Late", "Next due (UTC)")
@@ -608,7 +608,7 @@ def unlock(
     if path is None:
         raise NotFoundError(f"There is no lease {plain} in {storage.url}.", hint="`luxor unlock` lists them.")
     question = f"Have all processes that held {plain} ended?" if ended else f"Release {plain}?"
-    if not confirmed(question, yes=yes, what="Releasing a lease"):
+    if not confirmed(question, yes=yes, action="Releasing a lease"):
         note("Nothing was changed.")
         raise typer.Exit(1)
     changed = lease.unlock(storage, path, ended=ended)
@@ -649,5 +649,5 @@ def _print_leases(states: list[LeaseState], form: Form) -> None:
 
 
 def _lease_name(path: str) -> str:
-    """A lease's path without what all of them share."""
+    """Return a lease's path without what all of them share."""
     return path.removeprefix("system/locks/").removesuffix(".json")

@@ -29,7 +29,7 @@ __all__ = [
 
 
 def select(table: Table, columns: Sequence[str] | None, where: Sequence[str], sort: str | None = None) -> pa.Table:
-    """The rows of a table that meet all conditions, with these columns (default all), sorted.
+    """Return the rows of a table that meet all conditions, with these columns (default all), sorted.
 
     Parameters
     ----------
@@ -43,16 +43,16 @@ def select(table: Table, columns: Sequence[str] | None, where: Sequence[str], so
     """
     snapshot = table.snapshot()
     schema = table.codec(snapshot).schema
-    wanted = schema.names if columns is None else [find_column(schema, table.name, column) for column in columns]
+    shown = schema.names if columns is None else [find_column(schema, table.name, column) for column in columns]
     predicates = _predicates(schema, table.name, where)
     order = _order(sort, schema, table.name) if sort is not None else _newest_first(schema)
-    others = [column for column, _ in order]
-    data = table.scan(list(dict.fromkeys([*wanted, *others])), predicates, snapshot=snapshot).data
-    return _sorted(data, order).select(list(dict.fromkeys(wanted)))
+    sort_columns = [column for column, _ in order]
+    data = table.scan(list(dict.fromkeys([*shown, *sort_columns])), predicates, snapshot=snapshot).data
+    return _sorted(data, order).select(list(dict.fromkeys(shown)))
 
 
 def narrowed(data: pa.Table, name: str, where: Sequence[str], sort: str | None) -> pa.Table:
-    """The rows that meet all conditions, sorted as `select` does, by default as they are.
+    """Return the rows that meet all conditions, sorted as `select` does, by default as they are.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def _sorted(data: pa.Table, order: Sequence[tuple[str, str]]) -> pa.Table:
 
 
 def _order(sort: str, schema: pa.Schema, table: str) -> list[tuple[str, str]]:
-    """The columns to sort by, and which way."""
+    """Return the columns to sort by, and which way."""
     order = []
     for text in sort.split(","):
         name = text.strip()
@@ -87,20 +87,20 @@ def _order(sort: str, schema: pa.Schema, table: str) -> list[tuple[str, str]]:
 
 
 def _newest_first(schema: pa.Schema) -> list[tuple[str, str]]:
-    """The order by the table's dates; none where it has none."""
+    """Return the order by the table's dates; none where it has none."""
     dates = [field.name for field in schema if pa.types.is_timestamp(field.type) and field.name != LAST_UPDATED]
     return [("Date" if "Date" in dates else dates[0], "descending")] if dates else []
 
 
 def arrow_of(frame: pd.DataFrame) -> pa.Table:
-    """A frame's columns, without its index, text as Arrow's plain strings."""
+    """Return a frame's columns, without its index, text as Arrow's plain strings."""
     data = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
     fields = [field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field for field in data.schema]
     return data.cast(pa.schema(fields))
 
 
 def grid_of(data: pa.Table) -> Grid:
-    """A table's rows for printing; dates without a time of day."""
+    """Return a table's rows for printing; dates without a time of day."""
     columns = []
     for column in data.columns:
         cells = column.to_pylist()
@@ -120,7 +120,7 @@ def _printable(kind: pa.DataType) -> bool:
 
 
 def json_rows(data: pa.Table) -> list[dict[str, Any]]:
-    """The rows in JSON's types; instants in ISO form, dates without a time of day."""
+    """Return the rows in JSON's types; instants in ISO form, dates without a time of day."""
     columns = [_json(column) for column in data.columns]
     return [dict(zip(data.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
 

@@ -62,10 +62,10 @@ def tables(form: Form, lake: Lake = None) -> None:
         texts = [[cell.isoformat() if isinstance(cell, date) else cell for cell in row] for row in rows]
         print_json({"tables": [dict(zip(keys, row, strict=True)) for row in texts]})
         return
-    listed = [(*row[:7], row[7].replace(tzinfo=None, microsecond=0)) for row in rows]
+    cells = [(*row[:7], row[7].replace(tzinfo=None, microsecond=0)) for row in rows]
     columns = ("Table", "Layout", "Files", "Rows", "First", "Last", "Bytes", "Changed (UTC)")
     spare = ("Bytes", "Layout")
-    print_grid(Grid(columns, listed, grouped=frozenset({"Files", "Rows", "Bytes"}), spare=spare), form)
+    print_grid(Grid(columns, cells, grouped=frozenset({"Files", "Rows", "Bytes"}), spare=spare), form)
     if not rows:
         note(f"No tables in {lq.lake.storage.url}/{lq.blob_directory}.")
 
@@ -130,7 +130,7 @@ def show(
 
 
 def _some(data: pa.Table, limit: int, *, tail: bool = False) -> pa.Table:
-    """The first rows, or the last; 0 for all."""
+    """Return the first rows, or the last; 0 for all."""
     if not limit:
         return data
     return data.slice(max(0, len(data) - limit)) if tail else data.slice(0, limit)
@@ -217,7 +217,7 @@ def returns(
 
 
 def _of_returns(grid: Grid) -> Grid:
-    """Returns in per cent, the key left out first where there is little room."""
+    """Return returns in per cent, the key left out first where there is little room."""
     periods = frozenset(grid.columns) - {"Key", "Name", "Status"}
     return replace(
         grid, percent=periods, status=frozenset({"Status"}), spare=("Key",) if "Name" in grid.columns else ()

@@ -63,24 +63,31 @@ def check(
 
     with working("Checking"):
         where = open_lake(lake).lake
-        found = audit(where, table, declared=declared_schemas())
+        report = audit(where, table, declared=declared_schemas())
         if table is None:
             damaged = [Finding("warning", "", "", "file is no run record", 1, path) for path in damaged_records(where)]
-            found = replace(found, findings=(*found.findings, *damaged))
-    errors, warnings = found.count("error"), found.count("warning")
+            report = replace(report, findings=(*report.findings, *damaged))
+    errors, warnings = report.count("error"), report.count("warning")
     if form.json:
-        counts = {"tables": found.tables, "files": found.files, "errors": errors, "warnings": warnings}
-        print_json({**counts, "findings": [asdict(finding) for finding in found.findings]})
-    elif found.findings or form.one_table:
+        counts = {"tables": report.tables, "files": report.files, "errors": errors, "warnings": warnings}
+        print_json({**counts, "findings": [asdict(finding) for finding in report.findings]})
+    elif report.findings or form.one_table:
         rows = [
-            (each.severity, each.table or None, each.partition or None, each.count, each.what, each.sample or None)
-            for each in found.findings
+            (
+                finding.severity,
+                finding.table or None,
+                finding.partition or None,
+                finding.count,
+                finding.what,
+                finding.sample or None,
+            )
+            for finding in report.findings
         ]
         columns = ("Severity", "Table", "Partition", "Count", "What", "Sample")
         status, folded = frozenset({"Severity"}), frozenset({"Table", "What", "Sample"})
         print_grid(Grid(columns, rows, grouped=frozenset({"Count"}), status=status, folded=folded), form)
-    told = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
-    note(f"{counted(found.tables, 'table')}, {files(found.files)}: {told}")
+    counts_text = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
+    note(f"{counted(report.tables, 'table')}, {files(report.files)}: {counts_text}")
     if errors or (strict and warnings):
         raise typer.Exit(1)
 
@@ -112,16 +119,18 @@ def archive(
 
     lq = open_lake(lake)
     place = lq.lake.table(table, lq.blob_directory)
-    there = layouts(place)
-    if only is not None or len(there) > 1:
-        _print_layouts(place, there)
-    size = sum(part.info.size for kind, snapshot in there.items() for part in snapshot.parts if only in (None, kind))
-    what = f"the {only.value} of {place.name}" if only else place.name
-    question = f"Move {what} ({size:,} bytes) in {lq.lake.storage.url} to archive/?"
-    if not confirmed(question, yes=yes, what="Moving a table aside"):
+    snapshots = layouts(place)
+    if only is not None or len(snapshots) > 1:
+        _print_layouts(place, snapshots)
+    size = sum(
+        part.info.size for kind, snapshot in snapshots.items() for part in snapshot.parts if only in (None, kind)
+    )
+    subject = f"the {only.value} of {place.name}" if only else place.name
+    question = f"Move {subject} ({size:,} bytes) in {lq.lake.storage.url} to archive/?"
+    if not confirmed(question, yes=yes, action="Moving a table aside"):
         note("Nothing was moved.")
         raise typer.Exit(1)
-    with working(f"Moving {what}"):
+    with working(f"Moving {subject}"):
         moved = move(place, lq.lake.now(), only.value if only else None)
     if json:
         print_json({"table": moved.table, "moved_to": list(moved.paths)})
@@ -130,11 +139,11 @@ def archive(
     note(f"Moved {files(len(moved.paths))} of {place.name} to {moved.folder}/")
 
 
-def _print_layouts(table: Table, there: Mapping[Only, Snapshot]) -> None:
+def _print_layouts(table: Table, snapshots: Mapping[Only, Snapshot]) -> None:
     """Show, on stderr, what lies in each layout of a table and who wrote it."""
     from luxor_pipelines.errors import LakeError, SchemaError
 
-    for kind, snapshot in there.items():
+    for kind, snapshot in snapshots.items():
         try:
             note(f"{kind}: {table.summary(snapshot)}")
         except (LakeError, SchemaError) as error:
@@ -226,12 +235,12 @@ def optimize(
     if layout is not None and snapshot.layout == "file":
         changes.append(f"its one file is split by {layout.value}")
     question = f"{place.name} in {lq.lake.storage.url}: {', and '.join(changes)}. Are its other readers ready for that?"
-    what = f"Converting {place.name} ({', and '.join(changes)})"
-    if changes and not dry_run and not confirmed(question, yes=yes, what=what):
+    action = f"Converting {place.name} ({', and '.join(changes)})"
+    if changes and not dry_run and not confirmed(question, yes=yes, action=action):
         note("Nothing was changed.")
         raise typer.Exit(1)
     with working(f"Optimizing {place.name}"):
-        done = rewrite(
+        result = rewrite(
             place,
             layout=layout.value if layout else None,
             date_column=date_column,
@@ -241,9 +250,9 @@ def optimize(
             dry_run=dry_run,
         )
     if form.json:
-        print_json({**asdict(done), "changed": done.changed, "dry_run": dry_run})
+        print_json({**asdict(result), "changed": result.changed, "dry_run": dry_run})
         return
-    shapes = [("before", done.before), ("would be" if dry_run else "after", done.after)]
+    shapes = [("before", result.before), ("would be" if dry_run else "after", result.after)]
     rows = [
         (
             when,
@@ -257,9 +266,11 @@ def optimize(
     numbers = ("Files", "Rows", "Row groups", "Bytes")
     print_grid(Grid(("", "Layout", "Columns", *numbers, "Series index"), rows, grouped=frozenset(numbers)), form)
     tell = note if form.one_table else emit
-    tell(f"sorted by: {', '.join(done.sorted_by) or '– (left in its order)'}")
+    tell(f"sorted by: {', '.join(result.sorted_by) or '– (left in its order)'}")
     note(
-        f"{files(len(done.rewritten))} {'would be ' if dry_run else ''}rewritten" if done.changed else "Nothing to do."
+        f"{files(len(result.rewritten))} {'would be ' if dry_run else ''}rewritten"
+        if result.changed
+        else "Nothing to do."
     )
 
 

@@ -81,7 +81,7 @@ def _check(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise UsageError(f"{folder} is a file.", hint="Name a folder that is new or empty.")
-    content = [each.name for each in folder.iterdir() if not each.name.startswith(".")]
+    content = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
     if content and MARK not in content:
         raise UsageError(
             f"The folder {folder} is not empty, and not a demo's.",
@@ -90,7 +90,7 @@ def _check(folder: Path) -> None:
 
 
 def last_covered_month(last_day: date) -> date:
-    """The end of the last month of which there are rates up to its last weekday.
+    """Return the end of the last month of which there are rates up to its last weekday.
 
     ========== ================ ==========
     last_day   what it is       result

@@ -21,13 +21,13 @@ Result = TypeVar("Result")
 _THREADS = 8
 
 
-def at_once(storage: Storage, things: Sequence[Item], work: Callable[[Item], Result]) -> list[Result]:
-    """Return the result of ``work`` for each thing; several at once where that is quicker."""
+def at_once(storage: Storage, items: Sequence[Item], work: Callable[[Item], Result]) -> list[Result]:
+    """Return the result of ``work`` for each item; several at once where that is quicker."""
     workers = _THREADS if storage.concurrent else 1
-    if min(workers, len(things)) < 2:
-        return [work(thing) for thing in things]
+    if min(workers, len(items)) < 2:
+        return [work(item) for item in items]
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(work, things))
+        return list(pool.map(work, items))
 
 
 def ahead(
@@ -43,11 +43,11 @@ def ahead(
         return
     pool = ThreadPoolExecutor(workers)
     try:
-        rest = iter(items)
-        begun: deque[Future[Result]] = deque(pool.submit(work, item) for item in itertools.islice(rest, workers))
+        waiting = iter(items)
+        begun: deque[Future[Result]] = deque(pool.submit(work, item) for item in itertools.islice(waiting, workers))
         while begun:
             yield begun.popleft().result
-            begun.extend(pool.submit(work, item) for item in itertools.islice(rest, 1))
+            begun.extend(pool.submit(work, item) for item in itertools.islice(waiting, 1))
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -1,4 +1,4 @@
-"""`Lake`: a lake that is open, with its clock, its tables and what has been read of them."""
+"""`Lake`: an open lake, with its files, its clock, its tables and a cache of what has been read of them."""
 
 from __future__ import annotations
 
@@ -117,15 +117,15 @@ class Lake:
         return self.storage.url
 
     def now(self) -> datetime:
-        """The current time, UTC."""
+        """Return the current time, UTC."""
         return self._clock().astimezone(UTC)
 
     def today(self, now: datetime | None = None) -> date:
-        """The date of ``now``, by default of this moment, where the firm is (``LUXOR_TIME_ZONE``, São Paulo)."""
+        """Return the date of ``now``, by default of this moment, where the firm is (``LUXOR_TIME_ZONE``, São Paulo)."""
         return (now or self.now()).astimezone(self._zone).date()
 
     def table(self, name: str, directory: str | None = None) -> Table:
-        """The table of a name, whether it exists or not.
+        """Return the table of a name, whether it exists or not.
 
         Raises
         ------
@@ -135,11 +135,11 @@ class Lake:
         return Table(self.storage, name, directory, conventions=self.conventions)
 
     def tables(self) -> list[str]:
-        """The names of the tables, sorted."""
+        """Return the names of the tables, sorted."""
         return list_tables(self.storage, self.directory)
 
     def paths(self, name: str, directory: str | None = None) -> list[str]:
-        """The files of a table as they are now, by their places on ``storage.filesystem``, in the order of their dates.
+        """Return the places of a table's files on ``storage.filesystem`` as they are now, in the order of their dates.
 
         Raises
         ------
@@ -149,12 +149,12 @@ class Lake:
         return [self.storage.location(part.info.path) for part in snapshot.parts]
 
     def forget(self, name: str, directory: str | None = None) -> None:
-        """Read a table afresh when it is next asked for; loads call this."""
+        """Have a table read afresh when it is next asked for; loads call this."""
         if directory is None or check_path(directory) == self.directory:
             self.cache.forget(name)
 
     def read(self, path: str) -> bytes:
-        """The bytes of a file that is no table's, such as one in ``raw/``; `inputs` then names it.
+        """Return the bytes of a file that is no table's, such as one in ``raw/``; `inputs` then names it.
 
         Raises
         ------
@@ -165,11 +165,11 @@ class Lake:
         return blob.data
 
     def note(self, files: Iterable[BlobInfo]) -> None:
-        """Have `inputs` name files that are about to be read in another way than by `read`."""
+        """Add files to `inputs` that are about to be read by other means than `read`."""
         self._files_read |= {info.path: info.version.strip('"') for info in files}
 
     def inputs(self, until: date | None = None) -> dict[str, str | None]:
-        """The version of each table and file that was read through this object; None for a table that is not there.
+        """Return the version of each table and file that was read through this object; None for a missing table.
 
         Parameters
         ----------
@@ -179,13 +179,13 @@ class Lake:
         return {**self.cache.versions(until), **dict(sorted(self._files_read.items()))}
 
     def view(self) -> Lake:
-        """The same lake, sharing what has been read; its `inputs` are what is read through the view."""
+        """Return the same lake, sharing what has been read; its `inputs` are what is read through the view."""
         view = self.fresh()
         view.cache, view._files_read = self.cache.view(), {}  # noqa: SLF001 - it is one of us
         return view
 
     def fresh(self) -> Lake:
-        """The same lake with an empty cache."""
+        """Return the same lake with an empty cache."""
         return Lake(
             self.storage, self.directory, settings=self.settings, clock=self._clock, conventions=self.conventions
         )
@@ -215,7 +215,7 @@ class Lake:
 
 
 def lake_of(lake_or_query: Any) -> Lake:
-    """The lake of a `Lake`, or of an object that has one, such as a `LuxorQuery`.
+    """Return the lake of a `Lake`, or of an object that has one, such as a `LuxorQuery`.
 
     Raises
     ------

@@ -63,7 +63,7 @@ def check_lake(lake: Lake) -> Iterator[Check]:
 
 
 def versions() -> dict[str, str]:
-    """The version of each package that matters, of those that are installed."""
+    """Return the version of each package that matters, of those that are installed."""
     installed = {}
     for package in _PACKAGES:
         try:

@@ -111,7 +111,7 @@ def dry_run(
 
 
 def _differences(before: Table, after: Table, written: set[str], largest: int) -> Iterator[Difference]:
-    """The numbers in the partitions written that differ from the stored ones, row by row of the key."""
+    """Yield the numbers in the partitions written that differ from the stored ones, row by row of the key."""
     old, new = before.find(), after.find()
     if old is None or new is None:
         return
@@ -148,7 +148,7 @@ class _Overlay(Storage):
         self.url, self.concurrent, self.identity = base.url, base.concurrent, base.identity
 
     def written(self) -> set[str]:
-        """The paths that were written or deleted."""
+        """Return the paths that were written or deleted."""
         return set(self._changes)
 
     @property

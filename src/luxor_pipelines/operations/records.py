@@ -143,14 +143,14 @@ class RunReport:
         return html_facts(f"Run {self.id} of {self.pipeline}", facts | {"Record": self.path})
 
     def as_dict(self) -> dict[str, JSON]:
-        """The record, ready for JSON and without secrets."""
+        """Return the record, ready for JSON and without secrets."""
         record = {name: getattr(self, name) for name in ("schema_version", *self.__dataclass_fields__)}
         record["loads"] = [asdict(load) for load in self.loads]
         return {name: json_ready(value) for name, value in record.items()}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> RunReport:
-        """The report that `as_dict` wrote; what a later version may have added is left out.
+        """Return the report that `as_dict` wrote; what a later version may have added is left out.
 
         Raises
         ------
@@ -161,7 +161,7 @@ class RunReport:
 
 
 def opened(lake: Lake | LuxorQuery | str | os.PathLike[str] | None) -> Lake:
-    """The lake itself, that of a query, or the one at an address; by default the one that the environment names.
+    """Return the lake itself, that of a query, or the one at an address; by default the one that the environment names.
 
     Raises
     ------
@@ -186,7 +186,7 @@ def write_record(lake: Lake, report: RunReport, *, expected: str | None) -> str:
 
 
 def read_record(lake: Lake, path: str) -> RunReport | None:
-    """The record of a run; None, with a warning, for a file that is none."""
+    """Return the record of a run; None, with a warning, for a file that is none."""
     return next(_read_records(lake, [path]), None)
 
 
@@ -198,7 +198,7 @@ def last_runs(
     failed: bool = False,
     since: datetime | date | None = None,
 ) -> list[RunReport]:
-    """The most recent runs, newest first.
+    """Return the most recent runs, newest first.
 
     A run that is recorded as running, but whose lease is gone, somebody else's or overdue, has the status ``died``;
     its record stays as it is.
@@ -245,7 +245,7 @@ def last_runs(
 
 
 def damaged_records(lake: Lake, limit: int = 1000) -> list[str]:
-    """The paths of files among the newest records that are none."""
+    """Return the paths of files among the newest records that are none."""
     files = [info for info in lake.storage.list(RUNS) if _is_record(info.path)]
     files.sort(key=lambda info: _stamp(info.path), reverse=True)
 
@@ -267,7 +267,7 @@ def damaged_records(lake: Lake, limit: int = 1000) -> list[str]:
 
 
 def find_run(lake: Lake | LuxorQuery | str | os.PathLike[str] | None, ident: str) -> RunReport:
-    """The run of an id, of which the first four letters are enough; its status as in `last_runs`.
+    """Return the run of an id, of which the first four letters are enough; its status as in `last_runs`.
 
     Raises
     ------
@@ -292,7 +292,7 @@ _SHORTEST = 4
 
 
 def read_run(lake: Lake | LuxorQuery | str | os.PathLike[str] | None, name: str, run: str) -> RunReport:
-    """One run, by its pipeline and the name of its record, ``<UTC stamp>-<id>``; its status as in `last_runs`.
+    """Return one run, by its pipeline and the name of its record, ``<UTC stamp>-<id>``; its status as in `last_runs`.
 
     Raises
     ------
@@ -307,7 +307,7 @@ def read_run(lake: Lake | LuxorQuery | str | os.PathLike[str] | None, name: str,
 
 
 def judged(lake: Lake, report: RunReport) -> RunReport:
-    """The report of a run as it really is: queued, under way, ended meanwhile, or dead."""
+    """Return the report of a run as it really is: queued, under way, ended meanwhile, or dead."""
     if report.status == "queued" and report.queued_at is not None and lake.now() - report.queued_at > _QUEUED_MAX:
         return replace(report, status="died")
     if report.status != "running" or report.lock is None:
@@ -358,7 +358,7 @@ _DAMAGE = (ValueError, TypeError, KeyError, RecursionError)
 
 
 def json_ready(value: Any) -> Any:
-    """The value in JSON's types, redacted text by text (in finished JSON a mask could swallow a quote)."""
+    """Return the value in JSON's types, redacted text by text (in finished JSON a mask could swallow a quote)."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, str):

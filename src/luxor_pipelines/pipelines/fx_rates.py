@@ -96,7 +96,7 @@ def run(
 
 
 def _fetched(lq: LuxorQuery) -> tuple[str, EcbRates]:
-    """The bank's file as it is now, which is kept in ``raw/ecb`` if it can be read."""
+    """Return the bank's file as it is now, which is kept in ``raw/ecb`` if it can be read."""
     url, path = lq.settings.ecb_url, f"{FOLDER}/{FETCHED}"
     data = fetch_ecb(url, deadline=lq.settings.request_timeout)
     rates = read_ecb(data, public_address(url), FETCHED)

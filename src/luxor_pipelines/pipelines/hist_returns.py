@@ -165,14 +165,14 @@ def reference_date(ref_date: DateLike | None, today: date) -> date:
 
 
 def first_date(lq: LuxorQuery) -> date | None:
-    """The end of the month of the first price in any price table: earlier months have no returns."""
+    """Return the end of the month of the first price in any price table: earlier months have no returns."""
     dates = [lq.lake.cache.first_date(table.name) for table in PRICE_TABLES if lq.lake.cache.exists(table.name)]
     known = [first for first in dates if first is not None]
     return month_end(min(known)) if known else None
 
 
 def get_returns(lq: LuxorQuery, ref_date: DateLike, *, usdbrl_ticker: str = USDBRL) -> pd.DataFrame:
-    """One month's returns of every asset of ``assets``: the columns of `SCHEMA`, nothing written.
+    """Return one month's returns of every asset of ``assets``: the columns of `SCHEMA`, nothing written.
 
     Every asset has a row for every currency and period, whether or not a return can be stated.
     """
@@ -180,7 +180,7 @@ def get_returns(lq: LuxorQuery, ref_date: DateLike, *, usdbrl_ticker: str = USDB
 
 
 def _returns(lq: LuxorQuery, ref_dates: Sequence[date], usdbrl_ticker: str) -> Iterator[pd.DataFrame]:
-    """The returns of each month end in turn, all computed at once."""
+    """Yield the returns of each month end in turn, all computed at once."""
     assets = lq.market.assets.frame(("Key", "Price_Key"))
     # An asset that names no series is one without observations.
     price_key = assets["Price_Key"].fillna(NO_SERIES).to_numpy(dtype=object)

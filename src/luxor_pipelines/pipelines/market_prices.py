@@ -158,14 +158,14 @@ def run(
 
 
 def _price_keys(lq: LuxorQuery) -> set[str] | None:
-    """The price keys of ``assets``; None where the lake has no such table."""
+    """Return the price keys of ``assets``; None where the lake has no such table."""
     if not lq.table_exists("assets"):
         return None
     return set(lq.market.assets.price_keys())
 
 
 def misread(lq: LuxorQuery, table: str, files: Mapping[str, FileRows]) -> list[Finding]:
-    """The files of which no row, or less than half of ten or more, can be read: the others may be read wrongly.
+    """Return the files of which no row, or less than half of ten or more, can be read: the others may be read wrongly.
 
     A file of days and months, say, read as months and days, is refused on the 13th of each month, and
     taken for another day's before. Rows of unknown assets do not count, nor do files whose good rows
@@ -184,7 +184,7 @@ def misread(lq: LuxorQuery, table: str, files: Mapping[str, FileRows]) -> list[F
 
 
 def restated(lq: LuxorQuery, table: str, files: Mapping[str, FileRows], prices: Prices) -> list[Finding]:
-    """The series of which some rows are the stored ones times one factor, while the rows before stay as they are.
+    """Return the series of which some rows are the stored ones times one factor, while earlier rows stay the same.
 
     Such is a history adjusted for a split or a dividend, of which only the last months were downloaded: loaded, it
     would jump where it begins.
@@ -225,14 +225,14 @@ def restated(lq: LuxorQuery, table: str, files: Mapping[str, FileRows], prices: 
 
 
 def _has_stored_before(lq: LuxorQuery, table: str, name: str, day: int) -> bool:
-    """Whether a series has stored rows before a day, counted from 1970-01-01."""
+    """Return whether a series has stored rows before a day, counted from 1970-01-01."""
     before = np.datetime64(day - 1, "D").astype("M8[us]").item()
     where = (Where("Asset", values=(name,)), Where("Date", ((None, before),)))
     return len(lq.lake.cache.scan(table, ("Date",), where, keep=False)) > 0
 
 
 def _is_stored(lq: LuxorQuery, table: str, prices: Prices) -> bool:
-    """Whether loading the rows would change nothing."""
+    """Return whether loading the rows would change nothing."""
     if not lq.table_exists(table):
         return False
     rows = prices.frame()

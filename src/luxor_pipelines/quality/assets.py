@@ -49,7 +49,7 @@ def check_assets(rows: pd.DataFrame) -> list[Finding]:
 
 
 def _text(rows: pd.DataFrame, column: str) -> pd.Series:
-    """A column's names in their normal form; blank where it has none, or is not there."""
+    """Return a column's names in their normal form; blank where it has none, or is not there."""
     cells = rows[column].tolist() if column in rows.columns else [None] * len(rows)
     names = [normal_name(cell) if isinstance(cell, str) else "" for cell in cells]
     return pd.Series(names, index=rows.index, dtype=object)

@@ -281,7 +281,7 @@ def check_batch(
 
 
 def _last_stored(lake: Lake, table: str) -> pa.Table | None:
-    """Rows of a table among which the last of each series are; None where there is no table."""
+    """Return rows of a table among which the last of each series are; None where there is no table."""
     if lake.cache.snapshot(table) is None:
         return None
     index = lake.cache.series_index(table, "Asset")

@@ -64,20 +64,20 @@ class Analysis:
     # --- prices -----------------------------------------------------------------------------
 
     def observed(self, keys: Sequence[str], start: date, end: date, currency: str) -> pd.DataFrame:
-        """The prices of ``keys`` as of ``start`` and on the days observed after it: a row a date, a column a series."""
+        """Return the prices of ``keys`` as of ``start`` and on the observed days after it; a column a series."""
         rows = self._answers.prices(keys, start, end, currency, days="sampled", today=self._today, adjust=True)
         _warn("prices", start, end, rows.without_price())
         wide = rows.to_wide()
         return wide if list(wide.columns) == list(keys) else wide[list(keys)]
 
     def daily(self, keys: Sequence[str], start: date, end: date, currency: str) -> pd.DataFrame:
-        """The prices of ``keys`` on every day, carried forward within their age limits."""
+        """Return the prices of ``keys`` on every day, carried forward within their age limits."""
         rows = self._answers.prices(keys, start, end, currency, today=self._today, adjust=True)
         days = pd.date_range(start, end, name="Date", unit="us")
         return rows.to_wide().reindex(index=days, columns=pd.Index(list(keys), name="Asset"))
 
     def _one(self, key: str, prices: pd.DataFrame) -> pd.Series:
-        """The prices of a benchmark, which there have to be."""
+        """Return the prices of a benchmark, which there have to be."""
         column: pd.Series = prices[key]
         if column.notna().any():
             return column
@@ -101,11 +101,11 @@ class Analysis:
         risk_free: float | str | None,
         level: float,
     ) -> Statistics:
-        """The table of statistics; see `analytics.statistics`."""
-        others = [key for key in (benchmark, risk_free) if isinstance(key, str)]
-        prices = self.observed(list(dict.fromkeys([*keys, *others])), start, end, currency)
+        """Return the table of statistics; see `analytics.statistics`."""
+        references = [key for key in (benchmark, risk_free) if isinstance(key, str)]
+        prices = self.observed(list(dict.fromkeys([*keys, *references])), start, end, currency)
         changes = self._answers.changes(keys, start, end, currency, adjust=True, today=self._today)
-        found = statistics(
+        table = statistics(
             prices[list(keys)],
             frequency,
             benchmark=None if benchmark is None else self._one(benchmark, prices),
@@ -115,9 +115,9 @@ class Analysis:
             end=end,
             returns=changes.rename(columns={"Pct_Change": "Return"}),
         )
-        odd = {key: ", ".join(sorted({*words} - {*_STATED})) for key, words in found.status.items()}
+        odd = {key: ", ".join(sorted({*words} - {*_STATED})) for key, words in table.status.items()}
         _warn("statistics", start, end, {str(key): words for key, words in odd.items() if words})
-        return found
+        return table
 
     def regression(
         self,
@@ -129,9 +129,9 @@ class Analysis:
         frequency: str,
         risk_free: float | str | None,
     ) -> pd.DataFrame:
-        """Beta and alpha of each series, with standard errors; see `analytics.risk.regression`."""
-        others = [key for key in (benchmark, risk_free) if isinstance(key, str)]
-        prices = self.observed(list(dict.fromkeys([*keys, *others])), start, end, currency)
+        """Return beta and alpha of each series, with standard errors; see `analytics.risk.regression`."""
+        references = [key for key in (benchmark, risk_free) if isinstance(key, str)]
+        prices = self.observed(list(dict.fromkeys([*keys, *references])), start, end, currency)
         index = self._one(benchmark, prices)
         free = self._one(risk_free, prices) if isinstance(risk_free, str) else risk_free or 0.0
         fit = risk.price_regression(prices[list(keys)], index, frequency, risk_free=free, end=end)
@@ -141,12 +141,12 @@ class Analysis:
     # --- risk -------------------------------------------------------------------------------
 
     def volatility(self, keys: Sequence[str], start: date, end: date, currency: str, frequency: str) -> pd.DataFrame:
-        """One figure a series: ``Ticker``, ``Date`` (the end), ``Volatility``."""
+        """Return one figure a series: ``Ticker``, ``Date`` (the end), ``Volatility``."""
         prices = self.observed(keys, start, end, currency)
-        found = risk.volatility(prices, frequency, end=end).to_frame("Volatility")
+        frame = risk.volatility(prices, frequency, end=end).to_frame("Volatility")
         counts = sampled_returns(prices, frequency, end=end).count().to_numpy()
-        found = self._covered(found, counts, frequency, start, end, "volatility")
-        dated = found.assign(Date=pd.Timestamp(end).as_unit("us")).rename_axis("Ticker").reset_index()
+        frame = self._covered(frame, counts, frequency, start, end, "volatility")
+        dated = frame.assign(Date=pd.Timestamp(end).as_unit("us")).rename_axis("Ticker").reset_index()
         return dated[["Ticker", "Date", "Volatility"]]
 
     def rolling_volatility(
@@ -177,41 +177,41 @@ class Analysis:
         return long.dropna(subset="Last_Price").reset_index("Asset")
 
     def worst_drawdowns(self, keys: Sequence[str], start: date, end: date, currency: str, n: int) -> pd.DataFrame:
-        """The deepest drawdowns of each series; see `analytics.drawdowns.worst_drawdowns`."""
+        """Return the deepest drawdowns of each series; see `analytics.drawdowns.worst_drawdowns`."""
         return drawdowns.worst_drawdowns(self.observed(keys, start, end, currency), n)
 
     def tracking_error(self, key: str, benchmark: str, start: date, end: date, currency: str, frequency: str) -> float:
-        """The tracking error a year of one series, NaN and a logged reason where it cannot be stated."""
+        """Return the tracking error a year of one series, NaN and a logged reason where it cannot be stated."""
         prices = self.observed(list(dict.fromkeys([key, benchmark])), start, end, currency)
         index = self._one(benchmark, prices)
-        found = risk.tracking_error(prices[[key]], index, frequency, end=end).to_frame("Tracking_Error")
+        frame = risk.tracking_error(prices[[key]], index, frequency, end=end).to_frame("Tracking_Error")
         own, _ = returns_beside(prices[[key]], index, frequency, end=end)
-        covered = self._covered(found, own.count().to_numpy(), frequency, start, end, "tracking error")
+        covered = self._covered(frame, own.count().to_numpy(), frequency, start, end, "tracking error")
         return float(covered["Tracking_Error"].to_numpy()[0])
 
     def correlation(self, keys: Sequence[str], start: date, end: date, currency: str, frequency: str) -> pd.DataFrame:
-        """The correlation of each pair: a row and a column a series."""
+        """Return the correlation of each pair: a row and a column a series."""
         prices = self.observed(keys, start, end, currency)
-        found = risk.price_correlation(prices, frequency, least=_least(frequency, start, end), end=end)
-        without = found.columns[found.isna().all()]
+        square = risk.price_correlation(prices, frequency, least=_least(frequency, start, end), end=end)
+        without = square.columns[square.isna().all()]
         _warn("correlation", start, end, dict.fromkeys(map(str, without), "sparse"))
-        return found.rename_axis(index="Asset")
+        return square.rename_axis(index="Asset")
 
     def rolling_correlation(
         self, keys: Sequence[str], window: int, start: date, end: date, currency: str, frequency: str
     ) -> pd.Series:
-        """The correlation of two series over the last ``window`` returns in common."""
+        """Return the correlation of two series over the last ``window`` returns in common."""
         prices = self.observed(keys, start, end, currency)
         own, beside = returns_beside(prices[[keys[0]]], prices[keys[-1]], frequency, end=end)
-        both = pd.concat([own.iloc[:, 0].rename(keys[0]), beside.iloc[:, 0].rename(keys[-1])], axis=1)
-        return risk.rolling_correlation(both, window)
+        returns = pd.concat([own.iloc[:, 0].rename(keys[0]), beside.iloc[:, 0].rename(keys[-1])], axis=1)
+        return risk.rolling_correlation(returns, window)
 
     def _covered(
-        self, frame: pd.DataFrame, counts: NDArray[Any], frequency: str, start: date, end: date, what: str
+        self, frame: pd.DataFrame, counts: NDArray[Any], frequency: str, start: date, end: date, noun: str
     ) -> pd.DataFrame:
         """``frame``, a row a series, null where so many returns are too few for the time."""
         reasons = shortage(counts, frequency, start, end)
-        _warn(what, start, end, {str(key): why for key, why in zip(frame.index, reasons, strict=True) if why != "ok"})
+        _warn(noun, start, end, {str(key): why for key, why in zip(frame.index, reasons, strict=True) if why != "ok"})
         covered = frame.copy()
         covered.loc[reasons != "ok", frame.columns != "Observations"] = np.nan
         return covered
@@ -221,7 +221,7 @@ class Analysis:
     def rolling_returns(
         self, keys: Sequence[str], months: int, start: date, end: date, currency: str, *, a_year: bool
     ) -> pd.DataFrame:
-        """The returns over the ``months`` up to each month end from ``start`` to ``end``: a column a series."""
+        """Return the returns over the ``months`` up to each month end from ``start`` to ``end``: a column a series."""
         ends = _month_ends(start, end)
         spans = [(add_months(day, -months), day) for day in ends]
         values = self._values(keys, spans, currency)[0]
@@ -246,8 +246,8 @@ class Analysis:
         # Cut to the dates there are: a month or year that they cut is partial.
         spans = [_cut(date(y, m, 1), month_end(date(y, m, 1)), begin, end) for y, m in months]
         spans += [_cut(date(year, 1, 1), date(year, 12, 31), begin, end) for year in years]
-        asked = [span for span in spans if span is not None]
-        place = {span: at for at, span in enumerate(dict.fromkeys(asked))}
+        stated = [span for span in spans if span is not None]
+        place = {span: at for at, span in enumerate(dict.fromkeys(stated))}
         names = [key] if benchmark is None else [key, benchmark]
         values, _ = self._values(names, list(place), currency)
         cells = [np.nan if span is None else values[0, place[span]] for span in spans]
@@ -277,7 +277,7 @@ class Analysis:
         holidays: HolidayCalendar,
         location: str,
     ) -> pd.DataFrame:
-        """Performance against a reference rate, a row a series."""
+        """Return performance against a reference rate, a row a series."""
         names = list(dict.fromkeys([*keys, rate]))
         changes = self._answers.changes(names, start, end, currency, adjust=True, today=self._today)
         days = holidays.business_days_between(end, start, location, "right")
@@ -305,15 +305,15 @@ class Analysis:
     def _values(
         self, keys: Sequence[str], spans: Sequence[tuple[date, date]], currency: str
     ) -> tuple[NDArray[np.float64], NDArray[Any]]:
-        """Returns and statuses over each span, [n_series, n_spans]."""
-        found = dict(self._answers.returns(keys, spans, [currency], today=self._today, name_unknown=True))
-        ((_, returns),) = found.items()
+        """Return returns and statuses over each span, [n_series, n_spans]."""
+        by_currency = dict(self._answers.returns(keys, spans, [currency], today=self._today, name_unknown=True))
+        ((_, returns),) = by_currency.items()
         return returns.value, returns.status
 
     # --- benchmarks and portfolios ----------------------------------------------------------
 
     def benchmark(self, legs: Mapping[str, float], start: date, end: date, rebalance: str, currency: str) -> pd.Series:
-        """The level of a composite on every day, 1 at ``start``."""
+        """Return the level of a composite on every day, 1 at ``start``."""
         weights = composites.as_weights(legs)
         prices = leg_prices(self._market, list(weights), start, end, today=self._today)
         own = self._answers.currencies(list(weights))
@@ -331,8 +331,10 @@ class Analysis:
         if without:
             raise DataError(f"The currency of {sample(without)} is not known.", hint="Give it in the table assets.")
         long = _long(prices, "Asset", "Last_Price")
-        found = self._answers.convert(long, {key: str(iso) for key, iso in own.items()}, currency, today=self._today)
-        return found.pivot(index="Date", columns="Asset", values="Last_Price")
+        converted = self._answers.convert(
+            long, {key: str(iso) for key, iso in own.items()}, currency, today=self._today
+        )
+        return converted.pivot(index="Date", columns="Asset", values="Last_Price")
 
     def simulate(
         self,
@@ -350,24 +352,24 @@ class Analysis:
 
 
 def correlation_pairs(
-    found: pd.DataFrame, facts: Mapping[str, Mapping[str, str]], frequency: str, period: str
+    square: pd.DataFrame, facts: Mapping[str, Mapping[str, str]], frequency: str, period: str
 ) -> pd.DataFrame:
-    """The table that `LuxorQuery.calculate_price_correlation` gives, from a square of correlations."""
-    tickers = [str(ticker) for ticker in found.columns]
+    """Return the table that `LuxorQuery.calculate_price_correlation` gives, from a square of correlations."""
+    tickers = [str(ticker) for ticker in square.columns]
     name, key = ({ticker: facts[ticker].get(field, ticker) for ticker in tickers} for field in ("Name", "Key"))
     months = period.strip().lower()
     years = months[:-1] if months.endswith("m") and months[:-1].isdigit() else ""
     label = f"{int(years) // 12}Y" if years and int(years) % 12 == 0 else period.strip().upper()
-    pairs = [(one, other) for one in tickers for other in tickers]
+    pairs = [(ticker, other) for ticker in tickers for other in tickers]
     return pd.DataFrame(
         {
             "Order": np.arange(1, len(pairs) + 1),
             "Asset_Corr": pd.Series([name[other] for _, other in pairs], dtype="str"),
-            "Asset": pd.Series([name[one] for one, _ in pairs], dtype="str"),
-            "Correlation": found.to_numpy().ravel(),
+            "Asset": pd.Series([name[ticker] for ticker, _ in pairs], dtype="str"),
+            "Correlation": square.to_numpy().ravel(),
             "Key_Asset_Corr": pd.Series([key[other] for _, other in pairs], dtype="str"),
-            "Key_Asset": pd.Series([key[one] for one, _ in pairs], dtype="str"),
-            "Comp_Key": pd.Series([f"{key[one]}_{key[other]}" for one, other in pairs], dtype="str"),
+            "Key_Asset": pd.Series([key[ticker] for ticker, _ in pairs], dtype="str"),
+            "Comp_Key": pd.Series([f"{key[ticker]}_{key[other]}" for ticker, other in pairs], dtype="str"),
             "Frequency": as_frequency(frequency).capitalize(),
             "Period": label,
         }
@@ -375,13 +377,13 @@ def correlation_pairs(
 
 
 def _least(frequency: str, start: date, end: date) -> int:
-    """The fewest returns that represent the time between two dates."""
+    """Return the fewest returns that represent the time between two dates."""
     periods = FREQUENCIES[as_frequency(frequency)] * (end - start).days / DAYS_A_YEAR
     return max(2, math.ceil(COVERAGE * periods))
 
 
 def _month_ends(start: date, end: date) -> list[date]:
-    """The ends of months from ``start`` to ``end``, and ``end`` itself."""
+    """Return the ends of months from ``start`` to ``end``, and ``end`` itself."""
     days = []
     day = month_end(start)
     while day < end:
@@ -391,7 +393,7 @@ def _month_ends(start: date, end: date) -> list[date]:
 
 
 def _cut(first: date, last: date, begin: date, end: date) -> tuple[date, date] | None:
-    """The span from the day before ``first`` to ``last``, cut to the dates there are; None where nothing is left."""
+    """Return the span from the day before ``first`` to ``last``, cut to [begin, end]; None if nothing is left."""
     base, stop = max(date.fromordinal(first.toordinal() - 1), begin), min(last, end)
     return (base, stop) if base < stop else None
 
@@ -406,7 +408,7 @@ def _missing(span: tuple[date, date], first: date) -> list[str]:
 
 
 def _long(wide: pd.DataFrame, name: str, value: str) -> pd.DataFrame:
-    """One row a series and date: ``name``, ``Date``, ``value``."""
+    """Return one row a series and date: ``name``, ``Date``, ``value``."""
     days = as_days(wide.index).astype("datetime64[us]")
     columns = [str(column) for column in wide.columns]
     return pd.DataFrame(
@@ -418,7 +420,7 @@ def _long(wide: pd.DataFrame, name: str, value: str) -> pd.DataFrame:
     )
 
 
-def _warn(what: str, start: date, end: date, reasons: Mapping[str, str]) -> None:
+def _warn(noun: str, start: date, end: date, reasons: Mapping[str, str]) -> None:
     if reasons:
         named = [f"{key}: {why}" for key, why in reasons.items()]
-        logger.warning("No %s of %d series from %s to %s: %s", what, len(reasons), start, end, sample(named, 10))
+        logger.warning("No %s of %d series from %s to %s: %s", noun, len(reasons), start, end, sample(named, 10))

@@ -1,4 +1,4 @@
-"""`Answers`: prices, conversions and returns, worked out of a lake's market data."""
+"""`Answers`: prices, conversions and returns, computed from a lake's market data."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Answers:
         self._market = market
         self._rates = market.rates(usdbrl_ticker)
         self.notes: list[str] = []
-        """The oddities of the rows that the last `returns` rest on; logged as well."""
+        """The oddities, also logged, of the rows that the last call of `returns` used."""
 
     # --- prices -----------------------------------------------------------------------------
 
@@ -63,7 +63,7 @@ class Answers:
         overrides: pd.DataFrame | None = None,
         adjust: bool = False,
     ) -> PriceRows:
-        """Prices of ``keys`` on the days from ``start`` to ``end``, both included.
+        """Return prices of ``keys`` on the days from ``start`` to ``end``, both included.
 
         A series without any price in the range is ``absent`` with the status ``no_price`` or, where no table has
         it at all, ``unknown``.
@@ -83,14 +83,14 @@ class Answers:
         market = self._market
         dest, names = as_currency(currency), sorted(set(keys))
         own = market.assets.currencies(names)
-        wanted = {dest, *own} if dest != "local" else set()
+        isos = {dest, *own} if dest != "local" else set()
         dates = np.arange(np.datetime64(start, "D"), np.datetime64(end, "D") + np.timedelta64(1, "D"))
         current = None if today is None or today > end else (today, market.current)
-        found = market.prices.observations(
-            [*names, *self._rates.keys(wanted)], [start, end], span=(start, end), current=current
+        all_obs = market.prices.observations(
+            [*names, *self._rates.keys(isos)], [start, end], span=(start, end), current=current
         )
-        rates = self._rates.observations(found, wanted, dates)
-        obs = with_composites(market, found.only(names), end, today=today)
+        rates = self._rates.observations(all_obs, isos, dates)
+        obs = with_composites(market, all_obs.only(names), end, today=today)
         if overrides is not None:
             obs = apply_overrides(obs, overrides, limits=market.limits)
         newest: DateArray = np.full(len(names), np.datetime64("NaT", "D"))
@@ -114,8 +114,8 @@ class Answers:
 
         absent = np.ones(len(names), dtype=bool)
         absent[rows.code] = False
-        known = self._present(obs)
-        return replace(rows, absent={names[n]: "no_price" if known[n] else "unknown" for n in np.flatnonzero(absent)})
+        present = self._present(obs)
+        return replace(rows, absent={names[n]: "no_price" if present[n] else "unknown" for n in np.flatnonzero(absent)})
 
     def convert(
         self,
@@ -152,12 +152,12 @@ class Answers:
         days, position = np.unique(as_days(prices["Date"]), return_inverse=True)
         if np.isnat(days[-1]):
             raise SchemaError("The prices have rows without a Date.", hint="Fill or drop those rows.")
-        wanted = {dest, *own}
+        isos = {dest, *own}
         first, last = days[0].item(), days[-1].item()
         current = None if today != last else (last, self._market.current)
-        keys = self._rates.keys(wanted)
+        keys = self._rates.keys(isos)
         obs = self._market.prices.observations(keys, [first, last], span=(first, last), current=current)
-        rates = self._rates.observations(obs, wanted, days)
+        rates = self._rates.observations(obs, isos, days)
         if current is not None:
             rates, _ = self._market.current.extend(rates, last)
         code, by_currency = self._factors(rates, own, dest, days)
@@ -176,23 +176,22 @@ class Answers:
         today: date | None = None,
         name_unknown: bool = False,
     ) -> Iterator[tuple[str, Returns]]:
-        """Returns of ``keys`` over each span, from a base to a reference date, in one of ``currencies`` after another.
+        """Yield the returns of ``keys`` over each span (base date, reference date), in each currency in turn.
 
         Prices and rates are read once, and looked up once a date, for all spans and currencies. Rows are
         in the order of ``keys``. Newer prices of ``px_last`` extend the history for the spans
-        that end ``today``.
-        To ``name_unknown`` logs which series no table has.
+        that end ``today``. With ``name_unknown``, series that no table has are logged.
         """
         market = self._market
         names = list(dict.fromkeys(keys))
         dests = [as_currency(currency) for currency in currencies]
         own = market.assets.currencies(sorted(names))
-        wanted = {*dests, *own} if set(dests) != {"local"} else set()
+        isos = {*dests, *own} if set(dests) != {"local"} else set()
         dates = sorted({day for span in spans for day in span})
         ends = {end for _, end in spans}
         current = (today, market.current) if today is not None and today in ends else None
-        obs = market.prices.observations([*names, *self._rates.keys(wanted)], dates, current=current)
-        rates = self._rates.observations(obs, wanted, dates)
+        obs = market.prices.observations([*names, *self._rates.keys(isos)], dates, current=current)
+        rates = self._rates.observations(obs, isos, dates)
         obs = with_composites(market, obs.only(names), max(ends), today=today)
         absent = ~self._present(obs)
         if name_unknown and absent.any():
@@ -201,24 +200,24 @@ class Answers:
         basis, last = None, max(ends)
         if adjust:
             basis = market.prices.basis(obs, dates, last) if len(ends) > 1 else None
-        prices, per_usd = self._asof(obs, rates, dates, wanted, last if adjust else None)
+        prices, per_usd = self._asof(obs, rates, dates, isos, last if adjust else None)
         column = {day: position for position, day in enumerate(dates)}
         base, end = (np.array([column[day] for day in days]) for days in zip(*spans, strict=True))
         if current is not None:
-            # The current prices count for the spans that end today alone, which look the dates up anew.
-            (newer, _), (rates, _) = (market.current.extend(each, current[0]) for each in (obs, rates))
-            prices_now, per_usd_now = self._asof(newer, rates, dates, wanted, last if adjust else None)
+            # Current prices count only for the spans that end today, so these look their dates up anew.
+            (newer, _), (rates, _) = (market.current.extend(side, current[0]) for side in (obs, rates))
+            prices_now, per_usd_now = self._asof(newer, rates, dates, isos, last if adjust else None)
             prices = prices.beside(prices_now)
             per_usd = {iso: np.concatenate([rate, per_usd_now[iso]]) for iso, rate in per_usd.items()}
             basis = None if basis is None else np.hstack([basis, basis])
             shift = np.where(end == column[current[0]], len(dates), 0)
             base, end = base + shift, end + shift
-        self._note(prices, obs.keys, self._rates.rows_asof(rates, wanted, prices.asked), base, end)
+        self._note(prices, obs.keys, self._rates.rows_asof(rates, isos, prices.asked), base, end)
         rows = obs.codes(names)
         in_order = len(rows) == len(obs.keys) and bool((np.diff(rows) == 1).all())
         for dest in dests:
-            found = returns(prices, end, base, currencies=own, dest=dest, rates=per_usd, basis=basis, absent=absent)
-            yield dest, found if in_order else found.take(rows)
+            converted = returns(prices, end, base, currencies=own, dest=dest, rates=per_usd, basis=basis, absent=absent)
+            yield dest, converted if in_order else converted.take(rows)
 
     def _note(
         self,
@@ -228,7 +227,7 @@ class Answers:
         base: IntArray,
         end: IntArray,
     ) -> None:
-        """Note bad rates, and series whose base and end are of different sides: a fallback's and the other tables'."""
+        """Note bad rates, and series with base and end from different sides: a fallback's and the other tables'."""
         self.notes = []
         names, rows = rates
         bad = [
@@ -239,8 +238,8 @@ class Answers:
             self.notes.append(f"Rates that are none make what they would convert no_fx: {sample(dict.fromkeys(bad))}")
         mixed = {
             key: None
-            for found, of in ((prices, keys), (rows, names))
-            for key in np.asarray(of)[_mixed(found, base, end)]
+            for as_of, of in ((prices, keys), (rows, names))
+            for key in np.asarray(of)[_mixed(as_of, base, end)]
         }
         if mixed:
             self.notes.append(f"Base and end are of different tables, the fallback's and others': {sample(mixed)}")
@@ -255,13 +254,13 @@ class Answers:
         currencies: Iterable[str | None],
         adjusted_to: date | None,
     ) -> tuple[AsOf, dict[str, FloatArray]]:
-        """Prices as of the dates, net of what was returned up to one, and units of each currency per USD."""
+        """Return prices as of the dates, net of capital returned up to ``adjusted_to``, and rates per USD."""
         if adjusted_to is not None:
             obs = self._market.prices.adjusted(obs, adjusted_to)
         return asof(obs, dates), self._rates.asof(rates, currencies, dates)
 
     def _present(self, obs: Observations) -> BoolArray:
-        """Whether any table has a row of each series, on whatever date."""
+        """Return whether any table has a row of each series, on whatever date."""
         present = obs.present.copy()
         present[self._market.current.of(obs.keys)[0]] = True
         return present
@@ -277,7 +276,7 @@ class Answers:
         today: date,
         a_year: bool = False,
     ) -> pd.DataFrame:
-        """The returns of ``keys`` over each period up to each reference date; see `LuxorQuery.get_returns`."""
+        """Return the returns of ``keys`` over each period up to each reference date; see `LuxorQuery.get_returns`."""
         names, dates = list(dict.fromkeys(keys)), list(dict.fromkeys(ref_dates))
         labels = list(dict.fromkeys(map(as_return_period, periods)))
         dests = list(dict.fromkeys(map(as_currency, currencies)))
@@ -291,21 +290,21 @@ class Answers:
             spans = [(return_base(day, labels[at]), day) for day in dates for at in fixed]
             bases[:, :, fixed] = np.array([base for base, _ in spans], dtype="datetime64[D]").reshape(len(dates), -1)
             in_turn = self.returns(names, spans, dests, adjust=adjust, today=today, name_unknown=True)
-            for place, (_, found) in enumerate(in_turn):
+            for place, (_, in_currency) in enumerate(in_turn):
                 by_period = (len(names), len(dates), len(fixed))
-                values[place][:, :, fixed] = found.value.reshape(by_period)
-                codes[place][:, :, fixed] = found.code.reshape(by_period)
+                values[place][:, :, fixed] = in_currency.value.reshape(by_period)
+                codes[place][:, :, fixed] = in_currency.code.reshape(by_period)
         if INCEPTION in labels:
             at = labels.index(INCEPTION)
             bases[:, :, at] = self._inceptions(names, dates)
-            asked = [list(zip(row, dates, strict=True)) for row in bases[:, :, at].tolist()]
-            spans = sorted({span for row in asked for span in row})
+            spans_of_series = [list(zip(row, dates, strict=True)) for row in bases[:, :, at].tolist()]
+            spans = sorted({span for row in spans_of_series for span in row})
             position = {span: column for column, span in enumerate(spans)}
-            column = np.array([[position[span] for span in row] for row in asked])
+            column = np.array([[position[span] for span in row] for row in spans_of_series])
             in_turn = self.returns(names, spans, dests, adjust=adjust, today=today)
-            for place, (_, found) in enumerate(in_turn):
-                values[place][:, :, at] = np.take_along_axis(found.value, column, axis=1)
-                codes[place][:, :, at] = np.take_along_axis(found.code, column, axis=1)
+            for place, (_, in_currency) in enumerate(in_turn):
+                values[place][:, :, at] = np.take_along_axis(in_currency.value, column, axis=1)
+                codes[place][:, :, at] = np.take_along_axis(in_currency.code, column, axis=1)
         statuses: tuple[str, ...] = STATUSES
         if a_year:
             ends = np.array(dates, dtype="datetime64[D]")[:, np.newaxis]
@@ -338,9 +337,9 @@ class Answers:
         )
 
     def _inceptions(self, names: Sequence[str], dates: Sequence[date]) -> NDArray[Any]:
-        """The date of each series' first observation, as a base for each of some dates.
+        """Return base dates, [n_series, n_dates]: the date of each series' first observation.
 
-        Where there is none up to a date it is the day before: the return from there has the status that says so.
+        For a date before that observation it is the day before the date, so that the return gets its status.
         """
         obs = with_composites(self._market, self._market.prices.history(names), max(dates))
         ends = np.array(dates, dtype="datetime64[D]")
@@ -350,25 +349,27 @@ class Answers:
     def changes(
         self, keys: Iterable[str], start: date, end: date, currency: str = "local", *, adjust: bool, today: date
     ) -> pd.DataFrame:
-        """The returns of ``keys`` over one period: one row each, index ``Asset``."""
+        """Return the returns of ``keys`` over one period: one row each, index ``Asset``."""
         names = list(dict.fromkeys(keys))
-        found = dict(self.returns(names, [(start, end)], [currency], adjust=adjust, today=today, name_unknown=True))
+        by_currency = dict(
+            self.returns(names, [(start, end)], [currency], adjust=adjust, today=today, name_unknown=True)
+        )
         columns = ["Return", "Status", "Base_Date", "End_Date", "Base_Price", "End_Price"]
-        frame = returns_frame(found, names, ["period"], columns=columns)
+        frame = returns_frame(by_currency, names, ["period"], columns=columns)
         return frame.rename(columns={"Return": "Pct_Change"}).set_axis(pd.Index(names, name="Asset", dtype="str"))
 
     def first_date(self, key: str) -> date | None:
-        """The date of a series' first observation, None where it has none."""
+        """Return the date of a series' first observation, None where it has none."""
         obs = with_composites(self._market, self._market.prices.history([key]), self._market.lake.today())
         first: date | None = obs.first_dates()[0].item()
         return first
 
     def currencies(self, keys: Sequence[str]) -> dict[str, str | None]:
-        """The currency of each series, None where it is not known."""
+        """Return the currency of each series, None where it is not known."""
         return dict(zip(keys, self._market.assets.currencies(list(keys)), strict=True))
 
     def dates_of(self, keys: Iterable[str]) -> tuple[pd.Series, pd.Series]:
-        """The dates of the first and the last row of each series, in whatever table, null where it has none."""
+        """Return the dates of the first and the last row of each series, in whatever table, null where it has none."""
         names = list(keys)
         obs = self._market.prices.history(names)
         first, last = np.full((2, len(obs.keys)), np.datetime64("NaT", "D"))
@@ -381,41 +382,41 @@ class Answers:
         return tuple(pd.Series(days[at].astype("datetime64[us]")) for days in (first, last))  # type: ignore[return-value]
 
     def suggestion(self, name: str) -> str:
-        """Words to put after a name that nothing matches: which may have been meant; blank where none is near."""
+        """Return the words "did you mean …" to put after a name that nothing matches; blank where no name is near."""
         near = self._market.assets.suggestions(name)
         return f" (did you mean {sample(near)}?)" if near else ""
 
     def series_among(self, names: Sequence[str]) -> list[str]:
-        """Those of some names that any table has a price series of."""
+        """Return those of ``names`` that are price series of any table."""
         obs = self._market.prices.observations(names, [self._market.lake.today()])
         return [name for name, present in zip(obs.keys, self._present(obs), strict=True) if present]
 
     def is_known(self, key: str) -> bool:
-        """Whether any price table has the series."""
+        """Return whether any price table has the series."""
         return bool(self._present(self._market.prices.history([key])).any())
 
     def _factors(
         self, rates: Observations, own: NDArray[Any], dest: str, days: DateArray
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """The row of each of ``own`` among its currencies, -1 without one; and their factors to ``dest`` by day."""
+        """Return each of ``own`` as a row of the factors, -1 for no currency, and the factors to ``dest`` by day."""
         code, currencies = pd.factorize(own)
         per_usd = self._rates.asof(rates, {dest, *currencies}, days)
-        # The last row, which -1 takes, is that of no currency: not a number.
+        # The last row, at -1, is that of no currency: NaN.
         return code, factors(np.array([*currencies, None], dtype=object), dest, per_usd, len(days))
 
 
-def _mixed(found: AsOf, base: IntArray, end: IntArray) -> BoolArray:
-    """Whether a series' base is a fallback's row and its end another table's, or the other way round."""
-    both = found.found[:, base] & found.found[:, end]
-    return np.asarray((both & (found.fallback[:, base] != found.fallback[:, end])).any(axis=1))
+def _mixed(prices: AsOf, base: IntArray, end: IntArray) -> BoolArray:
+    """Return whether a series' base is a fallback's row and its end another table's, or the other way round."""
+    has_rows = prices.found[:, base] & prices.found[:, end]
+    return np.asarray((has_rows & (prices.fallback[:, base] != prices.fallback[:, end])).any(axis=1))
 
 
-def _currencies(assets: pd.Series, given: str | Mapping[str, str]) -> NDArray[Any]:
-    """The currency of each of some assets, as one for all or by asset."""
-    if isinstance(given, str):
-        return np.full(len(assets), as_currency(given), dtype=object)
-    known = {key.strip().lower(): as_currency(value) for key, value in given.items()}
-    own = assets.astype("string").str.strip().str.lower().map(known).to_numpy(dtype=object)
+def _currencies(assets: pd.Series, currencies: str | Mapping[str, str]) -> NDArray[Any]:
+    """Return the currency of each of some assets, as one for all or by asset."""
+    if isinstance(currencies, str):
+        return np.full(len(assets), as_currency(currencies), dtype=object)
+    by_asset = {key.strip().lower(): as_currency(value) for key, value in currencies.items()}
+    own = assets.astype("string").str.strip().str.lower().map(by_asset).to_numpy(dtype=object)
     without = assets[pd.isna(own)]
     if len(without):
         raise UsageError(f"No currency is given for {sample(without.unique())}.", hint="Add them to the mapping.")

@@ -29,7 +29,7 @@ _TEXTS = ("Key", "Asset", "Ticker", "Ticker_BBG", "Group", "Location", "Type", "
 
 
 class _Match(NamedTuple):
-    """An asset that a name leads to: as which kind of name, its price key, whether it is a depositary receipt."""
+    """An asset that has a name: the column of the name, the price key, and whether it is a depositary receipt."""
 
     kind: str
     price_key: str
@@ -37,13 +37,13 @@ class _Match(NamedTuple):
 
 
 class _NameIndex(NamedTuple):
-    """The names of all assets, in normal form: their price keys, and by kind what each other name leads to."""
+    """The names of all assets, in normal form: their price keys and, by column, the assets of each other name."""
 
     price_keys: frozenset[str]
     kinds: Mapping[str, Mapping[str, list[_Match]]]
 
     def matches(self, name: str) -> list[_Match]:
-        """The assets of that name, of the first kind that has it."""
+        """Return the assets of that name, by the first column that has it."""
         return next((named[name] for named in self.kinds.values() if name in named), [])
 
     @property
@@ -53,19 +53,19 @@ class _NameIndex(NamedTuple):
 
 
 class AssetMaster:
-    """The table ``assets`` of one lake, and what follows from it; kept as long as the table's version."""
+    """The table ``assets`` of one lake and the facts derived from it, which are kept as long as the table's version."""
 
     def __init__(self, lake: Lake) -> None:
         self._cache = lake.cache
 
     def exists(self) -> bool:
-        """Whether the lake has the table."""
+        """Return whether the lake has the table."""
         return self._cache.exists(ASSETS, beside=PRICE_INPUTS)
 
     def frame(self, columns: tuple[str, ...] | None = None) -> pd.DataFrame:
-        """The assets with their ``Price_Key``, or some columns of them: one row a ``Key``, text trimmed, lower case.
+        """Return the assets with their ``Price_Key``, or some columns of them: a row a ``Key``, text in normal form.
 
-        A row without a ``Key`` gets ``<Asset>_<Ticker>``. Rows that have none of it, and later rows of a repeated key,
+        A row without a ``Key`` gets ``<Asset>_<Ticker>``. Rows that have neither, and later rows of a repeated key,
         are left out and logged.
 
         Raises
@@ -82,7 +82,7 @@ class AssetMaster:
         return self._cache.derive(ASSETS, f"frame of {columns}", frame).copy()
 
     def price_key(self, asset_key: str) -> str:
-        """The name of the price series of an asset.
+        """Return the name of the price series of an asset.
 
         Raises
         ------
@@ -98,11 +98,11 @@ class AssetMaster:
         return str(rows.iloc[0])
 
     def price_keys(self) -> list[str]:
-        """The names of all assets' price series, sorted."""
+        """Return the names of all assets' price series, sorted."""
         return sorted(self._price_keys())
 
     def resolve(self, names: Iterable[str], is_series: Callable[[Sequence[str]], Iterable[str]]) -> dict[str, str]:
-        """The price key of each name, in the order of the names; a name that nothing matches stands for itself.
+        """Return the price key of each name, in the order of the names; a name that nothing matches stands for itself.
 
         A name is a price key, a ``Key``, a ``Ticker`` or a ``Name``: the first of these kinds that matches decides.
 
@@ -111,7 +111,7 @@ class AssetMaster:
         names
             In their normal form (see `names.normal_name`).
         is_series
-            Tells which of some names price tables have a series of, whether an asset uses it or not.
+            Returns those of some names that are series of price tables, whether an asset uses them or not.
 
         Raises
         ------
@@ -121,11 +121,11 @@ class AssetMaster:
         resolved = {name: name for name in names}
         if not resolved or not self.exists():
             return resolved
-        others = [name for name in resolved if name not in self._price_keys()]
-        if not others:
+        unmatched = [name for name in resolved if name not in self._price_keys()]
+        if not unmatched:
             return resolved
         index = self._cache.derive(ASSETS, "names", self._read_names)
-        candidates = {name: matches for name in others if (matches := index.matches(name))}
+        candidates = {name: matches for name in unmatched if (matches := index.matches(name))}
         for name in is_series(list(candidates)) if candidates else ():
             del candidates[name]
         for name, matches in candidates.items():
@@ -144,38 +144,37 @@ class AssetMaster:
         return resolved
 
     def suggestions(self, name: str) -> list[str]:
-        """A few names that are near one that nothing matches; none for the name of an asset, which is spelled right."""
+        """Return a few names near one that nothing matches; none for the name of an asset, which is spelled right."""
         if not self.exists() or name in self._price_keys():
             return []
-        known = self._cache.derive(ASSETS, "names", self._read_names).words
-        if name in known:
+        words = self._cache.derive(ASSETS, "names", self._read_names).words
+        if name in words:
             return []
-        return difflib.get_close_matches(name, sorted(known), n=3)
+        return difflib.get_close_matches(name, sorted(words), n=3)
 
     def find(self, text: str, limit: int) -> pd.DataFrame:
-        """The assets that a text is part of a name of, or near one: ``Key``, ``Name``, ``Price_Key``, ``Currency``.
+        """Return the assets of which ``text`` is part of a name, or near one.
 
-        Those that it is a name of come first, then those that begin with it.
+        Columns are ``Key``, ``Name``, ``Price_Key`` and ``Currency``. Assets named exactly so come first, then those
+        whose names begin with the text.
         """
         columns = ["Key", "Name", "Price_Key", "Currency"]
-        wanted = normal_name(text)
-        if not self.exists() or not wanted:
+        term = normal_name(text)
+        if not self.exists() or not term:
             return pd.DataFrame(columns=columns, dtype=str)
         assets = self.frame()
         assets = assets.assign(Name=assets["Name"] if "Name" in assets.columns else None)
         rank = pd.Series(np.inf, index=assets.index)
-        near = set(
-            difflib.get_close_matches(wanted, sorted(self._cache.derive(ASSETS, "names", self._read_names).words))
-        )
+        near = set(difflib.get_close_matches(term, sorted(self._cache.derive(ASSETS, "names", self._read_names).words)))
         for column in (name for name in ("Key", "Ticker", "Price_Key", "Name") if name in assets.columns):
             words = pd.Series(
                 [normal_name(w) if isinstance(w, str) else "" for w in assets[column]], index=assets.index
             )
             order = np.select(
                 [
-                    words == wanted,
-                    words.str.startswith(wanted),
-                    words.str.contains(wanted, regex=False),
+                    words == term,
+                    words.str.startswith(term),
+                    words.str.contains(term, regex=False),
                     words.isin(near),
                 ],
                 [0.0, 1.0, 2.0, 3.0],
@@ -183,9 +182,9 @@ class AssetMaster:
             )
             rank = np.minimum(rank, order)
         at = rank[np.isfinite(rank)].sort_values(kind="stable").index[:limit]
-        found = assets.loc[at].reset_index(drop=True)
-        keys = found["Price_Key"].fillna("")
-        return found.assign(Currency=pd.Series(self.currencies(keys), index=found.index, dtype="str"))[columns]
+        rows = assets.loc[at].reset_index(drop=True)
+        keys = rows["Price_Key"].fillna("")
+        return rows.assign(Currency=pd.Series(self.currencies(keys), index=rows.index, dtype="str"))[columns]
 
     def _price_keys(self) -> frozenset[str]:
         def distinct() -> frozenset[str]:
@@ -207,12 +206,12 @@ class AssetMaster:
         return _NameIndex(self._price_keys(), kinds)
 
     def currencies(self, keys: Iterable[str]) -> np.ndarray[Any, Any]:
-        """The currency of each of these price series, None where it is not known."""
-        known = self.series_currency()
-        return np.array([known.get(key) for key in keys], dtype=object)
+        """Return the currency of each of these price series, None where it is not known."""
+        by_series = self.series_currency()
+        return np.array([by_series.get(key) for key in keys], dtype=object)
 
     def series_currency(self) -> Mapping[str, str]:
-        """The currency of each price series that has one; see `market.currency.series_currency`."""
+        """Return the currency of each price series that has one; see `market.currency.series_currency`."""
         if not self.exists():
             return MappingProxyType(CURRENCY_FACTS.series)
         return self._cache.derive(ASSETS, "currencies", self._read_currencies)
@@ -230,7 +229,7 @@ class AssetMaster:
         return MappingProxyType(currencies)
 
     def _read(self) -> pa.Table:
-        self.exists()  # and the others with it
+        self.exists()  # looks for the other tables of a price question in the same go
         table = self._cache.scan(ASSETS, drop=(LAST_UPDATED,))
         if "Key" not in table.column_names:
             raise SchemaError(
@@ -266,7 +265,7 @@ class AssetMaster:
 
 
 def price_keys(ticker: pa.ChunkedArray, bloomberg: pa.ChunkedArray, group: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The price key of each asset of these ``Ticker``, ``Ticker_BBG`` and ``Group``: null where it names no series.
+    """Return the price key of each asset, by its ``Ticker``, ``Ticker_BBG`` and ``Group``; null if it names no series.
 
     ``Ticker`` for the groups ``vc`` and ``luxor``; else ``Ticker_BBG``, else ``Ticker``.
     """
@@ -274,15 +273,15 @@ def price_keys(ticker: pa.ChunkedArray, bloomberg: pa.ChunkedArray, group: pa.Ch
     return pc.if_else(housed, ticker, pc.coalesce(bloomberg, ticker))
 
 
-def unknown_asset(message: str, name: str, known: Iterable[str]) -> UnknownAssetError:
-    """The error for a name that is none of those known, with near ones as suggestions."""
-    near = difflib.get_close_matches(name, [other for other in known if other != name], n=3)
+def unknown_asset(message: str, name: str, names: Iterable[str]) -> UnknownAssetError:
+    """Return the error for a name that is not among ``names``, with near ones as suggestions."""
+    near = difflib.get_close_matches(name, [other for other in names if other != name], n=3)
     hint = f"Did you mean {sample(near)}?" if near else "Price keys are lower-case tickers, as in `assets`."
     return UnknownAssetError(f"{message}.", hint=hint)
 
 
 def _text(table: pa.Table, name: str) -> pa.ChunkedArray:
-    """A column's text, trimmed and in lower case; null where it is blank, or the table has no such column."""
+    """Return a column's text, trimmed and in lower case; null where it is blank, or the table has no such column."""
     if name not in table.column_names:
         return pa.chunked_array([pa.nulls(len(table), pa.string())])
     text = normal_names(table[name].cast(pa.string()))

@@ -17,7 +17,7 @@ class Calendar:
         self._cache = lake.cache
 
     def holidays(self) -> HolidayCalendar:
-        """The firm's own holidays, or the exchanges' where the lake has none of its own.
+        """Return the firm's own holidays, or the exchanges' where the lake has none of its own.
 
         Raises
         ------

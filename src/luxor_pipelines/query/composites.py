@@ -22,7 +22,7 @@ __all__ = ["leg_prices", "with_composites"]
 def leg_prices(
     market: MarketData, legs: Sequence[str], start: date, end: date, *, today: date | None = None
 ) -> pd.DataFrame:
-    """The price of each leg in its own currency on every day: a row a day, a column a leg.
+    """Return the price of each leg in its own currency on every day: a row a day, a column a leg.
 
     A cash index that begins after ``start`` is preceded by what the overnight rate of `catalog.CASH_RATES`, in
     percent, earned a calendar day. With ``today`` as the end, current prices that are newer extend the legs. Fund

@@ -55,7 +55,7 @@ class TableDescription:
     schema: str | None
 
     def facts(self) -> dict[str, object]:
-        """The facts about the table as a whole, by name."""
+        """Return the facts about the table as a whole, by name."""
         return {
             "Rows": self.rows,
             "First": self.first,

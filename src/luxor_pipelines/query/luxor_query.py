@@ -159,21 +159,21 @@ class LuxorQuery:
     # --- the clock --------------------------------------------------------------------------
 
     def now(self) -> datetime:
-        """The current time, UTC."""
+        """Return the current time, UTC."""
         return self.lake.now()
 
     def today(self) -> date:
-        """The current date where the firm is (``LUXOR_TIME_ZONE``, by default São Paulo)."""
+        """Return the current date where the firm is (``LUXOR_TIME_ZONE``, by default São Paulo)."""
         return self.lake.today()
 
     # --- tables -----------------------------------------------------------------------------
 
     def table_exists(self, table_name: str, blob_directory: str | None = None) -> bool:
-        """Whether the lake has the table now. An error is raised, never answered with False."""
+        """Return whether the lake has the table now. An error is raised, never answered with False."""
         return self.lake.table(table_name, blob_directory).find() is not None
 
     def list_tables(self) -> list[str]:
-        """The names of the tables, sorted."""
+        """Return the names of the tables, sorted."""
         return self.lake.tables()
 
     def get_table(
@@ -189,7 +189,7 @@ class LuxorQuery:
         columns: str | Sequence[str] | None = None,
         where: Conditions | None = None,
     ) -> pd.DataFrame:
-        """A table as a frame with typed columns.
+        """Return a table as a frame with typed columns.
 
         Parameters
         ----------
@@ -246,7 +246,7 @@ class LuxorQuery:
     def scan(
         self, table_name: str, columns: str | Sequence[str] | None = None, where: Conditions | None = None
     ) -> pa.Table:
-        """A table as Arrow columns: what `get_table` reads, before it becomes a frame.
+        """Return a table as Arrow columns: what `get_table` reads, before it becomes a frame.
 
         Polars (``pl.from_arrow``) and DuckDB take it without a copy, ``.to_batches()`` gives it piece by piece. The
         parameters and errors are those of `get_table`; ``Last_Updated`` is among the columns.
@@ -286,7 +286,7 @@ class LuxorQuery:
         return self.lake.storage.filesystem
 
     def paths(self, table_name: str) -> list[str]:
-        """The files of a table on `filesystem`, as they are now: one, or one a month or year.
+        """Return the files of a table on `filesystem`, as they are now: one, or one a month or year.
 
         A partitioned table's files lack no column, but their months are in their folders' names.
 
@@ -320,13 +320,13 @@ class LuxorQuery:
         self.lake.forget(table_name, blob_directory)
 
     def versions(self) -> dict[str, str]:
-        """The version of each table that has been read through this object."""
+        """Return the version of each table that has been read through this object."""
         return {name: version for name, version in self.lake.cache.versions().items() if version is not None}
 
     # --- assets and prices ------------------------------------------------------------------
 
     def get_price_key(self, asset_key: str) -> str:
-        """The name of the price series of an asset.
+        """Return the name of the price series of an asset.
 
         Raises
         ------
@@ -345,7 +345,7 @@ class LuxorQuery:
         usdbrl_ticker: str = USDBRL,
         asset_location: str | None = None,
     ) -> float:
-        """The price of a series as of a date; NaN, and a logged reason, where none is recent enough.
+        """Return the price of a series as of a date; NaN, and a logged reason, where none is recent enough.
 
         Parameters
         ----------
@@ -401,7 +401,7 @@ class LuxorQuery:
         start: DateLike | None = None,
         end: DateLike | None = None,
     ) -> pd.DataFrame:
-        """Prices between two dates, both included.
+        """Return prices between two dates, both included.
 
         On calendar days weekends repeat Friday's price, so that a volatility worked out of them is too low: 4.51 % a
         year instead of 5.41 % of EURUSD in 2025. Take ``calendar="observed"`` for statistics, or `statistics`.
@@ -488,9 +488,9 @@ class LuxorQuery:
         """
         if not isinstance(text, str):
             raise UsageError(f"{text!r} is not a text to look for.", hint="Give a part of a name.")
-        found = self.market.assets.find(text, limit)
-        first, last = self._answers(USDBRL).dates_of(found["Price_Key"].fillna(""))
-        return found.assign(First_Date=first, Last_Date=last)
+        assets = self.market.assets.find(text, limit)
+        first, last = self._answers(USDBRL).dates_of(assets["Price_Key"].fillna(""))
+        return assets.assign(First_Date=first, Last_Date=last)
 
     def convert_currency(
         self,
@@ -546,7 +546,7 @@ class LuxorQuery:
         currency: str = "local",
         usdbrl_ticker: str = USDBRL,
     ) -> float:
-        """The return of one series, a fraction; NaN, and a logged reason, where it cannot be stated.
+        """Compute the return of one series, a fraction; NaN, and a logged reason, where it cannot be stated.
 
         The parameters are those of `get_pct_changes`, which also says why one is missing.
 
@@ -576,7 +576,7 @@ class LuxorQuery:
         adjust_amortization: bool = True,
         force_month_end: bool = False,
     ) -> pd.DataFrame:
-        """The returns of many series between two dates.
+        """Return the returns of many series between two dates.
 
         Parameters
         ----------
@@ -620,7 +620,7 @@ class LuxorQuery:
         *,
         annualized: bool = False,
     ) -> pd.DataFrame:
-        """The returns of many series over many periods, as of many dates: read and looked up once for all.
+        """Return the returns of many series over many periods, as of many dates: read and looked up once for all.
 
         What `get_hist_returns` gives of the months that the pipeline has stored, this works out anew, for
         any dates.
@@ -677,7 +677,7 @@ class LuxorQuery:
         wide: bool = False,
         with_status: bool = True,
     ) -> pd.DataFrame:
-        """The stored returns of a month, as the pipeline ``hist_returns`` left them.
+        """Return the stored returns of a month, as the pipeline ``hist_returns`` left them.
 
         Parameters
         ----------
@@ -712,7 +712,7 @@ class LuxorQuery:
         annualized: bool = False,
         usdbrl_ticker: str = USDBRL,
     ) -> pd.DataFrame:
-        """The return over a number of months, as of each month end between two dates and as of the last of them.
+        """Compute the return over a number of months, as of each month end between two dates and as of the last one.
 
         Parameters
         ----------
@@ -744,7 +744,7 @@ class LuxorQuery:
         recent_date: DateLike | None = None,
         usdbrl_ticker: str = USDBRL,
     ) -> pd.DataFrame:
-        """The returns of a series by month and year, as fund reports print them.
+        """Return the returns of a series by month and year, as fund reports print them.
 
         Parameters
         ----------
@@ -787,7 +787,7 @@ class LuxorQuery:
         usdbrl_ticker: str = USDBRL,
         with_status: bool = False,
     ) -> pd.DataFrame:
-        """The statistics of each series between two dates: CAGR, volatility, Sharpe, drawdown and so on.
+        """Return the statistics of each series between two dates: CAGR, volatility, Sharpe, drawdown and so on.
 
         `luxor_pipelines.analytics.statistics.STATISTICS` has every formula.
 
@@ -820,13 +820,13 @@ class LuxorQuery:
             periods with a return (``sparse``), no value (``undefined``), or the status of the return.
         """
         start, end = self._range(recent_date, previous_date, None, 0, force_month_end=False)
-        found = self._analysis(usdbrl_ticker).statistics(
+        table = self._analysis(usdbrl_ticker).statistics(
             self._keys(tickers), start, end, currency, sample_frequency,
             benchmark=None if benchmark is None else self._key(benchmark),
             risk_free=self._key(risk_free) if isinstance(risk_free, str) else risk_free,
             level=level,
         )  # fmt: skip
-        return found.to_long() if with_status else found.values
+        return table.to_long() if with_status else table.values
 
     def calculate_volatility(
         self,
@@ -840,7 +840,7 @@ class LuxorQuery:
         recent_date: DateLike | None = None,
         rolling: bool = True,
     ) -> pd.DataFrame:
-        """The volatility a year: the standard deviation of log returns times √252, √52 or √12, a fraction.
+        """Return the volatility a year: the standard deviation of log returns times √252, √52 or √12, a fraction.
 
         Parameters
         ----------
@@ -912,7 +912,7 @@ class LuxorQuery:
         sample_frequency: str = "daily",
         usdbrl_ticker: str = USDBRL,
     ) -> float:
-        """The tracking error a year: the standard deviation of the differences of returns times √252, √52 or √12.
+        """Compute the tracking error a year: the standard deviation of return differences times √252, √52 or √12.
 
         Daily returns are between days on which both have a price.
 
@@ -945,7 +945,7 @@ class LuxorQuery:
         currency: str = "local",
         usdbrl_ticker: str = USDBRL,
     ) -> pd.DataFrame:
-        """The correlation of the returns of each pair of series, one row a pair and direction; see `correlation`.
+        """Return the correlation of the returns of each pair of series, a row a pair and direction; see `correlation`.
 
         Parameters
         ----------
@@ -961,11 +961,11 @@ class LuxorQuery:
             ``Comp_Key`` (the two keys), ``Frequency``, ``Period``.
         """
         end = self.today() if ref_date is None else as_date(ref_date)
-        given = dict(assets_data) if isinstance(assets_data, Mapping) else {ticker: {} for ticker in assets_data}
-        data = {self._key(ticker): facts for ticker, facts in given.items()}
+        facts_of = dict(assets_data) if isinstance(assets_data, Mapping) else {ticker: {} for ticker in assets_data}
+        data = {self._key(ticker): facts for ticker, facts in facts_of.items()}
         start = base_date(end, period)
-        found = self._analysis(usdbrl_ticker).correlation(list(data), start, end, currency, sample_frequency)
-        return correlation_pairs(found, data, sample_frequency, period)
+        square = self._analysis(usdbrl_ticker).correlation(list(data), start, end, currency, sample_frequency)
+        return correlation_pairs(square, data, sample_frequency, period)
 
     def correlation(
         self,
@@ -978,7 +978,7 @@ class LuxorQuery:
         window: int | None = None,
         usdbrl_ticker: str = USDBRL,
     ) -> pd.DataFrame | pd.Series:
-        """Pearson's correlation of returns, pair by pair over the returns that both have.
+        """Return Pearson's correlation of returns, pair by pair over the returns that both have.
 
         Parameters
         ----------
@@ -1014,7 +1014,7 @@ class LuxorQuery:
         sample_frequency: str = "daily",
         usdbrl_ticker: str = USDBRL,
     ) -> pd.DataFrame:
-        """Beta and Jensen's alpha a year against a benchmark, by least squares, with standard errors.
+        """Estimate beta and Jensen's alpha a year against a benchmark, by least squares, with standard errors.
 
         Returns
         -------
@@ -1040,7 +1040,7 @@ class LuxorQuery:
         location: str = "bz",
         usdbrl_ticker: str = USDBRL,
     ) -> pd.DataFrame:
-        """Performance as a percentage of a reference rate and as a spread over it, as Brazilian funds are quoted.
+        """Return performance as a percentage of a reference rate and as a spread, as Brazilian funds are quoted.
 
         Parameters
         ----------
@@ -1077,7 +1077,7 @@ class LuxorQuery:
         currency: str = "usd",
         usdbrl_ticker: str = USDBRL,
     ) -> pd.DataFrame:
-        """The level of a composite of weighted legs on every day, 1 on the first.
+        """Return the level of a composite of weighted legs on every day, 1 on the first.
 
         Parameters
         ----------
@@ -1112,7 +1112,7 @@ class LuxorQuery:
         cash_ticker: str = "jpmutcc lx equity",
         spx_ticker: str = "spxt index",
     ) -> pd.DataFrame:
-        """The composite of the S&P 500 and cash, reset at month ends; see `get_benchmark`."""
+        """Return the composite of the S&P 500 and cash, reset at month ends; see `get_benchmark`."""
         legs = {spx_ticker: prop_spx, cash_ticker: prop_cash}
         return self.get_benchmark(legs, previous_date, recent_date, "monthly", currency, usdbrl_ticker)
 
@@ -1153,7 +1153,7 @@ class LuxorQuery:
         return self._analysis(usdbrl_ticker).simulate(weights, start, end, currency, adm_fee, performance_fee)
 
     def xirr(self, cashflows: Iterable[float], dates: Iterable[DateLike]) -> float:
-        """The money-weighted rate a year of dated cash flows, actual/365; see `analytics.cash_flows.xirr`.
+        """Return the money-weighted rate a year of dated cash flows, actual/365; see `analytics.cash_flows.xirr`.
 
         Raises
         ------
@@ -1163,7 +1163,7 @@ class LuxorQuery:
         return xirr(list(cashflows), list(dates))
 
     def twr(self, values: Iterable[float], flows: Iterable[float] | None = None) -> float:
-        """The time-weighted return of a portfolio; see `analytics.cash_flows.twr`."""
+        """Return the time-weighted return of a portfolio; see `analytics.cash_flows.twr`."""
         return twr(list(values), None if flows is None else list(flows))
 
     # --- reference --------------------------------------------------------------------------
@@ -1171,7 +1171,7 @@ class LuxorQuery:
     def get_data(
         self, ticker: str, flds: str, data_date: DateLike | None = None, logger_level: str = "trace"
     ) -> float | date | str | None:
-        """One field of an asset, from the lake's tables of fields; ``px_last`` is its price.
+        """Return one field of an asset, from the lake's tables of fields; ``px_last`` is its price.
 
         Parameters
         ----------
@@ -1204,7 +1204,7 @@ class LuxorQuery:
         return self._reference().bdr_size(_plain(ticker))
 
     def get_bdr_adj_price(self, asset_id: str, date: DateLike, usdbrl_ticker: str = USDBRL) -> float:
-        """The price of one BDR in BRL: its underlying share's, converted, over the number of BDRs for one share.
+        """Return the price of one BDR in BRL: its underlying share's, converted, over the number of BDRs for one share.
 
         Parameters
         ----------
@@ -1220,7 +1220,7 @@ class LuxorQuery:
         return self.get_price(price_key, date, currency="brl", usdbrl_ticker=usdbrl_ticker) / size
 
     def get_asset_name(self, ticker: str) -> str:
-        """The display name of the asset with a ticker.
+        """Return the display name of the asset with a ticker.
 
         Raises
         ------
@@ -1229,7 +1229,7 @@ class LuxorQuery:
         return self._reference().name(_plain(ticker))
 
     def get_px_update_time(self) -> time | None:
-        """The time of day of the newest query for current prices, as stored; None where there is none."""
+        """Return the time of day of the newest query for current prices, as stored; None where there is none."""
         return self._reference().price_time()
 
     def usdbrl_clean_coupon_fix(self, usdbrl_df: pd.DataFrame) -> pd.DataFrame:
@@ -1256,7 +1256,7 @@ class LuxorQuery:
         return pd.concat([frame, row.astype({"Date": frame["Date"].dtype})], ignore_index=True)
 
     def get_quota_adjusted_by_amortization(self, fund_name: str, quota: float, date: DateLike) -> float:
-        """A quota of a date net of the capital that the fund has returned since, up to today.
+        """Return a quota of a date net of the capital that the fund has returned since, up to today.
 
         Q × Π (1 − Ratio) over the events of ``quota_adjustments`` after the date.
         """
@@ -1269,11 +1269,11 @@ class LuxorQuery:
     # --- dates ------------------------------------------------------------------------------
 
     def get_month_end(self, ref_date: DateLike) -> date:
-        """The last calendar day of the date's month."""
+        """Return the last calendar day of the date's month."""
         return month_end(ref_date)
 
     def is_month_end(self, date: DateLike) -> bool:
-        """Whether the date is the last calendar day of its month."""
+        """Return whether the date is the last calendar day of its month."""
         return is_month_end(date)
 
     def get_start_period_dt(
@@ -1284,7 +1284,7 @@ class LuxorQuery:
         holiday_location: str = "all",
         force_month_end: bool = False,
     ) -> date:
-        """The base date of a period: the date whose closing price is the denominator.
+        """Return the base date of a period: the date whose closing price is the denominator.
 
         ``force_bday`` moves it back to a business day of ``holiday_location``.
 
@@ -1297,15 +1297,15 @@ class LuxorQuery:
         return self.market.calendar.holidays().roll_back(base, holiday_location) if force_bday else base
 
     def is_holiday(self, date: DateLike, location: str) -> bool:
-        """Whether the date is a holiday: of a location (``us``, ``bz``), of ``any`` or of ``all``."""
+        """Return whether the date is a holiday: of a location (``us``, ``bz``), of ``any`` or of ``all``."""
         return self.market.calendar.holidays().is_holiday(date, location)
 
     def is_business_day(self, date: DateLike, location: str = "bz") -> bool:
-        """Whether the date is a Monday to Friday that is no holiday of the location."""
+        """Return whether the date is a Monday to Friday that is no holiday of the location."""
         return self.market.calendar.holidays().is_business_day(date, location)
 
     def get_bday_offset(self, date: DateLike, offset: int = 1, location: str = "bz") -> date:
-        """The ``offset``-th business day after the date; before it if negative; 0: itself or the one before."""
+        """Return the ``offset``-th business day after the date; before it if negative; 0: itself or the one before."""
         return self.market.calendar.holidays().business_day_offset(date, offset, location)
 
     def get_bdays_count(
@@ -1315,7 +1315,7 @@ class LuxorQuery:
         location: str = "bz",
         inclusive: Inclusive = "neither",
     ) -> int:
-        """Business days between two dates, by default without either; 0 if the first is not later."""
+        """Return business days between two dates, by default without either; 0 if the first is not later."""
         return self.market.calendar.holidays().business_days_between(recent_date, previous_date, location, inclusive)
 
     # --- helpers ----------------------------------------------------------------------------
@@ -1354,7 +1354,7 @@ class LuxorQuery:
         return min(start, end), max(start, end)
 
     def _keys(self, tickers: str | Iterable[str] | None) -> list[str]:
-        """The price keys that names lead to, each once."""
+        """Return the price keys that names lead to, each once."""
         return list(dict.fromkeys(self._names(tickers).values()))
 
     def _key(self, ticker: str) -> str:
@@ -1370,14 +1370,14 @@ class LuxorQuery:
         return assets.resolve(names, self._answers(USDBRL).series_among)
 
     def _weights(self, legs: Mapping[str, float]) -> dict[str, float]:
-        """Weights by the price keys that the names of legs lead to."""
+        """Return weights by the price keys that the names of legs lead to."""
         names = {leg: self._key(leg) for leg in legs}
         if len(set(names.values())) < len(names):
             raise UsageError(f"Two of the legs {sample(legs)} are one series.", hint="Add their weights.")
         return {names[leg]: weight for leg, weight in legs.items()}
 
     def _renamed(self, overrides: pd.DataFrame) -> pd.DataFrame:
-        """A caller's prices under the price keys that its names lead to."""
+        """Return a caller's prices under the price keys that its names lead to."""
         if "Asset" not in getattr(overrides, "columns", ()):
             return overrides
         names = [name for name in overrides["Asset"].unique() if isinstance(name, str)]
@@ -1391,21 +1391,21 @@ class LuxorQuery:
 
 
 def _either(familiar: DateLike | None, short: DateLike | None, name: str) -> DateLike | None:
-    """The date given under one of two names."""
+    """Return the date given under one of two names."""
     if familiar is not None and short is not None:
         raise UsageError(f"{name} is given twice, under two names.", hint="Give it once.")
     return short if familiar is None else familiar
 
 
 def _listed(tickers: str | Iterable[str] | None) -> list[str] | None:
-    """The names asked for, to be looked at more than once; None for all assets."""
+    """Return the names asked for, to be looked at more than once; None for all assets."""
     return tickers if tickers is None else [tickers] if isinstance(tickers, str) else list(tickers)
 
 
 def _as_given(frame: pd.DataFrame, tickers: Iterable[str] | None) -> pd.DataFrame:
-    """Rows with ``Asset`` as the caller spelled it where the status is ``unknown``: nothing else names such a row."""
-    given = {_plain(ticker): ticker for ticker in reversed(list(tickers or ()))}
-    spelled = {name: ticker for name, ticker in given.items() if name != ticker}
+    """Return rows with ``Asset`` as the caller spelled it where the status is ``unknown``: no price key names them."""
+    by_name = {_plain(ticker): ticker for ticker in reversed(list(tickers or ()))}
+    spelled = {name: ticker for name, ticker in by_name.items() if name != ticker}
     unknown = frame["Asset"].isin(list(spelled)) & (frame["Status"] == "unknown") if spelled else pd.Series(dtype=bool)
     if not unknown.any():
         return frame
@@ -1417,7 +1417,7 @@ def _as_given(frame: pd.DataFrame, tickers: Iterable[str] | None) -> pd.DataFram
 
 
 def _is_lake(place: object) -> bool:
-    """Whether a first argument names a lake rather than a folder of tables in it."""
+    """Return whether a first argument names a lake rather than a folder of tables in it."""
     if not isinstance(place, str):
         return isinstance(place, Lake | os.PathLike)
     return "://" in place or bool(_LAKE.match(place))

@@ -1,4 +1,4 @@
-"""Exchange rates: the series they are read from, and what it takes to extend the BRL series at its ends."""
+"""Exchange rates: the series they are read from, and the rows that extend the BRL series at its ends."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Rates:
         self._limit = prices.limits.days("traded")
 
     def keys(self, currencies: Iterable[str | None]) -> list[str]:
-        """The series that rates between ``currencies`` are made of."""
-        wanted = {iso for iso in currencies if iso is not None and iso != "local"}
-        return sorted({key for iso in wanted for key in fx.rate_series(iso, self._ticker, CURRENCY_FACTS)})
+        """Return the series that rates between ``currencies`` are made of."""
+        isos = {iso for iso in currencies if iso is not None and iso != "local"}
+        return sorted({key for iso in isos for key in fx.rate_series(iso, self._ticker, CURRENCY_FACTS)})
 
     def asof(self, obs: Observations, currencies: Iterable[str | None], dates: DatesLike) -> dict[str, FloatArray]:
-        """Units per USD of each currency as of each date, NaN where there is none."""
+        """Return units per USD of each currency as of each date, NaN where there is none."""
         return fx.rates_asof(
             obs, currencies, dates, usdbrl_ticker=self._ticker, facts=CURRENCY_FACTS, limit=self._limit
         )
@@ -48,27 +48,27 @@ class Rates:
     def rows_asof(
         self, obs: Observations, currencies: Iterable[str | None], dates: DatesLike
     ) -> tuple[list[str], AsOf]:
-        """The names of the series that rates are made of, and the rows of each as of each date."""
+        """Return the names of the series that rates are made of, and the rows of each as of each date."""
         rates = obs.only(self.keys(currencies))
         return list(rates.keys), asof(rates, dates)
 
     def observations(self, obs: Observations, currencies: Iterable[str | None], dates: DatesLike) -> Observations:
-        """``obs``, with what it takes to extend the BRL series at its ends.
+        """Return ``obs`` with the rows that are needed to extend the BRL series at its ends.
 
-        Whether the chosen series begins after a date, or has ended before it, is open where there is no value of it
-        before the date, or spot has a newer one and no later value has been read. Then the rates are read
-        up to the first value, or from the last one on.
+        The chosen series may begin after a date if no value before the date has been read, and may have ended before
+        it if spot has a newer value and none after the date has been read. Then the rates are read up to the first
+        value, or from the last one on.
 
         Raises
         ------
         UnknownAssetError
             There is no such series as ``usdbrl_ticker``, and it is not the default, for which spot stands in.
         """
-        wanted = set(currencies)
+        isos = set(currencies)
         chain = fx.rate_series("brl", self._ticker, CURRENCY_FACTS)
-        if "brl" not in wanted or len(chain) == 1:
+        if "brl" not in isos or len(chain) == 1:
             return obs
-        days, keys = as_days(dates), self.keys(wanted)
+        days, keys = as_days(dates), self.keys(isos)
         chosen, spot = (np.append(np.datetime64("NaT", "D"), _value_dates(obs, name)) for name in chain)
         if len(chosen) == 1 and not obs.only(chain[:1]).present.any():
             if chain[0] != USDBRL:
@@ -92,6 +92,6 @@ class Rates:
 
 
 def _value_dates(obs: Observations, name: str) -> DateArray:
-    """The dates on which a rate has a value, in whatever table, sorted."""
+    """Return the dates on which a rate has a value, in whatever table, sorted."""
     sides = [obs] if obs.fallback is None else [obs, obs.fallback]
     return np.unique(np.concatenate([day[price > 0] for day, price in (s.without_bad().series(name) for s in sides)]))

@@ -34,7 +34,7 @@ class Reference:
     def field(
         self, ticker: str, field: str, day: date | None, resolve: Callable[[str], str]
     ) -> float | date | str | None:
-        """One field of an asset: the latest value or, with a ``day``, that of the last row on or before it.
+        """Return one field of an asset: the latest value or, with a ``day``, that of the last row on or before it.
 
         A ticker that has no row of the field is taken for a name, which ``resolve`` gives the price key of.
         The value is a number, a date or text, as the table ``field_map`` says; text without one. None, and a
@@ -74,14 +74,14 @@ class Reference:
         return size
 
     def bdr_of(self, asset_key: str) -> tuple[str, float]:
-        """The price series of a BDR's underlying share, and how many BDRs there are for one."""
+        """Return the price series of a BDR's underlying share, and how many BDRs there are for one."""
         price_key = self._assets.price_key(asset_key)
         assets = self._assets.frame(("Key", "Ticker"))
         ticker = str(assets.loc[assets["Key"] == asset_key, "Ticker"].iloc[0]).strip().lower()
         return price_key, self.bdr_size(ticker)
 
     def name(self, ticker: str) -> str:
-        """The display name of the asset with a ticker: its own, Bloomberg's, or its price series.
+        """Return the display name of the asset with a ticker: its own, Bloomberg's, or its price series.
 
         Where several assets have it, that of the first one for which it is the house's own ticker.
 
@@ -101,7 +101,7 @@ class Reference:
         raise unknown_asset(f"No asset has the ticker {ticker!r} and a name", ticker, assets["Price_Key"].dropna())
 
     def price_time(self) -> time | None:
-        """The time of day at which the newest of the current prices was asked for, None where there is none."""
+        """Return the time of day at which the newest of the current prices was asked for, None where there is none."""
         newest = self._rows(PX_LAST, {}, ["Query_Time"])["Query_Time"].max()
         return None if pd.isna(newest) else newest.to_pydatetime().time()
 
@@ -124,7 +124,7 @@ class Reference:
 
 
 def _typed(text: str, kind: str, ticker: str, field: str) -> float | date | str | None:
-    """A value that is stored as text. Dates are ISO or seconds since 1970, in UTC; 0 stands for a missing one."""
+    """Parse a value stored as text; dates are ISO or seconds since 1970, in UTC, and 0 is a missing date."""
     if kind == "text":
         return text
     try:

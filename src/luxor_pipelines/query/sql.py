@@ -126,7 +126,7 @@ def run_sql(lake: Lake, query: str, params: Sequence[Any] | Mapping[str, Any] | 
 
 @lru_cache(maxsize=1)
 def _database(process: int) -> Any:  # noqa: ARG001 - threads do not survive a fork
-    """The empty database in memory that queries run in, each on a connection of its own, with views of its own.
+    """Return the empty database in memory that queries run in, each on a connection of its own, with views of its own.
 
     To open one takes as long as a query of a month.
     """
@@ -143,7 +143,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column in a type that the lake's tables have: dates as instants, decimals and wide integers as numbers."""
+    """Return a column in a type of the lake's tables: dates as instants, decimals and wide integers as numbers."""
     if pa.types.is_date(column.type):
         return column.cast(pa.timestamp("us"))
     if not pa.types.is_decimal(column.type):
@@ -157,7 +157,7 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """The names of columns, those that occur again with a number."""
+    """Return the names of columns, those that occur again with a number."""
     distinct: dict[str, None] = {}
     for name in names:
         number, other = 0, name
@@ -169,7 +169,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 
 def _tables_of(connection: Any, query: str) -> list[str]:
-    """The names after FROM and JOIN in a query, which must be one ``SELECT``."""
+    """Return the names after FROM and JOIN in a query, which must be one ``SELECT``."""
     ((answer,),) = connection.execute("SELECT json_serialize_sql(?)", [query]).fetchall()
     parsed = json.loads(answer)
     if parsed["error"]:
@@ -193,7 +193,7 @@ def _tables_of(connection: Any, query: str) -> list[str]:
 
 
 def _source(lake: Lake, name: str, failures: list[LuxorError]) -> pl.LazyFrame | None:
-    """A table of the lake as Polars reads it; None where there is none, since the name may be a subquery's."""
+    """Return a table of the lake as Polars reads it; None where there is none, since the name may be a subquery's."""
     import polars as pl
     from polars.io.plugins import register_io_source
 
@@ -209,8 +209,8 @@ def _source(lake: Lake, name: str, failures: list[LuxorError]) -> pl.LazyFrame |
         try:
             where = [] if predicate is None else _conditions(predicate, schema)
             tested = [] if predicate is None else predicate.meta.root_names()
-            wanted = None if columns is None else tuple(dict.fromkeys([*columns, *tested]))
-            data = lake.cache.scan(stored, wanted, tuple(where))
+            needed = None if columns is None else tuple(dict.fromkeys([*columns, *tested]))
+            data = lake.cache.scan(stored, needed, tuple(where))
         except LuxorError as error:
             failures.append(error)
             raise
@@ -231,7 +231,7 @@ def _source(lake: Lake, name: str, failures: list[LuxorError]) -> pl.LazyFrame |
 
 
 def _conditions(predicate: pl.Expr, schema: pa.Schema) -> list[Where]:
-    """Conditions that every row which meets the predicate meets too: those of its parts that a scan knows.
+    """Return conditions that every row which meets the predicate meets too: those of its parts that a scan knows.
 
     Polars has no other way into an expression than its JSON. A part that is not recognised there is left to
     Polars, which filters what is read by the whole predicate.
@@ -243,21 +243,21 @@ def _conditions(predicate: pl.Expr, schema: pa.Schema) -> list[Where]:
     spans: dict[str, list[Any]] = {}
     values: list[Where] = []
     for part in _parts(tree):
-        known = _comparison(part) or _membership(part)
-        if known is None or known[0] not in schema.names:
+        test = _comparison(part) or _membership(part)
+        if test is None or test[0] not in schema.names:
             continue
-        column, how, what = known
+        column, how, value = test
         kind = schema.field(column).type
         if how == "in" or (how == "Eq" and is_text_type(kind)):
-            members = what if how == "in" else [what]
+            members = value if how == "in" else [value]
             if all(_fits(member, kind) for member in members) and not pa.types.is_timestamp(kind):
                 values.append(Where(column, values=tuple(members)))
-        elif _fits(what, kind) and not is_text_type(kind):
+        elif _fits(value, kind) and not is_text_type(kind):
             span = spans.setdefault(column, [None, None])
             if how in ("Eq", "Gt", "GtEq"):
-                span[0] = what if span[0] is None else max(span[0], what)
+                span[0] = value if span[0] is None else max(span[0], value)
             if how in ("Eq", "Lt", "LtEq"):
-                span[1] = what if span[1] is None else min(span[1], what)
+                span[1] = value if span[1] is None else min(span[1], value)
     return [*(Where(column, spans=((low, high),)) for column, (low, high) in spans.items()), *values]
 
 
@@ -272,7 +272,7 @@ def _parts(tree: Any) -> Iterator[Any]:
 
 
 def _comparison(node: Any) -> tuple[str, str, Any] | None:
-    """Column, operator and value of ``column <op> literal``."""
+    """Return column, operator and value of ``column <op> literal``."""
     node = node.get("BinaryExpr") if isinstance(node, dict) else None
     if node is None or node["op"] not in ("Eq", "Gt", "GtEq", "Lt", "LtEq"):
         return None
@@ -281,7 +281,7 @@ def _comparison(node: Any) -> tuple[str, str, Any] | None:
 
 
 def _membership(node: Any) -> tuple[str, str, Any] | None:
-    """Column, ``in`` and values of ``column IN (…)``, which comes with a test for null around it."""
+    """Return column, ``in`` and values of ``column IN (…)``, which comes with a test for null around it."""
     if isinstance(node, dict) and "Ternary" in node:
         node = node["Ternary"]["falsy"]
     function = node.get("Function") if isinstance(node, dict) else None
@@ -312,7 +312,7 @@ def _literal(node: Any) -> Any:
 
 
 def _fits(value: Any, kind: pa.DataType) -> bool:
-    """Whether a literal is of a column's type, so that it compares with its cells as it does in SQL."""
+    """Return whether a literal is of a column's type, so that it compares with its cells as it does in SQL."""
     if pa.types.is_timestamp(kind):
         return isinstance(value, datetime) and kind.tz is None
     if is_text_type(kind):

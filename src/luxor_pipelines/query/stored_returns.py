@@ -31,11 +31,11 @@ def stored_returns(
     wide: bool,
     with_status: bool,
 ) -> pd.DataFrame:
-    """The stored returns of one month, long or wide; see `LuxorQuery.get_hist_returns`."""
+    """Return the stored returns of one month, long or wide; see `LuxorQuery.get_hist_returns`."""
     if currency is None:
-        wanted = ["brl"] if wide else []
+        currencies = ["brl"] if wide else []
     else:
-        wanted = [as_currency(each) for each in ([currency] if isinstance(currency, str) else currency)]
+        currencies = [as_currency(name) for name in ([currency] if isinstance(currency, str) else currency)]
     last = lake.cache.last_date(TABLE) if ref_date is None else as_date(ref_date)
     if last is None:
         raise DataError(f"Table {TABLE} is empty.", hint=f"Run the pipeline: luxor run {TABLE}")
@@ -50,11 +50,11 @@ def stored_returns(
             hint=f"Run the pipeline: luxor run {TABLE} --ref-date {day}" if ended else "That month has not ended yet.",
         )
     stored = rows["Currency"].unique()
-    for name in wanted:
+    for name in currencies:
         if name not in stored:
             raise UsageError(f"Table {TABLE} has no returns in {name!r}.", hint=f"It has {sample(stored, 9)}.")
-    if wanted:
-        rows = rows[rows["Currency"].isin(wanted)].reset_index(drop=True)
+    if currencies:
+        rows = rows[rows["Currency"].isin(currencies)].reset_index(drop=True)
     return _wide(rows, day, assets, with_status=with_status) if wide else rows
 
 

@@ -159,7 +159,7 @@ def rolling(
     recent_date: DateLike | None = None,
     currency: str = "local",
     *,
-    what: Literal["returns", "volatility"] = "returns",
+    figure: Literal["returns", "volatility"] = "returns",
     months: int = 12,
     ax: Axes | None = None,
     **options: Any,
@@ -168,27 +168,27 @@ def rolling(
 
     ``options`` go to `LuxorQuery.rolling_returns` or `LuxorQuery.calculate_volatility`.
     """
-    if what == "returns":
+    if figure == "returns":
         wide = lq.rolling_returns(tickers, previous_date, recent_date, currency, period=f"{months}m", **options)
-    elif what == "volatility":
+    elif figure == "volatility":
         end = pd.Timestamp(recent_date or lq.today())
         back = (end.year - pd.Timestamp(previous_date).year) * 12 + end.month - pd.Timestamp(previous_date).month
         days = round(months * 365.25 / 12)
         frame = lq.calculate_volatility(tickers, max(back, 1), days, currency, recent_date=end, **options)
         wide = _wide(frame, "Volatility", tickers, name="Ticker")
     else:
-        raise UsageError(f"{what!r} is not drawn", hint="Give returns or volatility.")
+        raise UsageError(f"{figure!r} is not drawn", hint="Give returns or volatility.")
     wide = wide.dropna(how="all")
     if not len(wide):
-        raise DataError(f"There is no {what} to draw.", hint="Give earlier dates, or fewer months.")
+        raise DataError(f"There is no {figure} to draw.", hint="Give earlier dates, or fewer months.")
     with _axes(ax) as axes:
         _lines(axes, wide)
         _percent(axes)
-        if what == "returns":
+        if figure == "returns":
             axes.axhline(0, color=PALE, linewidth=0.8, zorder=1)
         else:
             axes.set_ylim(bottom=0)
-        axes.set_title(_title(wide, f"{what} over {months} months{_in(currency)}"))
+        axes.set_title(_title(wide, f"{figure} over {months} months{_in(currency)}"))
     return axes
 
 
@@ -230,7 +230,7 @@ def correlation(
 
 @contextmanager
 def _axes(ax: Axes | None, *, width: float = 8.0, height: float = 4.2) -> Iterator[Axes]:
-    """The axes to draw on, in the family's style: those given, or of a new figure."""
+    """Yield the axes to draw on, in the family's style: those given, or of a new figure."""
     try:
         import matplotlib.pyplot as plt
     except ModuleNotFoundError as error:
@@ -249,7 +249,7 @@ def _axes(ax: Axes | None, *, width: float = 8.0, height: float = 4.2) -> Iterat
 
 
 def _lines(axes: Axes, wide: pd.DataFrame) -> None:
-    """A line a series; with several a legend in the order in which the lines end."""
+    """Draw a line a series; with several also a legend, in the order in which the lines end."""
     for at, name in enumerate(wide.columns):
         column = wide[name]
         style = ("-", "--", ":")[at // len(COLORS) % 3]
@@ -266,14 +266,14 @@ def _lines(axes: Axes, wide: pd.DataFrame) -> None:
 
 
 def _wide(frame: pd.DataFrame, value: str, tickers: str | Iterable[str], *, name: str = "Asset") -> pd.DataFrame:
-    """One column a series, in the order in which they were asked for; those asked for by another name come last."""
+    """Return one column a series, in the order of ``tickers``; series given by another name come last."""
     wide = frame.pivot(index="Date", columns=name, values=value).dropna(how="all", axis=1)
     if wide.empty:
         raise DataError(
             "There is nothing to draw: no series has a price on these dates.", hint="Check tickers and dates."
         )
-    asked = [tickers] if isinstance(tickers, str) else list(tickers)
-    first = [ticker for ticker in dict.fromkeys(name.strip().lower() for name in asked) if ticker in wide.columns]
+    names = [tickers] if isinstance(tickers, str) else list(tickers)
+    first = [ticker for ticker in dict.fromkeys(name.strip().lower() for name in names) if ticker in wide.columns]
     return wide[[*first, *(name for name in wide.columns if name not in first)]]
 
 
@@ -296,9 +296,9 @@ def _reach(values: np.ndarray[Any, Any]) -> float:
     return max(float(np.quantile(sizes, 0.95)), 1e-4) if len(sizes) else 1.0
 
 
-def _title(wide: pd.DataFrame, what: str) -> str:
+def _title(wide: pd.DataFrame, subject: str) -> str:
     """Return the title, which names a single series, since that has no legend."""
-    return f"{wide.columns[0]}: {what}" if len(wide.columns) == 1 else what[0].upper() + what[1:]
+    return f"{wide.columns[0]}: {subject}" if len(wide.columns) == 1 else subject[0].upper() + subject[1:]
 
 
 def _in(currency: str) -> str:

@@ -1,8 +1,8 @@
 """Cells to dates, numbers and names: whole columns at a time, by declared formats.
 
-A parser says of each cell what it holds, and whether it is missing: blank, or a word that means "not available". A
-cell that is neither missing nor of the declared format has no value (NaT, NaN), so that "nothing there" and
-"something else there" can be told apart.
+A parser returns, for each cell, its value and whether it is missing: blank, or a word that means "not available". A
+cell that is neither missing nor of the declared format has no value (NaT, NaN), so that a blank cell and an unreadable
+one can be told apart.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Dates(NamedTuple):
     cut: NDArray[np.bool_]
 
     def taken(self, rows: NDArray[np.int64]) -> Dates:
-        """Those of some rows."""
+        """Return those of some rows."""
         return Dates(self.days[rows], self.missing[rows], self.cut[rows])
 
 
@@ -116,7 +116,7 @@ class Names(NamedTuple):
 
 @cache
 def date_pattern(date_format: str) -> str:
-    """The regular expression of a date format: one of `DATE_FORMATS`, or one of %d %m %b %Y %y.
+    """Return the regular expression of a date format: one of `DATE_FORMATS`, or one of %d %m %b %Y %y.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def date_pattern(date_format: str) -> str:
 
 
 def parse_dates(column: pa.Array, date_format: str = "iso", *, is_sheet: bool = False) -> Dates:
-    """Dates of a column of text, dates or timestamps.
+    """Return dates of a column of text, dates or timestamps.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def parse_dates(column: pa.Array, date_format: str = "iso", *, is_sheet: bool = 
 
 
 def _days(parts: pa.Array) -> NDArray[np.datetime64]:
-    """The dates that the groups of a `date_pattern` are of; NaT where there are none, or it is no day."""
+    """Return the dates that the groups of a `date_pattern` are of; NaT where there are none, or it is no day."""
     groups = {field.name for field in parts.type}
     year = _group(parts, "Y") if "Y" in groups else _group(parts, "y")
     if "y" in groups:
@@ -224,7 +224,7 @@ def _number_pattern(decimal: str, thousands: str) -> str:
 def parse_numbers(
     column: pa.Array, decimal: str = ".", thousands: str = "", not_available: Collection[str] = NOT_AVAILABLE
 ) -> Numbers:
-    """Numbers of a column of text or numbers.
+    """Return numbers of a column of text or numbers.
 
     Parameters
     ----------
@@ -270,7 +270,7 @@ def _floats(values: pa.Array) -> NDArray[np.float64]:
 
 
 def parse_names(column: pa.Array) -> Names:
-    """Names in their normal form.
+    """Return names in their normal form.
 
     Raises
     ------
@@ -282,14 +282,14 @@ def parse_names(column: pa.Array) -> Names:
 
 
 def _words(column: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
-    """The distinct cells as trimmed text, and which of them each cell is; the last is "", for cells without one."""
+    """Return the distinct cells as trimmed text, "" last, and the position of each cell's text among them."""
     encoded = column if pa.types.is_dictionary(column.type) else cell_text(column).dictionary_encode()
     words = pa.concat_arrays([cell_text(encoded.dictionary), pa.array([""])])
     return words, pc.fill_null(encoded.indices.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
 
 
 def cell_text(column: pa.Array) -> pa.Array:
-    """Every cell as text without outer white space; "" where there is none.
+    """Return every cell as text without outer white space; "" where there is none.
 
     Raises
     ------

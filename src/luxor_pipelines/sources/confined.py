@@ -168,7 +168,7 @@ class Confined:
         return data
 
     def _frame(self) -> tuple[bytes, int]:
-        """The letter and the size of the next frame; an error is raised."""
+        """Return the letter and the size of the next frame; an error is raised."""
         letter, size = _HEAD.unpack(self._receive(_HEAD.size))
         if letter == b"E":
             failure = json.loads(self._receive(size))

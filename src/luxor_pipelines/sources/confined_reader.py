@@ -59,7 +59,7 @@ def _send(answers: Any, letter: bytes, payload: bytes) -> None:
 
 
 def _memory() -> int:
-    """The bytes of address space that this process has; 0 where they are not told, as on Windows and macOS."""
+    """Return the bytes of address space that this process has; 0 where they are not told, as on Windows and macOS."""
     with contextlib.suppress(ImportError, OSError):
         import resource
 
@@ -89,12 +89,12 @@ class _Workbook:
         self._sheet: Any = None
 
     def description(self) -> dict[str, Any]:
-        """The sheets of cells, each with whether it is visible."""
+        """Return the sheets of cells, each with whether it is visible."""
         sheets = [sheet for sheet in self._book.sheets_metadata if str(sheet.typ).endswith("WorkSheet")]
         return {"sheets": [[sheet.name, str(sheet.visible).endswith("Visible")] for sheet in sheets]}
 
     def read(self, sheet: str, decimal: str, rows: int | None = None) -> Iterator[bytes]:
-        """The sheet as csv text, a record a row from the first on; ``rows`` of them, default all."""
+        """Yield the sheet as csv text, a record a row from the first on; ``rows`` of them, default all."""
         if self._sheet is None or self._sheet.name != sheet:
             self._sheet = self._book.get_sheet_by_name(sheet)
         text = io.StringIO()
@@ -109,7 +109,7 @@ class _Workbook:
 
 
 def _text(value: Any, decimal: str) -> str:
-    """A cell as text: dates as ISO, numbers with the decimal sign that the sheet's text has."""
+    """Return a cell as text: dates as ISO, numbers with the decimal sign that the sheet's text has."""
     if isinstance(value, str):
         return value
     if isinstance(value, float):
@@ -149,7 +149,7 @@ class _Parquet:
         self._file = pq.ParquetFile(source, read_dictionary=texts, page_checksum_verification=True, pre_buffer=False)
 
     def description(self) -> dict[str, Any]:
-        """Columns with their types, and how much is in the file by what its footer says."""
+        """Return columns with their types, and how much is in the file by what its footer says."""
         import pyarrow as pa
 
         about, columns = self._file.metadata, self._file.schema_arrow
@@ -166,7 +166,7 @@ class _Parquet:
         }
 
     def read(self, columns: list[str]) -> Iterator[bytes]:
-        """The columns, some rows at a time, each time as a stream of Arrow's."""
+        """Yield the columns, some rows at a time, each time as a stream of Arrow's."""
         import pyarrow as pa
 
         rows = max(1, min(2**16, _BATCH_CELLS // max(1, len(columns))))
@@ -184,7 +184,7 @@ def _has_deltas(chunk: Any) -> bool:
 
 
 def _index(metadata: dict[str, Any] | None) -> Iterable[str]:
-    """The columns that were a pandas frame's index."""
+    """Return the columns that were a pandas frame's index."""
     return [name for name in (metadata or {}).get("index_columns", []) if isinstance(name, str)]
 
 

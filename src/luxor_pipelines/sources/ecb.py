@@ -152,7 +152,7 @@ def read_ecb(data: bytes, file: str, name: str | None = None) -> EcbRates:
 
 
 def _columns(raw: RawFile) -> tuple[list[pa.Array], NDArray[np.int64]]:
-    """All cells of the rows that are not blank from end to end."""
+    """Return all cells of the rows that are not blank from end to end."""
     width = len(raw.head[0])
     batches = list(raw.batches(range(width)))
     empty = pa.array([], pa.string())
@@ -193,26 +193,26 @@ def _dates(column: pa.Array, rows: NDArray[np.int64], file: str) -> NDArray[np.d
 
 
 def _rates(cells: pa.Array, names: list[str], rows: NDArray[np.int64], file: str) -> NDArray[np.float64]:
-    """The cells of all currencies, one column after the other, as a matrix of rows by currencies."""
+    """Return the cells of all currencies, one column after the other, as a matrix of rows by currencies."""
     numbers, _ = parse_numbers(cells)
     absent = pc.is_in(cell_text(cells), pa.array(["", "N/A"])).to_numpy(zero_copy_only=False)
     with np.errstate(invalid="ignore"):
         bad = np.flatnonzero(~absent & ~((numbers > 0) & np.isfinite(numbers)))
     if bad.size:
         name = names[bad[0] // len(rows)]
-        here = bad[bad // len(rows) == bad[0] // len(rows)]
-        raise _refuse(_cells_at(cells, here, np.tile(rows, len(names)), name, "not positive numbers"), file)
+        column_cells = bad[bad // len(rows) == bad[0] // len(rows)]
+        raise _refuse(_cells_at(cells, column_cells, np.tile(rows, len(names)), name, "not positive numbers"), file)
     return np.where(absent, np.nan, numbers).reshape(len(names), len(rows)).T
 
 
-def _cells_at(cells: pa.Array, at: NDArray[np.int64], rows: NDArray[np.int64], column: str, what: str) -> str:
+def _cells_at(cells: pa.Array, at: NDArray[np.int64], rows: NDArray[np.int64], column: str, fault: str) -> str:
     examples = sample(cells.take(pa.array(at)).to_pylist())
-    return f"in column {column!r}, {len(at)} cells are {what}, the first in row {rows[at[0]]}: {examples}"
+    return f"in column {column!r}, {len(at)} cells are {fault}, the first in row {rows[at[0]]}: {examples}"
 
 
-def _refuse(what: str, file: str) -> DataError:
+def _refuse(fault: str, file: str) -> DataError:
     return DataError(
-        f"{file} is not the European Central Bank's file of reference rates: {what}. Nothing was loaded.",
+        f"{file} is not the European Central Bank's file of reference rates: {fault}. Nothing was loaded.",
         hint="Get eurofxref-hist.zip from the bank again, or remove the file.",
     )
 
@@ -232,10 +232,10 @@ def to_series(published: EcbRates) -> pd.DataFrame:
     DataError
         Rates so far apart that their quotient is not a number.
     """
-    others = [i for i, currency in enumerate(published.currencies) if currency != "usd"]
-    currencies = ["eur", *(published.currencies[i] for i in others)]
+    columns = [i for i, currency in enumerate(published.currencies) if currency != "usd"]
+    currencies = ["eur", *(published.currencies[i] for i in columns)]
     usd = published.rates[:, [published.currencies.index("usd")]]
-    per_euro = np.hstack([np.ones_like(usd), published.rates[:, others]])
+    per_euro = np.hstack([np.ones_like(usd), published.rates[:, columns]])
     with np.errstate(over="ignore", under="ignore", divide="ignore"):
         prices = np.hstack([per_euro / usd, usd / per_euro])
     names = [f"usd{currency} curncy" if currency != "cad" else "cad curncy" for currency in currencies]
@@ -321,13 +321,13 @@ def fetch_ecb(
 
 
 def public_address(url: str) -> str:
-    """The address without what may be secret in it: a password, a query."""
+    """Return the address without what may be secret in it: a password, a query."""
     before, _, after = url.partition("?")[0].rpartition("@")
     return f"{before.partition('//')[0]}//{after}" if before else after
 
 
 def _get_in_time(url: str, timeout: float, until: _Deadline) -> bytes:
-    """One attempt, in a thread of its own: of what it waits for, such as a name's address, not all has a time limit."""
+    """Try once, in a thread of its own: some of what it waits for, such as a name's address, has no time limit."""
     outcome: list[bytes | BaseException] = []
 
     def attempt() -> None:

@@ -136,7 +136,7 @@ PX_LAST,PX_OPEN,PX_HIGH,PX_LOW,PX_VOLUME,PX_BID,PX_ASK,PX_MID,TOT_RETURN_INDEX_G
 
 
 def is_field(name: str) -> bool:
-    """Whether a column's name says what of an asset it holds, and not which asset."""
+    """Return whether a column's name says what of an asset it holds, and not which asset."""
     return normal_name(name) in FIELD_NAMES
 
 
@@ -244,10 +244,10 @@ def _one_of(name: str, value: object, values: Sequence[object]) -> None:
 
 
 def _not_known(name: str, value: object, values: Sequence[object]) -> UsageError:
-    listed = ", ".join(
+    choices = ", ".join(
         str(item) if isinstance(item, str) and item.isprintable() and item.isalnum() else repr(item) for item in values
     )
-    return UsageError(f"{name} {value!r} is not known.", hint=f"Use one of {listed}.")
+    return UsageError(f"{name} {value!r} is not known.", hint=f"Use one of {choices}.")
 
 
 class Declarations:
@@ -303,7 +303,7 @@ class Declarations:
         return cls(default, lines, file)
 
     def of(self, name: str) -> Format:
-        """The format of the file ``name``, below ``raw/prices``.
+        """Return the format of the file ``name``, below ``raw/prices``.
 
         A pattern (``*``, ``?``, ``[…]``) matches the whole name or its last part, case-sensitively; of several that
         match, later ones win, key by key.
@@ -332,7 +332,7 @@ class Declarations:
         return keys
 
     def unused(self) -> list[str]:
-        """The patterns that have matched no name so far."""
+        """Return the patterns that have matched no name so far."""
         return [pattern for pattern in self._lines if pattern not in self._used]
 
 
@@ -341,7 +341,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def stem(file: str) -> str:
-    """The file's name in lower case, without folders and extensions: ``aapl`` of ``2026/AAPL.csv.gz``."""
+    """Return the file's name in lower case, without folders and extensions: ``aapl`` of ``2026/AAPL.csv.gz``."""
     name = file.rpartition("/")[2].lower()
     for extension in (".gz", ".zip"):
         name = name.removesuffix(extension)
@@ -349,7 +349,7 @@ def stem(file: str) -> str:
 
 
 def propose(head: Sequence[Sequence[str]], file: str) -> str | None:
-    """The line of ``_formats.json`` that would fit a file, by the names in its first rows; None if none is known."""
+    """Return the line of ``_formats.json`` that fits a file, by the names in its first rows; None for unknown names."""
     for cells in head:
         stripped = [cell.strip() for cell in cells]
         for name, vendor in NAMED_FORMATS.items():

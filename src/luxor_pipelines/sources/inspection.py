@@ -163,7 +163,7 @@ def inspect_price_file(
 
 
 def _text_keys(data: bytes, name: str) -> dict[str, Any]:
-    """The encoding and the separator of a text file, where they are not those that are taken undeclared."""
+    """Return the encoding and the separator of a text file, where they are not those that are taken undeclared."""
     if not name.lower().endswith((".csv", ".txt", ".tsv")):
         return {}
     start = data[: 2**16]
@@ -205,7 +205,7 @@ def _candidates(
 
 
 def _guess(raw: RawFile, price_keys: Set[str] | None, notes: list[str]) -> dict[str, Any]:
-    """The columns and formats that the cells of the first rows are of; nothing where there is no column of dates."""
+    """Return the columns and formats that fit the cells of the first rows; empty where no column holds dates."""
     for header, names in enumerate(islice(raw.head, 30), 1):
         below = [row for row in raw.head[header:] if any(cell.strip() for cell in row)][:50]
         if raw.head[header - 1 :] == raw.head[-1:] and len(raw.head) == 1:
@@ -268,7 +268,7 @@ def _rank(title: str) -> int:
 
 
 def _date_formats(column: pa.Array, *, is_sheet: bool) -> list[str]:
-    """The formats that most cells of a column are of."""
+    """Return the formats that most cells of a column are of."""
     shares = {}
     for date_format in _DATE_FORMATS:
         dates = parse_dates(column, date_format, is_sheet=is_sheet)

@@ -45,12 +45,12 @@ class Limits:
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
-        """The limits that the settings give."""
+        """Return the limits that the settings give."""
         return cls(**{limit.name: getattr(settings, f"raw_{limit.name}") for limit in fields(cls)})
 
-    def refused(self, file: str, what: str, limit: str) -> CorruptFileError:
-        """The error for a file beyond a limit: ``what`` says which, ``limit`` names the attribute."""
+    def refused(self, file: str, fault: str, limit: str) -> CorruptFileError:
+        """Return the error for a file beyond a limit: ``what`` says which, ``limit`` names the attribute."""
         return CorruptFileError(
-            f"{file} {what}.",
+            f"{file} {fault}.",
             hint=f"Check where it comes from. If it is genuine, split it, or raise LUXOR_RAW_{limit.upper()}.",
         )

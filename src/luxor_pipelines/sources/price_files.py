@@ -138,17 +138,17 @@ class Prices:
         return keys
 
     def positions(self, days: NDArray[np.int32], assets: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-        """The row of each of these keys, where the rows are sorted as `merge_files` sorts them; -1 where none is."""
-        keys, wanted = self.keys(), days.astype(np.int64) * max(1, len(self.names)) + assets
-        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        return np.where(keys[at] == wanted, at, -1)
+        """Return the row of each of these keys, -1 for none; rows must be sorted as `merge_files` sorts them."""
+        own_keys, keys = self.keys(), days.astype(np.int64) * max(1, len(self.names)) + assets
+        at = np.minimum(np.searchsorted(own_keys, keys), len(own_keys) - 1)
+        return np.where(own_keys[at] == keys, at, -1)
 
     def taken(self, rows: Any) -> Prices:
-        """Some of the rows."""
+        """Return some of the rows."""
         return Prices(self.names, self.days[rows], self.assets[rows], self.prices[rows])
 
     def frame(self) -> pd.DataFrame:
-        """The rows as a frame: ``Date`` (datetime64[us]), ``Asset``, ``Last_Price``."""
+        """Return the rows as a frame: ``Date`` (datetime64[us]), ``Asset``, ``Last_Price``."""
         return pd.DataFrame(
             {
                 "Date": self.days.astype("M8[D]").astype("M8[us]"),
@@ -296,7 +296,7 @@ def find_shape(raw: RawFile, how: Format, price_keys: Set[str] | None = None) ->
 
 
 def _find_header(raw: RawFile, named: NamedFormat, wanted: dict[str, tuple[str, ...]]) -> int:
-    """The first row that has the names of a named format; else the first that is not blank."""
+    """Return the first row that has the names of a named format; else the first that is not blank."""
     firsts = [[cell.split("\n")[0].strip() for cell in cells] for cells in raw.head]
     if named.columns:
         for row, cells in enumerate(firsts, 1):
@@ -311,7 +311,7 @@ def _header_names(raw: RawFile, header: int) -> list[str]:
 
 
 def _position(raw: RawFile, names: list[str], alternatives: tuple[str, ...]) -> int:
-    """The position of the column that has the first of these names that occurs."""
+    """Return the position of the column that has the first of these names that occurs."""
     stripped = [name.strip() for name in names]
     for name in alternatives:
         if stripped.count(name.strip()) == 1:
@@ -322,7 +322,7 @@ def _position(raw: RawFile, names: list[str], alternatives: tuple[str, ...]) -> 
 
 
 def _declared(raw: RawFile, how: Format, header: int, names: list[str], wanted: dict[str, tuple[str, ...]]) -> Shape:
-    """A file of one asset, or a long one with other names of columns."""
+    """Return the shape of a file of one asset, or of a long file with other names of columns."""
     wanted = {"date": ("Date",), "price": ("Last_Price",), **wanted}
     date, price = (_position(raw, names, wanted[kind]) for kind in ("date", "price"))
     if how.asset is not None:
@@ -365,7 +365,7 @@ def _under_tickers(
     names: list[str],
     wanted: dict[str, tuple[str, ...]],
 ) -> Shape:
-    """A row of tickers over, or under, a row of fields: a ticker holds for the fields up to the next."""
+    """Return the shape of a file with a row of tickers beside the header; a ticker holds up to the next one."""
     row = header + named.tickers
     if not 1 <= row <= len(raw.head):
         raise _not_understood(raw, names, "it has no row of tickers beside that of fields")
@@ -500,7 +500,7 @@ class _Reading:
         self._sort_out(batch.rows, dates, owners, numbers, partial(_texts_of_rows, date, asset, price))
 
     def _read_columns(self, batch: Batch, place: dict[int, int]) -> None:
-        """A file without a column of assets: all columns of one date column at once, one after the other."""
+        """Read a batch of a file without a column of assets: all price columns of one date column at once."""
         shape = self._shape
         owners = self._column_owners
         for position, group in self._groups.items():
@@ -529,7 +529,7 @@ class _Reading:
     def _sort_out(
         self, rows: NDArray[np.int64], dates: Dates, owners: NDArray[np.int64], numbers: Numbers, texts: _Texts
     ) -> None:
-        """Keep the prices that are good, and as text those that are bad."""
+        """Keep good prices as numbers, and bad ones as text."""
         price = numbers.numbers
         name_faults = np.array([*self._faults, 0], dtype=np.int8)[owners]
         unknown = name_faults == _CODES["unknown asset"]
@@ -593,7 +593,7 @@ class _Reading:
         )
 
     def _owners(self, names: list[str]) -> NDArray[np.int64]:
-        """The positions of these names among all of the file's."""
+        """Return the positions of these names among all of the file's."""
         for name in names:
             if name not in self._names:
                 self._names[name] = len(self._names)
@@ -636,7 +636,7 @@ class _Reading:
             ) from error
 
     def _without_conflicts(self) -> Prices:
-        """The good rows, one of each key; those of one key with different prices are bad."""
+        """Return the good rows, one of each key; those of one key with different prices are bad."""
         prices = Prices(
             np.array(list(self._names), dtype=object), self._days.values, self._assets.values, self._prices.values
         )
@@ -659,7 +659,7 @@ class _Reading:
 
 
 def _is_formula(name: str) -> bool:
-    """Whether a spreadsheet that somebody opens an export with would take a name for a formula.
+    """Return whether a spreadsheet that somebody opens an export with would take a name for a formula.
 
     Full-width signs count too: a sheet, or the program that makes it one, may turn them into plain ones.
     """
@@ -688,12 +688,12 @@ class _Growing:
 
 
 def _ascend(keys: NDArray[np.int64]) -> bool:
-    """Whether each key is greater than the one before."""
+    """Return whether each key is greater than the one before."""
     return bool((keys[1:] > keys[:-1]).all())
 
 
 def _runs(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The stable order of the keys, and where in it each run of equal ones starts."""
+    """Return the stable order of the keys, and where in it each run of equal ones starts."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     first = np.ones(len(keys), dtype=bool)
@@ -730,7 +730,7 @@ def _texts_of_prices(prices: Prices, at: NDArray[np.int64]) -> dict[str, Any]:
 
 
 def _text_at(column: pa.Array, at: NDArray[np.int64]) -> NDArray[np.object_]:
-    """The cells at some positions as text, cut where they are overlong."""
+    """Return the cells at some positions as text, cut where they are overlong."""
     if pa.types.is_dictionary(column.type):  # cut before they are written out, each as often as it occurs
         words = pc.utf8_slice_codeunits(cell_text(column.dictionary), 0, CELL_MAX)
         texts = words.take(column.indices.take(pa.array(at))).fill_null("")
@@ -766,7 +766,7 @@ class PriceFiles:
 
 
 def price_file_infos(lake: Lake, unusable: list[Unusable] | None = None) -> list[BlobInfo]:
-    """The price files below `FOLDER`, in the order in which they are applied, that of their names.
+    """Return the price files below `FOLDER`, in the order in which they are applied, that of their names.
 
     Left alone are names, and folders, that start with ``_`` or ``.``, and what other programs leave in folders.
     ``unusable`` receives the entries that are no files of the lake; see `Storage.list`.
@@ -840,7 +840,7 @@ def read_price_files(
 
 
 def _contents(lake: Lake, infos: list[BlobInfo]) -> Generator[Callable[[], bytes], None, None]:
-    """For each file, what reads it when its turn comes; small files far away are fetched a few ahead."""
+    """Yield, for each file in turn, a function that reads it; small remote files are fetched a few ahead."""
 
     def fetch(info: BlobInfo) -> bytes | None:
         return lake.read(info.path) if info.size <= AHEAD_MAX else None
@@ -857,7 +857,7 @@ def _contents(lake: Lake, infos: list[BlobInfo]) -> Generator[Callable[[], bytes
 
 
 def merge_files(files: Iterable[Prices]) -> Prices:
-    """All files' rows, by date; of several rows with one key, the last file's."""
+    """Return all files' rows, by date; of several rows with one key, the last file's."""
     parts = list(files)
     if len(parts) == 1 and _ascend(parts[0].keys()):
         return parts[0]

@@ -102,7 +102,7 @@ class RawFile(ABC):
         """
 
     def cells(self, ragged: str) -> list[str]:
-        """The cells of a row in `ragged`."""
+        """Return the cells of a row in `ragged`."""
         return [ragged]
 
 
@@ -171,7 +171,7 @@ class _Watch:
             raise self.limits.refused(self.file, f"took more than {self.limits.seconds:g} s to read", "seconds")
 
     def bounded(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
-        """The pieces, as long as they are within the limits."""
+        """Yield the pieces, as long as they are within the limits."""
         size = 0
         for piece in pieces:
             self.check_time()
@@ -181,8 +181,8 @@ class _Watch:
 
     def check_size(self, size: int) -> None:
         if size > self.limits.unpacked:
-            what = f"has more than {self.limits.unpacked:,} bytes once unpacked"
-            raise self.limits.refused(self.file, what, "unpacked")
+            fault = f"has more than {self.limits.unpacked:,} bytes once unpacked"
+            raise self.limits.refused(self.file, fault, "unpacked")
 
     def check_rows(self, rows: int, cells: int) -> None:
         if rows > self.limits.rows:
@@ -238,7 +238,7 @@ def _parts(data: bytes) -> Iterator[bytes]:
 
 
 def _gunzipped(data: bytes, watch: _Watch) -> Iterator[bytes]:
-    """The content of a gzip file, which may consist of several, in pieces."""
+    """Yield the content of a gzip file, which may consist of several, in pieces."""
     position = 0
     try:
         while True:
@@ -263,7 +263,7 @@ def _gunzipped(data: bytes, watch: _Watch) -> Iterator[bytes]:
 
 
 def _only_member(data: bytes, watch: _Watch) -> tuple[str, Callable[[], Iterable[bytes]]]:
-    """The one file in a zip archive: its name, and what gives its content in pieces."""
+    """Return the one file in a zip archive: its name, and what gives its content in pieces."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = [member for member in archive.infolist() if not _is_by_product(member)]
@@ -340,7 +340,7 @@ class _Text(RawFile):
         return bytes(start[:_BLOCK]).decode(errors="ignore")
 
     def _utf8(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
-        """The text as UTF-8 without a byte-order mark, in pieces."""
+        """Yield the text as UTF-8 without a byte-order mark, in pieces."""
         decoder = codecs.getincrementaldecoder("utf-8-sig" if self._encoding == "utf-8" else self._encoding)()
         try:
             for piece in self._watch.bounded(pieces):
@@ -356,11 +356,11 @@ class _Text(RawFile):
         lines = list(io.StringIO(text, newline=""))
         reader = csv.reader(iter(lines), delimiter=self._separator)
         records: list[list[str]] = []
-        taken = size = 0
+        lines_used = size = 0
         try:
             for record in reader:
-                size += sum(len(line.encode()) for line in lines[taken : reader.line_num])
-                taken = reader.line_num
+                size += sum(len(line.encode()) for line in lines[lines_used : reader.line_num])
+                lines_used = reader.line_num
                 records.append(record)
                 self._ends.append(size)
                 if len(records) == HEAD_ROWS:
@@ -413,10 +413,10 @@ class _Text(RawFile):
         def set_aside(row: Any) -> str:
             number = header - 1 + row.number
             if len(self.ragged) >= self._watch.limits.bad_rows:
-                what = (
+                fault = (
                     f"has more than {self._watch.limits.bad_rows:,} rows with another number of cells than its header"
                 )
-                refusals.append(self._watch.limits.refused(self.file, what, "bad_rows"))
+                refusals.append(self._watch.limits.refused(self.file, fault, "bad_rows"))
             elif "\n" in row.text or "\r" in row.text:
                 refusals.append(self._broken(f"the record in row {number:,} runs over several lines"))
             self.ragged[number] = row.text[:_RAGGED_MAX]
@@ -450,7 +450,7 @@ class _Text(RawFile):
             raise (refusals or [self._unreadable(error)])[0] from error
 
     def _below(self, header: int, width: int) -> Iterator[bytes]:
-        """The text from the header on, and after it a record that says that this is the end."""
+        """Yield the text from the header on, and after it a record that says that this is the end."""
         skip = self._ends[header - 2] if header > 1 else 0
         last = b""
         for piece in self._utf8(self._pieces()):
@@ -476,9 +476,9 @@ class _Text(RawFile):
                 if at >= 0:
                     raise self._broken(f"the record in row {batch.rows[at]:,} runs over several lines")
 
-    def _broken(self, what: str) -> CorruptFileError:
+    def _broken(self, fault: str) -> CorruptFileError:
         return CorruptFileError(
-            f"{self.file} cannot be read as {self.kind}: {what}, as after a quote that is not closed.",
+            f"{self.file} cannot be read as {self.kind}: {fault}, as after a quote that is not closed.",
             hint="Close the quote, or replace the file by a good copy.",
         )
 
@@ -512,17 +512,17 @@ class _Stream(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """The next ``size`` bytes, fewer only at the end."""
-        taken, missing = [], size
+        """Return the next ``size`` bytes, fewer only at the end."""
+        pieces, missing = [], size
         while missing:
             if not self._rest:
                 self._rest = next(self._pieces, b"")
                 if not self._rest:
                     break
-            taken.append(self._rest[:missing])
+            pieces.append(self._rest[:missing])
             self._rest = self._rest[missing:]
-            missing -= len(taken[-1])
-        return b"".join(taken)
+            missing -= len(pieces[-1])
+        return b"".join(pieces)
 
 
 def check_width(width: int, file: str) -> None:
@@ -573,13 +573,13 @@ def _check_archive(data: bytes, watch: _Watch) -> None:
         raise _corrupt(watch.file, "a workbook", error) from error
 
 
-def _choose_sheet(sheets: list[tuple[str, bool]], wanted: str | None, file: str) -> str:
-    chosen = [name for name, visible in sheets if (visible if wanted is None else name == wanted)]
+def _choose_sheet(sheets: list[tuple[str, bool]], sheet: str | None, file: str) -> str:
+    chosen = [name for name, visible in sheets if (visible if sheet is None else name == sheet)]
     if len(chosen) != 1:
         names = sample([name for name, _ in sheets], 10) or "none"
         raise DataError(
             f"{file} has the sheets {names}"
-            + (f", none called {wanted!r}." if wanted is not None else "; which of them is meant is not declared."),
+            + (f", none called {sheet!r}." if sheet is not None else "; which of them is meant is not declared."),
             hint='Name it in _formats.json: {"<file name>": {"sheet": "<sheet name>"}}.',
         )
     return chosen[0]

@@ -100,7 +100,7 @@ def _read_parquet(path: Path) -> pa.Table:
 
 
 def _read_text(path: Path) -> pa.Table:
-    """Every column as text; a decimal comma is made a point where the separator is no comma."""
+    """Return every column as text; a decimal comma is made a point where the separator is no comma."""
     import gzip
 
     try:
@@ -138,7 +138,7 @@ def _read_text(path: Path) -> pa.Table:
 
 
 def _with_points(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column of numbers with decimal commas, with points; any other column as it is."""
+    """Return a column of numbers with decimal commas, with points; any other column as it is."""
     plain = pc.replace_substring_regex(column, r"^([+-]?[\d.]*\d),(\d+)$", r"\1#\2")
     if not pc.any(pc.match_substring(plain, "#"), min_count=0).as_py():
         return column
@@ -159,7 +159,7 @@ def _read_workbook(path: Path) -> pa.Table:
 
 
 def _cells(column: pd.Series) -> pa.Array:
-    """A workbook's cells; where they are of several types, as text."""
+    """Return a workbook's cells; where they are of several types, as text."""
     values = [None if value is None or value != value else value for value in column.tolist()]
     try:
         return pa.array(values)
@@ -168,7 +168,7 @@ def _cells(column: pd.Series) -> pa.Array:
 
 
 def _typed(column: pa.ChunkedArray, name: str, kind: Kind | None, file: str) -> pa.ChunkedArray:
-    """A column in the type that is asked for, else in the one that its text spells."""
+    """Return a column in the type that is asked for, else in the one that its text spells."""
     is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     if kind is None:
         return _inferred(pc.utf8_trim_whitespace(column)) if is_text else column

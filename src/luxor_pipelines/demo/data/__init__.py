@@ -41,7 +41,7 @@ _CURRENCIES = {
 
 
 def ecb_zip() -> bytes:
-    """The slice of the bank's file, packed as the bank packs it; its place is ``raw/ecb/eurofxref-hist.zip``."""
+    """Return the slice of the bank's file, packed as the bank packs it; its place is ``raw/ecb/eurofxref-hist.zip``."""
     return files(__package__).joinpath("eurofxref-hist.zip").read_bytes()
 
 
@@ -59,7 +59,7 @@ def overnight_indexes(last_day: date) -> pd.DataFrame:
 
 
 def demo_assets() -> pd.DataFrame:
-    """The demo's ``assets``: a unit each of fifteen currencies, priced in US dollars, and two interest indexes.
+    """Return the demo's ``assets``: a unit each of fifteen currencies, priced in US dollars, and two interest indexes.
 
     Columns ``Key``, ``Name``, ``Asset``, ``Ticker``, ``Ticker_BBG``, ``Type``, ``Group`` and
     ``Location``, all text; the price series are those that ``fx_rates`` makes, ``<iso>usd curncy``, and those of

@@ -69,13 +69,13 @@ class Where:
         return not self.folded and self.contains is None and self.null is None
 
     def might_match(self, low: Any, high: Any) -> bool:
-        """Whether a row between ``low`` and ``high`` (inclusive) could meet the predicate."""
+        """Return whether a row between ``low`` and ``high`` (inclusive) could meet the predicate."""
         if not self._ordered:
             return True
         return not self._surely_inside(low, high) if self.negated else self._perhaps_inside(low, high)
 
     def must_match(self, low: Any, high: Any) -> bool:
-        """Whether every row between ``low`` and ``high`` (inclusive), nulls excepted, meets the predicate."""
+        """Return whether every row between ``low`` and ``high`` (inclusive), nulls excepted, meets the predicate."""
         if not self._ordered:
             return False
         return not self._perhaps_inside(low, high) if self.negated else self._surely_inside(low, high)
@@ -110,7 +110,7 @@ class Where:
         return None not in ends and ends == sorted(ends)
 
     def mask(self, column: pa.ChunkedArray) -> NDArray[np.bool_]:
-        """Whether each row of ``column`` meets the predicate."""
+        """Return whether each row of ``column`` meets the predicate."""
         if not pa.types.is_dictionary(column.type):
             return np.asarray(self._mask(column).to_numpy(), dtype=bool)
         # Each distinct value is looked at once instead of each row.

@@ -64,7 +64,7 @@ _CONTAINER = re.compile(r"[a-z0-9](-?[a-z0-9]){2,62}|\$(root|web|logs)")
 _ABSENT = frozenset({"BlobNotFound", "ResourceNotFound"})
 """The service's codes for an absent file. Any other 404, such as a proxy's, says nothing about the lake."""
 _REFUSALS = _ABSENT | {"ConditionNotMet", "BlobAlreadyExists", "InvalidBlockList"}
-"""Its codes for a write that met another one; the last is given when that one discarded our staged blocks."""
+"""Its codes for a write that collided with another; by the last one, the other has discarded our staged blocks."""
 SINGLE_PUT = 32 * 2**20
 """Bytes up to which a write is one request; a longer one goes in blocks, several at once, that a last one commits."""
 _START = 2**20
@@ -156,10 +156,10 @@ class AzureStorage(Storage):
         return self.fs
 
     def location(self, path: str) -> str:
-        """The blob's name, after that of its container."""
+        """Return the blob's name, after that of its container."""
         return f"{self._container}/{self._root}{check_path(path)}"
 
-    # --- the four verbs ---------------------------------------------------------------------
+    # --- files ------------------------------------------------------------------------------
 
     def _list(self, folder: str, unusable: list[Unusable]) -> list[BlobInfo]:  # noqa: ARG002 - the names tell
         async def run() -> list[BlobInfo]:
@@ -180,8 +180,8 @@ class AzureStorage(Storage):
                     elif not _is_folder(entry):
                         files.append(self._info(entry))
             self._probed = True
-            shown = [info for info in files if not info.path.rpartition("/")[2].startswith(".")]
-            return Folder(shown, [name for name in folders if not name.startswith(".")])
+            visible = [info for info in files if not info.path.rpartition("/")[2].startswith(".")]
+            return Folder(visible, [name for name in folders if not name.startswith(".")])
 
         return self._run(run(), folder)
 
@@ -225,11 +225,11 @@ class AzureStorage(Storage):
 
     @contextmanager
     def _open(self, info: BlobInfo) -> Iterator[Reader]:
-        with PinnedFile(info.size, lambda wanted: self.ranges(info, wanted), self._held.get(info, (0, b""))) as file:
+        with PinnedFile(info.size, lambda ranges: self.ranges(info, ranges), self._held.get(info, (0, b""))) as file:
             yield file
 
     def ranges(self, info: BlobInfo, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """The bytes of ``ranges`` (start, end) of the version ``info`` names, fetched in parallel."""
+        """Return the bytes of ``ranges`` (start, end) of the version ``info`` names, fetched in parallel."""
 
         async def run() -> list[bytes]:
             turn = asyncio.Semaphore(_PARALLEL)
@@ -247,7 +247,7 @@ class AzureStorage(Storage):
 
     def fetch_ends(self, infos: Sequence[BlobInfo], size: int) -> None:
         """Fetch the last ``size`` bytes of files to be opened next, all at once; a refusal is raised on opening."""
-        wanted = [(info, max(0, info.size - size)) for info in infos if info.size]
+        ends = [(info, max(0, info.size - size)) for info in infos if info.size]
 
         async def run() -> list[bytes | None]:
             turn = asyncio.Semaphore(_PARALLEL)
@@ -258,10 +258,10 @@ class AzureStorage(Storage):
                 except HttpResponseError:
                     return None
 
-            return await asyncio.gather(*(one(info, start) for info, start in wanted))
+            return await asyncio.gather(*(one(info, start) for info, start in ends))
 
-        if wanted:
-            fetched = zip(wanted, self._call(run(), wanted[0][0].path), strict=True)
+        if ends:
+            fetched = zip(ends, self._call(run(), ends[0][0].path), strict=True)
             self._held = {info: (start, data) for (info, start), data in fetched if data is not None}
 
     def _write(self, path: str, data: bytes, expected: Any) -> str:
@@ -432,7 +432,7 @@ def _identity(credential: Any) -> str:
 
 
 def _lacking(credential: Any) -> list[str]:
-    """The permissions that a shared access signature does not name; none where it names none."""
+    """Return the permissions that a shared access signature does not name; none where it names none."""
     if not isinstance(credential, AzureSasCredential):
         return []
     permitted = parse_qs(credential.signature).get("sp", [""])[0]
@@ -440,7 +440,7 @@ def _lacking(credential: Any) -> list[str]:
 
 
 def _code(error: Exception) -> str:
-    """The service's own word for an error, such as ``ContainerNotFound``; blank without one."""
+    """Return the service's own word for an error, such as ``ContainerNotFound``; blank without one."""
     code = getattr(error, "error_code", None)
     return str(getattr(code, "value", code) or "")
 
@@ -450,7 +450,7 @@ async def _awaited(work: Coroutine[Any, Any, _T]) -> _T:
 
 
 async def _properties(blob: Any) -> Any:
-    """The blob's properties; None when it is definitely absent."""
+    """Return the blob's properties; None when it is definitely absent."""
     try:
         return await blob.get_blob_properties()
     except ResourceNotFoundError as error:
@@ -460,7 +460,7 @@ async def _properties(blob: Any) -> Any:
 
 
 async def _start(blob: Any) -> tuple[Any, bytes] | None:
-    """The blob's properties and first bytes; None when it is definitely absent."""
+    """Return the blob's properties and first bytes; None when it is definitely absent."""
     try:
         stream = await blob.download_blob(0, _START)
         data = bytes(await stream.readall())
@@ -541,7 +541,7 @@ def _parse_url(lake: str) -> tuple[str, str, str, Secret]:
 
 
 def _client_of(text: str, options: dict[str, Any]) -> BlobServiceClient:
-    """The client of a connection string.
+    """Return the client of a connection string.
 
     Raises
     ------
@@ -571,7 +571,7 @@ def _client_of(text: str, options: dict[str, Any]) -> BlobServiceClient:
 
 
 def _parsed_client(text: str, options: dict[str, Any]) -> BlobServiceClient | None:
-    """The client of a connection string; None where it is malformed."""
+    """Return the client of a connection string; None where it is malformed."""
     try:
         client = BlobServiceClient.from_connection_string(text, **options)
         key = getattr(client.credential, "account_key", None)
@@ -587,7 +587,7 @@ def _parsed_client(text: str, options: dict[str, Any]) -> BlobServiceClient | No
 
 
 def _default_credential() -> Any:
-    """The credential of the user who is logged in, or of the managed identity."""
+    """Return the credential of the user who is logged in, or of the managed identity."""
     from azure.identity.aio import DefaultAzureCredential
 
     return DefaultAzureCredential()
@@ -617,7 +617,7 @@ class Retry(ExponentialRetry):
         self._timeout = timeout
 
     async def send(self, request: Any) -> Any:  # type: ignore[override]  # as the SDK does
-        """The answer with its whole body; the last failure when there is none."""
+        """Return the answer with its whole body; the last failure when there is none."""
         settings = self.configure_retries(request)
         try:
             async with asyncio.timeout(self._timeout or None):
@@ -667,11 +667,11 @@ def _check_size(request: Any, answer: Any) -> None:
     ------
     IncompleteReadError
     """
-    wanted = _RANGE.fullmatch(request.headers.get("x-ms-range") or "")
+    requested = _RANGE.fullmatch(request.headers.get("x-ms-range") or "")
     stated = _RANGE.fullmatch(answer.headers.get("Content-Range") or "")
-    if wanted is None or stated is None or stated[3] is None:
+    if requested is None or stated is None or stated[3] is None:
         return  # the SDK refuses an answer that states no range
     start, end, total = (int(number) for number in stated.groups())
     length = len(answer.content)
-    if length != end - start + 1 or start != int(wanted[1]) or end != min(int(wanted[2]), total - 1):
-        raise IncompleteReadError(f"{length:,} bytes came where {wanted[0]} was asked for and {stated[0]} stated")
+    if length != end - start + 1 or start != int(requested[1]) or end != min(int(requested[2]), total - 1):
+        raise IncompleteReadError(f"{length:,} bytes came where {requested[0]} was asked for and {stated[0]} stated")

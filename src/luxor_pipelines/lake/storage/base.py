@@ -81,7 +81,7 @@ class Reader(Protocol):
     """One version of one file, open for random access."""
 
     def source(self) -> Any:
-        """A file object that pyarrow can read: one that threads share, or a new one for one thread at each call."""
+        """Return a file object for pyarrow: one that threads may share, or a new one for each call."""
 
     def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Say which byte ranges (start, end) will be read next, so that they can be fetched at once."""
@@ -96,11 +96,11 @@ class WholeFile:
         self._source = pa.BufferReader(data)
 
     def source(self) -> Any:
-        """The bytes as a file of pyarrow's."""
+        """Return the bytes as a file of pyarrow's."""
         return self._source
 
     def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """Nothing to fetch."""
+        """Do nothing: all bytes are in memory."""
 
 
 _Files = list[BlobInfo]  # in Storage, `list` is the method
@@ -125,7 +125,7 @@ class Storage(ABC):
     """Whether several requests at once are quicker than one after another."""
 
     def list(self, prefix: str, *, unusable: _Entries | None = None) -> _Files:
-        """Every file below the folder ``prefix``, sorted by path; empty when there is none.
+        """Return every file below the folder ``prefix``, sorted by path; empty when there is none.
 
         Parameters
         ----------
@@ -144,7 +144,7 @@ class Storage(ABC):
         return sorted(self._usable(files, entries, unusable))
 
     def folder(self, path: str, *, unusable: _Entries | None = None) -> Folder:
-        """The content of a folder, empty when there is none, by one request however much lies below it.
+        """Return the content of a folder, empty when there is none, by one request however much lies below it.
 
         ``unusable`` is as for `list`.
         """
@@ -160,7 +160,7 @@ class Storage(ABC):
         return Folder(sorted(self._usable(content.files, entries, unusable)), sorted(folders))
 
     def _usable(self, files: Sequence[BlobInfo], entries: _Entries, unusable: _Entries | None) -> _Files:
-        """The files whose names can be used; the others are told, together with ``entries``."""
+        """Return the files with usable names; add the others to ``entries``, and report those as `list` says."""
         usable = []
         for info in files:
             if reason := _refusal(info.path):
@@ -178,11 +178,11 @@ class Storage(ABC):
         """Make a folder, in which files can then be put by hand."""
 
     def stat(self, path: str) -> BlobInfo | None:
-        """The file's version and size, freshly asked; None only when it is definitely absent."""
+        """Return the file's version and size, freshly asked; None only when it is definitely absent."""
         return self._stat(check_path(path))
 
     def peek(self, paths: Sequence[str]) -> Sequence[BlobInfo | None]:
-        """`stat` of several files that will be opened next; of remote ones all at once, with their first bytes."""
+        """Do as `stat` does for files that will be opened next; remote ones all at once, with their first bytes."""
         return self._peek([check_path(path) for path in paths])
 
     def fetch_ends(self, infos: Sequence[BlobInfo], size: int) -> None:  # noqa: B027 (near by, nothing is gained)
@@ -198,10 +198,10 @@ class Storage(ABC):
 
     @abstractmethod
     def location(self, path: str) -> str:
-        """The place of a path's file on `filesystem`."""
+        """Return the place of a path's file on `filesystem`."""
 
     def read(self, path: str) -> Blob:
-        """The file's bytes, all of one version.
+        """Return the file's bytes, all of one version.
 
         Raises
         ------
@@ -264,15 +264,15 @@ class Storage(ABC):
     def _delete(self, path: str, expected: str | _Any) -> None: ...
 
     def not_found(self, path: str) -> NotFoundError:
-        """The error for a file that is definitely not there."""
+        """Return the error for a file that is definitely not there."""
         return NotFoundError(f"There is no {path} in {self.url}.", hint="Check the name.")
 
     def changed(self, path: str) -> VersionChangedError:
-        """The error for a pinned version that has been replaced."""
+        """Return the error for a pinned version that has been replaced."""
         return VersionChangedError(f"{path} in {self.url} was replaced while it was being read.", hint="Read it again.")
 
     def conflict(self, path: str) -> ConflictError:
-        """The error for a conditional write that was refused."""
+        """Return the error for a conditional write that was refused."""
         return ConflictError(
             f"{path} in {self.url} was changed by somebody else meanwhile.", hint="Nothing was written; try again."
         )
@@ -313,13 +313,13 @@ def check_path(path: str) -> str:
 
 
 def _refusal(path: str) -> str:
-    """The reason why a path that was listed cannot be used; blank if it can."""
+    """Return the reason why a path that was listed cannot be used; blank if it can."""
     part = _bad_part(path)
     return "" if part is None else f"the lake does not use names such as {shown(part)}; rename it"
 
 
 def _bad_part(path: str) -> str | None:
-    """The first part of ``path`` that is no name inside the lake."""
+    """Return the first part of ``path`` that is no name inside the lake."""
     for part in path.split("/"):
         # Windows drops a dot or space at the end: two names would be one file.
         bad = not part or part[0] == "." or part[-1] == "." or part != part.strip() or _FORBIDDEN.search(part)

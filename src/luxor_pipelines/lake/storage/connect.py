@@ -124,14 +124,14 @@ def _connect(
 
 
 def _kind(scheme: str) -> Literal["azure", "local", "other"]:
-    """The kind of storage that the scheme of an address names; a single letter is a drive of Windows."""
+    """Return the kind of storage that the scheme of an address names; a single letter is a drive of Windows."""
     if len(scheme) == 1:
         return "local"
     return _KINDS.get(scheme, "other")
 
 
 def _address(lake: str | os.PathLike[str] | None) -> Secret | None:
-    """The lake's address as text; its secret parts are masked in every message from now on."""
+    """Return the lake's address as text, and have its secret parts masked in every message from now on."""
     if lake is None:
         return None
     text: object = os.fspath(lake) if isinstance(lake, os.PathLike) else lake
@@ -147,7 +147,7 @@ def _address(lake: str | os.PathLike[str] | None) -> Secret | None:
 
 
 def _secret(connection_string: str | None) -> Secret | None:
-    """The same for a connection string, however malformed it is."""
+    """Return a connection string, however malformed, and have its secret parts masked in every message from now on."""
     if connection_string is None:
         return None
     if not isinstance(connection_string, str):

@@ -127,7 +127,7 @@ class LeaseState:
 
 
 def lease_state(storage: Storage, path: str, *, ttl: float = _DEFAULT_TTL) -> LeaseState | None:
-    """The lease as it is now; None when there is no such file. ``ttl`` counts for a file that cannot be read.
+    """Return the lease as it is now; None when there is no such file. ``ttl`` counts for a file that cannot be read.
 
     Takes nothing. Where there is a lease, a file in `CLOCKS` is written and deleted to learn the storage's time.
 
@@ -159,7 +159,7 @@ def lease_state(storage: Storage, path: str, *, ttl: float = _DEFAULT_TTL) -> Le
 
 
 def lease_states(storage: Storage) -> list[LeaseState]:
-    """Every lease of the lake, by path."""
+    """Return every lease of the lake, by path."""
     paths = [info.path for info in storage.list(LEASES) if info.path.endswith(".json")]
     states = (lease_state(storage, path) for path in paths if path.count("/") > 2 and not path.startswith(CLOCKS))
     return [state for state in states if state is not None]
@@ -400,7 +400,7 @@ class Lease:
             )
 
     def _own_version(self) -> str | None:
-        """The version of the lease's file while it names this holder: on disk, a busy file is a conflict too."""
+        """Return the version of the lease's file while it names this holder: on disk, a busy file is a conflict too."""
         try:
             blob = self._storage.read(self.path)
         except NotFoundError:
@@ -423,7 +423,7 @@ class Lease:
                 self._fenced |= {path}
 
     def must_renew(self, path: str) -> bool:
-        """Whether a lost holder may still write over a file that is as it should be."""
+        """Return whether a lost holder may still write over a file that is as it should be."""
         return bool(self._lost_holders) and path not in self._fenced
 
     def close(self, reason: str, *, timeout: float) -> bool:
@@ -538,7 +538,7 @@ def check_fence() -> None:
 
 
 def fenced_write(storage: Storage, path: str, data: bytes, *, expected: str | None) -> str:
-    """`Storage.write` on condition of a version that was read before, if the lease is still its holder's.
+    """Do as `Storage.write` does, on condition of a version that was read before, if the lease is still held.
 
     Raises
     ------
@@ -555,7 +555,7 @@ def fenced_write(storage: Storage, path: str, data: bytes, *, expected: str | No
 
 
 def fenced_delete(storage: Storage, path: str, *, expected: str) -> None:
-    """`Storage.delete` as `fenced_write` writes."""
+    """Do as `Storage.delete` does, on the conditions of `fenced_write`."""
     lease = _fence.get()
     if lease is None:
         storage.delete(path, expected=expected)
@@ -565,7 +565,7 @@ def fenced_delete(storage: Storage, path: str, *, expected: str) -> None:
 
 
 def renew_version(storage: Storage, info: BlobInfo) -> BlobInfo:
-    """The file, with a new version where a lost holder of the lease might still write over it; same bytes.
+    """Return the file, with a new version where a lost holder of the lease might still write over it; same bytes.
 
     Raises
     ------
@@ -632,12 +632,12 @@ class _Content:
 
     @classmethod
     def released(cls, lost: Iterable[About], fenced: Iterable[str] = ()) -> _Content:
-        """The file of a lease that nobody holds."""
+        """Return the file of a lease that nobody holds."""
         return cls("", 0.0, {}, tuple(lost), tuple(fenced))
 
     @classmethod
     def parse(cls, data: bytes, ttl: float) -> _Content:
-        """The content of a lease's file; one that cannot be read is somebody's, for our own ``ttl``."""
+        """Parse a lease's file; one that cannot be read counts as somebody's, for our own ``ttl``."""
         try:
             content = json.loads(data)
             lost = tuple(dict(about) for about in content.get("lost", ()))
@@ -657,7 +657,7 @@ class _Content:
 
 
 def _storage_time(storage: Storage) -> datetime:
-    """The time it is at the storage: that of a fresh file, since a file rewritten may keep a time of the future."""
+    """Return the storage's time: that of a new file, since a rewritten file may keep a time of the future."""
     path = f"{CLOCKS}/{uuid.uuid4().hex}.json"
     storage.write(path, b"{}\n", expected=None)
     try:
@@ -672,12 +672,12 @@ def _storage_time(storage: Storage) -> datetime:
 def _stays_silent(
     storage: Storage, state: LeaseState, clock: Callable[[], float], pause: Callable[[float], object]
 ) -> bool:
-    """Watch a lease for as long as its holder's promise may last; whether it was not renewed meanwhile."""
+    """Watch a lease as long as its holder's promise may last; return whether it was not renewed meanwhile."""
     assert state.holder is not None
     promise = state.holder.ttl + _GRAIN_S
     deadline = clock() + min(-state.overdue_s, promise)
-    while (left := deadline - clock()) > 0:
-        pause(min(left, promise / 10, _LONGEST_PAUSE_S))
+    while (remaining := deadline - clock()) > 0:
+        pause(min(remaining, promise / 10, _LONGEST_PAUSE_S))
         info = storage.stat(state.path)
         if info is None or info.version != state.version:
             return False
@@ -685,7 +685,7 @@ def _stays_silent(
 
 
 def _described(about: About) -> str:
-    """A holder in words."""
+    """Return a holder in words."""
     words = [f"run {about['run']}"] if "run" in about else []
     words += [f"process {about['process']} on {about['host']}"] if {"process", "host"} <= about.keys() else []
     return ", ".join(words) or "somebody unknown"

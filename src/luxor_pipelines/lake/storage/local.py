@@ -47,7 +47,7 @@ _NO_FILE = "it is neither a file nor a folder but a pipe, a socket or a device"
 _GRAIN_NS = 100
 """Windows rounds times of change to this."""
 _TICK_NS = 10**9
-"""The longest tick of a file system's clock. A deleted file's time further ahead is a clock's that was wrong then."""
+"""The longest tick of a file system's clock; a deleted file's time further ahead came from a clock that was wrong."""
 
 
 class LocalStorage(Storage):
@@ -87,7 +87,7 @@ class LocalStorage(Storage):
 
     @property
     def filesystem(self) -> Any:
-        """The machine's own."""
+        """The machine's own filesystem."""
         return LocalFileSystem()
 
     def make_folder(self, path: str) -> None:
@@ -95,11 +95,11 @@ class LocalStorage(Storage):
         _make_folder(self.root / check_path(path))
 
     def location(self, path: str) -> str:
-        """The file's absolute path."""
+        """Return the file's absolute path."""
         return (self.root / check_path(path)).as_posix()
 
     def _at(self, path: str) -> Path:
-        """The place of a file on the disk.
+        """Return the place of a file on the disk.
 
         Raises
         ------
@@ -130,11 +130,11 @@ class LocalStorage(Storage):
                     unusable.append(Unusable(path, "it is a link to a folder, which listings do not follow"))
                     continue
                 try:
-                    more, folders = self._scan(f"{path}/", unusable)
+                    entries, folders = self._scan(f"{path}/", unusable)
                 except OSError as error:
                     unusable.append(Unusable(path, _reason(error)))
                     continue
-                files += more
+                files += entries
                 waiting += [(f"{path}/{name}", linked) for name, linked in folders]
             return files
 
@@ -144,7 +144,7 @@ class LocalStorage(Storage):
             return Folder(files, [name for name, _ in folders])
 
     def _scan(self, folder: str, unusable: list[Unusable]) -> tuple[list[BlobInfo], list[tuple[str, bool]]]:
-        """The files that lie directly in a folder, and the names of the folders, with whether each is a link."""
+        """Return the files that lie directly in a folder, and the names of the folders, with whether each is a link."""
         files: list[BlobInfo] = []
         folders: list[tuple[str, bool]] = []
         try:
@@ -177,7 +177,7 @@ class LocalStorage(Storage):
         return files, folders
 
     def _status(self, path: str) -> os.stat_result | None:
-        """The system's description of a file; None if there is none, or a folder.
+        """Return the system's description of a file; None if there is none, or a folder.
 
         Raises
         ------
@@ -261,7 +261,7 @@ class LocalStorage(Storage):
                 _patiently(self._at(path).unlink, missing_ok=True)
 
     def _check(self, path: str, expected: Any) -> os.stat_result | None:
-        """The description of the stored file, None if there is none.
+        """Check the stored file's version and return its description, None if there is no file.
 
         Raises
         ------
@@ -290,11 +290,11 @@ class LocalStorage(Storage):
         locks = self.root / LOCKS
         locks.mkdir(parents=True, exist_ok=True)
         place = locks / _lock_name(path)
-        held = _Lock()
+        state = _Lock()
 
         def sign(descriptor: int) -> None:
-            held.deleted_ns = os.fstat(descriptor).st_mtime_ns
-            held.descriptor = descriptor
+            state.deleted_ns = os.fstat(descriptor).st_mtime_ns
+            state.descriptor = descriptor
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"\nprocess {os.getpid()} on {platform.node()}".encode())
 
@@ -302,10 +302,10 @@ class LocalStorage(Storage):
         try:
             with lock:
                 try:
-                    yield held
+                    yield state
                 finally:
-                    os.ftruncate(held.descriptor, 0)
-                    os.utime(place, ns=(held.deleted_ns, held.deleted_ns))
+                    os.ftruncate(state.descriptor, 0)
+                    os.utime(place, ns=(state.deleted_ns, state.deleted_ns))
         except Timeout as error:
             raise FileLockedError(
                 f"{path} in {self.url} has been locked by {_signature(place)} for {self._lock_timeout:g} s.",
@@ -330,15 +330,15 @@ class _LocalReader:
         self._source = source
 
     def source(self) -> Any:
-        """The file of pyarrow's."""
+        """Return the file of pyarrow's."""
         return self._source
 
     def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """Nothing to gain: the operating system reads ahead."""
+        """Do nothing: the operating system reads ahead."""
 
 
 def _lock_name(path: str) -> str:
-    """The name of the lock's file: a hash, of the path or of the folder that shares one lock.
+    """Return the name of the lock's file: a hash, of the path or of the folder that shares one lock.
 
     Earlier versions know only the former. They and this one shut each other out of tables and leases all the same.
     """
@@ -347,7 +347,7 @@ def _lock_name(path: str) -> str:
 
 
 def _signature(lock: Path) -> str:
-    """The process that a lock's file names as its holder."""
+    """Return the process that a lock's file names as its holder."""
     try:
         with lock.open("rb", buffering=0) as file:
             file.seek(1)  # Windows may keep the first byte from being read while the lock is held
@@ -378,7 +378,7 @@ def _version(status: os.stat_result) -> str:
 
 
 def _reason(error: OSError) -> str:
-    """The reason why an entry of a folder could not be looked at."""
+    """Return the reason why an entry of a folder could not be looked at."""
     if isinstance(error, PermissionError):
         return "this user may not look at it"
     return "it is a link in a circle" if error.errno == errno.ELOOP else error.strerror or str(error)
@@ -404,9 +404,9 @@ _again = tenacity.retry(
 
 def _clear_up(target: Path) -> None:
     """Remove temporary files of killed writers of this file; its lock is held, so nobody is writing it now."""
-    left = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{32}}\.tmp")
+    leftover = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{32}}\.tmp")
     with os.scandir(target.parent) as entries:
-        names = [entry.name for entry in entries if left.fullmatch(entry.name)]
+        names = [entry.name for entry in entries if leftover.fullmatch(entry.name)]
     for name in names:
         with contextlib.suppress(OSError):  # such as a scanner that has it open: it is never read, and can wait
             target.with_name(name).unlink()

@@ -38,7 +38,7 @@ _MARKS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "CRC")
 
 
 def _public(lake: str) -> str:
-    """The address without what may be secret in it."""
+    """Return the address without what may be secret in it."""
     parts = urlsplit(lake)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
@@ -121,7 +121,7 @@ class FsspecStorage(Storage):
         return self.fs
 
     def location(self, path: str) -> str:
-        """The file's path below the lake's root."""
+        """Return the file's path below the lake's root."""
         return f"{self.root}/{check_path(path)}"
 
     @_guarded
@@ -131,21 +131,21 @@ class FsspecStorage(Storage):
         return [self._info(info) for info in self._below(top, self._entries(top), unusable)]
 
     def _below(self, folder: str, entries: list[dict[str, Any]], unusable: list[Unusable]) -> Iterator[dict[str, Any]]:
-        """The files among a folder's entries and below them; fsspec's own ``find`` passes over unlisted folders."""
+        """Yield the files among a folder's entries and below them; fsspec's own ``find`` skips unlisted folders."""
         for info in self._files(folder, entries, unusable):
             if info["type"] != "directory":
                 yield info
                 continue
             below = info["name"].rstrip("/")
             try:
-                listed = self._entries(below)
+                inner = self._entries(below)
             except PermissionError:
                 unusable.append(Unusable(self._path(info), "this user may not list it"))
             else:
-                yield from self._below(below, listed, unusable)
+                yield from self._below(below, inner, unusable)
 
     def _files(self, folder: str, entries: list[dict[str, Any]], unusable: list[Unusable]) -> Iterator[dict[str, Any]]:
-        """The files and folders among a folder's entries, but for hidden ones."""
+        """Yield the files and folders among a folder's entries, but for hidden ones."""
         for info in entries:
             if not info["name"].startswith(f"{folder}/") or _name(info).startswith("."):
                 continue  # asked for a file, fsspec lists that file
@@ -161,14 +161,14 @@ class FsspecStorage(Storage):
         return str(info["name"])[len(self.root) :].strip("/")
 
     def _entries(self, folder: str) -> list[dict[str, Any]]:
-        """The entries of a folder, none if there is no such folder."""
+        """Return the entries of a folder, none if there is no such folder."""
         try:
-            listed: list[dict[str, Any]] = self.fs.ls(folder, detail=True)
+            entries: list[dict[str, Any]] = self.fs.ls(folder, detail=True)
         except (FileNotFoundError, NotADirectoryError):
             self._check_root()
             return []
         self._seen = True
-        return listed
+        return entries
 
     def _check_root(self) -> None:
         """Refuse to call a file absent before the lake itself has been seen."""
@@ -280,5 +280,5 @@ class FsspecStorage(Storage):
 
 
 def _name(info: dict[str, Any]) -> str:
-    """The last part of an entry's path."""
+    """Return the last part of an entry's path."""
     return str(info["name"]).rstrip("/").rpartition("/")[2]

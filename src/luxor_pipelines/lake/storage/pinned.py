@@ -25,7 +25,7 @@ class PinnedFile(io.RawIOBase):
     fetch
         The bytes of each range (start, end), all of one version of the file.
     held
-        What has been fetched already: bytes of that version, and where they begin.
+        A part that has been fetched already: its position in the file, and its bytes.
     """
 
     def __init__(
@@ -38,22 +38,22 @@ class PinnedFile(io.RawIOBase):
         self._parts: list[tuple[int, bytes]] = [held]
 
     def source(self) -> PinnedFile:
-        """The same file at its start, for another thread; what either fetches both have."""
+        """Return the same file at its start, for another thread; the two share what either fetches."""
         other = PinnedFile(self._size, self._fetch)
         other._parts = self._parts
         return other
 
     def prefetch(self, ranges: Sequence[Range]) -> None:
-        """Fetch these ranges (start, end), where they are inside the file and not held already."""
+        """Fetch the parts of these ranges (start, end) that lie inside the file and are not in memory."""
         inside = [(max(0, start), min(end, self._size)) for start, end in ranges]
         missing = [(start, end) for start, end in inside if end > start and self._held(start, end) is None]
         if not missing:
             return
         whole = _coalesce(missing)
-        pieces = iter(self._fetch([piece for wanted in whole for piece in _split(wanted)]))
-        for wanted in whole:  # joined again, so that a read of what was asked for never crosses two parts
-            parts = [next(pieces) for _ in _split(wanted)]
-            self._parts.append((wanted[0], parts[0] if len(parts) == 1 else b"".join(parts)))
+        pieces = iter(self._fetch([piece for merged in whole for piece in _split(merged)]))
+        for merged in whole:  # its pieces are joined, so that a read of a requested range lies in one part
+            parts = [next(pieces) for _ in _split(merged)]
+            self._parts.append((merged[0], parts[0] if len(parts) == 1 else b"".join(parts)))
 
     def _held(self, start: int, end: int) -> memoryview | None:
         for first, data in self._parts:
@@ -62,7 +62,7 @@ class PinnedFile(io.RawIOBase):
         return None
 
     def read(self, size: int | None = -1) -> bytes:
-        """The next ``size`` bytes, fewer only at the end of the file."""
+        """Return the next ``size`` bytes, fewer only at the end of the file."""
         start = self._position
         end = self._size if size is None or size < 0 else min(start + size, self._size)
         if end <= start:
@@ -77,15 +77,15 @@ class PinnedFile(io.RawIOBase):
         return bytes(held)
 
     def readable(self) -> bool:
-        """Yes."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Yes."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
-        """The position of the next byte to be read."""
+        """Return the position of the next byte to be read."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
