@@ -219,12 +219,12 @@ def post_run(
             f"{req.method} is not allowed here.", hint="POST runs the pipeline; GET /api/pipelines shows its last run."
         )
         return _error_answer(error)._replace(status=405, headers={"Allow": "POST"})
-    asked = _parse_request(name, req)
+    request = _parse_request(name, req)
     with _triggered_by("http", context):
-        if not asked.queued:
-            return Answer(200, run(name, asked.ref_date, asked.params).as_dict())
+        if not request.queued:
+            return Answer(200, run(name, request.ref_date, request.params).as_dict())
         lq = _lake(Settings.from_env())
-        report = queue_run(name, ref_date=asked.ref_date, lake=lq, **asked.params)
+        report = queue_run(name, ref_date=request.ref_date, lake=lq, **request.params)
         try:
             message.set(report.path)
         except Exception as error:
@@ -287,15 +287,15 @@ def _parse_request(name: str, req: func.HttpRequest) -> RunRequest:
         )
     if twice := sorted(query.keys() & body.keys()):
         raise UsageError(f"{' and '.join(twice)} in the body and in the query string.", hint="Send it once.")
-    given = {**body, **query}
-    texts = _parameter_texts(given.get("params") or {}) + (["force=true"] if _parse_flag(given, "force") else [])
+    fields = {**body, **query}
+    texts = _parameter_texts(fields.get("params") or {}) + (["force=true"] if _parse_flag(fields, "force") else [])
     preferences = {preference.strip().lower() for preference in req.headers.get("Prefer", "").split(",")}
-    queued = _parse_flag(given, "async") or "respond-async" in preferences
-    return RunRequest(_parse_date(given.get("ref_date")), parse_params(name, texts) if texts else {}, queued)
+    queued = _parse_flag(fields, "async") or "respond-async" in preferences
+    return RunRequest(_parse_date(fields.get("ref_date")), parse_params(name, texts) if texts else {}, queued)
 
 
-def _parse_flag(given: Mapping[str, Any], name: str) -> bool:
-    flag = {"true": True, "false": False}.get(value) if isinstance(value := given.get(name, False), str) else value
+def _parse_flag(fields: Mapping[str, Any], name: str) -> bool:
+    flag = {"true": True, "false": False}.get(value) if isinstance(value := fields.get(name, False), str) else value
     if not isinstance(flag, bool):
         raise UsageError(f"{name} is neither true nor false.", hint=_BODY_HINT)
     return flag

@@ -196,18 +196,18 @@ def _whole(
 ) -> tuple[FloatArray, NDArray[np.object_]]:
     """Compute the return over the whole time, and its status."""
     if returns is not None:
-        known = returns.reindex(frame.columns)
-        return known["Return"].to_numpy(dtype=np.float64), known["Status"].to_numpy(dtype=object)
+        rows = returns.reindex(frame.columns)
+        return rows["Return"].to_numpy(dtype=np.float64), rows["Status"].to_numpy(dtype=object)
     values = frame.to_numpy()
-    seen = np.isfinite(values)
+    present = np.isfinite(values)
     column = np.arange(values.shape[1])
-    begin, stop = seen.argmax(axis=0), len(values) - 1 - seen[::-1].argmax(axis=0)
+    begin, stop = present.argmax(axis=0), len(values) - 1 - present[::-1].argmax(axis=0)
     days = as_days(frame.index)
     status = np.full(values.shape[1], "ok", dtype=object)
     late = (days[begin] - np.datetime64(first, "D")).astype(np.int64) > _AT_ENDS
     status[late | (values[begin, column] == 0)] = "no_base"
     status[(np.datetime64(last, "D") - days[stop]).astype(np.int64) > _AT_ENDS] = "stale_end"
-    status[~seen.any(axis=0)] = "no_end"
+    status[~present.any(axis=0)] = "no_end"
     with np.errstate(divide="ignore", invalid="ignore"):
         return values[stop, column] / values[begin, column] - 1, status
 
@@ -235,7 +235,7 @@ def _moments(packed: FloatArray, count: NDArray[np.int64], level: float) -> dict
         if not whole:
             off[~present] = 0
         square = off * off
-        m2, m3, m4 = (each / n for each in (square.sum(1), (square * off).sum(1), (square * square).sum(1)))
+        m2, m3, m4 = (sums / n for sums in (square.sum(1), (square * off).sum(1), (square * square).sum(1)))
         varies = m2 > _ROUNDING * mean**2
         skew = np.sqrt(n * (n - 1)) / (n - 2) * m3 / m2**1.5
         kurtosis = (n - 1) / ((n - 2) * (n - 3)) * ((n + 1) * (m4 / m2**2 - 3) + 6)
@@ -274,8 +274,8 @@ def _tail(packed: FloatArray, count: NDArray[np.int64], share: float) -> tuple[F
     part = place - below
     quantile = np.where(part > 0, low + (high - low) * part, low)
     sums = np.where(np.arange(most + 1) <= below[:, np.newaxis], lowest, 0).sum(axis=1)
-    known = count > 0
-    return np.where(known, quantile, np.nan), np.where(known, sums / (below + 1), np.nan)
+    present = count > 0
+    return np.where(present, quantile, np.nan), np.where(present, sums / (below + 1), np.nan)
 
 
 def _ratios(
@@ -351,6 +351,6 @@ def _capture(r: FloatArray, b: FloatArray, periods: NDArray[np.bool_], n: int) -
     """Divide the return a year of one by that of the other, in some of the periods."""
     count = periods.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        growth = [np.where(periods, np.log1p(np.maximum(each, -1)), 0).sum(0) for each in (r, b)]
-        own, theirs = (np.expm1(each * n / count) for each in growth)
-        return np.asarray(np.where(count > 0, own / theirs, np.nan), dtype=np.float64)
+        growth = [np.where(periods, np.log1p(np.maximum(returns, -1)), 0).sum(0) for returns in (r, b)]
+        own, other = (np.expm1(returns * n / count) for returns in growth)
+        return np.asarray(np.where(count > 0, own / other, np.nan), dtype=np.float64)

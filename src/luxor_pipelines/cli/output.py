@@ -130,9 +130,9 @@ class Grid:
 
     def without(self, names: Container[str]) -> Grid:
         """Return the same table without some of its columns."""
-        kept = [at for at, name in enumerate(self.columns) if name not in names]
-        rows = [[row[at] for at in kept] for row in self.rows]
-        return replace(self, columns=[self.columns[at] for at in kept], rows=rows)
+        places = [at for at, name in enumerate(self.columns) if name not in names]
+        rows = [[row[at] for at in places] for row in self.rows]
+        return replace(self, columns=[self.columns[at] for at in places], rows=rows)
 
 
 class _Quiet:

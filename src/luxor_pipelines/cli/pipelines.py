@@ -515,12 +515,12 @@ def backfill_(
     params = parse_params(name, [*(param or []), *(["force=true"] if force else [])])
     where = open_lake(lake).lake
     plan = plan_backfill(name, start, end, lake=where, missing=missing, failed=failed, stale=stale)
-    done = Backfill(name, tuple(plan))
+    result = Backfill(name, tuple(plan))
     if not form.json and (dry_run or not form.one_table):
         _print_plan(plan, form)
     if not dry_run:
         with progress("Backfilling", sum(planned.run for planned in plan)) as advance:
-            done = carry_out(
+            result = carry_out(
                 name,
                 plan,
                 lake=where,
@@ -530,10 +530,10 @@ def backfill_(
                 **params,
             )
     if form.json:
-        print_json({"dry_run": dry_run, **asdict(done)})
+        print_json({"dry_run": dry_run, **asdict(result)})
     elif not dry_run:
-        _print_outcomes(done, form)
-    if done.failed:
+        _print_outcomes(result, form)
+    if result.failed:
         raise typer.Exit(1)
 
 
@@ -551,20 +551,20 @@ def _print_plan(plan: list[PlannedDate], form: Form) -> None:
     print_grid(grid, form)
 
 
-def _print_outcomes(done: Backfill, form: Form) -> None:
+def _print_outcomes(result: Backfill, form: Form) -> None:
     """Print how many dates ended how, and those that went wrong; in csv and workbooks each date."""
     from luxor_pipelines.operations.backfill import Ending
 
     if form.one_table:
-        outcomes = [(outcome.date, outcome.status, outcome.message or None) for outcome in done.outcomes]
+        outcomes = [(outcome.date, outcome.status, outcome.message or None) for outcome in result.outcomes]
         print_grid(Grid(("Date", "Outcome", "Why"), outcomes), form)
         return
-    counts = [(status, f"{done.count(status):,}") for status in get_args(Ending) if done.count(status)]
+    counts = [(status, f"{result.count(status):,}") for status in get_args(Ending) if result.count(status)]
     emit("")
     print_grid(Grid(("Outcome", "Dates"), counts or [("nothing to do", "0")], right=frozenset({"Dates"})), form)
     troubles = [
         (str(outcome.date), outcome.status, outcome.message)
-        for outcome in done.outcomes
+        for outcome in result.outcomes
         if outcome.status not in ("done", "unchanged")
     ]
     if troubles:

@@ -85,7 +85,7 @@ def _run_date(day: date, name: str, url: str, directory: str, now: datetime | No
 
 
 def _open(url: str, directory: str) -> Lake:
-    """Return the lake at an address, by this process's own settings: the one that they name, if that is the one."""
+    """Return the lake at an address, opened by this process's own settings if these name it."""
     from luxor_pipelines.catalog import open_lake
 
     try:

@@ -1,4 +1,4 @@
-"""Whether a lake can be used from here: each thing that a run needs, tried one by one."""
+"""Checks of whether a lake can be used from here: what a run needs is tried step by step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PACKAGES = (
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was tried: how it went, what was seen, and what to do where it failed."""
+    """One step that was tried: its outcome, a detail of it, and a hint for what to do if it failed."""
 
     name: str
     outcome: Literal["ok", "warning", "failed", "skipped"]

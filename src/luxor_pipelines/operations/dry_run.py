@@ -111,7 +111,7 @@ def dry_run(
 
 
 def _differences(before: Table, after: Table, written: set[str], largest: int) -> Iterator[Difference]:
-    """Yield the numbers in the partitions written that differ from the stored ones, row by row of the key."""
+    """Yield the numbers in the partitions written that differ from those of the stored row with the same key."""
     old, new = before.find(), after.find()
     if old is None or new is None:
         return
@@ -123,11 +123,11 @@ def _differences(before: Table, after: Table, written: set[str], largest: int) -
         rows, changed = _frame(before, stored), _frame(after, part)
         if not key or not set(key) <= set(rows.columns) or set(rows.columns) != set(changed.columns):
             continue
-        both = rows.merge(changed, on=key, suffixes=("", " after"))
+        pairs = rows.merge(changed, on=key, suffixes=("", " after"))
         for column in rows.select_dtypes("number").columns.difference(key):
-            change = (both[f"{column} after"] - both[column]).abs()
+            change = (pairs[f"{column} after"] - pairs[column]).abs()
             for at in change[change > 0].nlargest(largest).index:
-                row = both.loc[at]
+                row = pairs.loc[at]
                 names = {name: str(row[name]).removesuffix(" 00:00:00") for name in key}
                 yield Difference(after.name, names, str(column), float(row[column]), float(row[f"{column} after"]))
 

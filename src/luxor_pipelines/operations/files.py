@@ -92,10 +92,10 @@ def put_files(lake: Lake, files: Sequence[Path], folder: str, *, replace: bool =
         else:
             same = info.size == len(contents[path]) and lake.storage.read(path).data == contents[path]
             outcomes[path] = "unchanged" if same else "replaced"
-    other = [path for path, outcome in outcomes.items() if outcome == "replaced"]
-    if other and not replace:
+    conflicting = [path for path, outcome in outcomes.items() if outcome == "replaced"]
+    if conflicting and not replace:
         raise UsageError(
-            f"The lake has {sample(other)} already, with other content. Nothing was written.",
+            f"The lake has {sample(conflicting)} already, with other content. Nothing was written.",
             hint="Add --replace if it is to be replaced, or rename the file.",
         )
     for path, outcome in outcomes.items():
@@ -214,7 +214,7 @@ def inspect_file(lq: LuxorQuery | None, file: str, formats: Path | None = None) 
     DataError
         The declarations are not as they should be.
     """
-    known = set(lq.market.assets.price_keys()) if lq is not None and lq.table_exists("assets") else None
+    price_keys = set(lq.market.assets.price_keys()) if lq is not None and lq.table_exists("assets") else None
     limits = Limits.of(Settings.from_env() if lq is None else lq.settings)
     if lq is not None and file.startswith(_RAW):
         data, name = lq.lake.storage.read(file).data, file.removeprefix(f"{FOLDER}/")
@@ -225,7 +225,7 @@ def inspect_file(lq: LuxorQuery | None, file: str, formats: Path | None = None) 
         declared = _local(beside) if formats is None and beside.is_file() else b"{}"
     if formats is not None:
         declared = _local(formats)
-    return inspect_price_file(data, name, Declarations.read(declared, str(formats or FORMATS_FILE)), known, limits)
+    return inspect_price_file(data, name, Declarations.read(declared, str(formats or FORMATS_FILE)), price_keys, limits)
 
 
 def _local(path: Path) -> bytes:

@@ -73,7 +73,7 @@ class RunReport:
     ref_date
         The reference date the pipeline worked with; where it says none, the one it was given.
     now
-        The moment the pipeline was told it is; else the same as ``started_at``.
+        The time that the pipeline was given as the present; else the same as ``started_at``.
     queued_at
         When it was queued (UTC); None for one that was run at once.
     started_at, ended_at, duration_s
@@ -186,7 +186,7 @@ def write_record(lake: Lake, report: RunReport, *, expected: str | None) -> str:
 
 
 def read_record(lake: Lake, path: str) -> RunReport | None:
-    """Return the record of a run; None, with a warning, for a file that is none."""
+    """Return the record of a run; None, with a warning, for a file that is no record."""
     return next(_read_records(lake, [path]), None)
 
 
@@ -245,7 +245,7 @@ def last_runs(
 
 
 def damaged_records(lake: Lake, limit: int = 1000) -> list[str]:
-    """Return the paths of files among the newest records that are none."""
+    """Return the paths of the newest files among the run records that are no records."""
     files = [info for info in lake.storage.list(RUNS) if _is_record(info.path)]
     files.sort(key=lambda info: _stamp(info.path), reverse=True)
 
@@ -288,7 +288,7 @@ def find_run(lake: Lake | LuxorQuery | str | os.PathLike[str] | None, ident: str
 
 
 _SHORTEST = 4
-"""Letters of a run's id that it can be named by."""
+"""The fewest letters of its id that a run can be named by."""
 
 
 def read_run(lake: Lake | LuxorQuery | str | os.PathLike[str] | None, name: str, run: str) -> RunReport:

@@ -93,11 +93,11 @@ def stoppable(run: Stoppable) -> Iterator[None]:
 
 def _on_sigterm(signum: int, frame: FrameType | None) -> None:
     deadline = time.monotonic() + GRACE_S
-    here = threading.get_ident()
+    own_thread = threading.get_ident()
     for run, thread in list(_runs.items()):
-        if thread != here and not run.stop(max(deadline - time.monotonic(), 0.0)):
+        if thread != own_thread and not run.stop(max(deadline - time.monotonic(), 0.0)):
             logger.error("A run's write did not end in time; its lease is left to run out.")
-    if here in _runs.values():
+    if own_thread in _runs.values():
         raise Terminated
     before = _before
     if callable(before):

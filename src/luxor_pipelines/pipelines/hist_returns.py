@@ -167,8 +167,8 @@ def reference_date(ref_date: DateLike | None, today: date) -> date:
 def first_date(lq: LuxorQuery) -> date | None:
     """Return the end of the month of the first price in any price table: earlier months have no returns."""
     dates = [lq.lake.cache.first_date(table.name) for table in PRICE_TABLES if lq.lake.cache.exists(table.name)]
-    known = [first for first in dates if first is not None]
-    return month_end(min(known)) if known else None
+    first_dates = [first for first in dates if first is not None]
+    return month_end(min(first_dates)) if first_dates else None
 
 
 def get_returns(lq: LuxorQuery, ref_date: DateLike, *, usdbrl_ticker: str = USDBRL) -> pd.DataFrame:

@@ -142,13 +142,13 @@ def parse_exchanges(exchanges: Mapping[str, str] | str) -> dict[str, str]:
                 f"{exchanges!r} does not give one exchange per location (at {location!r}).",
                 hint="Write it like bz=BVMF,us=XNYS.",
             )
-        chosen[location] = _known(code)
+        chosen[location] = _calendar_code(code)
     if not chosen:
         raise UsageError("No exchanges are given.", hint="Write them like bz=BVMF,us=XNYS.")
     return chosen
 
 
-def _known(code: str) -> str:
+def _calendar_code(code: str) -> str:
     import exchange_calendars as xcals
 
     codes = xcals.get_calendar_names()

@@ -255,7 +255,7 @@ def _parts(prices: Prices) -> Iterator[Prices]:
     while start < len(prices):
         ends = [end for end in starts if start < end <= start + LOAD_ROWS]
         end = ends[-1] if ends else start + LOAD_ROWS
-        yield prices.taken(slice(start, end))
+        yield prices.take(slice(start, end))
         start = end
 
 

@@ -16,12 +16,12 @@ __all__ = ["check_assets"]
 
 
 def check_assets(rows: pd.DataFrame) -> list[Finding]:
-    """Return what is odd about rows of the asset master: each is a warning.
+    """Return the oddities of rows of the asset master, each as a warning.
 
     Raises
     ------
     SchemaError
-        There is neither a column ``Key`` nor what a key is made of.
+        There is neither a column ``Key`` nor both columns that a key is made of.
     """
     columns = list(map(str, rows.columns))
     if "Key" not in columns and not {"Asset", "Ticker"} <= set(columns):
@@ -32,12 +32,12 @@ def check_assets(rows: pd.DataFrame) -> list[Finding]:
         )
     findings: list[Finding] = []
 
-    def warn(what: str, values: list[str]) -> None:
+    def warn(oddity: str, values: list[str]) -> None:
         if values:
-            findings.append(Finding("warning", ASSETS, "", what, len(values), sample(values)))
+            findings.append(Finding("warning", ASSETS, "", oddity, len(values), sample(values)))
 
-    known = {column.name for column in TABLES[ASSETS].columns} | {LAST_UPDATED}
-    unknown = [column for column in columns if column not in known]
+    declared = {column.name for column in TABLES[ASSETS].columns} | {LAST_UPDATED}
+    unknown = [column for column in columns if column not in declared]
     warn("columns that the asset master does not know (see docs/tables.md)", unknown)
     names = _text(rows, "Key").where(_text(rows, "Key") != "", _text(rows, "Asset"))
     nameless = (_text(rows, "Ticker") == "") & (_text(rows, "Ticker_BBG") == "")

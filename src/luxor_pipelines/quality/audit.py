@@ -66,9 +66,9 @@ NULLS_MAX = 0.5
 _CELLS = 20_000_000
 """Cells beside the key that are read at once: 160 MB of numbers."""
 _SERIES_ROWS = 1_000_000
-"""Rows of a price table that are held against each other at once, where they are in order of dates."""
+"""Rows of a price table that are compared with each other at once, if they are in order of dates."""
 _ROWS_PER_BYTE, _LEAST_BYTES = 8, 1_000_000
-"""Rows per byte of a file, of a megabyte or less as if it had one, beyond which it is not read: keys take room."""
+"""A file with more rows per byte than this is not read, since keys take room; a small one counts as a megabyte."""
 _ATTEMPTS = 5
 _OTHER_FOLDERS = ("raw", "system")
 """Folders of the lake that hold no tables."""
@@ -90,10 +90,10 @@ class Audit:
 def audit(lake: Lake, table: str | None = None, *, declared: Mapping[str, TableSchema]) -> Audit:
     """Check one table, or all tables of a lake.
 
-    A fault that gives wrong answers, or none, is an error: duplicate keys, nulls in keys and dates, files
+    A fault that leads to wrong answers, or to none, is an error: duplicate keys, nulls in keys and dates, files
     that do not open, columns that differ, rows in another month's partition, a month that is missing between
     others, two tables under one name. A state that may be right is a warning: series that have ended, columns
-    that are mostly empty, files that are no data, and, for the whole lake, entries that it passes over.
+    that are mostly empty, files that are no data, and, for the whole lake, entries that are skipped.
 
     Parameters
     ----------
@@ -113,13 +113,13 @@ def audit(lake: Lake, table: str | None = None, *, declared: Mapping[str, TableS
         lake.storage.list(folder, unusable=unusable)
     limits = age_limits(lake.settings)
     tables = [lake.table(name) for name in names]
-    audits = [_TableAudit(each, declared.get(each.name), limits) for each in tables]
+    audits = [_TableAudit(checked, declared.get(checked.name), limits) for checked in tables]
     findings = tuple(finding for table_audit in audits for finding in table_audit.run())
-    ours = tuple(f"{lake.directory}/{name}/" for name in names)
+    folders = tuple(f"{lake.directory}/{name}/" for name in names)
     findings += tuple(
         Finding("warning", "", "", f"entry is passed over: {entry.reason}", 1, entry.path)
         for entry in unusable
-        if not entry.path.startswith(ours)
+        if not entry.path.startswith(folders)
     )
     if table is not None and not audits[0].exists:
         raise UsageError(
@@ -185,7 +185,7 @@ class _TableAudit:
     # --- files ------------------------------------------------------------------------------
 
     def _check_layout(self) -> Snapshot | None:
-        """Check where the files lie; return the partitions, None where they cannot be told."""
+        """Check where the files lie; return the partitions, None where it is not clear which they are."""
         folder = f"{self.table.directory}/{self.table.name}"
         single = self.table.storage.stat(self.table.path("file"))
         unusable: list[Unusable] = []
@@ -198,8 +198,8 @@ class _TableAudit:
             fault = "Parquet files in the table's folder are not its partitions, though others may read them as such"
             self._error(None, fault, len(data), sample(data))
         if len(strays) > len(data):
-            others = [path for path in strays if path not in data]
-            self._warning(None, "files in the table's folder are no data", len(others), sample(others))
+            unread = [path for path in strays if path not in data]
+            self._warning(None, "files in the table's folder are no data", len(unread), sample(unread))
         for entry in unusable:
             self._warning(None, f"entry is passed over: {entry.reason}", 1, entry.path)
         try:
@@ -223,16 +223,16 @@ class _TableAudit:
         return snapshot
 
     def _check_beside(self, snapshot: Snapshot, single: BlobInfo | None, partitions: Sequence[str]) -> None:
-        """Name the files of the table's name that are not read, because the table has another layout."""
+        """Report files of the table that are not read, because the table has another layout."""
         if snapshot.layout == "file":
             if partitions:
                 fault = "partitions lie beside the table's one file, which is what is read"
                 self._error(None, fault, len(partitions), sample(partitions))
             return
-        others = [path for path in partitions if not path.startswith(f"{snapshot.layout}=")]
-        if others:
+        unread = [path for path in partitions if not path.startswith(f"{snapshot.layout}=")]
+        if unread:
             fault = f"partitions lie beside those by {snapshot.layout}, which are what is read"
-            self._error(None, fault, len(others), sample(others))
+            self._error(None, fault, len(unread), sample(unread))
         if single is not None:
             fault = f"a single file, written too late to be the table, lies beside those by {snapshot.layout}"
             self._error(None, fault, 1, single.path)
@@ -272,8 +272,8 @@ class _TableAudit:
                 fault = f"columns are not those of the newest partition, {newest.part.label}"
                 self._error(opened.part, fault, len(differing), "; ".join(differing[:4]))
         conventions = self.table.conventions
-        known = conventions.known_types(self.table.name, newest.columns.names)
-        for name, kind in known.items():
+        kinds = conventions.known_types(self.table.name, newest.columns.names)
+        for name, kind in kinds.items():
             stored = newest.stored.codec.stored.field(name).type
             if kind == DATE != newest.columns.field(name).type and not (
                 pa.types.is_temporal(stored) or pa.types.is_null(stored)
@@ -331,7 +331,7 @@ class _TableAudit:
             self._note_spellings(_selected(data, key))
             del data
         required = [column.name for column in self._declared.columns if not column.nullable] if self._declared else []
-        rest = [
+        unchecked = [
             field.name
             for field in opened.columns
             if (field.type != TEXT or field.name in required)
@@ -339,8 +339,8 @@ class _TableAudit:
             and field.name not in (*key, *dates, *prices, LAST_UPDATED)
         ]
         width = max(1, _CELLS // max(opened.stored.rows, 1))
-        for start in range(0, len(rest), width):
-            data = self._read(layout, opened, rest[start : start + width])
+        for start in range(0, len(unchecked), width):
+            data = self._read(layout, opened, unchecked[start : start + width])
             if data is not None:
                 self._check_nulls(opened, data, required=False)
 
@@ -376,9 +376,9 @@ class _TableAudit:
         if len(repeated):
             rows = pc.sum(repeated["count_all"]).as_py()
             shown = [tuple(map(plain, row.values())) for row in repeated.select(list(key)).slice(0, 3).to_pylist()]
-            more = f" and {len(repeated) - 3:,} more" if len(repeated) > 3 else ""
+            remainder = f" and {len(repeated) - 3:,} more" if len(repeated) > 3 else ""
             fault = f"keys ({', '.join(key)}) occur more than once, in {rows:,} rows"
-            self._error(part, fault, len(repeated), sample(shown) + more)
+            self._error(part, fault, len(repeated), sample(shown) + remainder)
 
     def _check_partition(self, layout: Layout, part: Part, column: pa.ChunkedArray) -> None:
         first, last = (pa.scalar(instant, DATE) for instant in bounds(layout, part.label))
@@ -432,7 +432,7 @@ class _TableAudit:
         return columns if kinds[:2] == [DATE, TEXT] and numeric else []
 
     def _check_prices(self, part: Part, data: pa.Table) -> None:
-        """Check a price table's rows: bad prices, and moves from row to row, but those of marks."""
+        """Check a price table's rows: bad prices and, except for marks, moves from row to row."""
         price = data.column(2).cast(NUMBER, safe=False)
         mark = self._prices is not None and self._prices.kind == "mark"
         bad = data.filter(pc.fill_null(pc.less(price, 0.0) if mark else pc.less_equal(price, 0.0), False))

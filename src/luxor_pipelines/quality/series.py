@@ -1,6 +1,6 @@
 """Oddities of price series: moves like an unadjusted split, single days far off, old names used again, stuck prices.
 
-Nothing here is an error: a share may double. Each oddity is told with its series, its two dates and its two prices.
+None of these is an error by itself: a share may double. An oddity names the series, two dates and their prices.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SPLIT_RATIOS = (2, 3, 4, 5, 10, 20, 50, 100)
 _NEAR_RATIO = 0.05
 _AFTER = 5
 _BACK_ROWS, _NEAR_PRICE = 3, 0.10
-"""A move is no split where three of the next five prices are within 10 % of the one before it, or where it returns."""
+"""A move is no split if three of the next five prices are within 10 % of the price before it, or it returns there."""
 _LEAST_MOVE = 1.5
 _SPIKE = 5.0
 _PAUSE = 366
@@ -101,24 +101,24 @@ class SeriesCheck:
         names, codes
             The series of the piece, and each row's position among them, negative for a row to ignore.
         judged
-            Whether the rows are only there for later ones to be held against.
+            Whether the rows serve only to compare later ones with.
         """
         numbers = np.array([self._number(name) for name in names], dtype=np.int64)
         good = (codes >= 0) & ~np.isnat(days) & np.isfinite(prices) & (prices > 0)
         code = np.concatenate([self._code, numbers[codes[good]]])
         day = np.concatenate([self._day, days[good].astype("datetime64[D]")])
         price = np.concatenate([self._price, prices[good]])
-        done = np.concatenate([self._judged, np.full(int(good.sum()), judged)])
+        is_judged = np.concatenate([self._judged, np.full(int(good.sum()), judged)])
         order = _by_series(code, day, len(self._code))
-        code, day, price, done = code[order], day[order], price[order], done[order]
+        code, day, price, is_judged = code[order], day[order], price[order], is_judged[order]
         last_of_day = np.append((code[1:] != code[:-1]) | (day[1:] != day[:-1]), [True] * bool(len(code)))
         self._code, self._day, self._price = code[last_of_day], day[last_of_day], price[last_of_day]
-        self._judged = done[last_of_day]
+        self._judged = is_judged[last_of_day]
         self._judge(at_end=False)
         self._keep_last_rows()
 
     def oddities(self) -> Iterator[tuple[Fault, int, list[Oddity]]]:
-        """Return each kind that occurs, how often it does, and the newest of its oddities."""
+        """Yield each kind that occurs, the number of its oddities, and the newest of them."""
         self._judge(at_end=True)
         for fault, newest in self._newest.items():
             if fault == "stuck":
@@ -158,7 +158,7 @@ class SeriesCheck:
         self._note("resumed", at[day[at] - day[at - 1] > _PAUSE * _DAY])
 
     def _falls_back(self, at: NDArray[np.int64], up: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return whether the next price is as far from each of these as the one before it; the last one has none."""
+        """Return whether the price after each of these rows is as far from it as the one before, or there is none."""
         result = np.ones(len(at), dtype=bool)
         following = at + 1
         inside = np.flatnonzero(following < len(self._code))
@@ -168,7 +168,7 @@ class SeriesCheck:
         return result
 
     def _rows_back(self, at: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return how many of the rows after each of these are near the price before it."""
+        """Return how many of the next rows after each of these are near the price before it."""
         back = np.zeros(len(at), dtype=np.int64)
         for distance in range(1, _AFTER + 1):
             following = at + distance
@@ -203,21 +203,21 @@ class SeriesCheck:
     def _note(self, fault: Fault, rows: NDArray[np.int64]) -> None:
         self._counts[fault] += len(rows)
         newest = rows[np.argsort(self._day[rows], kind="stable")[-_SHOWN:]]
-        both = [*self._newest[fault], *(self._oddity(row - 1, row) for row in newest)]
-        self._newest[fault] = sorted(both, key=_date, reverse=True)[:_SHOWN]
+        oddities = [*self._newest[fault], *(self._oddity(row - 1, row) for row in newest)]
+        self._newest[fault] = sorted(oddities, key=_date, reverse=True)[:_SHOWN]
 
     def _oddity(self, before: np.integer[Any], row: np.integer[Any]) -> Oddity:
         name = self._names[self._code[row]]
         return Oddity(name, self._day[before], float(self._price[before]), self._day[row], float(self._price[row]))
 
     def _keep_last_rows(self) -> None:
-        kept = _series_end(self._code) - np.arange(len(self._code)) <= _SESSIONS
-        self._code, self._day, self._price = self._code[kept], self._day[kept], self._price[kept]
-        self._judged = self._judged[kept]
+        recent = _series_end(self._code) - np.arange(len(self._code)) <= _SESSIONS
+        self._code, self._day, self._price = self._code[recent], self._day[recent], self._price[recent]
+        self._judged = self._judged[recent]
 
 
 def _by_series(code: NDArray[np.int64], day: NDArray[np.datetime64], earlier: int) -> NDArray[np.int64]:
-    """Return the order by series and day of rows, the first of which are earlier ones in that order already."""
+    """Return the order by series and day of rows, of which the first ``earlier`` are in that order already."""
     new = day[earlier:]
     ascending = (new[1:] >= new[:-1]).all() and (not earlier or not len(new) or day[:earlier].max() <= new[0])
     if ascending and len(code) and code.max() < 2**16:  # numpy sorts numbers of two bytes digit by digit
@@ -243,9 +243,9 @@ def check_batch(
     days: NDArray[np.datetime64],
     prices: NDArray[np.float64],
 ) -> list[Finding]:
-    """Hold the new rows of a batch against the last stored ones of their series; each kind of oddity is a warning.
+    """Compare the new rows of a batch with the last stored ones of their series; each kind of oddity is a warning.
 
-    New are the rows dated after their series' last stored row; a series of which nothing is stored has none.
+    A row is new if it is dated after its series' last stored row; a series without stored rows has no new ones.
 
     Parameters
     ----------
@@ -281,7 +281,7 @@ def check_batch(
 
 
 def _last_stored(lake: Lake, table: str) -> pa.Table | None:
-    """Return rows of a table among which the last of each series are; None where there is no table."""
+    """Return rows of a table that include the last one of each series; None where there is no table."""
     if lake.cache.snapshot(table) is None:
         return None
     index = lake.cache.series_index(table, "Asset")

@@ -24,8 +24,8 @@ def leg_prices(
 ) -> pd.DataFrame:
     """Return the price of each leg in its own currency on every day: a row a day, a column a leg.
 
-    A cash index that begins after ``start`` is preceded by what the overnight rate of `catalog.CASH_RATES`, in
-    percent, earned a calendar day. With ``today`` as the end, current prices that are newer extend the legs. Fund
+    A cash index that begins after ``start`` is extended backwards by the overnight rate of `catalog.CASH_RATES`, in
+    percent, accrued by calendar day. With ``today`` as the end, current prices that are newer extend the legs. Fund
     quotas are net of the capital they have returned.
     """
     rates = {leg: CASH_RATES[leg] for leg in legs if leg in CASH_RATES}
@@ -46,10 +46,10 @@ def leg_prices(
 
 
 def with_composites(market: MarketData, obs: Observations, until: date, *, today: date | None = None) -> Observations:
-    """``obs`` and the levels of the firm's composites among its series that no table has.
+    """Return ``obs`` with the levels of those of its series that are the firm's composites and in no table.
 
-    A level is given on each day that a leg was observed, from the first day that all have a price, where it is 1, until
-    the price of one is too old.
+    There is a level on each day that a leg was observed. It is 1 on the first day that all legs have a price, and ends
+    when the price of one is too old.
     """
     for name in sorted(COMPOSITES.keys() & set(obs.keys)):
         if len(obs.series(name)[0]) == 0:
@@ -71,7 +71,7 @@ def _levels(market: MarketData, name: str, until: date, today: date | None) -> O
     else:
         begin: date = max(first).astype(object)
         daily = leg_prices(market, list(legs), begin, until, today=today)
-        ended = daily.isna().any(axis=1).to_numpy()  # a leg is too old: from there on nothing can be said
+        ended = daily.isna().any(axis=1).to_numpy()  # the price of a leg is too old: the level ends there
         levels = composite(daily.iloc[: ended.argmax() if ended.any() else None], legs)
         current = market.current.of(legs)[1] if today == until else observed[:0]
         levels = levels[np.isin(as_days(levels.index), np.append(observed, current))]

@@ -1,4 +1,4 @@
-"""Descriptions of tables: columns, rows, dates and layout, from its files' footers as far as these tell it."""
+"""Descriptions of tables: columns, rows, dates and layout, from the files' footers as far as these have them."""
 
 from __future__ import annotations
 

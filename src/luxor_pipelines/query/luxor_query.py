@@ -48,10 +48,9 @@ _PLUMBING = frozenset({"blob_directory", "forget", "market", "settings", "versio
 class LuxorQuery:
     """The lake, for reading: tables, prices, returns, calendars.
 
-    What has been read is kept by version and served again, so that everything computed from one
-    object agrees; `update` looks for changes made elsewhere (and a question not asked before, of a
-    table that has been replaced meanwhile, is answered from the new version). Frames that are handed out are the
-    caller's own: changing one changes nothing here.
+    Tables that have been read are kept by version and served again, so that everything computed from one object
+    agrees. `update` looks for changes made elsewhere; a new question about a table that has been replaced meanwhile
+    is answered from its new version. Frames belong to the caller: changing one changes nothing here.
 
     Parameters
     ----------
@@ -81,7 +80,7 @@ class LuxorQuery:
     >>> lq = LuxorQuery("file:///data/lake")  # doctest: +SKIP
     >>> lq.get_hist_returns("2026-10-31", currency="brl", wide=True)  # doctest: +SKIP
 
-    In a ``with`` statement what has been read is let go at the end:
+    A ``with`` statement drops what has been read at its end:
 
     >>> with LuxorQuery("~/lake") as lq:  # doctest: +SKIP
     ...     lq.list_tables()
@@ -124,7 +123,7 @@ class LuxorQuery:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let go what has been read; of a lake that was handed in, that is for whoever opened it."""
+        """Drop what has been read; a lake that was handed in is left to whoever opened it."""
         if self._opened:
             self.lake.__exit__(kind, error, trace)
 
@@ -316,7 +315,7 @@ class LuxorQuery:
         return self.lake.cache.update()
 
     def forget(self, table_name: str, blob_directory: str | None = None) -> None:
-        """Read the table afresh when it is next asked for; `incremental_load` says so after a load."""
+        """Have a table read afresh when it is next asked for; `incremental_load` calls this after a load."""
         self.lake.forget(table_name, blob_directory)
 
     def versions(self) -> dict[str, str]:
@@ -410,8 +409,8 @@ class LuxorQuery:
         ----------
         tickers
             Price keys, or names of assets that lead to one (``Key``, ``Ticker``, ``Name``, in this order); default the
-            price keys of all assets. Two names of one series give one row; rows carry the price key, or a name that
-            nothing matches as it was given.
+            price keys of all assets. Two names of one series give one row. Rows show the price key; a name that nothing
+            matches is shown as it was given.
         recent_date, previous_date
             Default today, and 30 days before; swapped if reversed. ``end`` and ``start`` are other names of them.
         period
@@ -582,8 +581,8 @@ class LuxorQuery:
         ----------
         tickers
             Price keys, or names of assets that lead to one (``Key``, ``Ticker``, ``Name``, in this order); default the
-            price keys of all assets. Two names of one series give one row; rows carry the price key, or a name that
-            nothing matches as it was given.
+            price keys of all assets. Two names of one series give one row. Rows show the price key; a name that nothing
+            matches is shown as it was given.
         recent_date, previous_date
             Default today, and the day before.
         period
@@ -622,8 +621,7 @@ class LuxorQuery:
     ) -> pd.DataFrame:
         """Return the returns of many series over many periods, as of many dates: read and looked up once for all.
 
-        What `get_hist_returns` gives of the months that the pipeline has stored, this works out anew, for
-        any dates.
+        `get_hist_returns` returns the months that the pipeline has stored; this computes returns anew, for any dates.
 
         Parameters
         ----------
@@ -631,8 +629,8 @@ class LuxorQuery:
             The last dates of the periods.
         tickers
             Price keys, or names of assets that lead to one (``Key``, ``Ticker``, ``Name``, in this order); default the
-            price keys of all assets. Two names of one series give one row; rows carry the price key, or a name that
-            nothing matches as it was given.
+            price keys of all assets. Two names of one series give one row. Rows show the price key; a name that nothing
+            matches is shown as it was given.
         periods
             ``mtd``, ``qtr``, ``ytd`` or ``<N>m``; also ``wtd`` (since the last Sunday before the date's week), ``1y``
             (as ``12m``) and ``inception`` (since each series' first observation).
@@ -1233,15 +1231,15 @@ class LuxorQuery:
         return self._reference().price_time()
 
     def usdbrl_clean_coupon_fix(self, usdbrl_df: pd.DataFrame) -> pd.DataFrame:
-        """Return prices of the clean-coupon series with today's, which is its last one moved as spot has since.
+        """Return prices of the clean-coupon series with one for today: its last price, moved by spot's change since.
 
         q(today) = clean(last) × spot(today) / spot(last); a basis between the two series does not enter. Prices that
-        reach to today, or that spot says nothing newer of, come back as they are.
+        reach today are returned as they are, and so are those since which spot has no newer price.
 
         Parameters
         ----------
         usdbrl_df
-            ``Date`` and ``Last_Price``, and what else there is.
+            ``Date`` and ``Last_Price``; other columns are kept.
         """
         frame = usdbrl_df.sort_values("Date", kind="stable", ignore_index=True)
         today = pd.Timestamp(self.today())
@@ -1349,12 +1347,12 @@ class LuxorQuery:
         end = self.today() if recent_date is None else as_date(recent_date)
         if period is not None:
             return base_date(end, period, force_month_end=force_month_end), end
-        # "Yesterday" and "30 days ago" count from the date asked for, not from today.
+        # The default start counts back from the end that is given, not from today.
         start = end - timedelta(days=days_back) if previous_date is None else as_date(previous_date)
         return min(start, end), max(start, end)
 
     def _keys(self, tickers: str | Iterable[str] | None) -> list[str]:
-        """Return the price keys that names lead to, each once."""
+        """Return the distinct price keys of names."""
         return list(dict.fromkeys(self._names(tickers).values()))
 
     def _key(self, ticker: str) -> str:
@@ -1362,7 +1360,7 @@ class LuxorQuery:
         return key
 
     def _names(self, tickers: str | Iterable[str] | None) -> dict[str, str]:
-        """Names, in their normal form, and the price keys that they lead to."""
+        """Return the price key of each name, which is in its normal form."""
         assets = self.market.assets
         if tickers is None:
             return {key: key for key in assets.price_keys()}
@@ -1370,14 +1368,14 @@ class LuxorQuery:
         return assets.resolve(names, self._answers(USDBRL).series_among)
 
     def _weights(self, legs: Mapping[str, float]) -> dict[str, float]:
-        """Return weights by the price keys that the names of legs lead to."""
+        """Return the weights of legs by their price keys instead of their names."""
         names = {leg: self._key(leg) for leg in legs}
         if len(set(names.values())) < len(names):
             raise UsageError(f"Two of the legs {sample(legs)} are one series.", hint="Add their weights.")
         return {names[leg]: weight for leg, weight in legs.items()}
 
     def _renamed(self, overrides: pd.DataFrame) -> pd.DataFrame:
-        """Return a caller's prices under the price keys that its names lead to."""
+        """Return a caller's prices with price keys in place of names."""
         if "Asset" not in getattr(overrides, "columns", ()):
             return overrides
         names = [name for name in overrides["Asset"].unique() if isinstance(name, str)]
@@ -1391,14 +1389,14 @@ class LuxorQuery:
 
 
 def _either(familiar: DateLike | None, short: DateLike | None, name: str) -> DateLike | None:
-    """Return the date given under one of two names."""
+    """Return the date that is given under one of two names."""
     if familiar is not None and short is not None:
         raise UsageError(f"{name} is given twice, under two names.", hint="Give it once.")
     return short if familiar is None else familiar
 
 
 def _listed(tickers: str | Iterable[str] | None) -> list[str] | None:
-    """Return the names asked for, to be looked at more than once; None for all assets."""
+    """Return the tickers as a list, which can be read more than once; None for all assets."""
     return tickers if tickers is None else [tickers] if isinstance(tickers, str) else list(tickers)
 
 

@@ -119,8 +119,8 @@ class Reference:
 
     def _rows(self, table: str, where: Mapping[str, Any], columns: list[str]) -> pd.DataFrame:
         cache = self._lake.cache
-        asked = conditions(cache.codec(table).schema, table, where) if where else ()
-        return arrow_to_frame(cache.scan(table, columns, asked))
+        predicates = conditions(cache.codec(table).schema, table, where) if where else ()
+        return arrow_to_frame(cache.scan(table, columns, predicates))
 
 
 def _typed(text: str, kind: str, ticker: str, field: str) -> float | date | str | None:

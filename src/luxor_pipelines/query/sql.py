@@ -126,9 +126,9 @@ def run_sql(lake: Lake, query: str, params: Sequence[Any] | Mapping[str, Any] | 
 
 @lru_cache(maxsize=1)
 def _database(process: int) -> Any:  # noqa: ARG001 - threads do not survive a fork
-    """Return the empty database in memory that queries run in, each on a connection of its own, with views of its own.
+    """Return an empty database in memory; each query gets its own connection to it, with its own views.
 
-    To open one takes as long as a query of a month.
+    It is opened once, since that takes as long as a query of a month.
     """
     import duckdb
 
@@ -160,11 +160,11 @@ def _distinct(names: Sequence[str]) -> list[str]:
     """Return the names of columns, those that occur again with a number."""
     distinct: dict[str, None] = {}
     for name in names:
-        number, other = 0, name
-        while other in distinct:
+        number, unique = 0, name
+        while unique in distinct:
             number += 1
-            other = f"{name}_{number}"
-        distinct[other] = None
+            unique = f"{name}_{number}"
+        distinct[unique] = None
     return list(distinct)
 
 
@@ -231,7 +231,7 @@ def _source(lake: Lake, name: str, failures: list[LuxorError]) -> pl.LazyFrame |
 
 
 def _conditions(predicate: pl.Expr, schema: pa.Schema) -> list[Where]:
-    """Return conditions that every row which meets the predicate meets too: those of its parts that a scan knows.
+    """Return the parts of the predicate that a scan can test, as conditions that all its rows meet.
 
     Polars has no other way into an expression than its JSON. A part that is not recognised there is left to
     Polars, which filters what is read by the whole predicate.

@@ -86,26 +86,26 @@ NOT_AVAILABLE = ("", "-", "--", "–", "n/a", "#n/a", "#n/a n/a", "#n/a field no
 
 
 class Dates(NamedTuple):
-    """Days (datetime64[D]), where there is none, and where a time of day was cut off."""
+    """Days (datetime64[D]), the mask of missing ones, and the mask of those whose time of day was cut off."""
 
     days: NDArray[np.datetime64]
     missing: NDArray[np.bool_]
     cut: NDArray[np.bool_]
 
-    def taken(self, rows: NDArray[np.int64]) -> Dates:
-        """Return those of some rows."""
+    def take(self, rows: NDArray[np.int64]) -> Dates:
+        """Return the dates of some rows."""
         return Dates(self.days[rows], self.missing[rows], self.cut[rows])
 
 
 class Numbers(NamedTuple):
-    """Numbers (float64), and where there is none."""
+    """Numbers (float64), and the mask of missing ones."""
 
     numbers: NDArray[np.float64]
     missing: NDArray[np.bool_]
 
 
 class Names(NamedTuple):
-    """For each cell the position of its name among ``names``, which may hold one twice; "" where there is none."""
+    """The position of each cell's name among ``names``, which may hold a name twice; a cell without one has ""."""
 
     codes: NDArray[np.int64]
     names: list[str]
@@ -174,17 +174,17 @@ def parse_dates(column: pa.Array, date_format: str = "iso", *, is_sheet: bool = 
         from_serial = np.where(
             in_range, np.datetime64("1899-12-30", "D") + number.astype("m8[D]"), np.datetime64("NaT", "D")
         )
-        for other, parts in ((_days(own), own), (from_serial, serial)):
-            taken = np.isnat(days) & ~np.isnat(other)
-            days = np.where(taken, other, days)
+        for candidates, parts in ((_days(own), own), (from_serial, serial)):
+            filled = np.isnat(days) & ~np.isnat(candidates)
+            days = np.where(filled, candidates, days)
             time = pc.fill_null(pc.struct_field(parts, "time"), "")
-            cut |= taken & pc.match_substring_regex(time, "[1-9]").to_numpy(zero_copy_only=False)
+            cut |= filled & pc.match_substring_regex(time, "[1-9]").to_numpy(zero_copy_only=False)
     missing = pc.equal(words, "").to_numpy(zero_copy_only=False)
     return Dates(_plausible(days)[codes], missing[codes], cut[codes])
 
 
 def _days(parts: pa.Array) -> NDArray[np.datetime64]:
-    """Return the dates that the groups of a `date_pattern` are of; NaT where there are none, or it is no day."""
+    """Return the dates that the groups of a `date_pattern` give; NaT where they are missing, or no day."""
     groups = {field.name for field in parts.type}
     year = _group(parts, "Y") if "Y" in groups else _group(parts, "y")
     if "y" in groups:

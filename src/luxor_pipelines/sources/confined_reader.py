@@ -24,7 +24,7 @@ _PIECE = 2**20
 _BATCH_CELLS = 2**21
 """Cells of a Parquet file that are decoded at a time."""
 _BATCH_BYTES = 2**26
-"""Bytes that they may have: 32 a cell."""
+"""Bytes that they may have at most: 32 a cell."""
 
 
 def serve(requests: Any, answers: Any, memory: int) -> None:
@@ -47,8 +47,7 @@ def serve(requests: Any, answers: Any, memory: int) -> None:
                     _send(answers, b"D", piece)
                 _send(answers, b".", json.dumps({"kept": _memory() - before}).encode())
         except BaseException as error:  # noqa: BLE001  a panic of the Rust library is no Exception
-            kept = _memory() - before
-            failure = {"kind": type(error).__name__, "message": str(error), "kept": kept}
+            failure = {"kind": type(error).__name__, "message": str(error), "kept": _memory() - before}
             _send(answers, b"E", json.dumps(failure).encode())
         answers.flush()
 

@@ -225,16 +225,16 @@ def _guess(raw: RawFile, price_keys: Set[str] | None, notes: list[str]) -> dict[
         keys: dict[str, Any] = {} if formats[0] == "iso" else {"date_format": formats[0]}
         if header > 1:
             keys["header"] = header
-        others = [i for i in filled if i not in dates]
+        candidates = [i for i in filled if i not in dates]
         (decimal, thousands), numeric = max(
-            ((signs, [i for i in others if _share(_numbers(columns[i], signs)) >= _HALF]) for signs in _SIGNS),
+            ((signs, [i for i in candidates if _share(_numbers(columns[i], signs)) >= _HALF]) for signs in _SIGNS),
             key=lambda item: (len(item[1]), sum(_numbers(columns[i], item[0]).sum() for i in item[1])),
         )
         if not numeric:
             continue
         keys |= {"decimal": decimal} if decimal != "." else {}
         keys |= {"thousands": thousands} if thousands != ("." if decimal == "," else "") else {}
-        return keys | _columns(names, date, numeric, [i for i in others if i not in numeric], columns, price_keys)
+        return keys | _columns(names, date, numeric, [i for i in candidates if i not in numeric], columns, price_keys)
     return {}
 
 

@@ -76,7 +76,7 @@ NAMES_MAX = 1_000_000
 CELL_MAX = 1_000
 """Characters of a cell that are kept for the quarantine."""
 AHEAD, AHEAD_MAX = 4, 16_000_000
-"""Files that are fetched before their turn, and the bytes that such a file has at most."""
+"""The number of files that are fetched before their turn, and the most bytes of such a file."""
 KEPT_MAX = 50_000_000
 """Bytes of all bad cells of a file that are kept."""
 
@@ -97,10 +97,10 @@ REASONS = (
 _CODES = {reason: np.int8(position) for position, reason in enumerate(REASONS, 1)}
 _REASON_NAMES = np.array(REASONS, dtype=object)
 _Texts = Callable[[NDArray[np.int64]], dict[str, Any]]
-"""Gives the cells ``Date``, ``Asset`` and ``Last_Price`` at some positions as text."""
+"""A function that returns the cells ``Date``, ``Asset`` and ``Last_Price`` at some positions as text."""
 
 _BY_PRODUCTS = ("thumbs.db", "desktop.ini", "~$")
-"""The beginnings, in lower case, of names of files that programs leave beside those of people."""
+"""The beginnings, in lower case, of the names of files that programs leave in folders."""
 
 
 # --- rows ---------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ class Prices:
         at = np.minimum(np.searchsorted(own_keys, keys), len(own_keys) - 1)
         return np.where(own_keys[at] == keys, at, -1)
 
-    def taken(self, rows: Any) -> Prices:
+    def take(self, rows: Any) -> Prices:
         """Return some of the rows."""
         return Prices(self.names, self.days[rows], self.assets[rows], self.prices[rows])
 
@@ -167,8 +167,8 @@ class FileRows:
     prices
         The good rows; no key twice.
     bad
-        The bad rows, as many as are kept: ``Row, Date, Asset, Last_Price, Reason``, all but ``Row`` as text as found;
-        of conflicting prices, as understood.
+        The bad rows, as many as are kept: ``Row, Date, Asset, Last_Price, Reason``. All but ``Row`` are the text of
+        the file; for conflicting prices, the text of the parsed values.
     reasons
         How many rows are bad, by reason.
     missing
@@ -269,38 +269,38 @@ def find_shape(raw: RawFile, how: Format, price_keys: Set[str] | None = None) ->
         Columns of no known shape, or of a wide file that are no assets; it proposes what to declare.
     """
     named = NAMED_FORMATS[how.format] if how.format else NamedFormat("")
-    wanted = {**named.columns, **{kind: (name,) for kind, name in how.columns.items()}}
+    titles = {**named.columns, **{kind: (name,) for kind, name in how.columns.items()}}
     if not any(any(cells) for cells in raw.head):
         raise CorruptFileError(
             f"{raw.file} cannot be read: its first line is not a header, it is blank.",
             hint="Replace the file by a good copy, or remove it.",
         )
-    header = how.header or _find_header(raw, named, wanted)
+    header = how.header or _find_header(raw, named, titles)
     if header > len(raw.head):
         raise _not_understood(raw, [], f"it has no row {header}")
     names = _header_names(raw, header)
     check_width(len(names), raw.file)
     if named.tickers:
-        return _under_tickers(raw, named, header, names, wanted)
+        return _under_tickers(raw, named, header, names, titles)
     if named.is_matrix:
-        return _matrix(raw, how, header, names, wanted)
-    if "price" in wanted or how.asset is not None:
-        return _declared(raw, how, header, names, wanted)
+        return _matrix(raw, how, header, names, titles)
+    if "price" in titles or how.asset is not None:
+        return _declared(raw, how, header, names, titles)
     if "Asset" in names or "Last_Price" in names:
         if any(names.count(name) != 1 for name in LONG):
             raise _not_understood(raw, names, f"a long file has the columns {', '.join(LONG)}, each once")
         date, asset, price = (names.index(name) for name in LONG)
         surplus = tuple(name for name in names if name not in {*LONG, ""})
         return Shape(header, header, (date,), (price,), asset, surplus=surplus)
-    return _wide(raw, how, header, names, wanted, price_keys)
+    return _wide(raw, how, header, names, titles, price_keys)
 
 
-def _find_header(raw: RawFile, named: NamedFormat, wanted: dict[str, tuple[str, ...]]) -> int:
+def _find_header(raw: RawFile, named: NamedFormat, titles: dict[str, tuple[str, ...]]) -> int:
     """Return the first row that has the names of a named format; else the first that is not blank."""
     firsts = [[cell.split("\n")[0].strip() for cell in cells] for cells in raw.head]
     if named.columns:
         for row, cells in enumerate(firsts, 1):
-            if all(any(name in cells for name in alternatives) for alternatives in wanted.values()):
+            if all(any(name in cells for name in alternatives) for alternatives in titles.values()):
                 return row
     return next((row for row, cells in enumerate(firsts, 1) if any(cells)), 1)
 
@@ -321,15 +321,15 @@ def _position(raw: RawFile, names: list[str], alternatives: tuple[str, ...]) -> 
     raise _not_understood(raw, names, f"it has no column {' or '.join(map(repr, alternatives))}")
 
 
-def _declared(raw: RawFile, how: Format, header: int, names: list[str], wanted: dict[str, tuple[str, ...]]) -> Shape:
+def _declared(raw: RawFile, how: Format, header: int, names: list[str], titles: dict[str, tuple[str, ...]]) -> Shape:
     """Return the shape of a file of one asset, or of a long file with other names of columns."""
-    wanted = {"date": ("Date",), "price": ("Last_Price",), **wanted}
-    date, price = (_position(raw, names, wanted[kind]) for kind in ("date", "price"))
+    titles = {"date": ("Date",), "price": ("Last_Price",), **titles}
+    date, price = (_position(raw, names, titles[kind]) for kind in ("date", "price"))
     if how.asset is not None:
         return Shape(header, header, (date,), (price,), names=(how.asset.replace("{stem}", stem(raw.file)),))
-    if "asset" not in wanted:
+    if "asset" not in titles:
         raise _not_understood(raw, names, "it is declared to have a column of prices, but not of which asset")
-    return Shape(header, header, (date,), (price,), _position(raw, names, wanted["asset"]))
+    return Shape(header, header, (date,), (price,), _position(raw, names, titles["asset"]))
 
 
 def _wide(
@@ -337,14 +337,14 @@ def _wide(
     how: Format,
     header: int,
     names: list[str],
-    wanted: dict[str, tuple[str, ...]],
+    titles: dict[str, tuple[str, ...]],
     price_keys: Set[str] | None,
 ) -> Shape:
-    date = _position(raw, names, wanted["date"]) if "date" in wanted else 0
+    date = _position(raw, names, titles["date"]) if "date" in titles else 0
     odd = [name for name in names if name.strip().lower() in {"asset", "last_price"}]
-    if "date" not in wanted and (names[0] != "Date" or odd):
-        what = f"it has neither the columns {', '.join(LONG)} nor 'Date' and a column per asset"
-        raise _not_understood(raw, names, what)
+    if "date" not in titles and (names[0] != "Date" or odd):
+        fault = f"it has neither the columns {', '.join(LONG)} nor 'Date' and a column per asset"
+        raise _not_understood(raw, names, fault)
     skipped = {date, *(_position(raw, names, (name,)) for name in how.skip)}
     # A column without a name, in a sheet, holds notes beside the table.
     prices = [i for i, name in enumerate(names) if i not in skipped and (name or not raw.is_sheet)]
@@ -363,21 +363,21 @@ def _under_tickers(
     named: NamedFormat,
     header: int,
     names: list[str],
-    wanted: dict[str, tuple[str, ...]],
+    titles: dict[str, tuple[str, ...]],
 ) -> Shape:
     """Return the shape of a file with a row of tickers beside the header; a ticker holds up to the next one."""
     row = header + named.tickers
     if not 1 <= row <= len(raw.head):
         raise _not_understood(raw, names, "it has no row of tickers beside that of fields")
     fields = [name.strip() for name in names]
-    price_name = next((name for name in wanted["price"] if name in fields), None)
-    if price_name is None or not any(name in fields for name in wanted["date"]):
-        raise _not_understood(raw, names, f"it has no columns {wanted['date'][0]!r} and {wanted['price'][0]!r}")
+    price_name = next((name for name in titles["price"] if name in fields), None)
+    if price_name is None or not any(name in fields for name in titles["date"]):
+        raise _not_understood(raw, names, f"it has no columns {titles['date'][0]!r} and {titles['price'][0]!r}")
     tickers = [cell.strip() for cell in raw.head[row - 1]] + [""] * len(fields)
     dates, prices, assets = [], [], []
     date, ticker = -1, ""
     for position, name in enumerate(fields):
-        date = position if name in wanted["date"] else date
+        date = position if name in titles["date"] else date
         ticker = tickers[position] or ticker
         if name == price_name and date >= 0:
             dates.append(date)
@@ -386,14 +386,14 @@ def _under_tickers(
     return Shape(header, max(row, header), tuple(dates), tuple(prices), names=tuple(assets))
 
 
-def _matrix(raw: RawFile, how: Format, header: int, names: list[str], wanted: dict[str, tuple[str, ...]]) -> Shape:
-    """Header cells of several lines: the field in the first, the asset in the last."""
+def _matrix(raw: RawFile, how: Format, header: int, names: list[str], titles: dict[str, tuple[str, ...]]) -> Shape:
+    """Return the shape of a file whose header cells have several lines: first the field, last the asset."""
     lines = [[line.strip() for line in name.splitlines() if line.strip()] or [""] for name in names]
     firsts = [line[0] for line in lines]
-    date = _position(raw, firsts, wanted["date"])
-    price_name = next((name for name in wanted["price"] if name in firsts), None)
+    date = _position(raw, firsts, titles["date"])
+    price_name = next((name for name in titles["price"] if name in firsts), None)
     if price_name is None:
-        raise _not_understood(raw, names, f"it has no column {wanted['price'][0]!r}")
+        raise _not_understood(raw, names, f"it has no column {titles['price'][0]!r}")
     prices = [i for i, name in enumerate(firsts) if name == price_name]
     if how.asset is not None:
         if len(prices) > 1:
@@ -406,7 +406,7 @@ def _matrix(raw: RawFile, how: Format, header: int, names: list[str], wanted: di
     return Shape(header, header, (date,) * len(prices), tuple(prices), names=tuple(assets))
 
 
-def _not_understood(raw: RawFile, names: list[str], what: str) -> DataError:
+def _not_understood(raw: RawFile, names: list[str], fault: str) -> DataError:
     line = propose(raw.head, raw.file)
     declare = (
         f"Declare in {FORMATS_FILE}: {line}"
@@ -414,7 +414,7 @@ def _not_understood(raw: RawFile, names: list[str], what: str) -> DataError:
         else f"Declare what its columns are in {FORMATS_FILE}, see docs/price-files.md"
     )
     return DataError(
-        f"{raw.file} cannot be read: {what}; this one has {sample(names, 5) or 'none'}.",
+        f"{raw.file} cannot be read: {fault}; this one has {sample(names, 5) or 'none'}.",
         hint=f"{declare}. `luxor inspect` shows what would be read. Names are matched exactly; if they stick together, "
         "declare the separator.",
     )
@@ -424,29 +424,29 @@ def _not_understood(raw: RawFile, names: list[str], what: str) -> DataError:
 
 
 class _Reading:
-    """One pass through a file: collects its good rows in few bytes, and its bad ones as text."""
+    """One pass through a file, which collects its good rows in compact form and its bad rows as text."""
 
     def __init__(self, raw: RawFile, how: Format, shape: Shape, price_keys: Set[str] | None, limits: Limits) -> None:
         self._raw = raw
         self._how = how
         self._shape = shape
-        self._known = price_keys
+        self._price_keys = price_keys
         self._limits = limits
         self._not_available = {*NOT_AVAILABLE, *(word.strip().lower() for word in how.null)}
         self._names: dict[str, int] = {}
         self._faults: list[int] = []
-        """For each name, what is wrong with it: a position in `REASONS`, counted from 1, or 0."""
+        """The fault of each name: a position in `REASONS`, counted from 1; 0 for none."""
         self._days = _Growing(np.int32)
         self._assets = _Growing(np.int32)
         self._prices = _Growing(np.float64)
         self._rows = _Growing(np.int32)
         self._reasons: Counter[str] = Counter()
         self._bad: list[pd.DataFrame] = []
-        self._kept = self._kept_bytes = 0
+        self._bad_count = self._bad_bytes = 0
         self._missing = self._cut = self._count = 0
         self._column_owners = self._owners([normal_name(name) for name in shape.names])
         self._groups: dict[int, list[int]] = {}
-        """For each column of dates, which of the columns of prices go with it."""
+        """The positions of the price columns that belong to each column of dates."""
         for i, position in enumerate(shape.dates):
             self._groups.setdefault(position, []).append(i)
 
@@ -472,7 +472,7 @@ class _Reading:
         bad = bad.sort_values("Row", kind="stable", ignore_index=True)
         return FileRows(prices, bad, self._reasons, self._missing, self._warnings(len(bad)))
 
-    def _warnings(self, kept: int) -> tuple[str, ...]:
+    def _warnings(self, bad_count: int) -> tuple[str, ...]:
         file, shape = self._raw.file, self._shape
         warnings = []
         if shape.surplus and shape.asset is not None:
@@ -485,8 +485,8 @@ class _Reading:
         if self._cut:
             warnings.append(f"{file}: the time of day was cut off {self._cut:,} dates.")
         total = self._reasons.total()
-        if kept < total:
-            warnings.append(f"{file}: of {total:,} bad rows, the first {kept:,} are kept.")
+        if bad_count < total:
+            warnings.append(f"{file}: of {total:,} bad rows, the first {bad_count:,} are kept.")
         return tuple(warnings)
 
     def _read_long(self, batch: Batch, place: dict[int, int]) -> None:
@@ -513,7 +513,7 @@ class _Reading:
             names = np.array(shape.names, dtype=object)[group]
             self._sort_out(
                 batch.rows[row],
-                dates.taken(row),
+                dates.take(row),
                 owners[group][column],
                 Numbers(numbers.numbers[filled], numbers.missing[filled]),
                 partial(_texts_of_cells, date, names, cells, row, column),
@@ -562,18 +562,18 @@ class _Reading:
     def _keep(self, bad: Any, reason: Any, rows: Any, texts: Any) -> None:
         counts = np.bincount(reason, minlength=len(REASONS) + 1)[1:]
         self._reasons.update({name: int(count) for name, count in zip(REASONS, counts, strict=True) if count})
-        room = self._limits.bad_rows - self._kept if self._kept_bytes < KEPT_MAX else 0
+        room = self._limits.bad_rows - self._bad_count if self._bad_bytes < KEPT_MAX else 0
         if room <= 0:
             return
         frame = pd.DataFrame({"Row": rows[:room], **texts(bad[:room]), "Reason": _REASON_NAMES[reason[:room] - 1]})
-        self._kept += len(frame)
-        self._kept_bytes += sum(int(frame[name].str.len().sum()) for name in LONG)
+        self._bad_count += len(frame)
+        self._bad_bytes += sum(int(frame[name].str.len().sum()) for name in LONG)
         self._bad.append(frame)
 
     def _keep_ragged(self) -> None:
         shape = self._shape
         cells = {row: self._raw.cells(text) for row, text in self._raw.ragged.items() if row > shape.last_above}
-        rows = {row: found for row, found in cells.items() if any(cell.strip() for cell in found)}
+        rows = {row: row_cells for row, row_cells in cells.items() if any(cell.strip() for cell in row_cells)}
         if not rows:
             return
         self._reasons[REASONS[0]] += len(rows)
@@ -586,7 +586,7 @@ class _Reading:
             pd.DataFrame(
                 {
                     "Row": list(rows),
-                    **{name: [_cell(found, i) for found in rows.values()] for name, i in positions.items()},
+                    **{name: [_cell(row_cells, i) for row_cells in rows.values()] for name, i in positions.items()},
                     "Reason": REASONS[0],
                 }
             )
@@ -609,7 +609,7 @@ class _Reading:
             return int(_CODES["no asset"])
         if len(name) > NAME_MAX or not name.isprintable() or _is_formula(name):
             return int(_CODES["asset is not a name"])
-        if self._known is not None and name not in self._known:
+        if self._price_keys is not None and name not in self._price_keys:
             return int(_CODES["unknown asset"])
         return 0
 
@@ -653,9 +653,9 @@ class _Reading:
         conflicting = np.sort(order[np.repeat(differ, lengths)])
         if len(conflicting):
             reason = np.full(len(conflicting), _CODES["conflicting prices"])
-            texts = partial(_texts_of_prices, prices.taken(conflicting))
+            texts = partial(_texts_of_prices, prices.take(conflicting))
             self._keep(np.arange(len(conflicting)), reason, rows[conflicting], texts)
-        return prices.taken(np.sort(order[starts[~differ]]))
+        return prices.take(np.sort(order[starts[~differ]]))
 
 
 def _is_formula(name: str) -> bool:
@@ -715,13 +715,13 @@ def _texts_of_cells(
 ) -> dict[str, Any]:
     prices = np.empty(len(at), dtype=object)
     for position in np.unique(column[at]):
-        here = column[at] == position
-        prices[here] = _text_at(cells[position], row[at][here])
+        is_here = column[at] == position
+        prices[is_here] = _text_at(cells[position], row[at][is_here])
     return {"Date": _text_at(date, row[at]), "Asset": names[column[at]], "Last_Price": prices}
 
 
 def _texts_of_prices(prices: Prices, at: NDArray[np.int64]) -> dict[str, Any]:
-    part = prices.taken(at)
+    part = prices.take(at)
     return {
         "Date": part.days.astype("M8[D]").astype(str).astype(object),
         "Asset": part.names[part.assets],
@@ -768,7 +768,7 @@ class PriceFiles:
 def price_file_infos(lake: Lake, unusable: list[Unusable] | None = None) -> list[BlobInfo]:
     """Return the price files below `FOLDER`, in the order in which they are applied, that of their names.
 
-    Left alone are names, and folders, that start with ``_`` or ``.``, and what other programs leave in folders.
+    Files and folders whose names start with ``_`` or ``.`` are skipped, as are files that programs leave in folders.
     ``unusable`` receives the entries that are no files of the lake; see `Storage.list`.
     """
     infos = lake.storage.list(FOLDER, unusable=unusable)
@@ -870,4 +870,4 @@ def merge_files(files: Iterable[Prices]) -> Prices:
         np.concatenate([np.empty(0), *(part.prices for part in parts)]),
     )
     order, starts = _runs(merged.keys())
-    return merged.taken(order if len(starts) == len(order) else order[np.append(starts[1:], len(order)) - 1])
+    return merged.take(order if len(starts) == len(order) else order[np.append(starts[1:], len(order)) - 1])

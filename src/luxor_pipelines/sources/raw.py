@@ -389,8 +389,8 @@ class _Text(RawFile):
             # Rows with the wrong number of cells have a number, too.
             gaps = list(itertools.islice(self.ragged, passed, None))
             end = number + len(cells)
-            while (more := number + len(cells) + sum(gap < end for gap in gaps)) != end:
-                end = more
+            while (moved_end := number + len(cells) + sum(gap < end for gap in gaps)) != end:
+                end = moved_end
             rows = np.setdiff1d(np.arange(number, end), gaps, assume_unique=True)
             passed, number = passed + (end - number - len(rows)), end
             ended = cells.column(0)[-1].as_py() == _END
@@ -450,16 +450,16 @@ class _Text(RawFile):
             raise (refusals or [self._unreadable(error)])[0] from error
 
     def _below(self, header: int, width: int) -> Iterator[bytes]:
-        """Yield the text from the header on, and after it a record that says that this is the end."""
+        """Yield the text from the header on, and after it the record `_END`."""
         skip = self._ends[header - 2] if header > 1 else 0
         last = b""
         for piece in self._utf8(self._pieces()):
-            kept = piece[skip:]
-            skip -= len(piece) - len(kept)
-            if kept:
-                last = kept[-1:]
-                self._quoted = self._quoted or b'"' in kept
-                yield kept
+            text = piece[skip:]
+            skip -= len(piece) - len(text)
+            if text:
+                last = text[-1:]
+                self._quoted = self._quoted or b'"' in text
+                yield text
         line = self._separator.join([_END] * width).encode()
         yield (b"" if last in {b"\n", b"\r"} else b"\n") + line + b"\n"
 
@@ -626,10 +626,10 @@ class _Parquet(RawFile):
                     f"{self._types[position]}.",
                     hint="Write it as plain dates, names and numbers.",
                 )
-        # All columns of a name come, one after the other.
+        # Arrow reads columns by name, and returns all columns of a name, one after the other.
         names = list(dict.fromkeys(self._stored[position] for position in stored))
-        order = [i for name in names for i, other in enumerate(self._stored) if other == name]
-        wanted = [order.index(position) for position in stored]
+        order = [i for name in names for i, stored_name in enumerate(self._stored) if stored_name == name]
+        places = [order.index(position) for position in stored]
         number = header
         for piece in self._confined.read(whole=True, columns=names):
             self._watch.check_time()
@@ -638,4 +638,4 @@ class _Parquet(RawFile):
             rows = np.arange(number, number + len(cells))
             number += len(cells)
             self._watch.check_rows(number - header, (number - header) * len(columns))
-            yield Batch([cells.column(i) for i in wanted], rows)
+            yield Batch([cells.column(i) for i in places], rows)
