@@ -21,7 +21,6 @@ def response(status: str, body: bytes, *headers: str, length: int | None = None)
 @contextmanager
 def answering(answer: Answer, *, listing: bool = False) -> Iterator[str]:
     """The address of a server that gives one answer to everything; with ``listing`` an empty one to listings."""
-    server = socket.create_server(("127.0.0.1", 0))
 
     def serve(client: socket.socket) -> None:
         with client, contextlib.suppress(OSError):
@@ -40,6 +39,15 @@ def answering(answer: Answer, *, listing: bool = False) -> Iterator[str]:
             while client.recv(65536):
                 pass
 
+    with listening(serve) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def listening(serve: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A port of this machine, each connection to which ``serve`` gets in a thread of its own."""
+    server = socket.create_server(("127.0.0.1", 0))
+
     def accept() -> None:
         while True:
             try:
@@ -50,7 +58,7 @@ def answering(answer: Answer, *, listing: bool = False) -> Iterator[str]:
 
     threading.Thread(target=accept, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        yield server.getsockname()[1]
     finally:
         server.close()
 

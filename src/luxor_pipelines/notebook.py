@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-__all__ = ["html_facts", "html_rows"]
+__all__ = ["html_facts"]
 
 _MISSING = "–"
 
@@ -15,13 +15,6 @@ def html_facts(title: str, facts: Mapping[str, Any]) -> str:
     """Return a title and a table of two columns: names, and their values as text."""
     rows = "".join(f"<tr><th style='text-align: left'>{escape(name)}</th>{_cell(facts[name])}</tr>" for name in facts)
     return f"<p><b>{escape(title)}</b></p><table>{rows}</table>"
-
-
-def html_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Return a title and a table with a header; whole numbers stand to the right."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
-    return f"<p><b>{escape(title)}</b></p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _cell(value: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from impostor import listening
 from luxor_pipelines.errors import (
     AccessError,
     ConfigurationError,
@@ -496,7 +497,6 @@ def losing_proxy(url: str) -> Iterator[tuple[int, Lost]]:
     """A TCP proxy that, when armed, passes a PUT or DELETE on and cuts the connection instead of its answer."""
     host, port = url.removeprefix("http://").split(":")
     lost = Lost()
-    server = socket.create_server(("127.0.0.1", 0))
 
     def serve(client: socket.socket) -> None:
         with client, socket.create_connection((host, int(port))) as upstream:
@@ -519,19 +519,8 @@ def losing_proxy(url: str) -> Iterator[tuple[int, Lost]]:
             _shut(upstream)
             thread.join()
 
-    def accept() -> None:
-        while True:
-            try:
-                client, _ = server.accept()
-            except OSError:
-                return
-            threading.Thread(target=serve, args=(client,), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        yield server.getsockname()[1], lost
-    finally:
-        server.close()
+    with listening(serve) as proxy_port:
+        yield proxy_port, lost
 
 
 def _receive(source: socket.socket) -> bytes:

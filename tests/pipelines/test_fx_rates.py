@@ -1,16 +1,13 @@
 """fx_rates: loads, restated files, the gate, files that cannot be read, fetched files."""
 
-import io
-import threading
 import zipfile
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
 import pytest
 
+from bank import ECB, packed, served
 from luxor_pipelines.demo import data as demo_data
 from luxor_pipelines.errors import (
     CorruptFileError,
@@ -22,19 +19,6 @@ from luxor_pipelines.pipelines import fx_rates
 from luxor_pipelines.query.luxor_query import LuxorQuery
 from luxor_pipelines.sources import ecb
 from luxor_pipelines.sources.limits import Limits
-
-ECB = b"""Date,USD,JPY,BRL,CAD,
-2026-10-30,1.25,150,7.5,1.5,
-2026-10-29,1.2,N/A,6,,
-"""
-
-
-def packed(*members: tuple[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", compression) as archive:
-        for name, data in members:
-            archive.writestr(name, data)
-    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -168,34 +152,6 @@ def test_bombs_are_refused_by_what_they_unpack_to(lq, monkeypatch):
     monkeypatch.setattr(ecb, "LIMITS", Limits(bytes=100))
     with pytest.raises(CorruptFileError, match="read at most"):
         fx_rates.run(lq=lq)
-
-
-@contextmanager
-def served(*answers: tuple[int, bytes]):
-    """A web server that gives these answers one after the other, the last one for ever."""
-    left = list(answers)
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            status, body = left.pop(0) if len(left) > 1 else left[0]
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/eurofxref-hist.zip", asked
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def with_settings(tmp_path, **changes) -> LuxorQuery:

@@ -1,11 +1,9 @@
 """The European Central Bank's rates: hand-worked cross rates, every way a file can be wrong, fetching."""
 
-import io
 import socketserver
 import threading
 import zipfile
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -14,25 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bank import ECB, packed, served
 from luxor_pipelines.demo import data as demo_data
 from luxor_pipelines.errors import ConfigurationError, CorruptFileError, DataError, LuxorError, UnreachableError
 from luxor_pipelines.sources import ecb
 from luxor_pipelines.sources.limits import Limits
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "eurofxref-hist.zip"
-
-ECB = b"""Date,USD,JPY,BRL,CAD,
-2026-10-30,1.25,150,7.5,1.5,
-2026-10-29,1.2,N/A,6,,
-"""
-
-
-def packed(*members: tuple[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", compression) as archive:
-        for name, data in members:
-            archive.writestr(name, data)
-    return buffer.getvalue()
 
 
 def prices(data: bytes) -> dict[tuple[str, str], float]:
@@ -175,34 +161,6 @@ def test_a_damaged_archive_is_our_error_or_the_same_rates(position, change):
     except LuxorError:
         return
     assert np.array_equal(rates.rates, ecb.read_ecb(ECB, "x.csv").rates, equal_nan=True)
-
-
-@contextmanager
-def served(*answers: tuple[int, bytes]):
-    """A web server that gives these answers one after the other, the last one for ever."""
-    left = list(answers)
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            status, body = left.pop(0) if len(left) > 1 else left[0]
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/eurofxref-hist.zip", asked
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def test_failures_that_may_pass_are_tried_again():

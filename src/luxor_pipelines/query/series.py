@@ -84,7 +84,7 @@ class StoredSeries:
     @property
     def in_memory(self) -> bool:
         """Whether the whole table is decoded for any answer, and kept, as a legacy file is."""
-        return self._cache.without_order(self.table.name)
+        return self._cache.decoded_whole(self.table.name)
 
     def between(
         self, names: Names, spans: Iterable[Span], *, upto: Sequence[date] = (), narrow: bool = True, keep: bool = True

@@ -6,7 +6,7 @@ saved: ``plots.drawdown(lq, "spxt index", "2019-12-31").figure.savefig("drawdown
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +26,8 @@ __all__ = ["correlation", "drawdown", "prices", "returns", "rolling"]
 # Okabe and Ito's colours, which people who see colours differently tell apart, without their yellow.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 INK, PALE, FAINT = "#333333", "#8a8a8a", "#e4e4e4"
+_DARK = 0.62
+"""The share of a heat map's reach beyond which a cell is so dark that its text is white."""
 
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -101,24 +103,20 @@ def returns(
     for row, words in enumerate(table["Partial"]):
         for word in filter(None, words.split(", ")):
             partial[row, [columns.index(word[:3]), columns.index("Year")]] = True
+    reach = _reach(values[:, :12])
+    shades = values.copy()
+    shades[:, 12:] /= max(_reach(values[:, 12:]) / reach, 1)  # a year's shade among years
+    places = [*range(12), *range(13, 1 + len(columns))]  # a gap parts the months from the year
     with _axes(ax, width=11, height=1.2 + 0.34 * len(table)) as axes:
-        shown = values.copy()
-        most = _reach(values[:, :12])
-        shown[:, 12:] /= max(_reach(values[:, 12:]) / most, 1)  # a year's shade among years
-        gap = np.full((len(table), 1), np.nan)
-        laid = np.hstack([shown[:, :12], gap, shown[:, 12:]])
-        axes.imshow(laid, cmap=_diverging(), vmin=-most, vmax=most, aspect="auto")
-        places = [*range(12), *range(13, laid.shape[1])]
-        for (row, at), value in np.ndenumerate(values):
-            if np.isfinite(value):
-                dark = abs(shown[row, at]) > 0.62 * most
-                text = f"{round(100 * value, 1) + 0.0:.1f}{'*' if partial[row, at] else ''}"
-                axes.text(places[at], row, text, ha="center", va="center", fontsize=9, color="white" if dark else INK)
+        laid = np.insert(shades, 12, np.nan, axis=1)
+        texts = {
+            (row, places[at]): f"{round(100 * value, 1) + 0.0:.1f}{'*' if partial[row, at] else ''}"
+            for (row, at), value in np.ndenumerate(values)
+        }
+        _heat_map(axes, laid, texts, reach)
+        axes.set_aspect("auto")
         axes.set_xticks(places, [*months, *columns[12:]])
         axes.set_yticks(range(len(table)), [str(year) for year in table.index])
-        axes.tick_params(length=0, top=False)
-        axes.grid(visible=False)
-        axes.spines[:].set_visible(False)
         axes.set_title(
             f"{ticker.strip()}: returns{_in(currency)}, %" + ("   (* part of the days)" if partial.any() else "")
         )
@@ -159,7 +157,7 @@ def rolling(
     recent_date: DateLike | None = None,
     currency: str = "local",
     *,
-    figure: Literal["returns", "volatility"] = "returns",
+    what: Literal["returns", "volatility"] = "returns",
     months: int = 12,
     ax: Axes | None = None,
     **options: Any,
@@ -168,27 +166,27 @@ def rolling(
 
     ``options`` go to `LuxorQuery.rolling_returns` or `LuxorQuery.calculate_volatility`.
     """
-    if figure == "returns":
+    if what == "returns":
         wide = lq.rolling_returns(tickers, previous_date, recent_date, currency, period=f"{months}m", **options)
-    elif figure == "volatility":
+    elif what == "volatility":
         end = pd.Timestamp(recent_date or lq.today())
         back = (end.year - pd.Timestamp(previous_date).year) * 12 + end.month - pd.Timestamp(previous_date).month
         days = round(months * 365.25 / 12)
         frame = lq.calculate_volatility(tickers, max(back, 1), days, currency, recent_date=end, **options)
         wide = _wide(frame, "Volatility", tickers, name="Ticker")
     else:
-        raise UsageError(f"{figure!r} is not drawn", hint="Give returns or volatility.")
+        raise UsageError(f"{what!r} is not drawn", hint="Give returns or volatility.")
     wide = wide.dropna(how="all")
     if not len(wide):
-        raise DataError(f"There is no {figure} to draw.", hint="Give earlier dates, or fewer months.")
+        raise DataError(f"There is no {what} to draw.", hint="Give earlier dates, or fewer months.")
     with _axes(ax) as axes:
         _lines(axes, wide)
         _percent(axes)
-        if figure == "returns":
+        if what == "returns":
             axes.axhline(0, color=PALE, linewidth=0.8, zorder=1)
         else:
             axes.set_ylim(bottom=0)
-        axes.set_title(_title(wide, f"{figure} over {months} months{_in(currency)}"))
+        axes.set_title(_title(wide, f"{what} over {months} months{_in(currency)}"))
     return axes
 
 
@@ -212,18 +210,10 @@ def correlation(
     values = square.to_numpy()
     size = 2.2 + 0.62 * len(square)
     with _axes(ax, width=size + 0.8, height=size) as axes:
-        axes.imshow(values, cmap=_diverging(), vmin=-1, vmax=1)
-        for (row, at), value in np.ndenumerate(values):
-            if np.isfinite(value):
-                text = f"{round(value, 2) + 0.0:.2f}"
-                axes.text(
-                    at, row, text, ha="center", va="center", fontsize=9, color="white" if abs(value) > 0.62 else INK
-                )
+        texts = {place: f"{round(value, 2) + 0.0:.2f}" for place, value in np.ndenumerate(values)}
+        _heat_map(axes, values, texts, 1.0)
         axes.set_xticks(range(len(square)), square.columns, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(square)), square.index)
-        axes.tick_params(length=0)
-        axes.grid(visible=False)
-        axes.spines[:].set_visible(False)
         axes.set_title(f"Correlation of {options.get('sample_frequency', 'monthly')} returns{_in(currency)}")
     return axes
 
@@ -277,6 +267,19 @@ def _wide(frame: pd.DataFrame, value: str, tickers: str | Iterable[str], *, name
     return wide[[*first, *(name for name in wide.columns if name not in first)]]
 
 
+def _heat_map(axes: Axes, values: np.ndarray[Any, Any], texts: Mapping[Any, str], reach: float) -> None:
+    """Draw a table of values in shades from ``-reach`` to ``reach``, with a text in each cell that has a value."""
+    axes.imshow(values, cmap=_diverging(), vmin=-reach, vmax=reach)
+    for (row, column), text in texts.items():
+        value = values[row, column]
+        if np.isfinite(value):
+            color = "white" if abs(value) > _DARK * reach else INK
+            axes.text(column, row, text, ha="center", va="center", fontsize=9, color=color)
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+
+
 def _percent(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: f"{round(100 * value, 6):g}%".replace("-", "−"))
 
@@ -291,7 +294,7 @@ def _diverging() -> Any:
 
 
 def _reach(values: np.ndarray[Any, Any]) -> float:
-    """Return where the shades end: all but the few largest moves are told apart."""
+    """Return the value at which shades end, so that all moves but the few largest can be told apart."""
     sizes = np.abs(values[np.isfinite(values)])
     return max(float(np.quantile(sizes, 0.95)), 1e-4) if len(sizes) else 1.0
 

@@ -1,4 +1,4 @@
-"""Answers read from tables, kept by version: the same question twice is answered from memory."""
+"""A cache of what was read from tables, by version: a question that is asked again is answered from memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from copy import copy
 from datetime import date
 from functools import lru_cache
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,10 +33,10 @@ _DECODED = 32
 
 
 class _Entry:
-    """One look at a table, and all that was read or worked out since.
+    """One look at a table, with its footers and all that was derived from it since.
 
-    A change of the table is a new entry. Threads that still work with the old one write into the old one, where
-    nobody looks again: so an answer is never older than the entry it is kept in.
+    When the table changes, it gets a new entry. Threads that still work with the old entry write into that one, which
+    nobody looks up again: so an answer is never older than the entry it is kept in.
     """
 
     def __init__(self) -> None:
@@ -64,10 +64,10 @@ class TableCache:
     """Reads the tables of one folder of a lake and remembers the answers; may be shared by threads.
 
     A table is looked at once and then served as it was, so that everything computed from it agrees, until `forget`
-    or `update`. A question that begins after either has returned is answered from a look that began after it was
-    called. Answers are Arrow tables, which nobody can change.
+    or `update`. A question that begins after either has returned is answered from a look that began after its call.
+    Answers are Arrow tables, which nobody can change.
 
-    A `view` shares all that is remembered, and knows which tables it was asked about itself.
+    A `view` shares the memory, but has its own record of the tables it was asked about.
     """
 
     def __init__(
@@ -81,13 +81,13 @@ class TableCache:
         self._asked: set[str] = set()
 
     def view(self) -> TableCache:
-        """Return a cache with the same memory, whose `versions` are of the tables that it is asked about itself."""
+        """Return a cache with the same memory, whose `versions` name the tables that the view is asked about."""
         view = copy(self)
         view._asked = set()  # noqa: SLF001 - it is one of us
         return view
 
     def exists(self, name: str, *, beside: Iterable[str] = ()) -> bool:
-        """Whether there is such a table.
+        """Return whether there is such a table.
 
         Parameters
         ----------
@@ -99,7 +99,7 @@ class TableCache:
         return self.snapshot(name) is not None
 
     def snapshot(self, name: str) -> Snapshot | None:
-        """The versions the table is served from; None when there is no such table."""
+        """Return the versions that the table is served from; None when there is no such table."""
         entry = self._entry(name)
         return entry.snapshot if entry.looked else self._looked(name)[1].snapshot
 
@@ -151,23 +151,24 @@ class TableCache:
         more: bool = False,
         **options: Any,
     ) -> pa.Table:
-        """Do as `Table.scan` does, from memory where the same was asked before; ``keep=False`` spares the memory.
+        """Do as `Table.scan` does, from memory where possible; ``keep=False`` does not keep the answer.
 
-        Where ``more`` is going to be asked of the same columns, and the table is `without_order`, they are kept whole.
+        ``more`` says that other rows of these columns will be asked for: a table that is `decoded_whole` for every
+        answer is then kept whole, in these columns.
 
         Raises
         ------
         TableNotFoundError
         """
         table, entry = self._looked(name)
-        asked = (None if columns is None else tuple(columns), tuple(where), _hashable(options))
+        terms = (None if columns is None else tuple(columns), tuple(where), _hashable(options))
         with self._memory.lock:
-            if (entry, *asked) in self._memory.answers:
-                self._memory.answers.move_to_end((entry, *asked))
-                return self._memory.answers[entry, *asked]
-        if entry.snapshot is None:  # looked for before and not there; it may have been made since
+            if (entry, *terms) in self._memory.answers:
+                self._memory.answers.move_to_end((entry, *terms))
+                return self._memory.answers[entry, *terms]
+        if entry.snapshot is None:  # there was no such table at the last look, but it may exist by now
             entry = self._replace(name, entry, table.snapshot())
-        if more and columns is not None and where and self.without_order(name):
+        if more and columns is not None and where and self.decoded_whole(name):
             tested = {condition.column for condition in where}
             words = tuple(sorted({*tested, *options.get("dictionary", ())}))
             rows = self.scan(name, tuple(sorted({*columns, *tested})), dictionary=words, raw=True)
@@ -177,43 +178,43 @@ class TableCache:
             if snapshot != entry.snapshot:
                 entry = self._replace(name, entry, snapshot)
         if keep:
-            self._keep(name, (entry, *asked), data)
+            self._keep(name, (entry, *terms), data)
         return data
 
     def last_date(self, name: str, column: str = "Date") -> date | None:
-        """The greatest date of a table, None where it has none; read from its last partition.
+        """Return the greatest date of a table, None where it has none; read from its last partition.
 
         Raises
         ------
         TableNotFoundError
         """
-        snapshot = self.snapshot(name)
-        where: tuple[Where, ...] = ()
-        if snapshot is not None and snapshot.layout != "file":
-            where = (Where(column, (bounds(snapshot.layout, snapshot.parts[-1].label),)),)
-        last = pc.max(self.scan(name, (column,), where)[column]).as_py()
+        last = pc.max(self._dates(name, column, -1)).as_py()
         return None if last is None else last.date()
 
     def first_date(self, name: str, column: str = "Date") -> date | None:
-        """The least date of a table, None where it has none; read from its first partition.
+        """Return the least date of a table, None where it has none; read from its first partition.
 
         Raises
         ------
         TableNotFoundError
         """
+        first = pc.min(self._dates(name, column, 0)).as_py()
+        return None if first is None else first.date()
+
+    def _dates(self, name: str, column: str, at: Literal[0, -1]) -> pa.ChunkedArray:
+        """Return the dates in a table's first partition (0) or last (-1)."""
         snapshot = self.snapshot(name)
         where: tuple[Where, ...] = ()
         if snapshot is not None and snapshot.layout != "file":
-            where = (Where(column, (bounds(snapshot.layout, snapshot.parts[0].label),)),)
-        first = pc.min(self.scan(name, (column,), where)[column]).as_py()
-        return None if first is None else first.date()
+            where = (Where(column, (bounds(snapshot.layout, snapshot.parts[at].label),)),)
+        return self.scan(name, (column,), where)[column]
 
     def each(self, things: Sequence[S], work: Callable[[S], T]) -> list[T]:
-        """``work`` of each, which asks about a table of its own: several at once where that is quicker."""
+        """Return the result of ``work`` for each thing, such as a table; several at once where that is quicker."""
         return at_once(self._storage, things, work)
 
-    def without_order(self, name: str) -> bool:
-        """Whether for any answer the whole table is decoded, as one legacy file is, and there is room to keep it."""
+    def decoded_whole(self, name: str) -> bool:
+        """Return whether every answer decodes the whole table, which is one legacy file, and there is room for it."""
         snapshot = self.snapshot(name)
         if snapshot is None or snapshot.layout != "file" or not self.codec(name).legacy:
             return False
@@ -225,10 +226,9 @@ class TableCache:
         return _DECODED * rows < self._max_bytes
 
     def derive(self, name: str, what: str, make: Callable[[], T]) -> T:
-        """``make()``, kept as long as the table's version: what is worked out of the whole table.
+        """Return ``make()``, a value derived from the whole table, and keep it as long as the table's version.
 
-        Threads that ask at the same time may each make it; the first one made is kept. Hand out only what nobody can
-        change.
+        Threads that ask at the same time may each make the value; the first one made is kept. It must be immutable.
         """
         derived = self._entry(name).derived
         try:
@@ -238,7 +238,7 @@ class TableCache:
         return value
 
     def forget(self, name: str) -> None:
-        """Look at the table afresh when it is next asked for."""
+        """Have a table looked at afresh when it is next asked for."""
         with self._memory.lock:
             self._drop(_plain(name))
 
@@ -273,7 +273,7 @@ class TableCache:
         Parameters
         ----------
         until
-            Leave out the partitions after this date, on which nothing rests that is as of it.
+            Leave out the partitions after this date, which no answer as of the date depends on.
         """
         with self._memory.lock:
             entries = {name: self._memory.entries.get(name) for name in sorted(self._asked)}
@@ -291,9 +291,9 @@ class TableCache:
             return self._memory.entries.setdefault(name, _Entry())
 
     def _looked(self, name: str) -> tuple[Table, _Entry]:
-        """The table and its entry, which has its snapshot.
+        """Return the table and its entry, with its snapshot.
 
-        The entry is there before the look begins: who forgets the table meanwhile forgets this look, too.
+        The entry is made before the look begins, so that forgetting the table meanwhile forgets this look, too.
         """
         entry = self._entry(name)
         table = Table(self._storage, name, self._directory, conventions=self._conventions, footers=entry.footers)
@@ -317,7 +317,7 @@ class TableCache:
                 entry.snapshot, entry.looked = snapshot, True
 
     def _replace(self, name: str, entry: _Entry, snapshot: Snapshot) -> _Entry:
-        """The entry of a version that a reader came upon; in place of ``entry`` if that still is the table's."""
+        """Return an entry for a newer version that a reader has met; it replaces ``entry`` if that is still in use."""
         name, new = _plain(name), _Entry()
         new.snapshot, new.looked = snapshot, True
         with self._memory.lock:
@@ -330,8 +330,8 @@ class TableCache:
         with self._memory.lock:
             if self._memory.entries.get(_plain(name)) is not question[0]:
                 return  # the table has been forgotten or replaced since the question was asked
-            known = self._memory.answers.pop(question, None)
-            self._memory.bytes += data.nbytes - (0 if known is None else known.nbytes)
+            replaced = self._memory.answers.pop(question, None)
+            self._memory.bytes += data.nbytes - (0 if replaced is None else replaced.nbytes)
             self._memory.answers[question] = data
             while len(self._memory.answers) > 1 and self._memory.bytes > self._max_bytes:
                 self._memory.bytes -= self._memory.answers.popitem(last=False)[1].nbytes
@@ -349,15 +349,15 @@ def _remembered(name: str) -> str:
 
 
 def _plain(name: Any) -> str:
-    """A table's name as `table_name` has it, which is asked for again and again."""
+    """Return a table's name as `table_name` has it, remembered since it is needed again and again."""
     return _remembered(name) if isinstance(name, str) else table_name(name)
 
 
 def _hashable(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return tuple(sorted((key, _hashable(each)) for key, each in value.items()))
+        return tuple(sorted((key, _hashable(item)) for key, item in value.items()))
     if isinstance(value, set | frozenset):
         return frozenset(value)
     if isinstance(value, list | tuple):
-        return tuple(_hashable(each) for each in value)
+        return tuple(_hashable(item) for item in value)
     return value
