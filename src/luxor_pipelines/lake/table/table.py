@@ -733,7 +733,7 @@ def find_all(storage: Storage, names: Sequence[str], directory: str = DIRECTORY)
         single = files.get(f"{name}.parquet")
         if single is not None and name not in folders:
             snapshots[name] = Snapshot("file", (Part("", single),))
-        elif name in folders or not storage.concurrent:  # where it is cheap, what is not seen is asked about
+        elif name in folders or _was_missed(storage, f"{directory}/{name}.parquet"):
             others.append(Table(storage, name, directory))
         else:
             snapshots[name] = None
@@ -752,6 +752,11 @@ def find_all(storage: Storage, names: Sequence[str], directory: str = DIRECTORY)
     for snapshot in at_once(storage, others, one):
         snapshots |= snapshot
     return snapshots
+
+
+def _was_missed(storage: Storage, path: str) -> bool:
+    """Whether a file is there though a listing did not show it: a disk's may pass over one that is just replaced."""
+    return not storage.concurrent and storage.stat(path) is not None
 
 
 def list_tables(storage: Storage, directory: str = DIRECTORY, *, unusable: list[Unusable] | None = None) -> list[str]:
