@@ -231,10 +231,9 @@ class TableCache:
         Threads that ask at the same time may each make the value; the first one made is kept. It must be immutable.
         """
         derived = self._entry(name).derived
-        try:
-            value: T = derived[what]
-        except KeyError:
-            value = derived.setdefault(what, make())
+        if what not in derived:
+            derived.setdefault(what, make())
+        value: T = derived[what]
         return value
 
     def forget(self, name: str) -> None:
