@@ -345,8 +345,7 @@ class StoredRows:
     ) -> pa.Table:
         """See `ParquetFile.read`; text that is dictionary-encoded stays so."""
         rows = self.rows.select(list(dict.fromkeys([*columns, *(condition.column for condition in where)])))
-        for condition in sorted(where, key=lambda condition: not condition.sparse):  # few rows have single values
-            rows = apply(rows, [condition])
+        rows = apply(rows, where)
         rows = rows.select(list(columns))
         return rows if per_batch is None else per_batch(rows)
 
