@@ -438,7 +438,7 @@ def last_rows(
         code = code.copy()
         code[among[:-1][pair[among[1:]] == pair[among[:-1]]]] = -1
 
-    positions = []
+    is_last = np.zeros(len(day), dtype=bool)
     for start, stop in pairwise(np.unique([0, *ends])):
         for good in (True, False) if any_bad else (True,):
             last.fill(-1)
@@ -446,8 +446,8 @@ def last_rows(
             record(np.arange(recent, stop), good=good)
             unseen = np.append(last < 0, False)  # the last cell is for rows to ignore
             record(start + np.flatnonzero(unseen[code[start:recent]]), good=good)
-            positions.append(last[last >= 0])
-    return np.unique(np.concatenate([np.empty(0, dtype=np.int64), *positions]))
+            is_last[last[last >= 0]] = True
+    return np.flatnonzero(is_last)
 
 
 def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
