@@ -34,6 +34,21 @@ def test_all_of_them_run_and_the_contenders_agree(tmp_path: Path) -> None:
         assert "| luxor, Azurite |" in text
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["price_search --small --rounds 1", "backfill --months 3 --assets 40"],
+)
+def test_those_with_a_command_of_their_own_run(command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", *f"benchmarks.{command}".split()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "months" in done.stdout
+
+
 @pytest.mark.usefixtures("benchmarks")
 def test_their_lake_has_every_status_but_those_its_peers_do_not_know(tmp_path: Path) -> None:
     lakes, returns = (importlib.import_module(f"benchmarks.{name}") for name in ("lakes", "returns"))

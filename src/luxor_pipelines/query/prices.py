@@ -185,7 +185,7 @@ class PriceReader:
             spans = [(days_before(day, limit), day) for day in dates]
         # Limits grow shorter down the precedence: of a series' rows up to a date only the last can be the answer.
         upto = () if span is not None or marks else dates
-        return index.between(names, spans, upto=upto, narrow=span is not None, keep=keep)
+        return index.between(names, spans, upto=upto, keep=keep)
 
     def _unanswered(
         self, found: Observations, asked: DateArray, whole: tuple[date, date] | None

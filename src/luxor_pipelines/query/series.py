@@ -45,10 +45,6 @@ Span = tuple[date | None, date | None]
 _NAT = np.datetime64("NaT", "D")
 _BACK = (366, 3 * 366, 7 * 366, 15 * 366)
 """Days before the first date asked for, up to which a series is looked for: in the first year, then in ever more."""
-_NEAR = 60
-"""Days before each date in which a series that is known to have rows before and after is looked for first."""
-_FEW = 500
-"""Up to so many series the rows of short spans are narrowed to them as they are read; beyond, that takes longer."""
 
 
 class _Ends(NamedTuple):
@@ -86,9 +82,7 @@ class StoredSeries:
         """Whether the whole table is decoded for any answer, and kept, as a legacy file is."""
         return self._cache.decoded_whole(self.table.name)
 
-    def between(
-        self, names: Names, spans: Iterable[Span], *, upto: Sequence[date] = (), narrow: bool = True, keep: bool = True
-    ) -> Rows:
+    def between(self, names: Names, spans: Iterable[Span], *, upto: Sequence[date] = (), keep: bool = True) -> Rows:
         """Read the rows of some series in some spans of days.
 
         Parameters
@@ -96,14 +90,13 @@ class StoredSeries:
         upto
             Only the last row, and the last observation, of each series up to each of these dates is wanted: where the
             file is in order of date the others are left out.
-        narrow
-            Let the file pass over the rows of other series, whatever their number.
         keep
-            Remember the answer. One that is not kept is reduced to what is wanted piece by piece, as it is read.
+            Remember the answer. One that is not kept is of a long history: all series' rows are read, and reduced to
+            what is wanted piece by piece.
         """
         key, price = self._columns
         where = [Where("Date", tuple(_instants(spans)))]
-        if narrow or len(names) <= _FEW:
+        if keep:
             where.append(Where(key, values=tuple(name for name in names if name), folded=True))
         arrays = _Reader(key, price, names)
         asked = as_days(upto)
@@ -151,23 +144,22 @@ class StoredSeries:
         ends = self._ends(names[series])
         if ends is None:
             return self._backwards(names, series, dates, wanted, keep=keep)
-        told = ~np.isnat(ends.last) & ~np.isnan(ends.price)
-        rows: list[Rows] = [(self.table, series[told], ends.last[told], ends.price[told])]
+        indexed = ~np.isnat(ends.last) & ~np.isnan(ends.price)
+        rows: list[Rows] = [(self.table, series[indexed], ends.last[indexed], ends.price[indexed])]
         # The last row is the answer for the dates from its own on, if it is an observation.
         good = (ends.price > 0) & (ends.price < np.inf)
         before = (ends.first[:, np.newaxis] <= dates) & ((dates < ends.last[:, np.newaxis]) | ~good[:, np.newaxis])
         searched = np.zeros_like(wanted)
         searched[series] = wanted[series] & before
         rest = np.flatnonzero(searched.any(axis=1))
-        return rows + self._backwards(names, rest, dates, searched, near=_NEAR, keep=keep)
+        return rows + self._backwards(names, rest, dates, searched, keep=keep)
 
     def _backwards(
-        self, names: Names, series: IntArray, dates: DateArray, wanted: BoolArray, *, near: int = 0, keep: bool
+        self, names: Names, series: IntArray, dates: DateArray, wanted: BoolArray, *, keep: bool
     ) -> list[Rows]:
         """Search the rows of some series: of the year before the dates, and where that has none, of ever more.
 
-        First of all, if so told, the ``near`` days before each date. The last step reads all the rest, after the dates
-        as well, which tells whether a series is there at all.
+        The last step reads all the rest, after the dates as well, which tells whether a series is there at all.
         """
         if not len(series):
             return []
@@ -176,37 +168,31 @@ class StoredSeries:
         steps: list[list[Span]] = [[(edges[0], last)]]
         steps += [[(old, days_before(new, 1))] for new, old in pairwise(edges)]
         steps += [[(None, days_before(edges[-1], 1)), (_next(last), None)]]
-        if near:
-            open_dates = dates[wanted[series].any(axis=0)]
-            steps.insert(0, [(days_before(day, near), day) for day in open_dates.tolist()])
         if self.in_memory:
-            steps, near = [[(None, None)]], 0
+            steps = [[(None, None)]]
         rows: list[Rows] = []
         is_open = wanted[series]
-        for number, spans in enumerate(steps):
+        for spans in steps:
             if not len(series):
                 break
             step = self.between(names[series], spans, keep=keep)
-            read = merge_observations(names[series], [step], tables=(self.table,), limits=StalenessLimits(None, None))
-            read = read if read.fallback is None else read.fallback
-            found = asof(read.without_bad(), dates)
-            answered = found.found
-            if near and number == 0:  # between two of these windows there may be a row that is newer
-                answered = found.date >= dates - np.timedelta64(near, "D")
-            told = self._telling(read, found)
-            rows.append((self.table, series[read.code[told]], read.date[told], read.price[told]))
-            is_open &= ~answered
-            rest = is_open.any(axis=1)
-            series, is_open = series[rest], is_open[rest]
+            merged = merge_observations(names[series], [step], tables=(self.table,), limits=StalenessLimits(None, None))
+            merged = merged if merged.fallback is None else merged.fallback
+            answers = asof(merged.without_bad(), dates)
+            kept = self._answer_rows(merged, answers)
+            rows.append((self.table, series[merged.code[kept]], merged.date[kept], merged.price[kept]))
+            is_open &= ~answers.found
+            unanswered = is_open.any(axis=1)
+            series, is_open = series[unanswered], is_open[unanswered]
         return rows
 
     @staticmethod
-    def _telling(read: Observations, found: AsOf) -> BoolArray:
-        """The rows that are found as of some date, are bad, or are their series' last: no other can be an answer."""
-        told: BoolArray = read.bad | (np.diff(read.code, append=-1) != 0)
-        series, _ = np.nonzero(found.found)
-        told[np.searchsorted(read.order, sort_key(series, found.date[found.found].view(np.int64)))] = True
-        return told
+    def _answer_rows(merged: Observations, answers: AsOf) -> BoolArray:
+        """The rows that are the answer as of some date, are bad, or are their series' last: no other can be one."""
+        kept: BoolArray = merged.bad | (np.diff(merged.code, append=-1) != 0)
+        series, _ = np.nonzero(answers.found)
+        kept[np.searchsorted(merged.order, sort_key(series, answers.date[answers.found].view(np.int64)))] = True
+        return kept
 
     def _ends(self, names: Names) -> _Ends | None:
         """The ends of some series; None where a file of the table does not carry the index."""
@@ -268,7 +254,6 @@ class _Reader:
     def __init__(self, key: str, price: str, names: Names) -> None:
         self._columns = key, price
         self._names = pa.array([name or None for name in names], pa.string())
-        self._known: tuple[pa.Array | None, NDArray[np.int32]] = None, np.empty(0, dtype=np.int32)
 
     def __call__(self, table: pa.Table) -> tuple[NDArray[np.int32], DateArray, FloatArray]:
         key, price = (table[name] for name in self._columns)
@@ -279,15 +264,10 @@ class _Reader:
         pieces = [np.empty(0, dtype=np.int32)]
         for chunk in column.chunks:
             encoded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
-            words, position = self._known
-            if words is None or not words.equals(encoded.dictionary):  # most row groups have the same
-                words = encoded.dictionary
-                normal = normal_names(
-                    words.cast(pa.string())
-                )  # another program may have written other cases and blanks
-                found = pc.fill_null(pc.index_in(normal, value_set=self._names), np.int32(-1))
-                position = np.append(found.to_numpy(), np.int32(-1))  # the last is for a null key, whose index is -1
-                self._known = words, position
+            # Another program may have written other cases and blanks.
+            words = normal_names(encoded.dictionary.cast(pa.string()))
+            position = pc.fill_null(pc.index_in(words, value_set=self._names), np.int32(-1)).to_numpy()
+            position = np.append(position, np.int32(-1))  # the last is for a null key, whose index is -1
             indices = encoded.indices if not encoded.null_count else pc.fill_null(encoded.indices, -1)
             pieces.append(position[indices.to_numpy()])
         return np.concatenate(pieces)
