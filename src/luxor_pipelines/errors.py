@@ -11,6 +11,7 @@
     │   ├── UnreachableError (ConnectionError)       no answer from the account
     │   ├── NotFoundError (FileNotFoundError)        definitely not there
     │   │   └── TableNotFoundError
+    │   ├── ForeignTableError                        another program's: read only, or not even that
     │   ├── CorruptFileError                         there, but cannot be read
     │   └── ConflictError                            somebody else wrote first
     │       ├── LoadConflictError                    … and kept doing so
@@ -44,6 +45,7 @@ __all__ = [
     "CorruptFileError",
     "DataError",
     "FileLockedError",
+    "ForeignTableError",
     "InvalidNameError",
     "InvalidPeriodError",
     "LakeError",
@@ -257,6 +259,17 @@ class NotFoundError(LakeError, FileNotFoundError):
 
 class TableNotFoundError(NotFoundError):
     """The table is definitely not there."""
+
+
+class ForeignTableError(LakeError):
+    """The table is another program's: a folder that is read and not written, or a format that is not read either.
+
+    ``kind`` is ``folder``, ``delta`` or ``iceberg``.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", kind: str = "folder") -> None:
+        super().__init__(message, hint=hint)
+        self.kind = kind
 
 
 class CorruptFileError(LakeError):

@@ -76,6 +76,8 @@ def incremental_load(
     SchemaError
         A column that is unknown, missing or of another type, a cell that cannot be cast, a null
         or duplicated key. Nothing has been written.
+    ForeignTableError
+        The table is another program's: a folder of files, or a Delta or Iceberg table. Nothing has been written.
     LoadConflictError
         Other writers kept changing the table; the partitions not yet committed are untouched.
     """
@@ -93,6 +95,7 @@ def incremental_load(
         check_frame(df, load.table.name)
         if not len(df):
             return load.result()
+        load.table.check_ours(load.snapshot)
         by_date = load.partition_column if load.layout != "file" else None
         unique_here = [by_date, *unique] if unique and by_date is not None and by_date not in unique else unique
         key = tuple(unique_here) or load.key
@@ -194,8 +197,8 @@ def save_table(
     UsageError
         The table exists and the mode is ``"error"``; another format than Parquet is asked for; or a
         partitioned table would be left without rows.
-    SchemaError
-    LoadConflictError
+    SchemaError, ForeignTableError, LoadConflictError
+        As `incremental_load` does.
     """
     lq, name, rows = _target(args, lq, table_name, df)
     mode = mode or ("replace" if override else "error")
@@ -209,10 +212,11 @@ def save_table(
 
     def save_once() -> LoadResult:
         load = _load(lake, name, directory, schema, whole=True, only_new=mode != "replace")
-        if load.snapshot is not None and mode == "error":
-            raise exists_error(load.table)
         if load.snapshot is not None and mode == "skip":
             return load.result()
+        load.table.check_ours(load.snapshot)
+        if load.snapshot is not None and mode == "error":
+            raise exists_error(load.table)
         batch = load.batch(rows, index=index, index_name=index_name, normalize=normalize_columns, key=load.key)
         try:
             with _writing(load):

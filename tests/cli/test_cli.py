@@ -618,7 +618,7 @@ def test_restore_puts_a_table_back(lake: Path, here: Here) -> None:
     assert len(out.splitlines()) == 14
     assert err == f"Restored 14 files of hist_returns from archive/{stamp}/\n"
     _, err = here("restore", "nothing", "--lake", lake, code=1)
-    assert "no table nothing; there is none" in err
+    assert "no table nothing." in err
 
 
 def test_a_move_that_was_cut_short_is_told_until_it_is_completed(lake: Path, here: Here) -> None:

@@ -228,6 +228,7 @@ def test_files_that_are_no_partitions(lq: Any) -> None:
     lq.lake.storage.write(f"{ROOT}/prices/part-0.parquet", lq.lake.storage.read(path("2026-09")).data)
     lq.lake.storage.write(f"{ROOT}/prices/month=2026-09/more.parquet", b"")
     lq.lake.storage.write(f"{ROOT}/prices/_SUCCESS", b"")
+    lq.lake.storage.write(f"{ROOT}/prices/readme.txt", b"")
     assert found(lq) == [
         (
             "error",

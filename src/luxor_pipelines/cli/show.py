@@ -13,7 +13,7 @@ import typer
 
 from luxor_pipelines.cli.app import Lake, app, complete_tables, open_lake, prints_table
 from luxor_pipelines.cli.output import Form, Grid, counted, emit, note, print_grid, print_json, tell_error, working
-from luxor_pipelines.errors import LakeError, SchemaError, UnreachableError, UsageError
+from luxor_pipelines.errors import ForeignTableError, LakeError, SchemaError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,10 +39,11 @@ def tables(form: Form, lake: Lake = None) -> None:
     """List the tables of the lake.
 
     Rows are counted where a table has at most 24 files. First and Last are the dates of its first column of dates,
-    where the files' statistics have them.
+    where the files' statistics have them. A folder is another program's, and only read; delta and iceberg tables are
+    not read.
     """
     lq = open_lake(lake)
-    rows: list[tuple[str, str, int, int | None, date | None, date | None, int, datetime]] = []
+    rows: list[tuple[str, str, int | None, int | None, date | None, date | None, int | None, datetime | None]] = []
     for name in lq.list_tables():
         try:
             table = lq.lake.table(name)
@@ -50,6 +51,9 @@ def tables(form: Form, lake: Lake = None) -> None:
             extent = None if snapshot is None else table.extent(snapshot)
         except UnreachableError:
             raise
+        except ForeignTableError as error:
+            rows.append((name, error.kind, None, None, None, None, None, None))
+            continue
         except (SchemaError, LakeError) as error:  # one odd table is no reason not to list the others
             tell_error(f"Warning: {error}")
             continue
@@ -62,7 +66,7 @@ def tables(form: Form, lake: Lake = None) -> None:
         texts = [[cell.isoformat() if isinstance(cell, date) else cell for cell in row] for row in rows]
         print_json({"tables": [dict(zip(keys, row, strict=True)) for row in texts]})
         return
-    cells = [(*row[:7], row[7].replace(tzinfo=None, microsecond=0)) for row in rows]
+    cells = [(*row[:7], row[7] and row[7].replace(tzinfo=None, microsecond=0)) for row in rows]
     columns = ("Table", "Layout", "Files", "Rows", "First", "Last", "Bytes", "Changed (UTC)")
     spare = ("Bytes", "Layout")
     print_grid(Grid(columns, cells, grouped=frozenset({"Files", "Rows", "Bytes"}), spare=spare), form)

@@ -226,6 +226,7 @@ def optimize(
     lq = open_lake(lake)
     place = lq.lake.table(table)
     snapshot = place.snapshot()
+    place.check_ours(snapshot)
     changes = []
     codec = place.codec(snapshot)
     if codec.legacy:

@@ -20,6 +20,7 @@ from luxor_pipelines.catalog import PRICE_TABLES, PX_LAST, PX_LAST_COLUMNS, STUC
 from luxor_pipelines.errors import (
     AccessError,
     CorruptFileError,
+    ForeignTableError,
     LakeError,
     MoveInProgressError,
     SchemaError,
@@ -29,9 +30,8 @@ from luxor_pipelines.errors import (
 )
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.storage.base import BlobInfo, Unusable, VersionChangedError
+from luxor_pipelines.lake.table.foreign import format_of, is_hidden
 from luxor_pipelines.lake.table.layout import (
-    LAYOUT_FILE,
-    MOVING_FILE,
     PARTITION_COLUMN,
     Layout,
     Part,
@@ -130,10 +130,14 @@ def audit(lake: Lake, table: str | None = None, *, declared: Mapping[str, TableS
 
 
 class _Opened(NamedTuple):
-    """A partition whose file opens, and its footer's facts."""
+    """A partition whose file opens, and its footer's facts; all of a folder that another program left counts as one.
+
+    ``snapshot`` holds the files to read.
+    """
 
     part: Part
     stored: StoredFile
+    snapshot: Snapshot
 
     @property
     def columns(self) -> pa.Schema:
@@ -161,13 +165,19 @@ class _TableAudit:
         snapshot = self._check_layout()
         if snapshot is None:
             return self.findings
-        partitions = [opened for part in snapshot.parts if (opened := self._open(part)) is not None]
+        if snapshot.layout == "folder":
+            whole = self._open_folder(snapshot)
+            partitions = [] if whole is None else [whole]
+        else:
+            partitions = [
+                opened for part in snapshot.parts if (opened := self._open(snapshot.layout, part)) is not None
+            ]
         self.files = len(snapshot.parts)
         self._check_gaps(snapshot)
         self._check_columns(partitions)
         for opened in partitions:
             try:
-                self._check_rows(snapshot.layout, opened)
+                self._check_rows(opened)
             except CorruptFileError as error:
                 self._error(opened.part, "file cannot be read to its end", 1, error.message)
         self._check_ends()
@@ -186,13 +196,20 @@ class _TableAudit:
 
     def _check_layout(self) -> Snapshot | None:
         """Check where the files lie; return the partitions, None where it is not clear which they are."""
-        folder = f"{self.table.directory}/{self.table.name}"
         single = self.table.storage.stat(self.table.path("file"))
         unusable: list[Unusable] = []
-        below = [info.path[len(folder) + 1 :] for info in self.table.storage.list(folder, unusable=unusable)]
-        self.exists = single is not None or bool(below)
+        files = self.table.files(unusable=unusable)
+        self.exists = single is not None or bool(files)
+        below = {self.table.below(info.path): info for info in files}
         partitions = [path for path in below if recognise(path)]
-        strays = [path for path in below if not recognise(path) and path not in (LAYOUT_FILE, MOVING_FILE)]
+        foreign = not partitions and not (single is not None and single.size)
+        strays = [
+            path
+            for path, info in below.items()
+            if not (recognise(path) or is_hidden(path) or (foreign and self.table.is_foreign_data(info)))
+        ]
+        if foreign and format_of(below) is not None:
+            strays = []
         data = [path for path in strays if path.lower().endswith(".parquet")]
         if data:
             fault = "Parquet files in the table's folder are not its partitions, though others may read them as such"
@@ -205,7 +222,11 @@ class _TableAudit:
         try:
             snapshot = self.table.find()
         except SchemaError as error:
-            self._error(None, "partitions are by month and by year", len(partitions), error.message)
+            fault = "partitions are by month and by year" if partitions else "lies there in two folders"
+            self._error(None, fault, len(partitions) or len(files), error.message)
+            return None
+        except ForeignTableError as error:
+            self._error(None, "is in a format whose files are not read", len(files), error.message)
             return None
         except MoveInProgressError as error:
             self._error(None, "is being moved to the archive or back, or such a move was cut short", 1, error.hint)
@@ -224,6 +245,8 @@ class _TableAudit:
 
     def _check_beside(self, snapshot: Snapshot, single: BlobInfo | None, partitions: Sequence[str]) -> None:
         """Report files of the table that are not read, because the table has another layout."""
+        if snapshot.layout == "folder":
+            return
         if snapshot.layout == "file":
             if partitions:
                 fault = "partitions lie beside the table's one file, which is what is read"
@@ -237,12 +260,23 @@ class _TableAudit:
             fault = f"a single file, written too late to be the table, lies beside those by {snapshot.layout}"
             self._error(None, fault, 1, single.path)
 
-    def _open(self, part: Part) -> _Opened | None:
+    def _open_folder(self, snapshot: Snapshot) -> _Opened | None:
+        """Look at all files of a folder together; None where one does not open, or they do not go together."""
+        size = sum(part.info.size for part in snapshot.parts)
+        whole = Part("", snapshot.parts[0].info._replace(size=size))
+        try:
+            rows = sum(self.table.map_parts(snapshot.parts, lambda part: self.table.stored(part).rows))
+            return _Opened(whole, StoredFile(self.table.codec(snapshot), rows), snapshot)
+        except (CorruptFileError, SchemaError, AccessError) as error:
+            self._error(None, "file does not open", 1, error.message)
+            return None
+
+    def _open(self, layout: Layout, part: Part) -> _Opened | None:
         """Open a partition; None for one that does not open, or is gone meanwhile."""
         for _ in range(_ATTEMPTS):
             try:
                 stored = self.table.stored(part)
-                return _Opened(part, stored)
+                return _Opened(part, stored, Snapshot(layout, (part,)))
             except VersionChangedError:
                 info = self.table.storage.stat(part.info.path)
                 if info is None:
@@ -254,7 +288,7 @@ class _TableAudit:
         raise self.table.storage.changed(part.info.path)
 
     def _check_gaps(self, snapshot: Snapshot) -> None:
-        if snapshot.layout == "file":
+        if not snapshot.by_date:
             return
         labels = np.array([part.label for part in snapshot.parts], dtype=f"datetime64[{snapshot.layout[0].upper()}]")
         missing = np.setdiff1d(np.arange(labels[0], labels[-1] + 1), labels)
@@ -292,7 +326,7 @@ class _TableAudit:
 
     # --- rows -------------------------------------------------------------------------------
 
-    def _check_rows(self, layout: Layout, opened: _Opened) -> None:
+    def _check_rows(self, opened: _Opened) -> None:
         part, names = opened.part, opened.columns.names
         if opened.stored.rows > _ROWS_PER_BYTE * max(part.info.size, _LEAST_BYTES):
             fault = f"rows in {part.info.size:,} bytes, which cannot tell them apart; they are not read"
@@ -311,7 +345,7 @@ class _TableAudit:
             key = ()
         dates = [partition] if partition in names and opened.columns.field(partition).type == DATE else []
         prices = self._price_columns(opened, series)
-        data = self._read(layout, opened, [*dict.fromkeys([*key, *dates, *prices])])
+        data = self._read(opened, [*dict.fromkeys([*key, *dates, *prices])])
         if data is not None:
             self._check_nulls(opened, _selected(data, [*key, *dates]), required=True)
             self._check_nulls(
@@ -320,8 +354,8 @@ class _TableAudit:
             if key and all(column in data.column_names for column in key):
                 self._check_key(part, data, key)
             if dates and dates[0] in data.column_names:
-                if layout != "file":
-                    self._check_partition(layout, part, data[dates[0]])
+                if opened.snapshot.by_date:
+                    self._check_partition(opened.snapshot.layout, part, data[dates[0]])
                 if series is not None and series in data.column_names:
                     self._note_last_dates(data, dates[0], series)
                 if self.table.name in self.table.conventions.day_tables:
@@ -340,25 +374,25 @@ class _TableAudit:
         ]
         width = max(1, _CELLS // max(opened.stored.rows, 1))
         for start in range(0, len(unchecked), width):
-            data = self._read(layout, opened, unchecked[start : start + width])
+            data = self._read(opened, unchecked[start : start + width])
             if data is not None:
                 self._check_nulls(opened, data, required=False)
 
-    def _read(self, layout: Layout, opened: _Opened, columns: list[str]) -> pa.Table | None:
+    def _read(self, opened: _Opened, columns: list[str]) -> pa.Table | None:
         """Read those columns that can be read, None when none can; bad cells of the others are findings."""
         if not columns:
             return None
         texts = [name for name in columns if is_text_type(opened.columns.field(name).type)]
         try:
-            scan = self.table.scan(columns, snapshot=Snapshot(layout, (opened.part,)), dictionary=texts)
+            scan = self.table.scan(columns, snapshot=opened.snapshot, dictionary=texts)
         except SchemaError as error:
             if len(columns) == 1:
                 self._error(opened.part, f"column {columns[0]} holds what it should not", 1, error.message)
                 return None
-            single = {column: self._read(layout, opened, [column]) for column in columns}
+            single = {column: self._read(opened, [column]) for column in columns}
             readable = {column: piece[column] for column, piece in single.items() if piece is not None}
             return pa.table(readable) if readable else None
-        moved = [part.label for part in scan.snapshot.parts] != [opened.part.label]
+        moved = [part.label for part in scan.snapshot.parts] != [part.label for part in opened.snapshot.parts]
         return None if moved else scan.data
 
     def _check_nulls(self, opened: _Opened, data: pa.Table, *, required: bool) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -329,6 +329,20 @@ class Selection:
     per_batch: PerBatch | None = None
 
 
+class Rows(Protocol):
+    """Stored rows that are read as those of a `ParquetFile` are."""
+
+    def read(
+        self,
+        columns: Sequence[str],
+        where: Sequence[Where] = (),
+        *,
+        dictionary: Sequence[str] = (),
+        per_batch: PerBatch | None = None,
+    ) -> pa.Table:
+        """See `ParquetFile.read`."""
+
+
 @dataclass(frozen=True)
 class StoredRows:
     """Stored rows in memory, with the `read` of a `ParquetFile`."""
@@ -350,7 +364,7 @@ class StoredRows:
         return rows if per_batch is None else per_batch(rows)
 
 
-def read_typed(file: ParquetFile | StoredRows, codec: Codec, selection: Selection) -> pa.Table:
+def read_typed(file: Rows, codec: Codec, selection: Selection) -> pa.Table:
     """Read the selected columns and rows of one file as typed columns.
 
     Raises

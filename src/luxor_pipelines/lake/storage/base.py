@@ -282,6 +282,8 @@ class Storage(ABC):
 
 
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\:*?\"<>|#%]")
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+"""A character as folders named ``column=value`` have those that file systems do not take."""
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode's classes of characters that are not seen, turn the text around them, or are none at all."""
 _DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\..*)?", re.IGNORECASE | re.DOTALL)
@@ -322,7 +324,8 @@ def _bad_part(path: str) -> str | None:
     """Return the first part of ``path`` that is no name inside the lake."""
     for part in path.split("/"):
         # Windows drops a dot or space at the end: two names would be one file.
-        bad = not part or part[0] == "." or part[-1] == "." or part != part.strip() or _FORBIDDEN.search(part)
+        plain = _ESCAPE.sub("", part) if "=" in part[1:] else part
+        bad = not part or part[0] == "." or part[-1] == "." or part != part.strip() or _FORBIDDEN.search(plain)
         if bad or _DEVICES.fullmatch(part) or (not part.isascii() and _invisible(part)) or not _fits(part, path):
             return part
     return None

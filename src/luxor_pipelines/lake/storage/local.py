@@ -232,6 +232,7 @@ class LocalStorage(Storage):
     def _write(self, path: str, data: bytes, expected: Any) -> str:
         target = self._at(path)
         with _translated(self, path), self._locked(path) as lock:
+            _remove_empty(target)
             before = self._check(path, expected)
             target.parent.mkdir(parents=True, exist_ok=True)
             _clear_up(target)
@@ -315,6 +316,13 @@ class LocalStorage(Storage):
     def _info(self, path: str, status: os.stat_result) -> BlobInfo:
         modified = datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC)
         return BlobInfo(path, _version(status), status.st_size, modified)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder, and those in it, where no file is left below it: elsewhere it would be gone with its files."""
+    if folder.is_dir() and not any(files for _, _, files in os.walk(folder)):
+        for empty, _, _ in os.walk(folder, topdown=False):
+            os.rmdir(empty)  # noqa: PTH106 - what walk gives is text
 
 
 @dataclass

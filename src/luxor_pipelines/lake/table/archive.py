@@ -53,17 +53,29 @@ class Move:
 
 
 def layouts(table: Table) -> dict[Only, Snapshot]:
-    """Return the table's single file, its partitions, or both, whichever of them is read."""
+    """Return the table's single file, its partitions, or both, whichever of them is read.
+
+    Files of another program count as partitions where there are none of ours.
+
+    Raises
+    ------
+    TableNotFoundError
+        Nothing at all lies there under the table's name.
+    """
     snapshots: dict[Only, Snapshot] = {}
-    single = table.storage.stat(table.path("file"))
+    single, files = table.storage.stat(table.path("file")), table.files()
+    if single is None and not files:
+        raise _not_there(table)
     if single is not None:
         snapshots["file"] = Snapshot("file", (Part("", single),))
     parts: defaultdict[Layout, list[Part]] = defaultdict(list)
-    for info in table.storage.list(table.folder):
+    for info in files:
         layout_and_label = table.recognise(info.path)
         if layout_and_label is not None:
             parts[layout_and_label[0]].append(Part(layout_and_label[1], info))
-    if parts:
+    if not parts:
+        parts["folder"] = [Part(table.below(info.path), info) for info in files if table.is_foreign_data(info)]
+    if any(parts.values()):
         layout = max(parts, key=lambda kind: len(parts[kind]))
         snapshots["partitions"] = Snapshot(layout, tuple(part for kind in parts.values() for part in kind))
     return snapshots
@@ -74,7 +86,7 @@ def stamps(table: Table) -> dict[str, list[BlobInfo]]:
     copies: defaultdict[str, list[BlobInfo]] = defaultdict(list)
     for info in table.storage.list(ARCHIVE):
         _, stamp, path = [*info.path.split("/", 2), "", ""][:3]
-        if path == table.path("file") or path.startswith(f"{table.folder}/"):
+        if path == table.path("file") or path.startswith((f"{table.folder}/", f"{table.path('file')}/")):
             copies[stamp].append(info)
     return dict(sorted(copies.items()))
 
@@ -101,14 +113,11 @@ def archive(table: Table, now: datetime, only: Only | None = None) -> Move:
         A file changed meanwhile. All is as it was; try again.
     """
     storage = table.storage
-    single, in_folder = storage.stat(table.path("file")), storage.list(table.folder)
+    single, in_folder = storage.stat(table.path("file")), table.files()
     if single is None and not in_folder:
-        raise TableNotFoundError(
-            f"There is no table {table.name} in {storage.url}/{table.directory}.",
-            hint="`luxor tables` lists what there is.",
-        )
+        raise _not_there(table)
     moving = next((info for info in in_folder if info.path == table.moving_path), None)
-    partitions = any(table.recognise(info.path) for info in in_folder)
+    partitions = any(table.recognise(info.path) or table.is_foreign_data(info) for info in in_folder)
     if moving is None and only is not None and (single is None or not partitions):
         # Whoever says which of two to move has seen both; what is left alone by now is the table.
         lies = "has no single file" if single is None else "has no partitions"
@@ -133,7 +142,7 @@ def _archive_file(table: Table, single: BlobInfo | None, stamp: str, *, with_rec
     except NotFoundError as error:
         raise storage.conflict(path) from error
     claim = Claim.take(storage, path, stored.data, expected=stored.version)  # no conversion goes on after that
-    listed = {info.path: info for info in storage.list(table.folder)}
+    listed = {info.path: info for info in table.files()}
     claim.check()
     leftovers, _ = find_leftovers(table, stored.data, listed.values())
     if with_record and any(other != table.record_path for other in listed):
@@ -195,7 +204,7 @@ def _archive_folder(table: Table, moving: BlobInfo | None, only: Only | None, no
         for path in sorted(listed, key=lambda path: (path == table.record_path, path == single_path, path)):
             storage.delete(path, expected=listed[path].version)
             removed.append(path)
-        if {info.path for info in storage.list(table.folder)} - {table.moving_path}:
+        if {info.path for info in table.files()} - {table.moving_path}:
             raise storage.conflict(table.folder)
     except (ConflictError, NotFoundError) as error:
         if removed:
@@ -264,9 +273,9 @@ def restore(table: Table, now: datetime, stamp: str | None = None) -> Move:
     cut_short = _read_moving(table, moving, None)[0] if moving is not None else None
     stamp = stamp or cut_short or max(copies, default="")
     if stamp not in copies and stamp != cut_short:  # of a move that has only begun there may be no copy yet
-        known = f"there are {', '.join(copies)}" if copies else "there is none"
+        of_stamp = f" of {stamp}; it has those of {', '.join(copies)}" if copies else ""
         raise TableNotFoundError(
-            f"The archive of {storage.url} has no table {table.name}{f' of {stamp}' if stamp else ''}; {known}.",
+            f"The archive of {storage.url} has no table {table.name}{of_stamp}.",
             hint=f"`luxor restore {table.name} --from STAMP` takes one." if copies else "Check the name.",
         )
     files = {info.path.split("/", 2)[2]: info.path for info in copies.get(stamp, ())}
@@ -275,7 +284,8 @@ def restore(table: Table, now: datetime, stamp: str | None = None) -> Move:
         claim.release()
         raise _made_meanwhile(table)
     try:
-        _fill(table, claim, files, only_these=moving is None, needs_record=bool(files))
+        ours = any(table.recognise(path) or path == table.path("file") for path in files)
+        _fill(table, claim, files, only_these=moving is None, needs_record=ours)
         claim.release()
     except (ConflictError, NotFoundError) as error:
         raise _made_meanwhile(table) from error
@@ -322,9 +332,16 @@ def _fill(
     record = copy(table.record_path) if table.record_path in copies else None
     if record is None and needs_record and (only_these or table.record_path not in listed):
         record = _record_of(table, [*paths, *listed]).encode()
+    created = None
     if record is not None and table.record_path not in listed:
-        storage.write(table.record_path, record, expected=None)
-    claim.write([path for path in listed if path != table.moving_path], content, listed)
+        created = storage.write(table.record_path, record, expected=None)
+    try:
+        claim.write([path for path in listed if path != table.moving_path], content, listed)
+    except (ConflictError, NotFoundError):
+        if created is not None:  # the record is of no table, and the next new one would follow it
+            with suppress(ConflictError):
+                storage.delete(table.record_path, expected=created)
+        raise
 
 
 def _made_meanwhile(table: Table) -> ConflictError:
@@ -345,9 +362,16 @@ def _record_of(table: Table, files: Iterable[str]) -> LayoutRecord:
 
 
 def _listed(table: Table) -> list[BlobInfo]:
-    """All files of the table: those in its folder, and its single file."""
+    """All files of the table: those in its folders, and its single file."""
     single = table.storage.stat(table.path("file"))
-    return [*table.storage.list(table.folder), *([single] if single else [])]
+    return [*table.files(), *([single] if single else [])]
+
+
+def _not_there(table: Table) -> TableNotFoundError:
+    return TableNotFoundError(
+        f"There is no table {table.name} in {table.storage.url}/{table.directory}.",
+        hint="`luxor tables` lists what there is.",
+    )
 
 
 def _claim_folder(table: Table, moving: BlobInfo | None, stamp: str, only: Only | None, now: datetime) -> Claim:

@@ -205,7 +205,7 @@ class TableCache:
         """Return the dates in a table's first partition (0) or last (-1)."""
         snapshot = self.snapshot(name)
         where: tuple[Where, ...] = ()
-        if snapshot is not None and snapshot.layout != "file":
+        if snapshot is not None and snapshot.by_date:
             where = (Where(column, (bounds(snapshot.layout, snapshot.parts[at].label),)),)
         return self.scan(name, (column,), where)[column]
 

@@ -6,6 +6,7 @@ layout    where                                       one partition
 file      ``<directory>/<name>.parquet``              the whole table, label ``""``
 month     ``<directory>/<name>/month=2026-10/data.parquet``   one month, label ``2026-10``
 year      ``<directory>/<name>/year=2026/data.parquet``       one year, label ``2026``
+folder    ``<directory>/<name>/…`` or ``<name>.parquet/…``    one file of another program's, its path for a label
 ========  ==========================================  ================================
 
 Beside the partitions lie two small files. ``_layout.json``, the `LayoutRecord`, is written before a new table's
@@ -15,6 +16,8 @@ moved to the archive or back. The rules by which the layout is told:
 1. While ``_moving.json`` is there, there is no table to be read or written.
 2. A single file is the table, whatever lies in the folder; except one that `LayoutRecord.supersedes`.
 3. Else the partitions are. Of partitions by month and by year those count that the record names.
+4. Else, where no file has the name of a partition, the Parquet files of another program are; see `foreign`. They
+   are read and not written.
 """
 
 from __future__ import annotations
@@ -66,7 +69,7 @@ PLACEHOLDER = b"luxor.placeholder"
 LAYOUT_FILE = "_layout.json"
 MOVING_FILE = "_moving.json"
 
-Layout = Literal["file", "month", "year"]
+Layout = Literal["file", "month", "year", "folder"]
 
 _PARTITION = re.compile(
     r"(month=(?P<month>(?!0000)\d{4}-(0[1-9]|1[0-2]))|year=(?P<year>(?!0000)\d{4}))/data\.parquet", re.ASCII
@@ -128,9 +131,14 @@ class Snapshot:
         marks = "\n".join(f"{part.label} {part.info.version}" for part in self.parts)
         return hashlib.sha256(marks.encode()).hexdigest()[:32]
 
+    @property
+    def by_date(self) -> bool:
+        """Whether the partitions are months or years, of which the labels tell."""
+        return self.layout in ("month", "year")
+
     def until(self, day: date | None) -> Snapshot:
         """The snapshot without the partitions after a date; None leaves out none."""
-        if day is None or self.layout == "file":
+        if day is None or not self.by_date:
             return self
         last = f"{day:%Y-%m}" if self.layout == "month" else f"{day:%Y}"
         return replace(self, parts=tuple(part for part in self.parts if part.label <= last))

@@ -156,6 +156,8 @@ def optimize(
     Raises
     ------
     TableNotFoundError, CorruptFileError
+    ForeignTableError
+        The table is another program's.
     SchemaError
         A cell of a text table that is not of its type; an instant finer than a microsecond; a row without a
         date to split by. Nothing was written.
@@ -188,6 +190,7 @@ def _once(
     dry_run: bool,
 ) -> Optimized:
     snapshot = table.snapshot()
+    table.check_ours(snapshot)
     plan = _plan(table, snapshot, layout, date_column, sort_by, types)
     before, after, rewritten = [], [], []
     for part in snapshot.parts:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from luxor_pipelines.errors import (
     AccessError,
     CorruptFileError,
+    ForeignTableError,
     InvalidNameError,
     LakeError,
     MoveInProgressError,
@@ -26,6 +27,7 @@ from luxor_pipelines.errors import (
     SchemaError,
     TableNotFoundError,
     UnreachableError,
+    sample,
 )
 from luxor_pipelines.lake.concurrency import at_once
 from luxor_pipelines.lake.parquet.file import (
@@ -40,6 +42,7 @@ from luxor_pipelines.lake.parquet.file import (
 from luxor_pipelines.lake.parquet.predicates import Where, conditions
 from luxor_pipelines.lake.storage.base import BlobInfo, Storage, Unusable, VersionChangedError, check_path
 from luxor_pipelines.lake.storage.lease import fenced_write
+from luxor_pipelines.lake.table.foreign import ForeignFolder, Format, format_of, is_data, union
 from luxor_pipelines.lake.table.layout import (
     CONVERSION,
     DIRECTORY,
@@ -122,7 +125,8 @@ class Summary:
     writer: str
 
     def __str__(self) -> str:
-        kind = "one file" if self.layout == "file" else f"{self.files} {self.layout}s"
+        kinds = {"file": "one file", "folder": f"a folder of {self.files} files"}
+        kind = kinds.get(self.layout, f"{self.files} {self.layout}s")
         dates = f", {self.first} to {self.last}" if self.first else ""
         return f"{kind} ({self.rows:,} rows{dates}, written {self.written:%Y-%m-%d %H:%M} UTC by {self.writer})"
 
@@ -213,7 +217,8 @@ class Table:
             if moving is not None:
                 raise self.moving()
             if single is not None and not self._is_superseded(single, None if recorded is None else self.record()):
-                return Snapshot("file", (Part("", single),))
+                marked = self._find_foreign() if not single.size else None  # some programs mark folders by empty files
+                return marked or Snapshot("file", (Part("", single),))
             with suppress(_TableMovedError):
                 return self.find_partitions()
         raise self.storage.changed(self.name)
@@ -246,7 +251,13 @@ class Table:
                 parts[layout].append(Part(label, info))
         layouts = [layout for layout in parts if parts[layout]]
         if not layouts:
-            return None
+            return self._find_foreign()
+        strays = [info.path for info in files if self.recognise(info.path) is None and self.is_foreign_data(info)]
+        if strays:
+            logger.warning(
+                "Table %s: files in %s are none of its partitions and are not read: %s; `luxor check %s` names all.",
+                *(self.name, self.folder, sample(strays), self.name),
+            )
         single, moving, record = self._look_after()
         if moving is not None:
             raise self.moving()
@@ -265,6 +276,77 @@ class Table:
         if not agreed and self.is_placeholder(partitions[-1]):
             return None
         return Snapshot(layouts[0], tuple(partitions))
+
+    def is_foreign_data(self, info: BlobInfo) -> bool:
+        """Return whether a file of the table's folder has rows as other programs write them; see `foreign.is_data`."""
+        return info.size > 0 and is_data(self.below(info.path))
+
+    def files(self, *, unusable: list[Unusable] | None = None) -> list[BlobInfo]:
+        """Return all files in the table's folder, and in the folder that has the name of its single file.
+
+        ``unusable`` is as for `Storage.list`.
+        """
+        folders = (self.folder, self.path("file"))
+        listed = at_once(self.storage, folders, lambda folder: self.storage.list(folder, unusable=unusable))
+        return [info for files in listed for info in files]
+
+    def below(self, path: str) -> str:
+        """Return a path as seen from the table's folder, or from the folder that has the name of its single file."""
+        return path[len(self.folder) :].removeprefix(".parquet").lstrip("/")
+
+    def _find_foreign(self) -> Snapshot | None:
+        """Return the files that another program left as this table, in either of two folders; None for none."""
+        unusable: list[Unusable] = []
+        files = self.files(unusable=unusable)
+        kind = format_of(self.below(info.path) for info in files)
+        if kind is not None:
+            raise self._unreadable(kind)
+        for entry in unusable:
+            place = self.below(entry.path)
+            if is_data(place) or is_data(f"{place}/data.parquet"):
+                raise LakeError(
+                    f"Table {self.name} cannot be read: {entry.path}: {entry.reason}.",
+                    hint="Make that file or folder readable, or move it away.",
+                )
+        data = [info for info in files if self.is_foreign_data(info)]
+        folders = sorted({info.path.removesuffix(f"/{self.below(info.path)}") for info in data})
+        if len(folders) > 1:
+            raise SchemaError(
+                f"Table {self.name} lies there twice: in {folders[0]}/ and in {folders[1]}/.",
+                hint="Move one of the two folders away.",
+            )
+        return Snapshot("folder", tuple(Part(self.below(info.path), info) for info in data)) if data else None
+
+    def _unreadable(self, kind: Format) -> ForeignTableError:
+        name, log = {
+            "delta": ("a Delta table", "_delta_log"),
+            "iceberg": ("an Iceberg table", "metadata"),
+        }[kind]
+        return ForeignTableError(
+            f"Table {self.name} in {self.storage.url} is {name} (it has a {log}), whose log says which of its rows "
+            "count. luxor-pipelines neither reads nor writes it.",
+            hint=f"Read it with its own library, such as {'deltalake' if kind == 'delta' else 'pyiceberg'}. To have it "
+            f"here: export it to a Parquet file, `luxor archive {self.name}`, then `luxor load {self.name} FILE`.",
+            kind=kind,
+        )
+
+    def check_ours(self, snapshot: Snapshot | None) -> None:
+        """Refuse to write a table that another program left as a folder of files.
+
+        Raises
+        ------
+        ForeignTableError
+        """
+        if snapshot is None or snapshot.layout != "folder":
+            return
+        folder = snapshot.parts[0].info.path.removesuffix(f"/{snapshot.parts[0].label}")
+        raise ForeignTableError(
+            f"Table {self.name} in {self.storage.url} is a folder of files that another program wrote ({folder}, "
+            f"{len(snapshot.parts)} of them). It is read, and not written.",
+            hint=f"To take it over: `luxor archive {self.name}` moves it to archive/STAMP/, then `luxor load "
+            f"{self.name} archive/STAMP/{folder}`. Nobody else may write it any more.",
+            kind="folder",
+        )
 
     def _look_after(self) -> tuple[BlobInfo | None, BlobInfo | None, LayoutRecord | None]:
         """The single file, the file that tells of a move, and the record, as they are now."""
@@ -408,6 +490,8 @@ class Table:
     def codec(self, snapshot: Snapshot | None = None, overrides: Mapping[str, Any] | None = None) -> Codec:
         """Return the codec of the table's newest partition, which knows its columns, stored and typed.
 
+        That of a folder of another program knows the columns of all its files.
+
         Parameters
         ----------
         overrides
@@ -416,10 +500,32 @@ class Table:
         for _ in range(_ATTEMPTS):
             current = snapshot or self.snapshot()
             try:
+                foreign = self._foreign(current)
+                if foreign is not None:
+                    return self._codec(foreign.schema, overridden(overrides))
                 return self.stored(current.parts[-1], overrides).codec
             except VersionChangedError:
                 snapshot = None
         raise self.storage.changed(self.name)
+
+    def _foreign(self, snapshot: Snapshot) -> ForeignFolder | None:
+        """Return the columns that the files of another program have together; None where the table is ours.
+
+        Raises
+        ------
+        VersionChangedError
+        SchemaError
+            The files disagree on the type of a column.
+        """
+        if snapshot.layout != "folder":
+            return None
+
+        def schema(part: Part) -> pa.Schema:
+            with self._open(part.info) as file:
+                return file.schema
+
+        schemas = self.map_parts(snapshot.parts, schema)
+        return union(self.name, {part.label: of for part, of in zip(snapshot.parts, schemas, strict=True)})
 
     def stored(self, part: Part, overrides: Mapping[str, Any] | None = None) -> StoredFile:
         """Return what the footer of one partition's file tells; no row is read.
@@ -447,7 +553,7 @@ class Table:
         """
         codec = self.codec(snapshot)
         counts: dict[str, int | None] = dict.fromkeys(codec.schema.names, None)
-        if not codec.legacy:
+        if not codec.legacy and snapshot.layout != "folder":
             counts = dict.fromkeys(codec.schema.names, 0)
             for metadata in self.map_parts(snapshot.parts, self._footer):
                 names = metadata.schema.names
@@ -492,8 +598,15 @@ class Table:
         column = next((field.name for field in schema if field.type == DATE), None)
         parts, few = snapshot.parts, len(snapshot.parts) <= _FEW
         rows = sum(at_once(self.storage, parts, lambda part: self.stored(part).rows)) if few else None
-        ends = [None if column is None else self.dates(part, column) for part in (parts[0], parts[-1])]
-        return Extent(rows, None if ends[0] is None else ends[0][0], None if ends[1] is None else ends[1][1])
+        if column is None:
+            return Extent(rows, None, None)
+        in_order = snapshot.layout != "folder"
+        spans = [self.dates(part, column) for part in ((parts[0], parts[-1]) if in_order else parts if few else ())]
+        known = [span for span in spans if span is not None]
+        if not in_order:
+            whole = bool(known) and len(known) == len(spans)
+            return Extent(rows, *((min(known)[0], max(last for _, last in known)) if whole else (None, None)))
+        return Extent(rows, None if spans[0] is None else spans[0][0], None if spans[1] is None else spans[1][1])
 
     def summary(self, snapshot: Snapshot) -> Summary:
         """Return what a person needs to know to tell a layout of the table from another.
@@ -507,7 +620,7 @@ class Table:
         footers = dict(zip(snapshot.parts, self.map_parts(snapshot.parts, self._footer), strict=True))
         ours = ENCODING in (footers[newest].metadata or {})
         labels = snapshot.parts[0].label, snapshot.parts[-1].label
-        first, last = self._dates(snapshot) if snapshot.layout == "file" else labels
+        first, last = labels if snapshot.by_date else self._dates(snapshot)
         return Summary(
             snapshot.layout,
             len(snapshot.parts),
@@ -537,6 +650,8 @@ class Table:
 
         None where a partition's file has no index, or has been replaced meanwhile.
         """
+        if snapshot.layout == "folder":
+            return None
 
         def one(part: Part) -> pa.Table | None:
             try:
@@ -604,7 +719,7 @@ class Table:
                     scan = self._scan(current, wanted, types)
                     ending |= {"rows": scan.data.num_rows}
                     return scan
-            except _TableMovedError:
+            except (_TableMovedError, VersionChangedError):
                 snapshot = None
         raise self.storage.changed(self.name)
 
@@ -657,12 +772,17 @@ class Table:
         return codec_of(stored, self.name, self.conventions, overrides)
 
     def _scan(self, snapshot: Snapshot, wanted: Selection, overrides: Overrides) -> Scan:
+        foreign = self._foreign(snapshot)
         parts = self.plan(snapshot, wanted.where)
         several = len(parts) > 1
-        read = self.map_parts(parts, lambda part: self._read_current(part, wanted, overrides, may_skip=several))
+
+        def read_part(part: Part) -> tuple[Part, pa.Table | None]:
+            return self._read_current(part, wanted, overrides, foreign, may_skip=several)
+
+        read = self.map_parts(parts, read_part)
         pieces = [(part, data) for part, data in read if data is not None]
         if not pieces:  # one is read all the same, for its columns
-            part, data = self._read_current(parts[-1], wanted, overrides)
+            part, data = self._read_current(parts[-1], wanted, overrides, foreign)
             assert data is not None
             pieces = [(part, data)]
         current = {part.label: part for part, _ in (*read, *pieces)}
@@ -672,7 +792,7 @@ class Table:
     def plan(self, snapshot: Snapshot, where: Sequence[Where]) -> list[Part]:
         """Return the partitions that a scan reads: those that might hold rows wanted, at least one for its columns."""
         kept = list(snapshot.parts)
-        if len(kept) < 2 or not where:
+        if len(kept) < 2 or not where or not snapshot.by_date:
             return kept
         schema = self.codec(snapshot).stored
         column = (schema.metadata or {}).get(PARTITION_COLUMN, b"").decode()
@@ -683,17 +803,24 @@ class Table:
         return kept or [snapshot.parts[-1]]
 
     def _read_current(
-        self, part: Part, wanted: Selection, overrides: Overrides, *, may_skip: bool = False
+        self,
+        part: Part,
+        wanted: Selection,
+        overrides: Overrides,
+        foreign: ForeignFolder | None,
+        *,
+        may_skip: bool = False,
     ) -> tuple[Part, pa.Table | None]:
         """Return a partition as it is now, and its rows wanted; None for them if it ``may_skip`` one that has none."""
         for _ in range(_ATTEMPTS):
             try:
-                with self._open(part.info) as file:
+                with self._open(part.info) as opened:
+                    file = opened if foreign is None else foreign.file(part.label, opened)
                     skipped = may_skip and not file.might_match(wanted.where)
                     return part, None if skipped else read_typed(file, self._codec(file.schema, overrides), wanted)
             except VersionChangedError:
                 info = self.storage.stat(part.info.path)
-                if info is None:
+                if info is None or foreign is not None:  # another program writes all files of its folder together
                     raise _TableMovedError from None
                 part = Part(part.label, info)
         raise self.storage.changed(part.info.path)
@@ -731,15 +858,20 @@ def find_all(storage: Storage, names: Sequence[str], directory: str = DIRECTORY)
     others = []
     for name in names:
         single = files.get(f"{name}.parquet")
-        if single is not None and name not in folders:
+        if single is not None and single.size and name not in folders:
             snapshots[name] = Snapshot("file", (Part("", single),))
-        elif name in folders or _was_missed(storage, f"{directory}/{name}.parquet"):
+        elif (
+            single is not None
+            or not folders.isdisjoint({name, f"{name}.parquet"})
+            or _was_missed(storage, f"{directory}/{name}.parquet")
+        ):
             others.append(Table(storage, name, directory))
         else:
             snapshots[name] = None
 
     def one(table: Table) -> dict[str, Snapshot | None]:
-        partitions_only = table.name in folders and f"{table.name}.parquet" not in files
+        in_folder = not folders.isdisjoint({table.name, f"{table.name}.parquet"})
+        partitions_only = in_folder and f"{table.name}.parquet" not in files
         try:
             with suppress(_TableMovedError):
                 return {table.name: table.find_partitions() if partitions_only else table.find()}
@@ -762,17 +894,26 @@ def _was_missed(storage: Storage, path: str) -> bool:
 def list_tables(storage: Storage, directory: str = DIRECTORY, *, unusable: list[Unusable] | None = None) -> list[str]:
     """Return the names of the tables directly in ``directory``, of any layout, sorted.
 
-    Parquet files whose names are no table's are named in a warning, or added to ``unusable`` if it is given; see
-    `Storage.list`.
+    Folders of other programs are named too, those in formats that are not read included. Parquet files whose names are
+    no table's are named in a warning, or added to ``unusable`` if it is given; see `Storage.list`.
     """
     names: dict[str, str] = {}
+    newest: dict[str, Part | None] = {}  # None where a single file or a record makes sure that there is a table
     entries: list[Unusable] = []
     for info in storage.list(directory, unusable=entries if unusable is not None else None):
         below = info.path[len(check_path(directory)) + 1 :]
-        name, _, rest = below.partition("/")
-        if not rest and name.endswith(".parquet"):
-            names.setdefault(name.removesuffix(".parquet"), info.path)
-        elif recognise(rest):
+        folder, _, rest = below.partition("/")
+        name = folder.removesuffix(".parquet")
+        if not rest and name != folder:
+            names.setdefault(name, info.path)
+            newest[name] = None
+        elif rest == LAYOUT_FILE:
+            newest[name] = None
+        elif info.size and (label := recognise(rest)) is not None:
+            names.setdefault(name, info.path.removesuffix(f"/{rest}"))
+            if newest.get(name, label) is not None:
+                newest[name] = Part(label[1], info)
+        elif info.size and rest and (is_data(rest) or format_of([rest])):
             names.setdefault(name, info.path.removesuffix(f"/{rest}"))
     refused = [(path, reason) for name, path in names.items() if (reason := _refusal(name))]
     if unusable is not None:
@@ -780,7 +921,12 @@ def list_tables(storage: Storage, directory: str = DIRECTORY, *, unusable: list[
     else:
         for path, reason in refused:
             logger.warning("%s in %s is passed over: %s.", path, storage.url, reason)
-    return sorted(name for name in names if not _refusal(name))
+
+    def is_table(name: str) -> bool:
+        part = newest.get(name)
+        return part is None or not Table(storage, name, directory).is_placeholder(part)
+
+    return sorted(name for name in names if not _refusal(name) and is_table(name))
 
 
 def _refusal(name: str) -> str:

@@ -37,7 +37,7 @@ Overrides = Mapping[str, pa.DataType]
 """The types, by column, that a caller wants text and whole numbers read as."""
 
 _KINDS = {"float": NUMBER, "date": DATE, "bool": FLAG, "str_nan_format": TEXT}
-_PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+_PANDAS_INDEX = re.compile(r"__index_level_\d+__|__null_dask_index__")
 
 
 class Codec(Protocol):
@@ -144,7 +144,7 @@ def overridden(overrides: Mapping[str, Iterable[str]] | None) -> dict[str, pa.Da
 
 
 def _without_index(stored: pa.Schema) -> pa.Schema:
-    """Return the schema without an index that pandas has stored unasked (``__index_level_0__``)."""
+    """Return the schema without an index that pandas or dask has stored unasked (``__index_level_0__``)."""
     fields = [field for field in stored if not _PANDAS_INDEX.fullmatch(field.name)]
     if len(fields) == len(stored):
         return stored

@@ -1,0 +1,281 @@
+"""Folders of Parquet that other programs wrote: read as they are, never written, never taken for something else."""
+
+from __future__ import annotations
+
+import io
+import logging
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from luxor_pipelines import incremental_load, save_table
+from luxor_pipelines.errors import ForeignTableError, SchemaError, TableNotFoundError
+from luxor_pipelines.lake.storage.base import Storage
+from luxor_pipelines.lake.table.optimize import optimize
+from luxor_pipelines.lake.table.table import DIRECTORY, Table
+from luxor_pipelines.quality.audit import audit
+
+
+def put(storage: Storage, path: str, columns: dict[str, Any] | pa.Table, **options: Any) -> None:
+    """Write a file as another program would, below the folder of the tables."""
+    sink = io.BytesIO()
+    pq.write_table(columns if isinstance(columns, pa.Table) else pa.table(columns), sink, **options)
+    storage.write(f"{DIRECTORY}/{path}", sink.getvalue())
+
+
+WRITERS = {
+    "pyarrow": ("sales/country=BR/year=2024/part-0.parquet", "sales/country=US/year=2025/part-0.parquet"),
+    "dask": ("sales.parquet/country=BR/year=2024/part.0.parquet", "sales.parquet/country=US/year=2025/part.1.parquet"),
+    "spark": (
+        "sales/country=BR/year=2024/part-00000-1c5e.c000.snappy.parquet",
+        "sales/country=US/year=2025/part-00001-1c5e.c000.snappy.parquet",
+    ),
+    "duckdb": ("sales/country=BR/year=2024/data_0.parquet", "sales/country=US/year=2025/data_0.parquet"),
+}
+
+
+@pytest.mark.parametrize("writer", list(WRITERS))
+def test_a_folder_is_read_whoever_wrote_it(rig: Any, writer: str) -> None:
+    storage = rig.storage()
+    first, second = WRITERS[writer]
+    put(storage, first, {"ID": [1, 2], "Amount": [1.5, None]})
+    put(storage, second, {"ID": [3], "Amount": [2.5]})
+    top = first.partition("/")[0]
+    for mark in ("_SUCCESS", "_metadata", "_temporary/0/part-9.parquet"):
+        storage.write(f"{DIRECTORY}/{top}/{mark}", b"x")
+    lq = rig.query()
+    assert lq.list_tables() == ["sales"]
+    assert lq.table_exists("sales")
+    frame = lq.get_table("sales")
+    assert list(frame.columns) == ["ID", "Amount", "country", "year"]
+    assert frame.astype(object).where(frame.notna(), None).to_numpy().tolist() == [
+        [1, 1.5, "BR", 2024],
+        [2, None, "BR", 2024],
+        [3, 2.5, "US", 2025],
+    ]
+    assert str(frame["year"].dtype).lower() == "int64"
+    assert lq.get_table("sales", columns=["year"], where={"country": "us"})["year"].tolist() == [2025]
+    assert lq.get_table("sales", columns="country", where="Amount > 2")["country"].tolist() == ["US"]
+    assert lq.scan("sales", "ID", "year < 2025")["ID"].to_pylist() == [1, 2]
+    assert lq.scan("sales", ["Amount"], ["country = br", "ID = 3"]).num_rows == 0
+    assert len(lq.lake.paths("sales")) == 2
+
+
+def test_values_of_folders(rig: Any) -> None:
+    storage = rig.storage()
+    folders = {
+        "day=2024-02-29/month=2024-02/n=01/code=007/city=S%C3%A3o Paulo": 1,
+        "day=2024-03-31/month=2024-03/n=-5/code=42/city=__HIVE_DEFAULT_PARTITION__": 2,
+        "day=2024-03-31/month=2024-03/n=12/code=43/city=a%2Fb%3Ac": 3,
+    }
+    for folder, value in folders.items():
+        put(storage, f"t/{folder}/part-0.parquet", {"X": [value]})
+    data = rig.query().scan("t")
+    assert data.schema.field("day").type == pa.timestamp("us")
+    assert [data.schema.field(name).type for name in ("month", "code", "city")] == [pa.string()] * 3
+    assert data.sort_by("X").drop_columns("day").to_pydict() == {
+        "X": [1, 2, 3],
+        "month": ["2024-02", "2024-03", "2024-03"],
+        "n": [1, -5, 12],
+        "code": ["007", "42", "43"],
+        "city": ["São Paulo", None, "a/b:c"],
+    }
+    lq = rig.query()
+    assert lq.get_table("t", where="day = 2024-03-31")["X"].tolist() in ([2, 3], [3, 2])
+    assert lq.get_table("t", where="city is null")["X"].tolist() == [2]
+    assert lq.get_table("t", where="n between 1 and 12")["X"].tolist() in ([1, 3], [3, 1])
+
+
+def test_a_month_that_is_not_named_as_ours(rig: Any) -> None:
+    put(rig.storage(), "t/month=2024-01/part-0.parquet", {"X": [1]})
+    assert rig.query().get_table("t").to_dict("list") == {"X": [1], "month": ["2024-01"]}
+
+
+def test_files_with_other_columns(rig: Any) -> None:
+    storage = rig.storage()
+    put(storage, "t/a.parquet", {"X": [1], "Name": ["a"], "Day": pa.array([20_000], pa.date32())})
+    put(storage, "t/b.parquet", {"Name": pa.array(["b"]).dictionary_encode(), "Y": [True], "X": [1.5]})
+    put(storage, "t/c.parquet", {"X": pa.array([3], pa.int16()), "Y": pa.nulls(1)})
+    lq = rig.query()
+    frame = lq.get_table("t").sort_values("X")
+    assert frame["X"].tolist() == [1.0, 1.5, 3.0]
+    assert frame["Name"].fillna("–").tolist() == ["a", "b", "–"]
+    assert frame["Day"].dt.strftime("%F").fillna("–").tolist() == ["2024-10-04", "–", "–"]
+    assert frame["Y"].isna().tolist() == [True, False, True]
+    assert lq.get_table("t", columns="X", where="Name is null")["X"].tolist() == [3.0]
+    assert lq.get_table("t", columns="Name", where="X > 1")["Name"].fillna("–").tolist() == ["b", "–"]
+    with pytest.raises(SchemaError, match="no column 'Z'"):
+        lq.get_table("t", columns="Z")
+
+
+@pytest.mark.parametrize(
+    ("path", "columns", "named"),
+    [
+        ("t/year=2025/b.parquet", {"X": ["text"]}, "'X'.*string in year=2025/b.parquet, int64 in year=2024/a.parquet"),
+        ("t/year=text/b.parquet", {"X": [1]}, None),
+        ("t/Key=text/b.parquet", {"X": [1]}, "'Key'.*'text' in Key=text/b.parquet, int64 in year=2024/a.parquet"),
+    ],
+)
+def test_types_that_do_not_go_together(rig: Any, path: str, columns: dict[str, Any], named: str | None) -> None:
+    storage = rig.storage()
+    put(storage, "t/year=2024/a.parquet", {"X": [1], "Key": [1]})
+    put(storage, path, columns)
+    lq = rig.query()
+    if named is None:
+        assert set(lq.get_table("t")["year"]) == {"2024", "text"}
+        return
+    with pytest.raises(SchemaError, match=named):
+        lq.get_table("t")
+
+
+def test_a_column_of_folders_that_some_files_have_too(rig: Any) -> None:
+    storage = rig.storage()
+    put(storage, "t/year=2024/a.parquet", {"X": [1], "year": pa.array([2024], pa.int32())})
+    put(storage, "t/year=2025/a.parquet", {"X": [2]})
+    frame = rig.query().get_table("t").sort_values("X")
+    assert frame["year"].tolist() == [2024, 2025]
+
+
+def test_a_legacy_folder_is_read_by_the_conventions(rig: Any) -> None:
+    storage = rig.storage()
+    put(storage, "hist_px_last/Date=2026-10-30/part-0.parquet", {"Asset": ["a", "b"], "Last_Price": ["1.5", "nan"]})
+    put(storage, "hist_px_last/Date=2026-10-29/part-0.parquet", {"Asset": ["A"], "Last_Price": ["1.25"]})
+    lq = rig.query()
+    frame = lq.get_table("hist_px_last")
+    assert frame.dtypes.astype(str).to_dict()["Date"] == "datetime64[us]"
+    assert lq.get_prices(["a"], "2026-10-30", "2026-10-29")["Last_Price"].tolist() == [1.25, 1.5]
+    assert frame["Last_Price"].isna().sum() == 1
+
+
+def test_prices_sql_and_description(rig: Any) -> None:
+    storage = rig.storage()
+    days = pd.to_datetime(["2026-10-29", "2026-10-30"])
+    for asset, price in (("a", 1.0), ("b", 2.0)):
+        put(storage, f"hist_px_last/Asset={asset}/part-0.parquet", {"Date": days, "Last_Price": [price, price + 1]})
+    lq = rig.query()
+    assert lq.get_price("b", "2026-10-30") == 3.0
+    assert lq.sql("select sum(Last_Price) as s from hist_px_last where Asset = 'b'").df()["s"].tolist() == [5.0]
+    description = lq.describe("hist_px_last")
+    assert (description.layout, description.files, description.rows) == ("folder", 2, 4)
+    assert (description.first, description.last) == ("2026-10-29", "2026-10-30")
+    assert description.columns["Column"].tolist() == ["Date", "Last_Price", "Asset"]
+    assert description.columns["Null_Share"].tolist() == [0, 0, 0]
+
+
+def test_where_a_file_is_ours_the_others_are_strays(rig: Any, caplog: pytest.LogCaptureFixture) -> None:
+    storage = rig.storage()
+    put(storage, "t/month=2024-01/data.parquet", {"Date": pd.to_datetime(["2024-01-31"]), "X": [1]})
+    put(storage, "t/month=2024-01/part-0.parquet", {"Date": pd.to_datetime(["2024-01-31"]), "X": [2]})
+    with caplog.at_level(logging.WARNING, "luxor_pipelines"):
+        assert rig.query().get_table("t")["X"].tolist() == [1]
+    assert "month=2024-01/part-0.parquet" in caplog.text
+    assert "not read" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("mark", "kind", "name"),
+    [
+        ("_delta_log/00000000000000000000.json", "delta", "a Delta table"),
+        ("metadata/v1.metadata.json", "iceberg", "an Iceberg table"),
+    ],
+)
+def test_formats_with_a_log_are_named_and_not_read(rig: Any, mark: str, kind: str, name: str) -> None:
+    storage = rig.storage()
+    put(storage, "t/part-0.parquet", {"X": [1]})
+    storage.write(f"{DIRECTORY}/t/{mark}", b"{}")
+    put(storage, "other.parquet", {"X": [1]})
+    lq = rig.query()
+    assert lq.list_tables() == ["other", "t"]
+    for work in (
+        lambda: lq.get_table("t"),
+        lambda: lq.describe("t"),
+        lambda: incremental_load(lq, "t", pd.DataFrame({"Date": pd.to_datetime(["2024-01-31"]), "X": [1]})),
+        lambda: save_table("t", pd.DataFrame({"X": [1]}), lq=lq, mode="replace"),
+        lambda: optimize(lq.lake.table("t")),
+    ):
+        with pytest.raises(ForeignTableError, match=name) as caught:
+            work()
+        assert caught.value.kind == kind
+        assert "luxor load t" in caught.value.hint
+    assert [(finding.severity, finding.table) for finding in audit(lq.lake, declared={}).findings] == [("error", "t")]
+    assert [info.path for info in storage.list(f"{DIRECTORY}/t")] == sorted(
+        [f"{DIRECTORY}/t/part-0.parquet", f"{DIRECTORY}/t/{mark}"]
+    )
+
+
+def test_a_folder_is_not_written(rig: Any) -> None:
+    storage = rig.storage()
+    put(storage, "t/country=BR/part-0.parquet", {"Date": pd.to_datetime(["2024-01-31"]), "X": [1]})
+    lq = rig.query()
+    before = [*storage.list(DIRECTORY)]
+    rows = pd.DataFrame({"Date": pd.to_datetime(["2024-01-31"]), "X": [1]})
+    for work in (
+        lambda: incremental_load(lq, "t", rows),
+        lambda: incremental_load(lq, "t", rows, unique_columns=["X"], increment_column=None),
+        lambda: save_table("t", rows, lq=lq),
+        lambda: save_table("t", rows, lq=lq, mode="replace"),
+        lambda: optimize(lq.lake.table("t"), layout="month"),
+    ):
+        with pytest.raises(ForeignTableError, match="another program wrote") as caught:
+            work()
+        assert "luxor archive t" in caught.value.hint
+        assert "luxor load t archive/" in caught.value.hint
+    assert [*storage.list(DIRECTORY)] == before
+    assert save_table("t", rows, lq=lq, mode="skip").changed is False
+
+
+def test_the_two_folders_of_one_name(rig: Any) -> None:
+    storage = rig.storage()
+    put(storage, "t/a.parquet", {"X": [1]})
+    put(storage, "t.parquet/a.parquet", {"X": [2]})
+    with pytest.raises(SchemaError, match="lies there twice"):
+        rig.query().get_table("t")
+
+
+@pytest.mark.azurite
+def test_an_empty_blob_that_marks_the_folder(make_rig: Any) -> None:
+    rig = make_rig("azurite")
+    storage = rig.storage()
+    put(storage, "t.parquet/a.parquet", {"X": [1]})
+    storage.write(f"{DIRECTORY}/t.parquet", b"")
+    storage.write(f"{DIRECTORY}/other/month=2024-01/data.parquet", b"")
+    lq = rig.query()
+    assert lq.list_tables() == ["t"]
+    assert lq.get_table("t")["X"].tolist() == [1]
+    lq.update()
+    assert lq.get_table("t")["X"].tolist() == [1]
+
+
+def test_a_folder_that_has_no_data_is_no_table(rig: Any) -> None:
+    storage = rig.storage()
+    storage.write(f"{DIRECTORY}/t/_SUCCESS", b"")
+    storage.write(f"{DIRECTORY}/t/part-0.parquet", b"")
+    storage.write(f"{DIRECTORY}/t/readme.txt", b"x")
+    put(storage, "t/backup/part-0.parquet", {"X": [1]})
+    put(storage, "t/_old/part-0.parquet", {"X": [1]})
+    lq = rig.query()
+    assert lq.list_tables() == []
+    with pytest.raises(TableNotFoundError):
+        lq.get_table("t")
+
+
+def test_files_that_are_replaced_while_they_are_read(rig: Any) -> None:
+    """All files of the folder are looked at again, so that what is read is what one listing named."""
+    storage = rig.storage()
+    put(storage, "t/a.parquet", {"X": [1]})
+    put(storage, "t/b.parquet", {"X": [1]})
+    table = Table(storage, "t")
+    snapshot = table.snapshot()
+    put(storage, "t/a.parquet", {"X": [2], "Y": ["new"]})
+    storage.delete(f"{DIRECTORY}/t/b.parquet")
+    scan = table.scan(snapshot=snapshot)
+    assert scan.data.to_pydict() == {"X": [2], "Y": ["new"]}
+    assert scan.snapshot == table.snapshot() != snapshot
+    lq = rig.query()
+    assert len(lq.get_table("t")) == 1
+    put(storage, "t/c.parquet", {"X": [3]})
+    assert lq.update() == ["t"]
+    assert lq.get_table("t")["X"].tolist() == [2, 3]
