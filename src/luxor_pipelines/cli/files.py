@@ -158,7 +158,12 @@ def load(
     form: Form,
     table: Annotated[str, typer.Argument(metavar="TABLE", help="The table to load into.", show_default=False)],
     path: Annotated[
-        Path, typer.Argument(metavar="PATH", help="A csv, spreadsheet or Parquet file, or a folder of Parquet files.")
+        str,
+        typer.Argument(
+            metavar="PATH",
+            help="A csv, spreadsheet or Parquet file, or a folder of Parquet files; raw/…, archive/… and enriched/… "
+            "are the lake's.",
+        ),
     ],
     key: Annotated[
         str | None,

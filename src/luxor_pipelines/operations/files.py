@@ -13,7 +13,9 @@ from luxor_pipelines.errors import AccessError, NotFoundError, UsageError, sampl
 from luxor_pipelines.ingest import LoadResult, incremental_load, save_table
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.storage.base import check_path
-from luxor_pipelines.lake.types.schema import DATE_COLUMN, stored_key
+from luxor_pipelines.lake.table.archive import ARCHIVE
+from luxor_pipelines.lake.table.layout import DIRECTORY
+from luxor_pipelines.lake.types.schema import DATE_COLUMN, LAST_UPDATED, stored_key
 from luxor_pipelines.quality.assets import check_assets
 from luxor_pipelines.quality.gate import Finding
 from luxor_pipelines.settings import Settings
@@ -21,7 +23,7 @@ from luxor_pipelines.sources.formats import Declarations
 from luxor_pipelines.sources.inspection import Inspection, inspect_price_file
 from luxor_pipelines.sources.limits import Limits
 from luxor_pipelines.sources.price_files import FOLDER, FORMATS_FILE
-from luxor_pipelines.sources.table_files import Kind, read_table_file
+from luxor_pipelines.sources.table_files import Kind, read_table_file, typed_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +35,8 @@ __all__ = ["RAW_FOLDERS", "TableFile", "create_lake", "inspect_file", "load_tabl
 RAW_FOLDERS = ("raw/prices", "raw/ecb")
 """The folders that people put files into by hand."""
 _RAW = "raw/"
+_IN_LAKE = (_RAW, f"{ARCHIVE}/", f"{DIRECTORY.partition('/')[0]}/")
+"""The paths of what is loaded that are the lake's, not this machine's."""
 
 
 def create_lake(address: str | os.PathLike[str] | None = None) -> Lake:
@@ -125,7 +129,7 @@ class TableFile(NamedTuple):
 def read_for(
     lake: Lake,
     table: str,
-    path: Path,
+    path: str | Path,
     *,
     key: Sequence[str] = (),
     types: Mapping[str, Kind] | None = None,
@@ -136,26 +140,35 @@ def read_for(
     By ``key``, else by the key that the table's file or the catalogue names, rows are upserted. Without a key rows of
     the same ``Date`` are replaced; without dates only a new table is loaded.
 
+    Parameters
+    ----------
+    path
+        A file or folder on this machine; text that begins with ``raw/``, ``archive/`` or ``enriched/`` names one of
+        the lake.
+
     Raises
     ------
     UsageError
         Nothing says which rows the file's rows replace.
+    ForeignTableError
+        The table is another program's.
     LuxorError
         What `read_table_file` raises.
     """
-    rows = read_table_file(path, types)
-    findings = check_assets(rows) if lake.table(table).name == ASSETS else []
-    if replace:
-        return TableFile(rows, "replace", (), findings)
     place = lake.table(table)
     snapshot = place.find()
+    place.check_ours(snapshot)
+    rows = _rows_of(lake, path, types)
+    findings = check_assets(rows) if place.name == ASSETS else []
+    if replace:
+        return TableFile(rows, "replace", (), findings)
     own = () if snapshot is None else stored_key(place.codec(snapshot).stored)
-    columns = list(rows.columns)
+    columns, file = list(rows.columns), Path(path).name
     chosen = tuple(key) or own or known_key(place.name, columns)
     absent = [column for column in chosen if column not in columns]
     if absent:
         raise UsageError(
-            f"{path.name} lacks {sample(absent)} of the key of {place.name} ({', '.join(chosen)}).",
+            f"{file} lacks {sample(absent)} of the key of {place.name} ({', '.join(chosen)}).",
             hint="Add the column to the file, or name another key: --key A,B.",
         )
     if chosen:
@@ -165,9 +178,24 @@ def read_for(
     if snapshot is None:
         return TableFile(rows, "new", (), findings)
     raise UsageError(
-        f"Nothing says which rows of {place.name} those of {path.name} replace: no key, no column {DATE_COLUMN!r}.",
+        f"Nothing says which rows of {place.name} those of {file} replace: no key, no column {DATE_COLUMN!r}.",
         hint="Name the key (--key A,B), or replace the whole table (--replace).",
     )
+
+
+def _rows_of(lake: Lake, path: str | Path, types: Mapping[str, Kind] | None) -> pd.DataFrame:
+    """Read a file or folder of this machine or, where it is named so, a file or a table of the lake."""
+    if isinstance(path, Path) or not path.startswith(_IN_LAKE):
+        return read_table_file(Path(path), types)
+    path = check_path(path)
+    folder, _, name = path.rpartition("/")
+    if not name.endswith(".parquet") and lake.storage.stat(path) is not None:
+        with tempfile.TemporaryDirectory() as there:
+            copy = Path(there, name)
+            copy.write_bytes(lake.storage.read(path).data)
+            return read_table_file(copy, types)
+    stored = lake.table(name.removesuffix(".parquet"), folder).scan(drop=(LAST_UPDATED,)).data
+    return typed_frame(stored, path, types)
 
 
 def load_table_file(lake: Lake, table: str, file: TableFile, *, dry_run: bool = False) -> LoadResult:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -15,9 +17,13 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from luxor_pipelines.errors import CorruptFileError, DataError, NotFoundError, SchemaError, UsageError, sample, shown
+from luxor_pipelines.lake.parquet.file import ParquetFile, open_file
+from luxor_pipelines.lake.storage.base import BlobInfo, WholeFile
+from luxor_pipelines.lake.table.foreign import format_of, is_data, union
+from luxor_pipelines.lake.table.layout import recognise
 from luxor_pipelines.lake.types.frames import arrow_to_frame
 
-__all__ = ["KINDS", "Kind", "read_table_file"]
+__all__ = ["KINDS", "Kind", "read_table_file", "typed_frame"]
 
 Kind: TypeAlias = Literal["text", "number", "whole", "date", "flag"]
 KINDS: tuple[Kind, ...] = ("text", "number", "whole", "date", "flag")
@@ -64,7 +70,9 @@ def read_table_file(path: Path, types: Mapping[str, Kind] | None = None) -> pd.D
     name = path.name.lower()
     if not path.exists():
         raise NotFoundError(f"There is no file {shown(str(path), 300)}.", hint="Check the path.")
-    if path.is_dir() or name.endswith(_PARQUET):
+    if path.is_dir():
+        table = _read_folder(path)
+    elif name.endswith(_PARQUET):
         table = _read_parquet(path)
     elif name.endswith(_TEXT_FILES):
         table = _read_text(path)
@@ -75,16 +83,55 @@ def read_table_file(path: Path, types: Mapping[str, Kind] | None = None) -> pd.D
             f"{path.name} is of no kind that can be loaded.",
             hint=f"Save it as one of {', '.join((*_TEXT_FILES, *_WORKBOOKS, *_PARQUET))}.",
         )
+    return typed_frame(table, path.name, types)
+
+
+def typed_frame(table: pa.Table, file: str, types: Mapping[str, Kind] | None = None) -> pd.DataFrame:
+    """Return the rows of a file as a frame, with the types that are asked for, or that text spells.
+
+    Raises
+    ------
+    UsageError, DataError, SchemaError
+        As `read_table_file` does.
+    """
     if not table.column_names:
-        raise DataError(f"{path.name} has no columns.", hint="Its first row names the columns.")
+        raise DataError(f"{file} has no columns.", hint="Its first row names the columns.")
     unknown = [column for column in types or {} if column not in table.column_names]
     if unknown:
         raise UsageError(
-            f"{path.name} has no column {sample(unknown)}; it has {sample(table.column_names, 20)}.",
+            f"{file} has no column {sample(unknown)}; it has {sample(table.column_names, 20)}.",
             hint="Correct the column in --type.",
         )
-    columns = [_typed(table[column], column, (types or {}).get(column), path.name) for column in table.column_names]
+    columns = [_typed(table[column], column, (types or {}).get(column), file) for column in table.column_names]
     return arrow_to_frame(pa.table(columns, names=table.column_names))
+
+
+def _read_folder(path: Path) -> pa.Table:
+    """Read a folder as the lake reads one: partitions of ours, else plain files, whose folders may name columns."""
+    files = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
+    kind = format_of(files)
+    if kind is not None:
+        raise UsageError(
+            f"{path.name} is {'a Delta' if kind == 'delta' else 'an Iceberg'} table, whose log says which rows count.",
+            hint=f"Read it with {'deltalake' if kind == 'delta' else 'pyiceberg'}, save its rows as Parquet, and load "
+            "that file.",
+        )
+    partitions = {label[1]: file for name, file in files.items() if (label := recognise(name)) is not None}
+    data = partitions or {name: file for name, file in files.items() if is_data(name)}
+    if not data:
+        raise DataError(f"{path.name} has no Parquet files.", hint="Name the folder that they lie in.")
+    with ExitStack() as stack:
+        opened = {name: stack.enter_context(_opened(file)) for name, file in data.items()}
+        folder = union(path.name, {name: file.schema for name, file in opened.items()})
+        return pa.concat_tables([folder.file(name, file).read() for name, file in opened.items()])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[ParquetFile]:
+    data = path.read_bytes()
+    info = BlobInfo(str(path), "", len(data), datetime.fromtimestamp(path.stat().st_mtime, UTC))
+    with open_file(lambda: nullcontext(WholeFile(data)), info) as file:
+        yield file
 
 
 def _read_parquet(path: Path) -> pa.Table:
