@@ -292,7 +292,7 @@ TABLES: dict[str, TableFacts] = {
     ),
     HOLIDAYS_EXCHANGE.name: _declared(HOLIDAYS_EXCHANGE, "The weekdays on which an exchange does not trade."),
     BDR_SIZES: TableFacts(
-        "How many BDRs stand for one share.",
+        "The number of BDRs that stand for one share.",
         _TERMINAL,
         ("Ticker",),
         (
@@ -301,7 +301,7 @@ TABLES: dict[str, TableFacts] = {
         ),
     ),
     FIELD_MAP: TableFacts(
-        "What kind of value a field of the terminal has.",
+        "The kind of value that each field of the terminal has.",
         _WORKBOOK,
         ("Field",),
         (
@@ -310,7 +310,7 @@ TABLES: dict[str, TableFacts] = {
         ),
     ),
     "asset_field_map": TableFacts(
-        "Which fields are extracted of which asset.",
+        "The fields that are extracted of each asset.",
         _WORKBOOK,
         ("Ticker", "Field"),
         (

@@ -39,8 +39,8 @@ def max_drawdown(prices: pd.DataFrame | pd.Series) -> pd.Series:
 def worst_drawdowns(prices: pd.DataFrame | pd.Series, n: int = 5) -> pd.DataFrame:
     """Return the ``n`` deepest drawdowns of each series, deepest first.
 
-    A drawdown lasts from a peak to the first date on which that price is reached again. Of prices
-    that are equal at a peak the last one counts, of equal troughs the first.
+    A drawdown lasts from a peak to the first date on which that price is reached again. Among equal peak prices
+    the last one counts, among equal troughs the first.
 
     Returns
     -------

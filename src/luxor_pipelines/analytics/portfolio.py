@@ -20,8 +20,8 @@ def simulate(
     """Return what 1 invested on the first date in assets of these weights, and left alone, is worth.
 
     V(t) = V(t−1) × Σ w(t−1) × P(t) / P(t−1), where the weights w drift with the prices and add up to 1
-    before and after: the same as Σ w(0) × P(t) / P(0). Of that, the administration fee takes
-    (1 + fee)^(1/365) − 1 each calendar day; the performance fee takes its share of what is left above 1.
+    before and after: the same as Σ w(0) × P(t) / P(0). The administration fee takes (1 + fee)^(1/365) − 1 of that each
+    calendar day; the performance fee takes its share of what is left above 1.
 
     Parameters
     ----------

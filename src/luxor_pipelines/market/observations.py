@@ -345,8 +345,8 @@ def merge_observations(
 ) -> Observations:
     """Merge the rows of several price tables into one per (series, date); those of fallback tables are kept apart.
 
-    A null price or date makes no row, nor does a negative series code. Where several tables have a row of one date,
-    bad or not, the one earlier in ``tables`` wins; within a table the last physical row.
+    A null price or date makes no row, nor does a negative series code. If several tables have a row of one date, bad or
+    not, the table that comes first in ``tables`` wins; within a table the last physical row.
 
     Parameters
     ----------

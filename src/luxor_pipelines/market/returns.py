@@ -213,8 +213,8 @@ def returns(
 ) -> Returns:
     """Return the returns of series between pairs of dates, many pairs at once.
 
-    Where base and end are one mark, the local return is 0, in another currency the change of the rate. Any other end
-    row that is not dated after the base date gives no return.
+    If base and end are one mark, the local return is 0, in another currency the change of the rate. Any other end row
+    that is not dated after the base date gives no return.
 
     Parameters
     ----------

@@ -36,7 +36,8 @@ def check_lake(lake: Lake) -> Iterator[Check]:
     """Try what runs need of a lake, and yield each check as it ends.
 
     The lake's tables are listed; a small file is created, read, written on condition of its version, and deleted
-    again; the storage's clock is held against this machine's. What needs a file that could not be written is skipped.
+    again; the storage's clock is compared with this machine's. If the file cannot be written, the checks that need it
+    are skipped.
     """
     path = f"{_FOLDER}/{uuid.uuid4().hex}.json"
     data = b'{"about": "written by luxor doctor, safe to delete"}'

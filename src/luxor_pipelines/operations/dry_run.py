@@ -51,7 +51,7 @@ class DryRun:
     Attributes
     ----------
     loads
-        What each load would do; nothing was written.
+        The outcome that each load would have; nothing was written.
     differences
         The numbers that would change most, the largest change first.
     """

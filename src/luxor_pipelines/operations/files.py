@@ -42,7 +42,7 @@ _IN_LAKE = (_RAW, f"{ARCHIVE}/", f"{DIRECTORY.partition('/')[0]}/")
 def create_lake(address: str | os.PathLike[str] | None = None) -> Lake:
     """Create a lake's container or folder, with the folders that people put files into, and open it.
 
-    What is there already stays as it is.
+    Files and folders that exist already stay as they are.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def put_files(lake: Lake, files: Sequence[Path], folder: str, *, replace: bool =
     Returns
     -------
     dict
-        What happened to each, by its path in the lake: ``new``, ``replaced`` or ``unchanged``.
+        The outcome of each file, by its path in the lake: ``new``, ``replaced`` or ``unchanged``.
 
     Raises
     ------

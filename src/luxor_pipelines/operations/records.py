@@ -77,7 +77,7 @@ class RunReport:
     queued_at
         When it was queued (UTC); None for one that was run at once.
     started_at, ended_at, duration_s
-        When it really ran (UTC), and for how many seconds; of one that is queued, when it was queued.
+        The times at which it really ran (UTC), and its seconds; a queued run starts when it was queued.
     rows
         Rows handed to the loads, changed or not.
     inputs
@@ -85,11 +85,11 @@ class RunReport:
     error
         ``class``, ``message`` and ``hint`` of what it failed with.
     path
-        Where in the lake the record is.
+        The record's path in the lake.
     lock
-        Where the lease lies that the run holds while it goes on; None for one that was skipped.
+        The path of the lease that the run holds while it is under way; None for one that was skipped.
     trigger, invocation_id, trace_id
-        What started it (see `telemetry.Trigger`), and under which ids logs and traces in Azure know it.
+        The cause of the run (see `telemetry.Trigger`), and its ids in the logs and traces of Azure.
     worker
         The worker of a Dask cluster that it ran on.
     unsettled

@@ -31,9 +31,9 @@ class PipelineResult:
     rows
         Rows handed to the loads, changed or not.
     details
-        What else an operator wants to know, ready for JSON.
+        Further facts for an operator, ready for JSON.
     warnings
-        What did not stop the run but should be looked at; one sentence each.
+        Oddities that did not stop the run but should be looked at; one sentence each.
     ref_date
         The reference date that the rows are of; None where there is none.
     """

@@ -50,7 +50,7 @@ def run(
 ) -> PipelineResult:
     """Load the newest file in ``raw/ecb`` into ``hist_ecb_px_last``: the whole of it, at every run.
 
-    Of several files the one with the latest date in it is taken, and of those the last one put there.
+    If there are several files, the one with the latest date in it counts, and among those the last one put there.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def run(
 
 
 def _fetched(lq: LuxorQuery) -> tuple[str, EcbRates]:
-    """Return the bank's file as it is now, which is kept in ``raw/ecb`` if it can be read."""
+    """Fetch the bank's file, keep it in ``raw/ecb`` if it can be read, and return its path and rates."""
     url, path = lq.settings.ecb_url, f"{FOLDER}/{FETCHED}"
     data = fetch_ecb(url, deadline=lq.settings.request_timeout)
     rates = read_ecb(data, public_address(url), FETCHED)
@@ -107,7 +107,7 @@ def _fetched(lq: LuxorQuery) -> tuple[str, EcbRates]:
 
 
 def check_rates(lq: LuxorQuery, frame: pd.DataFrame) -> list[Finding]:
-    """Hold the rates against the last stored day: which series are missing, which contradict it."""
+    """Compare the rates with those of the last stored day: find series that are missing or contradict it."""
     table = SCHEMA.name
     last = lq.lake.cache.last_date(table) if lq.table_exists(table) else None
     if last is None:

@@ -75,8 +75,8 @@ def run(
 ) -> PipelineResult:
     """Load all files in ``raw/prices`` in one go, by key: nothing is deleted, a rerun changes nothing.
 
-    Where two files have a price for the same date and asset, that of the later name wins. Names and
-    folders that start with ``_`` or ``.`` are left alone. Text is read by ``date_format``,
+    If two files have a price for the same date and asset, that of the later name wins. Files and
+    folders whose names start with ``_`` or ``.`` are skipped. Text is read by ``date_format``,
     ``decimal`` and ``separator``, unless ``raw/prices/_formats.json`` declares otherwise for a file.
 
     Parameters

@@ -51,9 +51,9 @@ class Analysis:
     answers
         Prices and returns.
     market
-        What the answers rest on.
+        The market data that the answers use.
     today
-        Up to which date current prices extend the history.
+        The date up to which current prices extend the history.
     """
 
     def __init__(self, answers: Answers, market: MarketData, today: date) -> None:

@@ -511,7 +511,7 @@ class LuxorQuery:
         dest_currency
             The currency wanted; the same one returns the prices as they are.
         get_intraday_prices
-            Where the last date is today, use the rates of ``px_last`` that are newer than the history.
+            If the last date is today, use the rates of ``px_last`` that are newer than the history.
         force_continuous_date_range, holiday_location, force_month_end
             Accepted for familiarity only: rates are as of the row's date, whatever day that is.
 
@@ -805,7 +805,7 @@ class LuxorQuery:
         sample_frequency
             ``daily``, ``weekly`` or ``monthly``: how returns are sampled; it also says how many make a year.
         level
-            Of value at risk and expected shortfall.
+            The confidence level of value at risk and expected shortfall.
         with_status
             Return one row a statistic and asset instead: ``Statistic``, ``Asset``, ``Value`` and ``Status``, which says
             why a value is null.
@@ -984,7 +984,7 @@ class LuxorQuery:
             ``daily``, ``weekly`` or ``monthly``. A daily return counts for a pair where both were last observed on the
             same day before.
         window
-            Of two series the correlation over the last so many returns in common, at each.
+            For two series: return their correlation over this number of returns in common, at each of these.
 
         Returns
         -------
@@ -1183,7 +1183,7 @@ class LuxorQuery:
         Returns
         -------
         float, date, str or None
-            As the table ``field_map`` types the field. None, and a logged reason, where there is no value.
+            The value in the type that the table ``field_map`` states. None, and a logged reason, without a value.
         """
         if logger_level != "trace":
             warn_without_effect("get_data", "logger_level", "Set levels with the logging module.")

@@ -83,7 +83,7 @@ class Reference:
     def name(self, ticker: str) -> str:
         """Return the display name of the asset with a ticker: its own, Bloomberg's, or its price series.
 
-        Where several assets have it, that of the first one for which it is the house's own ticker.
+        If several assets have it, the first one for which it is the house's own ticker counts.
 
         Raises
         ------

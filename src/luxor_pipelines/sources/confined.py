@@ -70,7 +70,7 @@ class Confined:
         except (_DiedError, MemoryError):
             if self._late or not used:
                 raise self._beyond() from None
-        # What earlier files left behind may be the reason.
+        # Memory that earlier files left occupied may be the reason.
         self._stop()
         try:
             return self._opened(kind, data)

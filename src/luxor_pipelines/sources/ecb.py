@@ -77,7 +77,7 @@ class EcbRates:
 def newest_ecb(lake: Lake) -> tuple[str, EcbRates]:
     """Return the path and the content of the file in ``raw/ecb`` that has the latest date in it.
 
-    Of several with that date it is the one put there last.
+    If several have that date, it is the one put there last.
 
     Raises
     ------

@@ -58,7 +58,7 @@ class NamedFormat:
     columns
         The names that the vendor gives to the columns ``date``, ``asset`` and ``price``, in the order of preference.
     tickers
-        Where the row of assets lies that goes with the header's row of fields: −1 above, 1 below, 0 nowhere.
+        The place of the row of assets, beside the header's row of fields: −1 above it, 1 below it, 0 nowhere.
     is_matrix
         Whether the header's cells have several lines, the field in the first, the asset in the last.
     """
@@ -136,7 +136,7 @@ PX_LAST,PX_OPEN,PX_HIGH,PX_LOW,PX_VOLUME,PX_BID,PX_ASK,PX_MID,TOT_RETURN_INDEX_G
 
 
 def is_field(name: str) -> bool:
-    """Return whether a column's name says what of an asset it holds, and not which asset."""
+    """Return whether a column's name is that of a field, such as Close, and not that of an asset."""
     return normal_name(name) in FIELD_NAMES
 
 
@@ -149,7 +149,7 @@ class Format:
     format
         One of `NAMED_FORMATS`, whose settings hold where no other is given.
     columns
-        What the columns ``date``, ``asset`` and ``price`` are called; with a date only, each other column is an asset.
+        The names of the columns ``date``, ``asset`` and ``price``; with a date only, each other column is an asset.
     asset
         The asset that all the prices are of; ``{stem}`` in it stands for the file's name in lower case.
     header
@@ -161,15 +161,15 @@ class Format:
     decimal
         ``.`` or ``,``.
     thousands
-        What stands between thousands; default a dot beside a decimal comma, else nothing.
+        The sign between thousands; default a dot beside a decimal comma, else none.
     separator
         The character between a text file's cells; default a tab in .tsv, else a comma.
     encoding
-        Of a text file.
+        The encoding of a text file.
     null
         Words that mean that there is no price, beside `cells.NOT_AVAILABLE`.
     skip
-        Columns of a file with a column per asset that are none.
+        Columns that are no assets, in a file with a column per asset.
     """
 
     date_format: str = "iso"

@@ -44,13 +44,13 @@ class Outcome:
     Attributes
     ----------
     title
-        Which declaration it is.
+        A name of the declaration, for people.
     keys
-        What it declares: keys of `formats.Format`.
+        Its content: keys of `formats.Format`, with their values.
     rows
         The rows; None where the file is refused.
     refusal
-        Why it is refused.
+        The reason for a refusal.
     """
 
     title: str
@@ -78,15 +78,15 @@ class Inspection:
     file
         Its name.
     looks
-        What it looks like: pairs of a word and a text.
+        Its features for people: pairs of a word and a text.
     head
         Its first records.
     outcomes
-        What is read under which declaration: as it is declared, and as is proposed.
+        The rows read under each declaration: first the one in force, then those that are proposed.
     proposal
         The line to put into ``_formats.json``; None where nothing is to be declared, or nothing fits.
     notes
-        What to look at before believing it.
+        Points to look at before using the proposal.
     """
 
     file: str
@@ -116,11 +116,11 @@ def inspect_price_file(
     data, name
         The file's bytes, and its name below ``raw/prices``.
     declarations
-        What is declared so far.
+        The declarations so far.
     price_keys
         Those of ``assets``, to recognise columns that are assets.
     limits
-        What the file may take.
+        The file's limits.
     """
     limits = limits or Limits()
     looks = {"size": f"{len(data):,} bytes"}

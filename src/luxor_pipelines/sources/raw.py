@@ -130,13 +130,13 @@ def open_raw(
     separator
         The character between a text file's cells; default a tab in .tsv, else a comma.
     encoding
-        Of a text file.
+        The encoding of a text file.
     decimal
         The decimal sign to write a sheet's numbers with, the one that its text has.
     sheet
         The sheet of a workbook; may be left out when one is visible.
     limits
-        What the file may take; default the settings' defaults.
+        The file's limits; default the settings' defaults.
     confined
         The process that reads workbooks and Parquet files; default one for this file alone.
 

@@ -193,7 +193,7 @@ class Storage(ABC):
     def filesystem(self) -> Any:
         """The fsspec filesystem that the files lie on, for other libraries to read them with.
 
-        What is written through it has none of the lake's promises.
+        The lake's promises do not hold for files that are written through it.
         """
 
     @abstractmethod

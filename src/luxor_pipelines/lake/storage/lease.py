@@ -129,7 +129,7 @@ class LeaseState:
 def lease_state(storage: Storage, path: str, *, ttl: float = _DEFAULT_TTL) -> LeaseState | None:
     """Return the lease as it is now; None when there is no such file. ``ttl`` counts for a file that cannot be read.
 
-    Takes nothing. Where there is a lease, a file in `CLOCKS` is written and deleted to learn the storage's time.
+    The lease is not taken. If there is one, a file in `CLOCKS` is written and deleted to learn the storage's time.
 
     Raises
     ------
@@ -217,11 +217,11 @@ class Lease:
     Parameters
     ----------
     storage, path
-        Where the lease's file is; the same path is the same lease, for all machines.
+        The place of the lease's file; the same path is the same lease, for all machines.
     ttl
         Seconds for which a renewal counts. A thread renews the lease three times in that span.
     about
-        What others are told about the holder; ready for JSON and without secrets.
+        A description of the holder for others; ready for JSON and without secrets.
     may_succeed
         Whether a holder that said this about itself may be succeeded, once its promise has run out. Default: always.
         One that may not keeps the lease until `unlock`.
