@@ -146,7 +146,7 @@ PRICE_TABLES: tuple[PriceTable, ...] = (
 STUCK_TABLES = ("hist_px_last", HIST_FILE_PX_LAST.name)
 """The price tables of which a price that stays the same for weeks is odd."""
 
-PRICE_INPUTS = (ASSETS, QUOTA_ADJUSTMENTS, *(table.name for table in PRICE_TABLES))
+PRICE_INPUTS = (ASSETS, PX_LAST, QUOTA_ADJUSTMENTS, *(table.name for table in PRICE_TABLES))
 """The tables that nearly every question about prices needs, and that are therefore looked for together."""
 
 PRICE_LAGS: dict[str, int | None] = {"traded": 1, "fund": 5, "mark": None}

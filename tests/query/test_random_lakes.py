@@ -22,7 +22,7 @@ from luxor_pipelines.catalog import CONVENTIONS, PRICE_TABLES
 from luxor_pipelines.errors import SchemaError
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.parquet.file import to_bytes
-from luxor_pipelines.lake.storage.base import BlobInfo, Reader, Storage
+from luxor_pipelines.lake.storage.base import BlobInfo, Folder, Reader, Storage, Unusable
 from luxor_pipelines.lake.storage.connect import connect
 from luxor_pipelines.lake.storage.local import LocalStorage
 from luxor_pipelines.lake.table.layout import PARTITION_COLUMN, Layout, pieces
@@ -32,6 +32,7 @@ from luxor_pipelines.lake.types.schema import ENCODING
 from luxor_pipelines.market.daily import daily_prices
 from luxor_pipelines.market.prices import AsOf, Observations, StalenessLimits, asof
 from luxor_pipelines.names import normal_name
+from luxor_pipelines.query.luxor_query import LuxorQuery
 from luxor_pipelines.query.market_data import MarketData
 from luxor_pipelines.settings import Settings
 from market.facts import rates_asof
@@ -489,6 +490,38 @@ def row_groups(storage: CountingStorage, path: str) -> set[tuple[int, str]]:
             if any(low < stop and start < high for low, high in asked):
                 touched.add((group, chunk.path_in_schema))
     return touched
+
+
+class LookingStorage(LocalStorage):
+    """A lake whose tables are looked for as on Azure, and which notes each look."""
+
+    concurrent = True
+    looks: list[str]
+
+    def folder(self, path: str, *, unusable: list[Unusable] | None = None) -> Folder:
+        self.looks.append(f"list {path}")
+        return super().folder(path, unusable=unusable)
+
+    def list(self, prefix: str, *, unusable: list[Unusable] | None = None) -> Any:
+        self.looks.append(f"list {prefix}")
+        return super().list(prefix, unusable=unusable)
+
+    def stat(self, path: str) -> BlobInfo | None:
+        self.looks.append(path)
+        return super().stat(path)
+
+
+def test_one_listing_finds_every_table_that_returns_need(tmp_path: Path) -> None:
+    storage = LookingStorage(tmp_path, Settings())
+    storage.looks = []
+    days = np.array(["2024-04-30", "2024-05-31"], dtype="datetime64[us]")
+    keys = pa.array(["a us equity"] * 2, pa.string())
+    write(storage, "hist_px_last", pa.table({"Date": days, "Asset": keys, "Last_Price": [1.0, 2.0]}))
+    write(storage, "assets", pa.table({"Key": ["a"], "Ticker_BBG": ["a us equity"], "Location": ["us"]}))
+    storage.looks.clear()
+    query = LuxorQuery(lake=Lake(storage, settings=Settings(), conventions=CONVENTIONS))
+    assert query.get_returns("2024-05-31", ["a us equity"], periods=["mtd"])["Return"].tolist() == [1.0]
+    assert storage.looks == [f"list {DIRECTORY}"]
 
 
 def test_a_month_of_twenty_years_is_read_from_one_or_two_row_groups(twenty_years: CountingStorage) -> None:
