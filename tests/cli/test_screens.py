@@ -119,6 +119,7 @@ COMMANDS: dict[str, list[str]] = {
     "list": ["list"],
     "tables": ["tables"],
     "describe": ["describe", "assets"],
+    "find": ["find", "a"],
     "show-assets": ["show", "assets"],
     "show-returns": ["show", "hist_returns", "--limit", "5"],
     "show-odd": ["show", "odd_values"],

@@ -134,6 +134,12 @@ def test_400_for_a_month_that_has_not_ended_which_is_no_failed_run(disk_lake: An
     assert not last_runs(disk_lake.query())
 
 
+def test_400_for_a_month_before_the_first_price(disk_lake: Any, load: Any) -> None:
+    told = error(load("run_pipeline")(request(body='{"ref_date": "1999-12-31"}')), 400)
+    assert told["class"] == "UsageError"
+    assert "The earliest month that can be run is 2024-04-30" in told["hint"]
+
+
 def test_the_date_may_stand_in_the_query_string(disk_lake: Any, load: Any) -> None:
     main = load("run_pipeline")
     key = {"code": "the-function-key", "clientId": "default"}
