@@ -1,4 +1,4 @@
-"""Small tables of HTML, by which this library's objects show themselves in a notebook."""
+"""Small HTML tables, as which this library's objects are shown in a notebook."""
 
 from __future__ import annotations
 

@@ -358,8 +358,8 @@ def test_a_bad_rate_is_no_rate_and_said_once(disk: Any, caplog: Any) -> None:
         },
     )
     result = hist_returns.run(REF, lq=lq)
-    assert [note for note in result.warnings if "Rates that are none" in note] == [
-        "Rates that are none make what they would convert no_fx: 'usdbrl curncy of 2026-10-30: 0'"
+    assert [note for note in result.warnings if "Bad rates" in note] == [
+        "Bad rates make the returns that they convert no_fx: 'usdbrl curncy of 2026-10-30: 0'"
     ]
     frame = hist_returns.get_returns(lq, REF)
     assert outcome(frame, "u_u", currency="brl") == ("no_fx", None)

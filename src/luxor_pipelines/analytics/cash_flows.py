@@ -25,7 +25,7 @@ def xirr(cashflows: ArrayLike, dates: DatesLike) -> float:
     """Return the rate a year r > −1 at which the present value of the cash flows is 0.
 
     Σ CF(i) × (1 + r)^(−(d(i) − d(0)) / 365) = 0, d(0) the first date (actual/365, as spreadsheets' XIRR).
-    All rates above −1 are searched. Flows of one date are added up; flows of 0 say nothing.
+    All rates above −1 are searched. Flows of one date are added up; flows of 0 have no effect.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def twr(values: ArrayLike, flows: ArrayLike | None = None) -> float:
         raise UsageError(f"{len(value)} values", hint="Give a first and a last value at least.")
     if np.isinf(value).any() or not np.isfinite(flow).all():
         raise UsageError("Values or flows are infinite, or a flow is null", hint="Give 0 where nothing flows.")
-    # Without a flow a missing value says nothing: the return spans it.
+    # A missing value without a flow is no end of a period: the return spans it.
     needed = np.isfinite(value) | (flow != 0)
     needed[[0, -1]] = True
     value, flow = value[needed], flow[needed]

@@ -88,7 +88,7 @@ def composite(prices: pd.DataFrame, legs: Mapping[str, float], rebalance: str = 
 
 
 def _bases(days: DateArray, rebalance: str) -> NDArray[np.int64]:
-    """For each date the row of the last reset before it; the first row for itself."""
+    """Return, for each date, the row of the last reset before it; for the first row that row itself."""
     name = str(rebalance).strip().lower()
     if name not in REBALANCES:
         raise UsageError(f"{rebalance!r} is no rule to rebalance by", hint=f"Accepted: {', '.join(REBALANCES)}.")

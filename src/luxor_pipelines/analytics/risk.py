@@ -41,7 +41,7 @@ def volatility(prices: pd.DataFrame | pd.Series, frequency: str = "daily", *, en
     """Return each series' volatility a year: the standard deviation of log returns times √n.
 
     σ = std(ln(P(t) / P(t−1)), ddof 1) × √n, with n = 252, 52 or 12 periods a year (Hull, Options, Futures
-    and Other Derivatives, "Estimating volatility from historical data"). Missing prices are passed over
+    and Other Derivatives, "Estimating volatility from historical data"). Missing prices are skipped
     as `sampled_returns` says; with fewer than two returns the volatility is null.
     """
     return _deviation(sampled_returns(prices, frequency, log=True, end=end), frequency)

@@ -219,7 +219,7 @@ def returns_by_interval(prices: pd.DataFrame | pd.Series, *, end: DateLike | Non
 def shortage(
     counts: NDArray[np.integer[Any]], frequency: str, start: DateLike, end: DateLike, *, whole_year: bool = False
 ) -> NDArray[np.object_]:
-    """Return why samples of so many returns do not represent the time from ``start`` to ``end``, or ``ok``.
+    """Return why samples with these counts of returns do not represent the time from ``start`` to ``end``, or ``ok``.
 
     ``short``: the time is less than 12 months, and ``whole_year`` asks for them. ``sparse``: fewer than
     `COVERAGE` of the periods have a return, or there are not two.

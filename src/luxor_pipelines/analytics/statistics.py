@@ -186,7 +186,7 @@ def statistics(
 
 
 def annualized(returns: FloatArray, days: float | FloatArray) -> FloatArray:
-    """Return (1 + R)^(365 / days) − 1, the return a year of a cumulative one over so many days."""
+    """Return (1 + R)^(365 / days) − 1, the return a year of a cumulative return over ``days``."""
     with np.errstate(invalid="ignore"):
         return np.asarray((1 + returns) ** (365 / days) - 1, dtype=np.float64)
 
@@ -225,7 +225,7 @@ def _packed(returns: pd.DataFrame) -> tuple[FloatArray, NDArray[np.int64]]:
 
 
 def _moments(packed: FloatArray, count: NDArray[np.int64], level: float) -> dict[str, FloatArray]:
-    """Return statistics of the returns by themselves; the volatility not yet a year's."""
+    """Return the statistics that need only the returns; the volatility is not yet that of a year."""
     n = count.astype(np.float64)
     whole = bool((count == packed.shape[1]).all())
     present = np.arange(packed.shape[1]) < count[:, np.newaxis]

@@ -180,7 +180,7 @@ def confirmed(question: str, *, yes: bool, action: str) -> bool:
 
 
 def files(count: int) -> str:
-    """So many files, in words."""
+    """Return a number of files in words."""
     return counted(count, "file")
 
 

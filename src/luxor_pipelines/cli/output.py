@@ -142,7 +142,7 @@ class _Quiet:
 
 
 def counted(count: int, thing: str) -> str:
-    """Return so many things, in words: ``1 file``, ``2,000 files``."""
+    """Return a count with its noun: ``1 file``, ``2,000 files``."""
     return f"{count:,} {thing if count == 1 else f'{thing}s'}"
 
 

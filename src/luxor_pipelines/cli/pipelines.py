@@ -410,7 +410,7 @@ def status(
 ) -> None:
     """Show which tables are late, and their last runs.
 
-    Each table is held against what its pipeline declares. A price table that no pipeline here writes is judged
+    Each table is compared with what its pipeline declares. A price table that no pipeline here writes is judged
     by its newest date: traded prices and rates are late after a business day, fund quotas after five; venture
     marks are not judged.
     """

@@ -28,7 +28,7 @@ class Split(StrEnum):
 
 
 class Layout(StrEnum):
-    """The two ways a table can lie there."""
+    """The two kinds of layout that a table can have."""
 
     FILE = "file"
     PARTITIONS = "partitions"
@@ -276,7 +276,7 @@ def optimize(
 
 
 def _types(texts: list[str]) -> dict[str, list[str]]:
-    """``Column=kind`` as the kinds of `codec.overridden`."""
+    """Return ``Column=kind`` texts as `codec.overridden` takes them."""
     kinds = {"number": "float", "date": "date", "flag": "bool", "text": "str_nan_format"}
     types: dict[str, list[str]] = {}
     for text in texts:

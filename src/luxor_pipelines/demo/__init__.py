@@ -1,7 +1,7 @@
 """A small lake of public exchange rates, made and loaded by the pipelines themselves, and synthetic interest.
 
-Nothing in it depends on the day it is made: the pipelines are told a moment just after the last
-month that the rates cover. Made again, it does not change by a byte, but for the new run records.
+Its content does not depend on the day on which it is made: the pipelines get a time just after the last month that the
+rates cover. Making it again changes no byte, except that there are new run records.
 """
 
 from __future__ import annotations

@@ -183,8 +183,8 @@ def rates_asof(
     """Return units per USD of each of ``currencies`` as of each of ``dates``, NaN where there is none.
 
     A rate is the price as of the date of its series (see `rate_series`, `market.prices.asof`), at most ``limit`` days
-    old; a bad one is none. BRL is the chosen series, extended at both ends by the moves of spot. With c the chosen
-    series, s spot, f and l the first and last dates of c, all as of a date:
+    old; a bad price is no rate. BRL is the chosen series, extended at both ends by the moves of spot. With c the
+    chosen series, s spot, f and l the first and last dates of c, all as of a date:
 
     ============================== =======================
     f <= d <= l                    c(d)
@@ -202,7 +202,7 @@ def rates_asof(
     obs
         The rows of the series, those of BRL up to both ends of the chosen one.
     currencies
-        ``local``, null and repeated ones are passed over.
+        ``local``, nulls and repetitions are ignored.
     """
     isos = {as_currency(currency) for currency in currencies if not pd.isna(currency)} - {"local"}
     days = as_days(dates)

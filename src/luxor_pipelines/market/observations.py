@@ -155,7 +155,7 @@ class Observations:
 
     @cached_property
     def bad(self) -> BoolArray:
-        """Whether each row's price is none: infinite, negative, or 0 but for a mark."""
+        """Whether each row's price is no valid one: infinite, negative, or, other than for a mark, 0."""
         good = (self.price > 0) & (self.price < np.inf)
         return np.asarray(~(good | (self.mark & (self.price == 0))))
 
@@ -185,7 +185,7 @@ class Observations:
         return self.date[start:stop], self.price[start:stop]
 
     def only(self, names: Iterable[str]) -> Observations:
-        """Return the rows of these series alone; names that are not in ``keys`` are passed over."""
+        """Return the rows of these series alone; names that are not in ``keys`` are ignored."""
         names = list(names)
         selected = np.append(np.zeros(len(self.keys), dtype=bool), False)
         selected[self.codes(names)] = True

@@ -64,15 +64,15 @@ class AsOf:
     asked
         The dates asked for, [n_dates].
     price
-        The price of the row that was found, NaN where there is none; of a stale or a bad one it is no price.
+        The price of the row that counts, NaN without a row; it is not valid if the row is stale or bad.
     date
         The row's date, NaT where there is none.
     stale
-        Whether a row was found, but none within its age limit.
+        Whether there are rows, but none within its age limit.
     mark
         Whether the row is a mark.
     bad
-        Whether the row's price is none.
+        Whether the row's price is bad.
     fallback
         Whether the row is of a fallback table.
     """

@@ -43,7 +43,7 @@ def run_dates(
     Raises
     ------
     ConfigurationError
-        The lake lies in this process's memory, the cluster's address is none, or Dask is not installed.
+        The lake lies in this process's memory, the cluster's address is invalid, or Dask is not installed.
     UsageError
         A parameter is, or looks like, a secret.
     """

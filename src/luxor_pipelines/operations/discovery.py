@@ -140,7 +140,7 @@ def get_pipeline(name: str) -> Pipeline:
     Raises
     ------
     UnknownPipelineError
-        There is none; says which there are and which was probably meant.
+        There is no such pipeline; the message lists those that exist and a likely one.
     """
     pipelines_by_name = find_pipelines()
     plain = str(name).strip().lower().replace("-", "_")
@@ -230,7 +230,7 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def parse_params(name: str, texts: Sequence[str]) -> dict[str, Any]:
-    """Parameters of a pipeline from texts like ``key=value``, by the types its ``run`` declares.
+    """Return the parameters of a pipeline from texts like ``key=value``, by the types its ``run`` declares.
 
     ``true`` and ``false`` for a flag, numbers, ``a,b`` for a list; all else is text.
 

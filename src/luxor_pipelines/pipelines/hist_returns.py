@@ -106,7 +106,7 @@ def run_many(
     """Compute the returns of several month ends in one pass.
 
     Yields each month end, in ascending order, and a function that checks and loads its rows, as `run` does. Called
-    in that order, each month is held against the one before.
+    in that order, each month is compared with the one before.
     """
     dates = sorted(set(ref_dates))
     frames = _returns(lq, dates, usdbrl_ticker)

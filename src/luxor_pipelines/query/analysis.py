@@ -209,7 +209,7 @@ class Analysis:
     def _covered(
         self, frame: pd.DataFrame, counts: NDArray[Any], frequency: str, start: date, end: date, noun: str
     ) -> pd.DataFrame:
-        """``frame``, a row a series, null where so many returns are too few for the time."""
+        """Return ``frame``, a row a series, with nulls where ``counts`` returns are too few for the time."""
         reasons = shortage(counts, frequency, start, end)
         _warn(noun, start, end, {str(key): why for key, why in zip(frame.index, reasons, strict=True) if why != "ok"})
         covered = frame.copy()

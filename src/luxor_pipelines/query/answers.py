@@ -74,7 +74,7 @@ class Answers:
             ``all``: every calendar day, as of the day; ``observed``: the days observed; ``sampled``: these, and the
             price as of ``start``, for returns from there on.
         today
-            Given, and not after ``end``: newer prices of ``px_last`` extend the history.
+            If given and not after ``end``, newer prices of ``px_last`` extend the history.
         overrides
             See `market.prices.apply_overrides`.
         adjust
@@ -125,9 +125,9 @@ class Answers:
         *,
         today: date | None = None,
     ) -> pd.DataFrame:
-        """``prices`` (``Date, Asset, Last_Price``) in another currency, each row at its own date's rate.
+        """Convert ``prices`` (``Date, Asset, Last_Price``) to another currency, each row at its own date's rate.
 
-        ``today`` given and the last date of all: newer rates of ``px_last`` extend the history.
+        If ``today`` is given and the last date of all, newer rates of ``px_last`` extend the history.
 
         Raises
         ------
@@ -235,14 +235,14 @@ class Answers:
             for at, n in zip(*np.nonzero(rows.bad_price), strict=True)
         ]
         if bad:
-            self.notes.append(f"Rates that are none make what they would convert no_fx: {sample(dict.fromkeys(bad))}")
+            self.notes.append(f"Bad rates make the returns that they convert no_fx: {sample(dict.fromkeys(bad))}")
         mixed = {
             key: None
             for as_of, of in ((prices, keys), (rows, names))
             for key in np.asarray(of)[_mixed(as_of, base, end)]
         }
         if mixed:
-            self.notes.append(f"Base and end are of different tables, the fallback's and others': {sample(mixed)}")
+            self.notes.append(f"Base and end price come from different tables, one of them a fallback: {sample(mixed)}")
         for note in self.notes:
             logger.warning(note)
 
@@ -316,7 +316,7 @@ class Answers:
             values = np.where(bases > year_before, np.nan, values)
 
         def along(values: NDArray[_Cell], axis: int) -> NDArray[_Cell]:
-            """``values`` for each row, by its place on one of the axes."""
+            """Return ``values``, which lie along one axis, for each row of the frame."""
             return np.tile(np.repeat(values, math.prod(shape[axis + 1 :])), math.prod(shape[:axis]))
 
         def words(labels: Sequence[str], axis: int) -> Any:

@@ -652,7 +652,7 @@ class LuxorQuery:
         ------
         InvalidPeriodError
         UsageError
-            No date, or something that is none; no currency, or what is none.
+            There is no date or no currency, or a value is not one.
         """
         dates = [ref_dates] if isinstance(ref_dates, DateLike) else list(ref_dates)
         tickers = _listed(tickers)
@@ -882,7 +882,7 @@ class LuxorQuery:
         Parameters
         ----------
         worst
-            Return the so many deepest drawdowns of each series instead.
+            Return this number of the deepest drawdowns of each series instead.
 
         Returns
         -------

@@ -193,7 +193,7 @@ def _tables_of(connection: Any, query: str) -> list[str]:
 
 
 def _source(lake: Lake, name: str, failures: list[LuxorError]) -> pl.LazyFrame | None:
-    """Return a table of the lake as Polars reads it; None where there is none, since the name may be a subquery's."""
+    """Return a table of the lake as a Polars source; None without such a table, as for the name of a subquery."""
     import polars as pl
     from polars.io.plugins import register_io_source
 

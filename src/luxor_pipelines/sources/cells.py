@@ -229,9 +229,9 @@ def parse_numbers(
     Parameters
     ----------
     decimal, thousands
-        The signs of text; "" where there is none between thousands.
+        The signs in text; "" for no sign between thousands.
     not_available
-        The words that mean that there is no number, in lower case.
+        The words, in lower case, for a missing number.
 
     Raises
     ------

@@ -31,7 +31,7 @@ class Limits:
     memory
         Bytes of memory that workbooks and Parquet files take while they are read.
     total
-        Prices of all files of a run: those that come after so many are refused.
+        Prices of all files of a run; the files that come after this number are refused.
     """
 
     bytes: int = Settings.raw_bytes
@@ -49,7 +49,7 @@ class Limits:
         return cls(**{limit.name: getattr(settings, f"raw_{limit.name}") for limit in fields(cls)})
 
     def refused(self, file: str, fault: str, limit: str) -> CorruptFileError:
-        """Return the error for a file beyond a limit: ``what`` says which, ``limit`` names the attribute."""
+        """Return the error for a file beyond a limit: ``fault`` describes it, ``limit`` names the attribute."""
         return CorruptFileError(
             f"{file} {fault}.",
             hint=f"Check where it comes from. If it is genuine, split it, or raise LUXOR_RAW_{limit.upper()}.",

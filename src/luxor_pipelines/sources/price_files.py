@@ -793,7 +793,7 @@ def read_price_files(
     Parameters
     ----------
     default
-        The format of files of which ``_formats.json`` says nothing.
+        The format of files for which ``_formats.json`` has no line.
     price_keys, only_assets, limits
         See `read_price_file`.
 

@@ -38,7 +38,7 @@ def build_index(table: pa.Table, sorted_by: Sequence[str]) -> pa.Table | None:
     """Return the index of a table of series that is sorted by date and name; None of any other table.
 
     It has one row per name, sorted: the columns of the last row without `LAST_UPDATED`, and the first date. Rows
-    with an empty cell are passed over.
+    with an empty cell do not count.
     """
     data = table.drop_columns([LAST_UPDATED]) if LAST_UPDATED in table.column_names else table
     kinds = [field.type for field in data.schema]

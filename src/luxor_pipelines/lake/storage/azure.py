@@ -507,7 +507,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _parse_url(lake: str) -> tuple[str, str, str, Secret]:
-    """``(container, endpoint, folder, SAS or "")`` of an ``abfss`` URL.
+    """Return ``(container, endpoint, folder, SAS or "")`` of an ``abfss`` URL.
 
     Raises
     ------

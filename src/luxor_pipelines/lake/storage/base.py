@@ -285,7 +285,7 @@ _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\:*?\"<>|#%]")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 """A character as folders named ``column=value`` have those that file systems do not take."""
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode's classes of characters that are not seen, turn the text around them, or are none at all."""
+"""Unicode's classes of invisible characters, of marks that turn the text around them, and of unassigned codes."""
 _DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\..*)?", re.IGNORECASE | re.DOTALL)
 """Names of devices on Windows, whatever their extension."""
 _LONGEST_PART, _LONGEST = 200, 900

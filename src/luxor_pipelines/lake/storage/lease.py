@@ -83,7 +83,7 @@ About = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Holder:
-    """Who has a lease: what it said about itself, when it last renewed the lease, and for how long that counts."""
+    """The holder of a lease: its description, the time of its last renewal, and the seconds for which that counts."""
 
     owner: str
     about: About
@@ -102,8 +102,8 @@ class LeaseState:
     overdue_s
         Seconds since the holder's promise ran out; negative while it counts.
     lost
-        What the holders said about themselves that were succeeded, or ended with a write whose outcome is not known,
-        and are not accounted for.
+        The descriptions of holders that were succeeded, or ended with a write whose outcome is not known, and that
+        are not accounted for.
     fenced
         The files that have got a new version since the last of them was lost.
     """
@@ -122,7 +122,7 @@ class LeaseState:
 
     @property
     def from_the_future(self) -> bool:
-        """Whether the lease is dated later than now, since the storage's clock was set back: its age says nothing."""
+        """Whether the lease is dated later than now, since the storage's clock was set back: its age is unknown."""
         return self.holder is not None and self.overdue_s < -self.holder.ttl - 2 * _GRAIN_S
 
 
@@ -270,7 +270,7 @@ class Lease:
         wait
             Whether to watch the holder until it is seen to renew the lease (and is returned) or its promise has run
             out (and it is succeeded), which takes ``ttl`` and a second at most. A lease dated in the future is
-            always watched, since its age says nothing.
+            always watched, since its age is unknown.
 
         Raises
         ------
@@ -359,7 +359,7 @@ class Lease:
             self._fenced = frozenset()
 
     def renew(self) -> bool:
-        """Renew the lease, and say whether this holder still has it; the thread does so by itself.
+        """Renew the lease, and return whether this holder still has it; a thread calls this.
 
         Raises
         ------
@@ -378,7 +378,7 @@ class Lease:
             return not self._lost
 
     def check(self) -> None:
-        """Look at the lease's file, and refuse to go on when somebody else has the lease.
+        """Read the lease's file, and raise if somebody else has the lease.
 
         Raises
         ------
@@ -409,7 +409,7 @@ class Lease:
 
     @contextmanager
     def writing(self, path: str) -> Iterator[None]:
-        """Let the body write a file, after a look at the lease, and keep in mind how that ended."""
+        """Check the lease, let the body write a file, and record how that ended."""
         with self._write_turn:
             self.check()
             self._unsettled |= {path}
@@ -423,7 +423,7 @@ class Lease:
                 self._fenced |= {path}
 
     def must_renew(self, path: str) -> bool:
-        """Return whether a lost holder may still write over a file that is as it should be."""
+        """Return whether a lost holder may still overwrite a file, which therefore needs a new version."""
         return bool(self._lost_holders) and path not in self._fenced
 
     def close(self, reason: str, *, timeout: float) -> bool:
@@ -526,7 +526,7 @@ def fenced(lease: Lease) -> Iterator[None]:
 
 
 def check_fence() -> None:
-    """Refuse to go on when the lease that the work is done under is somebody else's; see `Lease.check`.
+    """Raise if somebody else has the lease that the work is done under; see `Lease.check`.
 
     Raises
     ------

@@ -80,7 +80,7 @@ def parse(column: pa.ChunkedArray, kind: pa.DataType, table: str, name: str) -> 
 
 
 def parse_dates(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Return ISO dates, with or without a time, as ``timestamp[us]``, and a mask of the cells that are none."""
+    """Parse ISO dates, with or without a time; return them as ``timestamp[us]``, and a mask of other cells."""
     texts = pc.utf8_trim_whitespace(texts)
     try:
         return texts.cast(DATE), pa.array(np.zeros(len(texts), dtype=bool))
