@@ -19,6 +19,7 @@ from luxor_pipelines.errors import LuxorError, QualityError, UsageError
 from luxor_pipelines.operations.discovery import check_params, get_pipeline
 from luxor_pipelines.operations.records import RunReport, last_runs, opened
 from luxor_pipelines.operations.runs import as_reference_date, run, run_many
+from luxor_pipelines.pipelines import reference_dates
 
 if TYPE_CHECKING:
     import os
@@ -303,7 +304,6 @@ def _dates(
     declaration: Declaration, lake: Lake, start: date | None, end: date | None, first: date | None, today: date
 ) -> list[date]:
     """The reference dates from ``start`` to ``end`` that have ended before ``today``."""
-    due = declaration.due
     start = start or first
     last = today - timedelta(days=1)
     end = last if end is None else min(end, last)
@@ -311,17 +311,14 @@ def _dates(
         raise UsageError("There is nothing to tell the first date by.", hint="Give --from.")
     if start > end:
         raise UsageError(f"There is no date from {start} to {end} that has ended.", hint="Correct --from and --to.")
-    days = [start + timedelta(days=count) for count in range((end - start).days + 1)]
-    if declaration.dates == "month ends":
-        return [day for day in days if (day + timedelta(days=1)).day == 1]
-    from luxor_pipelines.market.calendars import CalendarRangeWarning
+    from luxor_pipelines.market.calendars import CalendarRangeWarning, HolidayCalendar
     from luxor_pipelines.operations.status import business_calendar
 
-    holidays = business_calendar(lake)
-    location = due.calendar if due is not None and due.calendar in holidays.locations else "any"
+    assert declaration.dates is not None
+    holidays = business_calendar(lake) if declaration.dates == "days" else HolidayCalendar([], [])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CalendarRangeWarning)  # beyond the known holidays every weekday counts
-        return [day for day in days if holidays.is_business_day(day, location)]
+        return reference_dates(declaration.dates, declaration.due, start, end, holidays)
 
 
 def _first_date(pipeline: Pipeline, lake: Lake) -> date | None:

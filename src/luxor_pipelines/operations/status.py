@@ -6,8 +6,8 @@ import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
-from typing import TYPE_CHECKING, Literal
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from luxor_pipelines.catalog import PRICE_LAGS, PRICE_TABLES
@@ -16,7 +16,7 @@ from luxor_pipelines.lake.concurrency import at_once
 from luxor_pipelines.market.calendars import CalendarRangeWarning, HolidayCalendar
 from luxor_pipelines.operations.discovery import declarations
 from luxor_pipelines.operations.records import RunReport, last_runs, opened
-from luxor_pipelines.pipelines import Due
+from luxor_pipelines.pipelines import Dates, Due, location, reference_dates
 from luxor_pipelines.query.luxor_query import LuxorQuery
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["TableStatus", "business_calendar", "table_status"]
 
 logger = logging.getLogger(__name__)
-
-Dates = Literal["month ends", "days"]
 
 _LOOK_BACK = 400
 """Days before today in which a date that is due is looked for."""
@@ -131,10 +129,9 @@ def _judged(
 ) -> TableStatus:
     if due is None:
         return TableStatus(table, name, last_run, newest, None, None, None)
-    location = due.calendar if due.calendar in calendar.locations else "any"
     expected, following = None, None
-    for day in _candidates(dates, moment.date(), calendar, location):
-        at = _due_at(day, due, calendar, location, moment)
+    for day in _candidates(dates, due, moment.date(), calendar):
+        at = due.moment(day, calendar, moment.tzinfo or UTC)
         if at <= moment:
             expected = day
             break
@@ -142,27 +139,15 @@ def _judged(
     late = 0
     if expected is not None and (newest is None or newest < expected):
         since = newest or expected - timedelta(days=_LOOK_BACK)
-        late = calendar.business_days_between(expected, since, location, "left") or 1
+        late = calendar.business_days_between(expected, since, location(due, calendar), "left") or 1
     next_due = None if following is None else following.astimezone(UTC)
     return TableStatus(table, name, last_run, newest, expected, late, next_due)
 
 
-def _candidates(dates: Dates, today: date, calendar: HolidayCalendar, location: str) -> Iterator[date]:
+def _candidates(dates: Dates, due: Due, today: date, calendar: HolidayCalendar) -> Iterator[date]:
     """The reference dates around today, newest first, from one that is not yet due on."""
-    ahead = 40 if dates == "month ends" else 10
-    for days in range(-ahead, _LOOK_BACK):
-        day = today - timedelta(days=days)
-        if dates == "month ends":
-            if (day + timedelta(days=1)).day == 1:
-                yield day
-        elif calendar.is_business_day(day, location):
-            yield day
-
-
-def _due_at(day: date, due: Due, calendar: HolidayCalendar, location: str, moment: datetime) -> datetime:
-    """The moment by which the rows of a date are due."""
-    last = calendar.business_day_offset(day, due.days, location) if due.days else day
-    return datetime.combine(last, time.fromisoformat(due.time), moment.tzinfo)
+    ahead = timedelta(days=40 if dates == "month ends" else 10)
+    return reversed(reference_dates(dates, due, today - timedelta(days=_LOOK_BACK), today + ahead, calendar))
 
 
 def _newest(lake: Lake, table: str | None, column: str) -> date | None:

@@ -6,18 +6,21 @@ Modules whose name starts with an underscore are shared helpers, not pipelines.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta, tzinfo
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from datetime import date
-
     from luxor_pipelines.ingest import LoadResult
     from luxor_pipelines.lake.types.schema import TableSchema
+    from luxor_pipelines.market.calendars import HolidayCalendar
 
-__all__ = ["JSON", "Declaration", "Due", "PipelineResult"]
+__all__ = ["JSON", "Dates", "Declaration", "Due", "PipelineResult", "location", "reference_dates"]
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 """The values that a run record can hold."""
+
+Dates: TypeAlias = Literal["month ends", "days"]
+"""The reference dates that a pipeline has: month ends, or business days."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,17 @@ class Due:
     days
         Business days after the date that the rows are of.
     calendar
-        The location whose business days count.
+        The location whose business days count; all weekdays do where the lake's holidays do not have it.
     """
 
     time: str = "20:00"
     days: int = 0
     calendar: str = "bz"
+
+    def moment(self, day: date, holidays: HolidayCalendar, zone: tzinfo) -> datetime:
+        """The moment by which the rows of ``day`` are due, in the time zone of the firm."""
+        last = holidays.business_day_offset(day, self.days, location(self, holidays)) if self.days else day
+        return datetime.combine(last, time.fromisoformat(self.time), zone)
 
     def __str__(self) -> str:
         days = {0: "that day", 1: "the next business day"}.get(self.days, f"{self.days} business days later")
@@ -93,5 +101,22 @@ class Declaration:
 
     outputs: tuple[TableSchema, ...] = ()
     inputs: tuple[str, ...] = ()
-    dates: Literal["month ends", "days"] | None = None
+    dates: Dates | None = None
     due: Due | None = None
+
+
+def reference_dates(dates: Dates, due: Due | None, start: date, end: date, holidays: HolidayCalendar) -> list[date]:
+    """The reference dates from ``start`` to ``end``, both included, in ascending order.
+
+    Business days are those of the calendar of ``due``.
+    """
+    days = [start + timedelta(days=count) for count in range((end - start).days + 1)]
+    if dates == "month ends":
+        return [day for day in days if (day + timedelta(days=1)).day == 1]
+    counts = holidays.are_business_days(days, location(due, holidays))
+    return [day for day, is_one in zip(days, counts, strict=True) if is_one]
+
+
+def location(due: Due | None, holidays: HolidayCalendar) -> str:
+    """The location of ``holidays`` whose business days count; ``any`` where they do not have that of ``due``."""
+    return due.calendar if due is not None and due.calendar in holidays.locations else "any"
