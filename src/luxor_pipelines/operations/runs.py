@@ -259,7 +259,17 @@ def prepare(
     params: Mapping[str, Any],
 ) -> _Job:
     """Check the arguments of a run, and resolve its reference date; nothing is written yet."""
-    pipeline = get_pipeline(name)
+    return _prepare(get_pipeline(name), ref_date, lake, now, params)
+
+
+def _prepare(
+    pipeline: Pipeline,
+    ref_date: date | datetime | str | None,
+    lake: Lake | LuxorQuery | str | os.PathLike[str] | None,
+    now: datetime | None,
+    params: Mapping[str, Any],
+) -> _Job:
+    """Check the arguments of a run of a pipeline that has been looked up."""
     day = None if ref_date is None else as_reference_date(ref_date)
     if now is not None and now.utcoffset() is None:
         raise UsageError(f"now ({now}) has no time zone.", hint="Give it one, such as datetime.UTC.")
@@ -306,12 +316,13 @@ def run_many(
     can computes up to `AT_ONCE` dates in one pass, holding the leases of all of them. A date that another run holds
     comes last, when that run may have ended or turned out to be dead; it is ``skipped`` while that run is alive.
     """
+    pipeline = get_pipeline(name)
     one_by_one, busy = sorted(set(ref_dates)), list[date]()
-    compute = getattr(inspect.getmodule(get_pipeline(name).load()), "run_many", None)
+    compute = getattr(inspect.getmodule(pipeline.load()), "run_many", None)
     if compute is not None:
         dates, one_by_one = one_by_one, busy
         for first in range(0, len(dates), AT_ONCE):
-            yield from _in_one_pass(name, dates[first : first + AT_ONCE], compute, lake, now, params, busy)
+            yield from _in_one_pass(pipeline, dates[first : first + AT_ONCE], compute, lake, now, params, busy)
     for ref_date in one_by_one:
         try:
             yield ref_date, run(name, ref_date, lake=lake, now=now, if_running="wait", **params)
@@ -320,7 +331,7 @@ def run_many(
 
 
 def _in_one_pass(
-    name: str,
+    pipeline: Pipeline,
     ref_dates: list[date],
     compute: Callable[..., Iterator[tuple[date, Callable[[], PipelineResult]]]],
     lake: Lake,
@@ -337,7 +348,7 @@ def _in_one_pass(
     with ExitStack() as leases:
         for ref_date in ref_dates:
             try:
-                job = prepare(name, ref_date, view, now, params)
+                job = _prepare(pipeline, ref_date, view, now, params)
                 lease = _lease(job)
                 if lease.acquire() is None:
                     held.append((job, leases.enter_context(lease)))
@@ -363,7 +374,9 @@ def _in_one_pass(
                     ending |= {"status": report.status, "rows": report.rows}
                     outcome: RunReport | Exception = report
             except StopIteration:  # the pass itself failed, at an earlier date
-                outcome = LuxorError(f"{name} computed no rows for {day}.", hint="See how the dates before failed.")
+                outcome = LuxorError(
+                    f"{pipeline.name} computed no rows for {day}.", hint="See how the dates before failed."
+                )
             except Exception as error:  # noqa: BLE001 - told to the caller, who goes on
                 outcome = error
             lease.release()
