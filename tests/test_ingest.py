@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from luxor_pipelines import LoadResult, incremental_load, save_table
+from luxor_pipelines.catalog import HIST_FILE_PX_LAST
 from luxor_pipelines.errors import CorruptFileError, LoadConflictError, SchemaError, UsageError
 from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.storage.base import ANY
@@ -1058,3 +1059,27 @@ def test_the_counts_and_the_metadata_of_a_wholesale_replacement(rig: Any) -> Non
     }
     again = save_table("t", other, lq=lq, schema=schema, mode="replace")
     assert (again.unchanged, again.changed) == (2, False)
+
+
+@pytest.mark.parametrize("schema", [None, HIST_FILE_PX_LAST], ids=["undeclared", "declared"])
+def test_categories_are_loaded_as_their_texts(rig: Any, schema: Any) -> None:
+    """By slices and by key, into a new table and again, and where two categories have one normal form."""
+    name = HIST_FILE_PX_LAST.name
+    days = pd.to_datetime(["2026-10-30", "2026-10-30", "2026-10-31", "2026-10-31"])
+    plain = pd.DataFrame({"Date": days, "Asset": ["a", "b", "a", "b"], "Last_Price": [1.0, 2.0, 3.0, 4.0]})
+    coded = plain.assign(Asset=pd.Categorical([" A", "b", "a", "B"], categories=["z", "B", "a", "b", " A"]))
+    lq = rig.query()
+    assert incremental_load(lq, name, coded, schema=schema).inserted == 4
+    again = [incremental_load(lq, name, frame, schema=schema) for frame in (plain, coded)]
+    assert [(result.unchanged, result.changed) for result in again] == [(4, False)] * 2
+    key = ["Date", "Asset"]
+    changed = incremental_load(lq, name, coded.iloc[2:].assign(Last_Price=5.0), unique_columns=key, schema=schema)
+    assert (changed.updated, changed.inserted) == (2, 0)
+    stored = lq.get_table(name).sort_values(key)
+    assert stored["Asset"].tolist() == ["a", "b", "a", "b"]
+    assert stored["Last_Price"].tolist() == [1.0, 2.0, 5.0, 5.0]
+    before = rig.storage().list("enriched")
+    twice = coded.assign(Asset=pd.Categorical([" A", "a", "b", "b"], categories=["a", "b", " A"]))
+    with pytest.raises(SchemaError, match=r"keys .* occur in 4 rows"):
+        incremental_load(lq, name, twice, unique_columns=key, schema=schema)
+    assert rig.storage().list("enriched") == before

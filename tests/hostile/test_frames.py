@@ -177,6 +177,8 @@ def test_an_index_of_several_levels_is_not_stored(index: Any, lake: Any, refused
 FITTING = {
     "categories": lambda: with_asset(pd.Categorical(["a", "b"])),
     "category-that-is-not-used": lambda: with_asset(pd.Categorical(["a", "b"], categories=["b", "z", "a"])),
+    "categories-of-odd-case": lambda: with_asset(pd.Categorical([" A", "b"], categories=["a", "b", " A"])),
+    "dates-as-categories-of-text": lambda: with_date(pd.Categorical(["2026-10-30", "2026-10-31"])),
     "sparse": lambda: with_price(pd.arrays.SparseArray([1.0, 2.0])),
     "nullable-floats": lambda: with_price(pd.array([1.0, 2.0], "Float64")),
     "nullable-whole-numbers": lambda: with_price(pd.array([1, 2], "Int64")),

@@ -232,9 +232,10 @@ def pieces(layout: Layout, rows: pa.Table, column: str, name: str) -> list[tuple
             f"Table {name}, column {column!r}: {example} is in no year from 1 to 9999, and so in no partition.",
             hint="Correct the date.",
         )
-    units, of_row, counts = np.unique(
-        days.astype(f"datetime64[{_UNITS[layout]}]"), return_inverse=True, return_counts=True
-    )
+    unit_of_row = days.astype(f"datetime64[{_UNITS[layout]}]")
+    if len(days) and unit_of_row.min() == unit_of_row.max():
+        return [(str(unit_of_row[0]), rows)]
+    units, of_row, counts = np.unique(unit_of_row, return_inverse=True, return_counts=True)
     rows = rows.take(pa.array(np.argsort(of_row, kind="stable")))
     starts = np.cumsum(counts) - counts
     return [(str(unit), rows.slice(start, count)) for unit, start, count in zip(units, starts, counts, strict=True)]

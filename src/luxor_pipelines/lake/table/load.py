@@ -45,7 +45,7 @@ from luxor_pipelines.lake.table.layout import near as near_labels
 from luxor_pipelines.lake.table.merge import Merge, merge, sort_columns, sort_indices, taken
 from luxor_pipelines.lake.table.table import StoredPart, Table
 from luxor_pipelines.lake.types.codec import Codec, codec_of
-from luxor_pipelines.lake.types.frames import check_frame, frame_to_arrow
+from luxor_pipelines.lake.types.frames import check_frame, decoded, frame_to_arrow
 from luxor_pipelines.lake.types.schema import (
     DATE_COLUMN,
     ENCODING,
@@ -62,7 +62,15 @@ from luxor_pipelines.notebook import html_facts
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LayoutChangedError", "Load", "LoadResult", "TableExistsError", "check_typed", "exists_error"]
+__all__ = [
+    "LayoutChangedError",
+    "Load",
+    "LoadResult",
+    "TableExistsError",
+    "check_declared",
+    "check_typed",
+    "exists_error",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -248,6 +256,8 @@ class Load:
     ) -> pa.Table:
         """Return ``df`` as typed columns, as they will read once they are stored in the table.
 
+        Text may be dictionary-encoded, which is quicker to compare.
+
         Raises
         ------
         SchemaError
@@ -287,7 +297,7 @@ class Load:
             texts = pa.schema([(column, TEXT) for column in batch.column_names])
             self._codec = codec_of(texts, name, conventions)
         if self._codec is not None and (self._legacy or not self._whole):
-            batch = self._codec.as_read(batch)
+            batch = self._codec.as_read(decoded(batch) if self._legacy else batch)
         needed = {*(key or ()), *required, *((self.partition_column,) if self.layout != "file" else ())}
         check_filled(batch, needed, name)
         if self.layout != "file" and not pa.types.is_timestamp(batch.schema.field(self.partition_column).type):
@@ -612,18 +622,19 @@ class Load:
             encoded = codec.encode(stamped, like=physical)
             # Only what rows are sorted by is copied twice: once to find their order, once with all the rest.
             by = sort_columns(new, plan.increment, plan.key)
-            sorted_by = pa.concat_tables([logical.select(by), new.select(by)], promote_options="permissive")
+            sorted_by = pa.concat_tables([logical.select(by), decoded(new.select(by))], promote_options="permissive")
             chosen = np.concatenate([change.keep, np.arange(len(physical), len(physical) + len(new))])
             order = sort_indices(taken(sorted_by, chosen), plan.increment, plan.key)
             data = taken(pa.concat_tables([physical, encoded]), chosen[order])
             anew = self._declared_anew(codec, plan)
             return data if anew is None else data.replace_schema_metadata(anew)
         kept = None
-        data = stamped
+        data = taken(stamped, sort_indices(new, plan.increment, plan.key))
         if self._codec is not None and (self._legacy or not self._whole):
-            data = self._codec.encode(stamped)
+            data = self._codec.encode(data)
             kept = None if self._whole else self._codec.stored.metadata
-        data = taken(data, sort_indices(new, plan.increment, plan.key))
+        else:
+            data = decoded(data)
         for name in () if self._legacy else self._stored_as_null:
             data = data.set_column(data.schema.get_field_index(name), name, pa.nulls(len(data)))
         return data.replace_schema_metadata(kept or (None if self._legacy else self._metadata(plan.key)))
@@ -681,8 +692,9 @@ def exists_error(table: Table) -> TableExistsError:
 
 
 def types_of(schema: pa.Schema) -> dict[str, str]:
-    """Return the types of the columns by name, without ``Last_Updated``."""
-    return {field.name: str(field.type) for field in schema if field.name != LAST_UPDATED}
+    """Return the types of the columns by name, without ``Last_Updated``; of dictionaries, that of their words."""
+    plain = {field.name: getattr(field.type, "value_type", field.type) for field in schema}
+    return {name: str(kind) for name, kind in plain.items() if name != LAST_UPDATED}
 
 
 def check_filled(batch: pa.Table, needed: Iterable[str], table: str) -> None:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from luxor_pipelines.errors import SchemaError, UsageError, sample
-from luxor_pipelines.lake.types.schema import LAST_UPDATED, is_text_type
+from luxor_pipelines.lake.types.schema import LAST_UPDATED, is_text_type, with_codes
 
 __all__ = ["Merge", "merge", "sort_columns", "sort_indices", "taken"]
 
@@ -84,7 +84,7 @@ def merge(
     ids = _row_ids(old, new, key or names)
     if key:
         before, after = ids[: len(old)], ids[len(old) :]
-        if len(np.unique(after)) < len(after):
+        if not pd.Index(after).is_unique:
             raise SchemaError(
                 f"The batch repeats a key ({', '.join(key)}).", hint="Drop the duplicates, see drop_duplicates."
             )
@@ -181,7 +181,7 @@ def _kind(column: pa.ChunkedArray) -> pa.DataType:
 
 
 def _simple(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return the column with one representation of each value: no dictionaries, no -0.0."""
+    """Return the column with one representation of each value: no -0.0, and text decoded."""
     if is_text_type(column.type):
         return column.cast(pa.string())
     return pc.add(column, 0.0) if pa.types.is_floating(column.type) else column
@@ -202,12 +202,10 @@ def _meeting(stored: pa.Table, batch: pa.Table, by: Sequence[str]) -> Rows:
 
 def _codes(column: pa.ChunkedArray) -> tuple[Rows, pa.Array | NDArray[Any]]:
     """Return a number for each cell, -1 for a null, and the distinct values in the order of their numbers."""
-    column = _simple(column)
     if is_text_type(column.type):
-        encoded = column.dictionary_encode()
-        indices = pa.chunked_array([chunk.indices for chunk in encoded.chunks], pa.int32())
-        values = encoded.chunk(encoded.num_chunks - 1).dictionary if encoded.num_chunks else pa.array([], pa.string())
-        return pc.fill_null(indices, -1).to_numpy().astype(np.int64), values
+        codes, words = with_codes(column)
+        return codes.astype(np.int64), words
+    column = _simple(column)
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.int8())
     absent = pc.is_null(column).to_numpy() if column.null_count else None
@@ -233,9 +231,11 @@ def _row_ids(old: pa.Table, new: pa.Table, names: Sequence[str]) -> Rows:
     """Return a number for each row of both tables, the same for rows that are equal in ``names``."""
     ids = np.zeros(len(old) + len(new), dtype=np.int64)
     for name in names:
-        both = pa.chunked_array([*_simple(old[name]).chunks, *_simple(new[name]).chunks], _kind(new[name]))
-        codes, values = _codes(both)
-        ids = pd.factorize(_combine(ids, codes + 1, len(values) + 1))[0].astype(np.int64)
+        column = new[name]
+        if len(old):
+            column = pa.chunked_array([*_simple(old[name]).chunks, *_simple(column).chunks], _kind(column))
+        codes, values = _codes(column)
+        ids = _combine(ids, codes + 1, len(values) + 1)
     return ids
 
 

@@ -217,7 +217,7 @@ class TypedCodec:
     def as_read(self, rows: pa.Table) -> pa.Table:
         """See `Codec.as_read`."""
         fields = [field for field in self.stored if field.name != LAST_UPDATED]
-        if all(rows.schema.field(field.name).type == field.type for field in fields):
+        if all(_plain_type(rows.schema.field(field.name).type) == field.type for field in fields):
             return rows
         columns = {field.name: _cast(rows[field.name], field.type, self._table, field.name) for field in fields}
         decoded = self.decode(pa.table(columns)).select(rows.column_names)

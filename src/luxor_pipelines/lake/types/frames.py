@@ -29,7 +29,7 @@ from luxor_pipelines.lake.types.schema import (
 )
 from luxor_pipelines.names import normal_names
 
-__all__ = ["arrow_to_frame", "check_frame", "conform", "frame_to_arrow"]
+__all__ = ["arrow_to_frame", "check_frame", "conform", "decoded", "frame_to_arrow"]
 
 _WORDS = {DATE: "dates", TEXT: "text", NUMBER: "numbers", WHOLE: "whole numbers", FLAG: "flags", STAMP: "stamps"}
 
@@ -58,6 +58,8 @@ def frame_to_arrow(
     index_name: str = "index",
 ) -> pa.Table:
     """Return a frame as typed columns; the frame itself is never changed.
+
+    Categories of text come dictionary-encoded, each word once, where the target has text; see `decoded`.
 
     Parameters
     ----------
@@ -100,6 +102,7 @@ def frame_to_arrow(
         columns = {index_name: _infer(df.index.to_series(), table, index_name), **columns}
     data = pa.table(columns)
     if target is None:
+        data = decoded(data)
         known = {**dict.fromkeys((name for name in increment if _look_like_dates(data, name)), DATE), **(known or {})}
         data = _without_zones(_with_known_types(data, known, table), table)
     else:
@@ -109,8 +112,28 @@ def frame_to_arrow(
             _check_days(data[name], table, name)
     if normalize:
         for position, field in enumerate(data.schema):
-            if field.type == TEXT and field.name not in keep_case:
-                data = data.set_column(position, field, normal_names(data.column(position)))
+            if is_text_type(field.type) and field.name not in keep_case:
+                data = data.set_column(position, field, _normal(data.column(position)))
+    return data
+
+
+def _normal(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column of text in its normal form; of one that is dictionary-encoded only the words are looked at."""
+    if not pa.types.is_dictionary(column.type):
+        return normal_names(column)
+    chunks = []
+    for chunk in column.chunks:
+        words = normal_names(chunk.dictionary).dictionary_encode()
+        chunks.append(pa.DictionaryArray.from_arrays(words.indices.take(chunk.indices), words.dictionary))
+    return pa.chunked_array(chunks, column.type)
+
+
+def decoded(data: pa.Table) -> pa.Table:
+    """Return the table with its dictionary-encoded columns decoded."""
+    for position, field in enumerate(data.schema):
+        if pa.types.is_dictionary(field.type):
+            plain_field = pa.field(field.name, field.type.value_type, field.nullable)
+            data = data.set_column(position, plain_field, data.column(position).cast(plain_field.type))
     return data
 
 
@@ -158,7 +181,8 @@ def _check_days(column: pa.ChunkedArray, table: str, name: str) -> None:
 def conform(data: pa.Table, *, table: str, target: pa.Schema) -> pa.Table:
     """Return typed columns in the order and the types of ``target``, which has the same columns.
 
-    Text is accepted for dates when every cell is ISO; a column without a single value fits any type.
+    Text is accepted for dates when every cell is ISO; a column without a single value fits any type. Text that is
+    dictionary-encoded stays so.
 
     Raises
     ------
@@ -186,7 +210,7 @@ def conform(data: pa.Table, *, table: str, target: pa.Schema) -> pa.Table:
                 hint="Fill or drop those rows.",
             )
     schema = pa.schema(
-        pa.field(field.name, column.type, field.nullable) if pa.types.is_null(field.type) else field
+        pa.field(field.name, column.type, field.nullable) if column.type != field.type else field
         for field, column in zip(fields, columns, strict=True)
     )
     return pa.table(columns, schema=schema)
@@ -236,6 +260,8 @@ def _zoned(column: pa.ChunkedArray, table: str, name: str) -> SchemaError:
 
 
 def _fit(column: pa.ChunkedArray, kind: pa.DataType, table: str, name: str) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(column.type):
+        return column if kind == TEXT else _fit(column.cast(TEXT), kind, table, name)
     if column.type == kind or pa.types.is_null(kind):
         return column
     if column.null_count == len(column):
@@ -303,14 +329,18 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _infer(series: pd.Series[Any], table: str, name: str) -> pa.ChunkedArray:
-    """Return a frame's column as the stored type that its cells have; ``null`` where that is not known."""
+    """Return a frame's column as the stored type that its cells have; ``null`` where that is not known.
+
+    Categories of text come dictionary-encoded.
+    """
     if isinstance(series.dtype, pd.CategoricalDtype):
         try:
             values = _infer(pd.Series(series.cat.categories), table, name).combine_chunks()
         except SchemaError:  # perhaps of a category that no cell has; the cells decide
             return _infer(series.astype(object), table, name)
-        codes = series.cat.codes.to_numpy()
-        return _chunked(values.take(pa.array(codes, mask=codes < 0)))
+        codes = pa.array(series.cat.codes.to_numpy(dtype=np.int32), mask=series.cat.codes.to_numpy() < 0)
+        is_text = values.type == TEXT
+        return _chunked(pa.DictionaryArray.from_arrays(codes, values) if is_text else values.take(codes))
     if isinstance(series.dtype, pd.SparseDtype):
         series = series.astype(series.dtype.subtype)
     if isinstance(series.dtype, np.dtype) and not series.dtype.isnative:
