@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Callable
 from datetime import date
@@ -9,15 +10,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from luxor_pipelines import save_table
 from luxor_pipelines.catalog import PERIODS
 from luxor_pipelines.errors import QualityError, SchemaError
+from luxor_pipelines.market.periods import month_end
 from luxor_pipelines.operations.records import last_runs
 from luxor_pipelines.operations.runs import run
 from luxor_pipelines.pipelines import hist_returns
-from luxor_pipelines.pipelines._return_checks import PLAUSIBLE, check_returns
+from luxor_pipelines.pipelines._return_checks import PLAUSIBLE, MonthReturns, check_returns
 
 SEPTEMBER, OCTOBER = "2026-09-30", "2026-10-31"
 TABLE = "hist_returns"
@@ -120,6 +123,29 @@ def test_returns_are_held_against_the_stored_month_and_not_against_one_in_memory
     assert found(lq, told) == ["of the 4 assets stored for 2026-09-30 are missing"]
 
 
+def test_a_month_of_the_same_pass_counts_only_while_its_file_is_as_it_was_loaded(disk: Any) -> None:
+    lq = fill(disk.query(), "ab")
+    (_, load_september), (_, load_october) = hist_returns.run_many([month_end(SEPTEMBER), month_end(OCTOBER)], lq=lq)
+    load_september()
+    assert found(lq, frame_of(lq)) == []
+    done(fill(disk.query(), "abcd"), SEPTEMBER)  # another process stores two assets more
+    with pytest.raises(QualityError, match="2 of the 4 assets stored for 2026-09-30 are missing"):
+        load_october()
+
+
+def test_a_month_without_rows_is_held_against_the_one_before(disk: Any) -> None:
+    lq = fill(disk.query())
+    done(lq, SEPTEMBER)
+    done(lq)
+    storage, october = disk.storage(), f"enriched/parquet/{TABLE}/month=2026-10/data.parquet"
+    rows = pq.read_table(io.BytesIO(storage.read(october).data), partitioning=None)
+    sink = io.BytesIO()
+    pq.write_table(rows.slice(0, 0), sink)
+    storage.write(october, sink.getvalue())
+    assets(lq, "ab")
+    assert "2 of the 4 assets stored for 2026-09-30 are missing" in stopped(disk.query())
+
+
 def test_a_rerun_that_would_delete_half_of_its_own_month_is_stopped(disk: Any) -> None:
     lq = fill(disk.query())
     done(lq)
@@ -212,7 +238,7 @@ def frame_of(lq: Any) -> pd.DataFrame:
 
 
 def found(lq: Any, frame: pd.DataFrame) -> list[str]:
-    return [each.what for each in check_returns(lq, frame, date(2026, 10, 31))]
+    return [each.what for each in check_returns(lq, MonthReturns.of(frame), date(2026, 10, 31))]
 
 
 def test_each_period_has_its_bounds(disk: Any) -> None:

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from luxor_pipelines.errors import UsageError
-from luxor_pipelines.market.columns import text_column
+from luxor_pipelines.market.columns import coded_column, text_column
 from luxor_pipelines.market.currency import as_currency, factors
 from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray
 from luxor_pipelines.market.periods import DateArray, DateLike, as_date
@@ -144,6 +144,7 @@ def returns_frame(
     columns: Sequence[str] = COLUMNS,
     texts: Mapping[str, Sequence[str | None] | NDArray[np.object_]] = _NO_TEXTS,
     date: DateLike | None = None,
+    categories: bool = False,
 ) -> pd.DataFrame:
     """Return one row per currency, series and period, in that order.
 
@@ -159,6 +160,8 @@ def returns_frame(
         Columns that have one text for each series, None where it has none.
     date
         The date in the column ``Date``.
+    categories
+        Whether columns of text are categoricals, which are quicker to make and to compare.
 
     Raises
     ------
@@ -173,6 +176,7 @@ def returns_frame(
                 hint="Pass the names the returns were computed for.",
             )
     texts = {"Price_Key": keys, **texts}
+    as_text = coded_column if categories else text_column
     currency, series, period = (code.ravel() for code in np.indices((len(by_currency), *shape), dtype=np.int32))
 
     def values(name: str) -> NDArray[Any]:
@@ -180,14 +184,14 @@ def returns_frame(
 
     def column(name: str) -> Any:
         if name in texts:
-            return text_column(texts[name], series)
+            return as_text(texts[name], series)
         match name:
             case "Currency":
-                return text_column(list(by_currency), currency)
+                return as_text(list(by_currency), currency)
             case "Period":
-                return text_column(periods, period)
+                return as_text(periods, period)
             case "Status":
-                return text_column(STATUSES, values("code"))
+                return as_text(STATUSES, values("code"))
             case "Date":
                 return np.full(len(series), np.datetime64(as_date(date), "us"))
             case "Return":

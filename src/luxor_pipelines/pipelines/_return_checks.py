@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import date
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import date, datetime, time
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from luxor_pipelines.catalog import CURRENCIES, HIST_RETURNS, PERIODS, PRICE_TABLES
 from luxor_pipelines.errors import CorruptFileError, SchemaError, TableNotFoundError, UsageError, sample
-from luxor_pipelines.market.observations import BoolArray
+from luxor_pipelines.lake.table.layout import Snapshot, near
+from luxor_pipelines.lake.table.load import check_declared
+from luxor_pipelines.lake.table.table import conditions
+from luxor_pipelines.market.observations import FloatArray
 from luxor_pipelines.market.periods import add_months
 from luxor_pipelines.market.prices import asof
 from luxor_pipelines.quality.gate import Finding, half_gone
@@ -21,7 +24,7 @@ from luxor_pipelines.quality.gate import Finding, half_gone
 if TYPE_CHECKING:
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
-__all__ = ["PLAUSIBLE", "check_returns"]
+__all__ = ["PLAUSIBLE", "MonthReturns", "WrittenMonth", "check_returns"]
 
 
 _TABLE = HIST_RETURNS.name
@@ -46,83 +49,149 @@ _ROW = ["Key", "Currency", "Period"]
 _SAME = 1e-9
 
 
-def check_returns(lq: LuxorQuery, frame: pd.DataFrame, ref: date) -> list[Finding]:
+class MonthReturns(NamedTuple):
+    """Rows of one month, and their returns by key, currency and period.
+
+    Attributes
+    ----------
+    keys
+        The keys that occur in the rows.
+    returns
+        [n_keys, n_currencies, n_periods]; NaN where there is no return.
+    """
+
+    rows: pd.DataFrame
+    keys: pd.Index
+    returns: FloatArray
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> MonthReturns:
+        """Take the returns from rows with the columns ``Key``, ``Currency``, ``Period`` and ``Return``."""
+        keys = rows["Key"].astype("category").cat.remove_unused_categories().cat.categories
+        returns = np.full((len(keys), len(CURRENCIES), len(PERIODS)), np.nan)
+        cells, known = _cells(rows, keys)
+        returns[cells] = rows["Return"].to_numpy(dtype=float)[known]
+        return cls(rows, keys, returns)
+
+    def at(self, rows: pd.DataFrame) -> FloatArray:
+        """The return of each row's key, currency and period; NaN where there is none."""
+        returns = np.full(len(rows), np.nan)
+        cells, known = _cells(rows, self.keys)
+        returns[known] = self.returns[cells]
+        return returns
+
+
+class WrittenMonth(NamedTuple):
+    """The returns of a month that were loaded, and the version of the file that holds them: it need not be read."""
+
+    ref: date
+    version: str | None
+    month: MonthReturns
+
+
+def check_returns(
+    lq: LuxorQuery, month: MonthReturns, ref: date, written: Iterable[WrittenMonth] = ()
+) -> list[Finding]:
     """Find what is odd about the returns of the month that ends on ``ref``.
 
     They are held against those of the same month that are stored already, which somebody may have
     forced, else against those of the calendar month before; where neither is stored there is nothing
     to hold them against.
+
+    Parameters
+    ----------
+    written
+        Months that were loaded just now.
     """
-    label, before = f"{ref:%Y-%m}", add_months(ref, -1)
+    frame, label = month.rows, f"{ref:%Y-%m}"
     findings = [*_contradictions(frame, label)]
+    same = nothing = MonthReturns.of(frame.iloc[:0])
     try:
-        same = _stored(lq, ref)
-        stored, basis = (_stored(lq, before), before) if same.empty else (same, ref)
-        findings += _coverage(frame, stored, label, basis)
+        stored, basis = _stored(lq, ref, written) or (nothing, ref)
+        same = stored if basis == ref else nothing
+        findings += _coverage(month, stored, label, basis)
     except CorruptFileError as error:
-        same = frame.iloc[:0]
         what = "stored month, which these returns should be compared with, cannot be read"
         findings.append(Finding("warning", _TABLE, label, what, 1, error.message))
-    if same.empty:
+    if same.rows.empty:
         findings += _unmatched(lq, frame, ref, label)
-    if not any(finding.severity == "error" for finding in findings) and not _was_empty(same):
+    was_empty = not same.rows.empty and np.isnan(same.returns).all()  # as somebody has forced it
+    if not any(finding.severity == "error" for finding in findings) and not was_empty:
         findings += _nothing(lq, frame, ref, label)
     return [*findings, *_bounds(frame, same, label)]
 
 
-def _stored(lq: LuxorQuery, day: date) -> pd.DataFrame:
-    """The rows stored for a month; none where there is no such table, or one the load will refuse."""
-    columns = [*_ROW, "Return"]
-    try:
-        return lq.get_table(_TABLE, force_reload=True, columns=columns, where={"Date": day})
-    except (TableNotFoundError, SchemaError, UsageError):
-        return pd.DataFrame(columns=columns)
+def _stored(lq: LuxorQuery, ref: date, written: Iterable[WrittenMonth]) -> tuple[MonthReturns, date] | None:
+    """The returns stored for a month or else for the month before, and which of the two it is.
+
+    None where neither is stored, or in a table that the load will refuse.
+    """
+    table, before = lq.lake.table(_TABLE), add_months(ref, -1)
+    with suppress(TableNotFoundError, SchemaError):
+        snapshot, _ = table.find_near(_midnight(ref))
+        for day in (ref, before):
+            part = None if snapshot is None else snapshot.part(near(snapshot.layout, _midnight(day))[0])
+            if snapshot is None or part is None:
+                continue
+            place = Snapshot(snapshot.layout, (part,))
+            for loaded in written:
+                if (loaded.ref, loaded.version) == (day, place.version):
+                    return loaded.month, day
+            schema = table.codec(place).schema
+            check_declared(HIST_RETURNS.arrow(), schema, _TABLE)
+            where = conditions(schema, _TABLE, {"Date": day})
+            rows = table.scan([*_ROW, "Return"], where, snapshot=place, dictionary=_ROW).data.to_pandas()
+            if len(rows):
+                return MonthReturns.of(rows), day
+            snapshot, _ = table.find_near(_midnight(before))  # only the month's own partition was looked at
+    return None
 
 
-def _coverage(frame: pd.DataFrame, stored: pd.DataFrame, label: str, basis: date) -> list[Finding]:
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time.min)
+
+
+def _cells(rows: pd.DataFrame, keys: pd.Index) -> tuple[tuple[NDArray[np.int64], ...], NDArray[np.bool_]]:
+    """The positions of rows in `MonthReturns.returns`, and which of the rows have one."""
+    names: tuple[Iterable[str], ...] = (keys, CURRENCIES, PERIODS)
+    positions = [_positions(rows[column], among) for column, among in zip(_ROW, names, strict=True)]
+    known = np.all([position >= 0 for position in positions], axis=0)
+    return tuple(position[known] for position in positions), known
+
+
+def _positions(column: pd.Series, names: Iterable[str]) -> NDArray[np.int64]:
+    """The position of each text among some names, −1 where it is not among them."""
+    words = column.astype("category").cat
+    of_word = np.append(pd.Index(names).get_indexer(words.categories), -1)  # the last is where a null's code points
+    positions: NDArray[np.int64] = of_word[words.codes.to_numpy()]
+    return positions
+
+
+def _coverage(now: MonthReturns, before: MonthReturns, label: str, basis: date) -> list[Finding]:
     """Assets that have gone, and returns that can no longer be stated: half of them, or more."""
-    keys = pd.Index(stored["Key"].unique())
-    there = keys.isin(frame["Key"].unique())
-    if half_gone(before=np.ones(len(keys), dtype=bool), now=there):
-        return [_gone(keys[~there], f"of the {len(keys):,} assets stored for {basis} are missing", label)]
-    keys = keys[there]
-    had, have = _stated(stored, keys), _stated(frame, keys)
+    keys, at = before.keys, now.keys.get_indexer(before.keys)
+    if half_gone(before=np.ones(len(keys), dtype=bool), now=at >= 0):
+        return [_gone(keys[at < 0], f"of the {len(keys):,} assets stored for {basis} are missing", label)]
+    keys = keys[at >= 0]
+    had, have = ~np.isnan(before.returns[at >= 0]), ~np.isnan(now.returns[at[at >= 0]])
     findings: list[Finding] = []
     told = set()
     for c, currency in enumerate(CURRENCIES):
-        before, now = (np.logical_or.reduce(each[:, c], axis=1) for each in (had, have))
-        if half_gone(before, now):
-            what = f"of the {before.sum():,} assets with a return in {currency} for {basis} have none"
-            findings.append(_gone(keys[before & ~now], what, label))
+        in_any, in_any_now = (np.logical_or.reduce(stated[:, c], axis=1) for stated in (had, have))
+        if half_gone(in_any, in_any_now):
+            what = f"of the {in_any.sum():,} assets with a return in {currency} for {basis} have none"
+            findings.append(_gone(keys[in_any & ~in_any_now], what, label))
             if currency == "local":
                 break  # what cannot be stated there can be in no other currency
             continue
         for p, period in enumerate(PERIODS):
-            before, now = had[:, c, p], have[:, c, p]
-            if period not in told and half_gone(before, now):
+            stated, still = had[:, c, p], have[:, c, p]
+            if period not in told and half_gone(stated, still):
                 # Not an error: fund quotas come late, so that in the first days of a month many lack their mtd.
                 told.add(period)
-                what = f"of the {before.sum():,} assets with a {period} return in {currency} for {basis} have none"
-                findings.append(_gone(keys[before & ~now], what, label, "warning"))
+                what = f"of the {stated.sum():,} assets with a {period} return in {currency} for {basis} have none"
+                findings.append(_gone(keys[stated & ~still], what, label, "warning"))
     return findings
-
-
-def _stated(rows: pd.DataFrame, keys: pd.Index) -> BoolArray:
-    """Whether there is a return: [n_keys, n_currencies, n_periods]."""
-    stated = rows.loc[rows["Return"].notna(), _ROW]
-    names = (keys, pd.Index(CURRENCIES), pd.Index(PERIODS))
-    codes = [_positions(stated[column], index) for index, column in zip(names, _ROW, strict=True)]
-    known = np.all([code >= 0 for code in codes], axis=0)
-    found = np.zeros([len(index) for index in names], dtype=bool)
-    found[tuple(code[known] for code in codes)] = True
-    return found
-
-
-def _positions(values: pd.Series, index: pd.Index) -> NDArray[np.int64]:
-    """The position of each text in an index, −1 where it is not there; Arrow's hashing is ten times pandas' here."""
-    found = pc.index_in(pa.array(values, pa.string()), value_set=pa.array(index, pa.string()))
-    positions: NDArray[np.int64] = pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return positions
 
 
 def _gone(keys: pd.Index, what: str, label: str, severity: Literal["error", "warning"] = "error") -> Finding:
@@ -142,11 +211,6 @@ def _unmatched(lq: LuxorQuery, frame: pd.DataFrame, ref: date, label: str) -> li
         return []
     what = f"assets, which is all of them, have no price at all, though the month has prices ({', '.join(there)})"
     return [Finding("error", _TABLE, label, what, len(keys), sample(keys))]
-
-
-def _was_empty(same: pd.DataFrame) -> bool:
-    """Whether the month is stored already without a return, as somebody has forced it."""
-    return not same.empty and bool(same["Return"].isna().all())
 
 
 def _nothing(lq: LuxorQuery, frame: pd.DataFrame, ref: date, label: str) -> list[Finding]:
@@ -180,21 +244,24 @@ def _contradictions(frame: pd.DataFrame, label: str) -> list[Finding]:
     """Returns that are not what their status and their prices say."""
     stated, status = frame["Return"].notna(), frame["Status"]
     priced = (frame["Base_Price"] > 0) & (frame["End_Price"] > 0)
-    wrong = frame[(stated != status.isin(["ok", "carried"])) | (priced & status.isin(["no_end", "no_base", "no_fx"]))]
-    if wrong.empty:
+    odd = (stated != status.isin(["ok", "carried"])) | (priced & status.isin(["no_end", "no_base", "no_fx"]))
+    if not odd.any():
         return []
+    wrong = frame[odd]
     what = "rows have a status that their prices and return deny"
     return [Finding("error", _TABLE, label, what, len(wrong), _rows(wrong, wrong["Status"]))]
 
 
-def _bounds(frame: pd.DataFrame, stored: pd.DataFrame, label: str) -> list[Finding]:
+def _bounds(frame: pd.DataFrame, stored: MonthReturns, label: str) -> list[Finding]:
     """Returns that cannot be, or hardly; but for those that are stored just so already."""
     limits = np.array([*PLAUSIBLE.values(), (np.nan, np.nan)])  # the last for a period that is none
-    low, high = limits[pd.Index(PLAUSIBLE).get_indexer(pd.Index(frame["Period"]))].T
-    value = frame["Return"]
-    lost = frame["End_Price"] == 0  # a mark that was written off
+    low, high = limits[_positions(frame["Period"], PLAUSIBLE)].T
+    value = frame["Return"].to_numpy(dtype=float)
+    lost = frame["End_Price"].to_numpy(dtype=float) == 0  # a mark that was written off
     odd = frame[((value <= low) & ~lost) | (value < -1) | (value > high)]
-    known = odd[_ROW].merge(stored.drop_duplicates(_ROW), on=_ROW, how="left")["Return"].to_numpy(dtype=float)
+    if odd.empty:
+        return []
+    known = stored.at(odd)
     odd = odd[~np.isclose(odd["Return"].to_numpy(dtype=float), known, rtol=_SAME, atol=0)]
     impossible = odd["Return"] <= -1
     kinds = (

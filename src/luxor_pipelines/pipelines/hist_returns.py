@@ -26,7 +26,7 @@ from luxor_pipelines.ingest import incremental_load
 from luxor_pipelines.market.periods import DateLike, as_date, base_date, month_end
 from luxor_pipelines.market.returns import returns_frame
 from luxor_pipelines.pipelines import Declaration, Due, PipelineResult
-from luxor_pipelines.pipelines._return_checks import check_returns
+from luxor_pipelines.pipelines._return_checks import MonthReturns, WrittenMonth, check_returns
 from luxor_pipelines.quality.gate import gate
 from luxor_pipelines.query.answers import Answers
 from luxor_pipelines.query.prices import NO_SERIES
@@ -110,13 +110,22 @@ def run_many(
     """
     dates = sorted(set(ref_dates))
     frames = _returns(lq, dates, usdbrl_ticker)
+    written: list[WrittenMonth] = []
     for ref_date in dates:
         with span("compute"):
             returns_data = next(frames)
-        yield ref_date, partial(_load, lq, ref_date, returns_data, force=force)
+        yield ref_date, partial(_load, lq, ref_date, returns_data, force=force, written=written)
 
 
-def _load(lq: LuxorQuery, ref_date: date, returns_data: pd.DataFrame, *, force: bool) -> PipelineResult:
+def _load(
+    lq: LuxorQuery,
+    ref_date: date,
+    returns_data: pd.DataFrame,
+    *,
+    force: bool,
+    written: list[WrittenMonth] | None = None,
+) -> PipelineResult:
+    """Check and load a month's returns; ``written`` has the month loaded last, and is given this one."""
     logger.info("hist_returns for %s", ref_date)
     if returns_data["End_Date"].isna().all():
         first = first_date(lq)
@@ -125,20 +134,23 @@ def _load(lq: LuxorQuery, ref_date: date, returns_data: pd.DataFrame, *, force: 
                 f"No table has a price of {ref_date} or before: the first is of the month that ends on {first}.",
                 hint=f"The earliest month that can be run is {first}.",
             )
+    month = MonthReturns.of(returns_data)
     passed = gate(
         f"hist_returns of {ref_date}",
-        check_returns(lq, returns_data, ref_date),
+        check_returns(lq, month, ref_date, written or ()),
         force=force,
         command=f"luxor run hist_returns --ref-date {ref_date}",
     )
     load = incremental_load(lq, SCHEMA.name, returns_data, normalize_columns=True, schema=SCHEMA)
-    statuses = returns_data["Status"].value_counts().to_dict()
+    if written is not None:
+        written[:] = [WrittenMonth(ref_date, load.version_after, month)]
+    statuses = returns_data["Status"].value_counts()
     logger.info("hist_returns for %s: %s", ref_date, load)
     return PipelineResult(
         loads=(load,),
         rows=len(returns_data),
         details={
-            "statuses": {str(k): int(v) for k, v in statuses.items()},
+            "statuses": {str(status): int(count) for status, count in statuses.items() if count},
             **passed.details,
         },
         warnings=(*returns_data.attrs["notes"], *passed.warnings),
@@ -172,7 +184,7 @@ def first_date(lq: LuxorQuery) -> date | None:
 
 
 def get_returns(lq: LuxorQuery, ref_date: DateLike, *, usdbrl_ticker: str = USDBRL) -> pd.DataFrame:
-    """Return one month's returns of every asset of ``assets``: the columns of `SCHEMA`, nothing written.
+    """Return one month's returns of every asset: the columns of `SCHEMA`, text as categoricals; nothing is written.
 
     Every asset has a row for every currency and period, whether or not a return can be stated.
     """
@@ -203,6 +215,7 @@ def _returns(lq: LuxorQuery, ref_dates: Sequence[date], usdbrl_ticker: str) -> I
                 "Local_Currency": lq.market.assets.currencies(keys)[series],
             },
             date=ref,
+            categories=True,
         )
         frame.attrs["notes"] = tuple(answers.notes)
         yield frame
