@@ -13,15 +13,18 @@ import subprocess
 import sys
 import typing
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import azure.functions as func
 import pytest
 
-from luxor_pipelines.operations.discovery import find_pipelines
+from luxor_pipelines.market.calendars import HolidayCalendar
+from luxor_pipelines.operations.discovery import declarations, find_pipelines
+from luxor_pipelines.pipelines import reference_dates
 from luxor_pipelines.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +45,8 @@ def trigger(folder: str) -> dict[str, Any]:
 
 FOLDERS = sorted(path.name for path in APP.iterdir() if path.is_dir() and path.name != "__pycache__")
 TIMERS = [folder for folder in FOLDERS if trigger(folder)["type"] == "timerTrigger"]
+DECLARED = {name: said for name, said in declarations().items() if find_pipelines()[name].package == "luxor-pipelines"}
+YEAR = (date(2026, 1, 1), date(2026, 12, 31))
 HTTP = [folder for folder in FOLDERS if trigger(folder)["type"] == "httpTrigger"]
 
 
@@ -133,11 +138,49 @@ def test_a_timer_is_monitored_retried_and_does_not_run_on_startup(folder: str) -
     assert 'if_running="wait"' in (APP / folder / f"{folder}.py").read_text(encoding="utf-8")
 
 
-def test_returns_are_computed_at_1530_in_sao_paulo_after_what_they_need() -> None:
-    schedules = {folder: trigger(folder)["schedule"] for folder in TIMERS}
-    assert schedules["run_hist_returns"] == "0 30 18 * * 1-5"
-    minutes = {folder: int(text.split()[2]) * 60 + int(text.split()[1]) for folder, text in schedules.items()}
-    assert max(minutes["run_fx_rates"], minutes["run_market_prices"]) < minutes["run_hist_returns"]
+def firing(folder: str) -> tuple[set[int], time]:
+    """The weekdays on which a timer fires, Monday being 0, and when, in UTC."""
+    _, minute, hour, _, _, days = trigger(folder)["schedule"].split()
+    first, _, last = days.partition("-")
+    return {day - 1 for day in range(int(first), int(last or first) + 1)}, time(int(hour), int(minute), tzinfo=UTC)
+
+
+def test_returns_are_computed_at_1530_in_sao_paulo() -> None:
+    assert firing("run_hist_returns") == ({0, 1, 2, 3, 4}, time(18, 30, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("name", [name for name, declared in DECLARED.items() if declared.due])
+def test_a_timer_fires_between_the_end_of_a_date_and_the_moment_that_its_pipeline_declares(name: str) -> None:
+    """With the time that a function may take to spare, for each date of a year, whose only days off are weekends."""
+    declaration, zone, weekdays = DECLARED[name], ZoneInfo(Settings().time_zone), HolidayCalendar([], [])
+    assert declaration.due is not None
+    days, at = firing(f"run_{name}")
+    for day in reference_dates(declaration.dates or "days", declaration.due, YEAR[0], YEAR[1], weekdays):
+        due = declaration.due.moment(day, weekdays, zone) - timedelta(minutes=10)
+        over = datetime.combine(day + timedelta(days=1), time(), zone)
+        fired = (datetime.combine(day + timedelta(days=later), at) for later in range(8))
+        assert any(over <= moment <= due and moment.weekday() in days for moment in fired), day
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_a_timer_fires_after_those_of_the_pipelines_that_write_what_its_own_reads(name: str) -> None:
+    writers = {schema.name: writer for writer, declared in DECLARED.items() for schema in declared.outputs}
+    days, at = firing(f"run_{name}")
+    for writer in {writers[table] for table in DECLARED[name].inputs if table in writers} - {name}:
+        days_before, before = firing(f"run_{writer}")
+        assert days <= days_before
+        assert before < at
+
+
+def test_the_documents_say_when_the_timers_fire() -> None:
+    table = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    for name in DECLARED:
+        days, at = firing(f"run_{name}")
+        said = f"{at:%H:%M} UTC"
+        assert said in (APP / f"run_{name}" / "__init__.py").read_text(encoding="utf-8").splitlines()[0]
+        (row,) = [line for line in table.splitlines() if line.startswith(f"| `run_{name}` |")]
+        assert said in row
+        assert ("Monday to Friday" if days == {0, 1, 2, 3, 4} else "Mondays") in row
 
 
 def test_http_functions_have_their_own_route_and_ask_for_a_key() -> None:
