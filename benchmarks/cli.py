@@ -48,6 +48,19 @@ def forget_returns(_: int, lake: str, **__: object) -> None:
     shutil.rmtree(Path(lake) / TABLES / "hist_returns", ignore_errors=True)
 
 
+MANY = 50
+"""Tables of the lake that is looked at."""
+
+
+def of_many_tables(lakes: Lakes) -> str:
+    """The folder of a lake of `MANY` tables: prices by month, and copies of the assets."""
+    folder, months = Path(lakes.empty("many")), Path(lakes.local("months", years=lakes.short))
+    shutil.copytree(months / TABLES, folder / TABLES)
+    for number in range(MANY - 2):
+        shutil.copy(folder / TABLES / "assets.parquet", folder / TABLES / f"table_{number:02}.parquet")
+    return str(folder)
+
+
 def cases(lakes: Lakes) -> Iterable[Case]:
     start = [
         Contender("luxor --help", "cli:luxor", {"arguments": ["--help"]}, None),
@@ -58,6 +71,14 @@ def cases(lakes: Lakes) -> Iterable[Case]:
     ]  # fmt: skip
     targets = [Target(name, name, 0.25) for name in ("luxor --help", "luxor list")]
     yield Case("cli-start", "The command line's answer", start, targets, counted=False)
+    lake = of_many_tables(lakes)
+    look = [
+        Contender(f"luxor {name}, {MANY} tables", "cli:luxor", {"arguments": [name], "lake": lake}, None)
+        for name in ("status", "tables")
+    ]
+    targets = [Target(f"{contender.name}: seconds", contender.name, 0.5) for contender in look]
+    title = f"`luxor status` and `luxor tables` on a lake of {MANY} tables, whole process"
+    yield Case("cli-look", title, look, targets, counted=False)
     layouts = {"luxor run hist_returns": "typed"}
     layouts["luxor run hist_returns, own layout"] = "optimized"
     runs = [
