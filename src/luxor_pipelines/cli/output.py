@@ -112,7 +112,7 @@ class Grid:
     grouped
         Columns of whole numbers that are shown with separators of thousands.
     status
-        Columns that are coloured by what they say.
+        Columns that are coloured by what they say; a number there counts what is wrong.
     folded
         Columns whose long texts a terminal shows over several lines; others are cut.
     spare
@@ -416,7 +416,7 @@ def _style(value: Value, name: str, grid: Grid) -> str:
     if value is None:
         return "dim"
     if isinstance(value, int | float):
-        return "red" if value < 0 else ""
+        return "red" if value < 0 or name in grid.status else ""
     if name in grid.status:
         return "red" if value in _BAD else "green" if value in _GOOD else "yellow"
     return ""

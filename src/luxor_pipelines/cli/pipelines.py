@@ -216,10 +216,10 @@ def runs(
 
     `luxor runs show ID` shows all that is recorded of one.
     """
-    from luxor_pipelines.operations.records import find_run, last_runs
+    from luxor_pipelines.operations.records import find_run, last_runs, opened
     from luxor_pipelines.operations.runs import as_reference_date
 
-    where = open_lake(lake)
+    where = opened(checked_lake(lake))
     if name == "show":
         if ident is None:
             raise UsageError("Which run is to be shown?", hint="luxor runs show ID; `luxor runs` has the ids.")
@@ -416,8 +416,7 @@ def status(
     """
     from luxor_pipelines.operations.status import table_status
 
-    where = open_lake(lake)
-    statuses = table_status(where)
+    statuses = table_status(checked_lake(lake))
     late = [table for table in statuses if table.late]
     if form.json:
         print_json({"tables": [_status_record(table) for table in statuses], "late": len(late)})
@@ -428,7 +427,7 @@ def status(
                 table.pipeline,
                 *_last_run(table.last_run),
                 table.newest,
-                None if table.late_days is None else -table.late_days,
+                table.late_days or None,
                 None if table.next_due is None else table.next_due.replace(tzinfo=None),
             )
             for table in statuses
@@ -436,9 +435,11 @@ def status(
         run_columns = ("Last run (UTC)", "Status", "Rows", "Seconds")
         columns = ("Table", "Pipeline", *run_columns, "Newest", "Late", "Next due (UTC)")
         spare = ("Seconds", "Rows", "Next due (UTC)", "Pipeline")
-        grid = Grid(columns, rows, grouped=frozenset({"Rows"}), status=frozenset({"Status"}), spare=spare)
+        status_columns = frozenset({"Status", "Late"})
+        grid = Grid(columns, rows, grouped=frozenset({"Rows"}), status=status_columns, spare=spare)
         print_grid(grid, form)
-        note(f"{len(late)} of {len(statuses)} tables are late (business days)" if late else "Nothing is late.")
+        late_words = f"{len(late)} of {len(statuses)} tables are late; Late counts business days."
+        note(late_words if late else "Nothing is late.")
     if check and late:
         raise typer.Exit(1)
 
@@ -511,9 +512,10 @@ def backfill_(
     """
     from luxor_pipelines.operations.backfill import Backfill, carry_out, plan_backfill
     from luxor_pipelines.operations.discovery import parse_params
+    from luxor_pipelines.operations.records import opened
 
     params = parse_params(name, [*(param or []), *(["force=true"] if force else [])])
-    where = open_lake(lake).lake
+    where = opened(checked_lake(lake))
     plan = plan_backfill(name, start, end, lake=where, missing=missing, failed=failed, stale=stale)
     result = Backfill(name, tuple(plan))
     if not form.json and (dry_run or not form.one_table):
@@ -597,8 +599,9 @@ def unlock(
     later runs guard against what it might write.
     """
     from luxor_pipelines.lake.storage import lease
+    from luxor_pipelines.operations.records import opened
 
-    storage = open_lake(lake).lake.storage
+    storage = opened(checked_lake(lake)).storage
     states = lease.lease_states(storage)
     if name is None:
         _print_leases(states, form)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from luxor_pipelines.cli.app import Lake, app, complete_tables, open_lake, prints_table
+from luxor_pipelines.cli.app import Lake, app, checked_lake, complete_tables, open_lake, prints_table
 from luxor_pipelines.cli.output import Form, Grid, counted, emit, note, print_grid, print_json, tell_error, working
 from luxor_pipelines.errors import ForeignTableError, LakeError, SchemaError, UnreachableError, UsageError
 
@@ -42,22 +42,32 @@ def tables(form: Form, lake: Lake = None) -> None:
     where the files' statistics have them. A folder is another program's, and only read; delta and iceberg tables are
     not read.
     """
-    lq = open_lake(lake)
-    rows: list[tuple[str, str, int | None, int | None, date | None, date | None, int | None, datetime | None]] = []
-    for name in lq.list_tables():
+    from luxor_pipelines.lake.concurrency import at_once
+    from luxor_pipelines.lake.table.table import Extent, Snapshot, find_all
+    from luxor_pipelines.operations.records import opened
+
+    where = opened(checked_lake(lake))
+    storage, names = where.storage, where.tables()
+    snapshots = find_all(storage, names, where.directory)
+
+    def look(name: str) -> tuple[Snapshot, Extent] | SchemaError | LakeError | None:
+        table = where.table(name)
         try:
-            table = lq.lake.table(name)
-            snapshot = table.find()
-            extent = None if snapshot is None else table.extent(snapshot)
+            snapshot = snapshots[name] if name in snapshots else table.find()
+            return None if snapshot is None else (snapshot, table.extent(snapshot))
         except UnreachableError:
             raise
-        except ForeignTableError as error:
-            rows.append((name, error.kind, None, None, None, None, None, None))
-            continue
         except (SchemaError, LakeError) as error:  # one odd table is no reason not to list the others
-            tell_error(f"Warning: {error}")
-            continue
-        if snapshot is not None and extent is not None:
+            return error
+
+    rows: list[tuple[str, str, int | None, int | None, date | None, date | None, int | None, datetime | None]] = []
+    for name, looked in zip(names, at_once(storage, names, look), strict=True):
+        if isinstance(looked, ForeignTableError):
+            rows.append((name, looked.kind, None, None, None, None, None, None))
+        elif isinstance(looked, SchemaError | LakeError):
+            tell_error(f"Warning: {looked}")
+        elif looked is not None:
+            snapshot, extent = looked
             infos = [part.info for part in snapshot.parts]
             size, changed = sum(info.size for info in infos), max(info.modified for info in infos)
             rows.append((name, snapshot.layout, len(infos), *extent, size, changed))
@@ -71,7 +81,7 @@ def tables(form: Form, lake: Lake = None) -> None:
     spare = ("Bytes", "Layout")
     print_grid(Grid(columns, cells, grouped=frozenset({"Files", "Rows", "Bytes"}), spare=spare), form)
     if not rows:
-        note(f"No tables in {lq.lake.storage.url}/{lq.blob_directory}.")
+        note(f"No tables in {storage.url}/{where.directory}.")
 
 
 _Where = Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -13,16 +13,18 @@ from zoneinfo import ZoneInfo
 from luxor_pipelines.catalog import PRICE_LAGS, PRICE_TABLES
 from luxor_pipelines.errors import LakeError, SchemaError, TableNotFoundError, UnreachableError
 from luxor_pipelines.lake.concurrency import at_once
+from luxor_pipelines.lake.table.table import Snapshot, find_all
 from luxor_pipelines.market.calendars import CalendarRangeWarning, HolidayCalendar
 from luxor_pipelines.operations.discovery import declarations
 from luxor_pipelines.operations.records import RunReport, last_runs, opened
 from luxor_pipelines.pipelines import Dates, Due, location, reference_dates
-from luxor_pipelines.query.luxor_query import LuxorQuery
+from luxor_pipelines.query.calendar import Calendar
 
 if TYPE_CHECKING:
     import os
 
     from luxor_pipelines.lake.lake import Lake
+    from luxor_pipelines.query.luxor_query import LuxorQuery
 
 __all__ = ["TableStatus", "business_calendar", "table_status"]
 
@@ -72,7 +74,8 @@ def table_status(
 ) -> list[TableStatus]:
     """The tables that pipelines write and the price tables from elsewhere, in the order of their names.
 
-    Reads the footer of each table's newest partition and the last record of each pipeline.
+    Looks at all tables at once, and reads the footer of each one's newest partition and the last record of each
+    pipeline.
 
     Parameters
     ----------
@@ -98,7 +101,8 @@ def table_status(
             lines.append((prices.name, None, "Date", "days", due))
     pipelines = [writer for writer in dict.fromkeys(line[1] for line in lines) if writer is not None]
     runs = dict(zip(pipelines, at_once(lake.storage, pipelines, lambda name: last_runs(lake, name, 1)), strict=True))
-    newest = at_once(lake.storage, lines, lambda line: _newest(lake, line[0], line[2]))
+    snapshots = find_all(lake.storage, [line[0] for line in lines if line[0] is not None], lake.directory)
+    newest = at_once(lake.storage, lines, lambda line: _newest(lake, line[0], line[2], snapshots))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CalendarRangeWarning)  # beyond the known holidays every weekday counts
         statuses = [
@@ -112,7 +116,7 @@ def table_status(
 def business_calendar(lake: Lake) -> HolidayCalendar:
     """The lake's holidays; none where it has no such table."""
     try:
-        return LuxorQuery(lake=lake.view()).market.calendar.holidays()
+        return Calendar(lake.view()).holidays()
     except TableNotFoundError:
         return HolidayCalendar([], [])
 
@@ -150,13 +154,13 @@ def _candidates(dates: Dates, due: Due, today: date, calendar: HolidayCalendar) 
     return reversed(reference_dates(dates, due, today - timedelta(days=_LOOK_BACK), today + ahead, calendar))
 
 
-def _newest(lake: Lake, table: str | None, column: str) -> date | None:
+def _newest(lake: Lake, table: str | None, column: str, snapshots: Mapping[str, Snapshot | None]) -> date | None:
     """The newest date of a table, from its last partition's footer; its rows are read only where that does not tell."""
     if table is None:
         return None
     place = lake.table(table)
     try:
-        snapshot = place.find()
+        snapshot = snapshots[table] if table in snapshots else place.find()
         if snapshot is None:
             return None
         dates = place.dates(snapshot.parts[-1], column)
