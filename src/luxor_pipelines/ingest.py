@@ -7,6 +7,7 @@ order with the same outcome.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
 __all__ = ["LoadResult", "incremental_load", "save_table"]
+
+logger = logging.getLogger(__name__)
 
 
 def incremental_load(
@@ -266,6 +269,8 @@ def _target(
 @contextmanager
 def _writing(load: Load) -> Iterator[None]:
     """A span of the load, which ends with what the load changed."""
+    if load.shadow:
+        logger.warning("%s", load.shadow)
     with span("write", table=load.table.name) as ending:
         yield
         result = load.result()
@@ -290,6 +295,7 @@ def _load(
         whole=whole,
         only_new=only_new,
         near=near,
+        one_file=lake.settings.layout == "file",
     )
 
 

@@ -58,6 +58,7 @@ class Settings:
     lock_timeout: float = _env("LUXOR_LOCK_TIMEOUT", 60.0, most=_DAY)
     run_lock_ttl: float = _env("LUXOR_RUN_LOCK_TTL", 90.0, least=_INSTANT, most=_DAY)
     load_attempts: int = _env("LUXOR_LOAD_ATTEMPTS", 12, least=1, most=1_000)
+    layout: str = _env("LUXOR_LAYOUT", "declared", choices=("declared", "file"))
     cache_bytes: int = _env("LUXOR_CACHE_BYTES", 2_000_000_000, most=2**60)
 
     stale_traded: int = _env("LUXOR_STALE_TRADED", 10, most=_CENTURY)

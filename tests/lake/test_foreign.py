@@ -262,6 +262,14 @@ def test_a_folder_that_has_no_data_is_no_table(rig: Any) -> None:
         lq.get_table("t")
 
 
+def test_a_folder_of_tables_is_no_table(rig: Any) -> None:
+    lq = rig.query()
+    for name in ("one", "two"):
+        save_table(name, pd.DataFrame({"X": [1]}), lq=lq, directory=f"{DIRECTORY}/projects")
+    assert lq.list_tables() == []
+    assert not lq.table_exists("projects")
+
+
 def test_files_that_are_replaced_while_they_are_read(rig: Any) -> None:
     """All files of the folder are looked at again, so that what is read is what one listing named."""
     storage = rig.storage()

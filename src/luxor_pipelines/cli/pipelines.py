@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from enum import StrEnum
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -56,6 +57,13 @@ Param = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Write rows that do not pass the checks; the record says so.")]
 
 
+class Layout(StrEnum):
+    """The layouts that a pipeline's table can be made in."""
+
+    DECLARED = "declared"
+    FILE = "file"
+
+
 @app.command("run")
 def run_(
     names: Annotated[
@@ -79,6 +87,14 @@ def run_(
     table: Annotated[
         str | None,
         typer.Option("--table", metavar="TABLE", help="The table to load, where a pipeline has a choice."),
+    ] = None,
+    layout: Annotated[
+        Layout | None,
+        typer.Option(
+            "--layout",
+            case_sensitive=False,
+            help="The layout of a table that is new: one file, or as the pipeline declares. It keeps it.",
+        ),
     ] = None,
     param: Param = None,
     force: Force = False,
@@ -120,9 +136,11 @@ def run_(
                 if dry_run:
                     from luxor_pipelines.operations.dry_run import dry_run as without_writing
 
-                    result: Any = without_writing(name, ref_date, lake=where, **params[name])
+                    result: Any = without_writing(
+                        name, ref_date, lake=where, layout=layout.value if layout else None, **params[name]
+                    )
                 else:
-                    result = run(name, ref_date, lake=where, **params[name])
+                    result = run(name, ref_date, lake=where, layout=layout.value if layout else None, **params[name])
         except LuxorError as error:
             if len(chosen) == 1:
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from types import TracebackType
 from typing import Any
@@ -183,6 +184,12 @@ class Lake:
         view = self.fresh()
         view.cache, view._files_read = self.cache.view(), {}  # noqa: SLF001 - it is one of us
         return view
+
+    def with_settings(self, **changes: Any) -> Lake:
+        """Return the same lake with an empty cache and some other settings."""
+        lake = self.fresh()
+        lake.settings = replace(self.settings, **changes)
+        return lake
 
     def fresh(self) -> Lake:
         """Return the same lake with an empty cache."""

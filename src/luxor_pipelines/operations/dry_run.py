@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from luxor_pipelines.ingest import LoadResult
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.storage.base import ANY, Blob, BlobInfo, Folder, Reader, Storage, Unusable, WholeFile
 from luxor_pipelines.lake.types.schema import stored_key
 from luxor_pipelines.operations.records import opened
-from luxor_pipelines.operations.runs import prepare
+from luxor_pipelines.operations.runs import in_layout, prepare
 from luxor_pipelines.query.luxor_query import LuxorQuery
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def dry_run(
     lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None,
     now: datetime | None = None,
     largest: int = 10,
+    layout: Literal["declared", "file"] | None = None,
     **params: Any,
 ) -> DryRun:
     """Compute and check what a run would write, and compare it with what is stored; write nothing, no record either.
@@ -89,7 +90,7 @@ def dry_run(
     LuxorError
         What the pipeline raises.
     """
-    lake = opened(lake)
+    lake = opened(in_layout(name, lake, layout))
     overlay = _Overlay(lake.storage)
     copy = Lake(overlay, lake.directory, settings=lake.settings, clock=lake.now, conventions=lake.conventions)
     job = prepare(name, ref_date, copy, now, params)

@@ -30,7 +30,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from luxor_pipelines import telemetry
-from luxor_pipelines.errors import LuxorError, NotFoundError, RunInProgressError, UsageError, redact
+from luxor_pipelines.errors import (
+    DataError,
+    LuxorError,
+    NotFoundError,
+    RunInProgressError,
+    SchemaError,
+    UsageError,
+    redact,
+)
 from luxor_pipelines.lake.storage.lease import LEASES, Holder, Lease, fenced
 from luxor_pipelines.operations.discovery import check_params, get_pipeline
 from luxor_pipelines.operations.records import (
@@ -56,6 +64,7 @@ __all__ = [
     "RUN_LEASES",
     "as_reference_date",
     "fail_run",
+    "in_layout",
     "masked",
     "prepare",
     "queue_run",
@@ -83,6 +92,7 @@ def run(
     lq: LuxorQuery | None = None,
     now: datetime | None = None,
     if_running: Literal["error", "skip", "wait"] = "error",
+    layout: Literal["declared", "file"] | None = None,
     **params: Any,
 ) -> RunReport:
     """Run a pipeline and record the run in the lake.
@@ -105,13 +115,17 @@ def run(
         error and record nothing, or return (and record) a report whose status is ``skipped``. With ``wait`` the
         other run is watched first, and skipped for only when it is seen to be alive; one that gives no sign of
         life is succeeded, after `Settings.run_lock_ttl` and a second at most.
+    layout
+        The layout of the pipeline's tables while they are new: ``file``, one file each, or as they are ``declared``;
+        default the setting ``LUXOR_LAYOUT``. They keep it.
     **params
         What else the pipeline's ``run`` accepts.
 
     Raises
     ------
     UsageError
-        A pipeline, date or parameter that is not known, or that the pipeline refuses; nothing has been recorded.
+        A pipeline, date or parameter that is not known, or that the pipeline refuses; a table of the pipeline that is
+        there in another layout than ``layout``. Nothing has been recorded.
     ConfigurationError
         No lake; nothing has been recorded.
     RunInProgressError
@@ -127,7 +141,8 @@ def run(
     """
     if lq is not None and lake is not None:
         raise UsageError("Both lq and lake are given.", hint="Give one of them.")
-    job = prepare(name, ref_date, lake if lq is None else lq, now, params)
+    lake = in_layout(name, lake if lq is None else lq, layout)
+    job = prepare(name, ref_date, lake, now, params)
     return _start(job, if_held="error" if if_running == "error" else "skip", wait=if_running == "wait")
 
 
@@ -251,6 +266,34 @@ class _Job:
     """Through which it reads; default one of its own."""
 
 
+def in_layout(
+    name: str,
+    lake: Lake | LuxorQuery | str | os.PathLike[str] | None,
+    layout: Literal["declared", "file"] | None,
+) -> Lake | LuxorQuery | str | os.PathLike[str] | None:
+    """Return the lake, in which the tables that a pipeline makes anew get a layout; None leaves it as it is.
+
+    Raises
+    ------
+    UsageError
+        One of the pipeline's tables is there already, in another layout.
+    """
+    if layout is None:
+        return lake
+    lake = opened(lake)
+    for schema in get_pipeline(name).declaration().outputs:
+        snapshot = lake.table(schema.name).find()
+        wanted = schema.partition if layout == "declared" and schema.partition is not None else "file"
+        if snapshot is not None and snapshot.layout != wanted:
+            lies = "in one file" if snapshot.layout == "file" else f"by {snapshot.layout}"
+            raise UsageError(
+                f"Table {schema.name} is there already, {lies}; a table keeps the layout that it was made with.",
+                hint=f"`luxor archive {schema.name}` moves it aside; then run the pipeline again, for each date that "
+                "the table is to have (luxor backfill).",
+            )
+    return lake.with_settings(layout=layout)
+
+
 def prepare(
     name: str,
     ref_date: date | datetime | str | None,
@@ -297,9 +340,20 @@ def _prepare(
         trace_id=trigger.trace_id,
         worker=_dask_worker(),
     )
-    work = partial(function, report.ref_date, now=now, **params)
+    function = partial(function, report.ref_date, now=now, **params)
     chosen = day is not None or bool(params)
-    return _Job(lake, report, lambda query: _checked(pipeline, work(lq=query)), scrub, began, chosen)
+
+    def work(query: LuxorQuery) -> PipelineResult:
+        try:
+            return _checked(pipeline, function(lq=query))
+        except (SchemaError, DataError):
+            # Rows that do not fit the stored ones say less than that the table is another program's.
+            for schema in pipeline.declaration().outputs:
+                table = lake.table(schema.name)
+                table.check_ours(table.find())
+            raise
+
+    return _Job(lake, report, work, scrub, began, chosen)
 
 
 def run_many(

@@ -250,7 +250,7 @@ class _TableAudit:
         if snapshot.layout == "file":
             if partitions:
                 fault = "partitions lie beside the table's one file, which is what is read"
-                self._error(None, fault, len(partitions), sample(partitions))
+                self._error(None, fault, len(partitions), self.table.shadow() or sample(partitions))
             return
         unread = [path for path in partitions if not path.startswith(f"{snapshot.layout}=")]
         if unread:

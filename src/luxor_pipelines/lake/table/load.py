@@ -182,6 +182,13 @@ class Load:
         Whether it must not replace anything: should a table appear meanwhile, it stays.
     near
         An instant of the batch. The load then looks only at the partitions there, not at all of a long history.
+    one_file
+        Whether the table is made as one file if it is new, whatever its schema declares.
+
+    Attributes
+    ----------
+    shadow
+        See `Table.shadow`; it is looked for only where the schema declares partitions.
     """
 
     def __init__(
@@ -194,6 +201,7 @@ class Load:
         whole: bool = False,
         only_new: bool = False,
         near: datetime | None = None,
+        one_file: bool = False,
     ) -> None:
         self.table = table
         self._schema = schema
@@ -214,8 +222,10 @@ class Load:
         elif self._record is not None:
             self.layout, self.partition_column = self._record.layout, self._record.column
         else:
-            self.layout = (schema.partition if schema else None) or "file"
+            self.layout = (schema.partition if schema and not one_file else None) or "file"
             self.partition_column = schema.increment if schema else DATE_COLUMN
+        alone = self.snapshot is None or self.snapshot.layout != "file" or schema is None or schema.partition is None
+        self.shadow = "" if alone else table.shadow()
         self._legacy = self._codec is not None and self._codec.legacy
         labels = near_labels(self.layout, near) if near else []
         # The partition before was looked at only if the batch's own is not there.
@@ -273,7 +283,7 @@ class Load:
         if self._codec is not None and not self._whole:
             stored = self._open_types(self._codec)
             if target is not None:
-                check_declared(target, stored, name)
+                check_declared(target, stored, name, self.shadow)
             target = target or stored
         batch = frame_to_arrow(
             df,
@@ -736,8 +746,13 @@ def check_typed(batch: pa.Table, table: str) -> None:
         )
 
 
-def check_declared(declared: pa.Schema, stored: pa.Schema, table: str) -> None:
+def check_declared(declared: pa.Schema, stored: pa.Schema, table: str, shadow: str = "") -> None:
     """Refuse a stored table whose columns are not those that its pipeline declares.
+
+    Parameters
+    ----------
+    shadow
+        The words about partitions that the stored file hides, which are the advice then; see `Table.shadow`.
 
     Raises
     ------
@@ -753,5 +768,5 @@ def check_declared(declared: pa.Schema, stored: pa.Schema, table: str) -> None:
         raise SchemaError(
             f"The stored table {table} has other columns than this version writes: {detail}"
             f"{f' and {len(odd) - 4} more' if len(odd) > 4 else ''}. Nothing was written.",
-            hint=f"`luxor archive {table}` moves the stored table aside, so that a new one can be made.",
+            hint=shadow or f"`luxor archive {table}` moves the stored table aside, so that a new one can be made.",
         )

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from luxor_pipelines.errors import (
     AccessError,
+    ConflictError,
     CorruptFileError,
     ForeignTableError,
     InvalidNameError,
@@ -44,6 +45,7 @@ from luxor_pipelines.lake.storage.base import BlobInfo, Storage, Unusable, Versi
 from luxor_pipelines.lake.storage.lease import fenced_write
 from luxor_pipelines.lake.table.foreign import ForeignFolder, Format, format_of, is_data, union
 from luxor_pipelines.lake.table.layout import (
+    BIRTH,
     CONVERSION,
     DIRECTORY,
     LAYOUT_FILE,
@@ -309,6 +311,8 @@ class Table:
                     hint="Make that file or folder readable, or move it away.",
                 )
         data = [info for info in files if self.is_foreign_data(info)]
+        if any("/" not in self.below(info.path) and self._is_table_itself(info) for info in data[:1]):
+            return None
         folders = sorted({info.path.removesuffix(f"/{self.below(info.path)}") for info in data})
         if len(folders) > 1:
             raise SchemaError(
@@ -316,6 +320,14 @@ class Table:
                 hint="Move one of the two folders away.",
             )
         return Snapshot("folder", tuple(Part(self.below(info.path), info) for info in data)) if data else None
+
+    def _is_table_itself(self, info: BlobInfo) -> bool:
+        """Return whether a load made a file as a table of its own: then its folder is one of tables."""
+        try:
+            with self._open(info) as file:
+                return BIRTH in (file.schema.metadata or {})
+        except (CorruptFileError, SchemaError, VersionChangedError):
+            return False
 
     def _unreadable(self, kind: Format) -> ForeignTableError:
         name, log = {
@@ -377,6 +389,41 @@ class Table:
             if layout_and_label is not None and not self.is_placeholder(Part(layout_and_label[1], info)):
                 return True
         return False
+
+    def shadow(self) -> str:
+        """Return, where a single file hides partitions, who wrote either when and what to do; else an empty text.
+
+        Partitions that an unfinished conversion of the file has left do not count.
+        """
+        snapshot = self.find()
+        if snapshot is None or snapshot.layout != "file":
+            return ""
+        parts: dict[Layout, list[Part]] = {"month": [], "year": []}
+        for info in self.storage.list(self.folder):
+            layout_and_label = self.recognise(info.path)
+            if layout_and_label is not None:
+                parts[layout_and_label[0]].append(Part(layout_and_label[1], info))
+        layout = max(parts, key=lambda layout: len(parts[layout]))
+        hidden = Snapshot(layout, tuple(sorted(parts[layout], key=lambda part: part.label)))
+        if not hidden.parts or self._is_converted(hidden.parts[-1]):
+            return ""
+        return (
+            f"Table {self.name} lies there twice: {self._told(snapshot)}, which is what is read, hides "
+            f"{self._told(hidden)}. `luxor archive {self.name} --only file` moves that file aside."
+        )
+
+    def _told(self, snapshot: Snapshot) -> str:
+        try:
+            return str(self.summary(snapshot))
+        except (LakeError, SchemaError):
+            return f"{len(snapshot.parts)} files that cannot be read"
+
+    def _is_converted(self, part: Part) -> bool:
+        """Return whether a conversion has written a partition, and no load since."""
+        try:
+            return CONVERSION in (self.stored(part).codec.stored.metadata or {})
+        except (LakeError, SchemaError):
+            return False
 
     def find_near(self, instant: datetime) -> tuple[Snapshot | None, LayoutRecord | None]:
         """Return what a load of an instant needs to see: the one file, the partition there, or else the one before.
@@ -895,38 +942,53 @@ def list_tables(storage: Storage, directory: str = DIRECTORY, *, unusable: list[
     """Return the names of the tables directly in ``directory``, of any layout, sorted.
 
     Folders of other programs are named too, those in formats that are not read included. Parquet files whose names are
-    no table's are named in a warning, or added to ``unusable`` if it is given; see `Storage.list`.
+    no table's are named in a warning, or added to ``unusable`` if it is given; see `Storage.list`. A warning also
+    names the tables of which a single file hides partitions.
     """
     names: dict[str, str] = {}
-    newest: dict[str, Part | None] = {}  # None where a single file or a record makes sure that there is a table
+    singles, partitioned, recorded = set[str](), set[str](), set[str]()
     entries: list[Unusable] = []
     for info in storage.list(directory, unusable=entries if unusable is not None else None):
         below = info.path[len(check_path(directory)) + 1 :]
         folder, _, rest = below.partition("/")
         name = folder.removesuffix(".parquet")
         if not rest and name != folder:
+            singles.add(name)
             names.setdefault(name, info.path)
-            newest[name] = None
         elif rest == LAYOUT_FILE:
-            newest[name] = None
-        elif info.size and (label := recognise(rest)) is not None:
-            names.setdefault(name, info.path.removesuffix(f"/{rest}"))
-            if newest.get(name, label) is not None:
-                newest[name] = Part(label[1], info)
-        elif info.size and rest and (is_data(rest) or format_of([rest])):
-            names.setdefault(name, info.path.removesuffix(f"/{rest}"))
+            recorded.add(name)
+        elif rest and info.size:
+            if recognise(rest) is not None:
+                partitioned.add(name)
+            if recognise(rest) is not None or is_data(rest) or format_of([rest]) is not None:
+                names.setdefault(name, info.path.removesuffix(f"/{rest}"))
     refused = [(path, reason) for name, path in names.items() if (reason := _refusal(name))]
     if unusable is not None:
         unusable += [*entries, *(Unusable(path, reason) for path, reason in refused)]
     else:
         for path, reason in refused:
             logger.warning("%s in %s is passed over: %s.", path, storage.url, reason)
+    listed = []
+    for name in sorted(name for name in names if not _refusal(name)):
+        table = Table(storage, name, directory)
+        # Partitions that nobody agreed on may be placeholders, and a folder may be one of tables.
+        if name in singles or name in partitioned & recorded or _is_there(table):
+            listed.append(name)
+        if name in singles & partitioned and unusable is None:
+            with suppress(SchemaError, CorruptFileError, ConflictError):  # they are raised when the table is read
+                if shadow := table.shadow():
+                    logger.warning("%s", shadow)
+    return listed
 
-    def is_table(name: str) -> bool:
-        part = newest.get(name)
-        return part is None or not Table(storage, name, directory).is_placeholder(part)
 
-    return sorted(name for name in names if not _refusal(name) and is_table(name))
+def _is_there(table: Table) -> bool:
+    """Return whether there is such a table, one that cannot be read included."""
+    try:
+        return table.find() is not None
+    except (AccessError, UnreachableError):
+        raise
+    except (SchemaError, LakeError):
+        return True
 
 
 def _refusal(name: str) -> str:
