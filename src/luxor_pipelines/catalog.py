@@ -32,6 +32,7 @@ __all__ = [
     "HOLIDAYS",
     "HOLIDAYS_EXCHANGE",
     "HOUSE_GROUPS",
+    "IMPORTED",
     "KEYS",
     "LAST_FIELDS",
     "PERIODS",
@@ -68,7 +69,7 @@ HIST_RETURNS = TableSchema(
         Column("Price_Key", "text", True, "the price series; null where the asset names none", "aapl us equity"),
         Column("Local_Currency", "text", True, "of the price series; null where it is not known", "usd"),
         Column("Return", "number", True, "a fraction, cumulative, amortization-adjusted", "0.1247"),
-        Column("Status", "text", False, "`ok`, or why there is no return: see returns.md", "ok"),
+        Column("Status", "text", False, "`ok`, or why there is no return, or `imported`: see returns.md", "ok"),
         Column("Base_Date", "date", True, "of the observation that is the base price", "2025-12-31"),
         Column("End_Date", "date", True, "of the observation that is the end price", "2026-10-30"),
         Column("Base_Price", "number", True, "in `Currency`", "1031.4"),
@@ -80,8 +81,11 @@ HIST_RETURNS = TableSchema(
 """One row per month, asset, currency and period; partitioned by month, so that a run writes one file.
 
 ``Return`` is a fraction, cumulative; ``Base_Date`` and ``End_Date`` are the observations' dates;
-prices are in ``Currency``, amortization-adjusted. ``Status`` is one of `market.returns.STATUSES`.
+prices are in ``Currency``, amortization-adjusted. ``Status`` is one of `market.returns.STATUSES`, or `IMPORTED`.
 """
+
+IMPORTED = "imported"
+"""The ``Status`` of a return that was taken from the old library's table: whether it is right is not known."""
 
 HIST_FILE_PX_LAST = TableSchema(
     name="hist_file_px_last",

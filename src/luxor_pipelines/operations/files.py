@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from luxor_pipelines.catalog import ASSETS, known_key, open_lake
+from luxor_pipelines.catalog import ASSETS, HIST_RETURNS, known_key, open_lake
 from luxor_pipelines.errors import AccessError, NotFoundError, UsageError, sample, shown
 from luxor_pipelines.ingest import LoadResult, incremental_load, save_table
 from luxor_pipelines.lake.lake import Lake
@@ -18,16 +18,22 @@ from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.lake.types.schema import DATE_COLUMN, LAST_UPDATED, stored_key
 from luxor_pipelines.quality.assets import check_assets
 from luxor_pipelines.quality.gate import Finding
+from luxor_pipelines.query.stored_returns import are_wide
 from luxor_pipelines.settings import Settings
 from luxor_pipelines.sources.formats import Declarations
 from luxor_pipelines.sources.inspection import Inspection, inspect_price_file
 from luxor_pipelines.sources.limits import Limits
+from luxor_pipelines.sources.old_returns import long_returns
 from luxor_pipelines.sources.price_files import FOLDER, FORMATS_FILE
 from luxor_pipelines.sources.table_files import Kind, read_table_file, typed_frame
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import pandas as pd
 
+    from luxor_pipelines.lake.table.table import Snapshot, Table
+    from luxor_pipelines.lake.types.schema import TableSchema
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
 __all__ = ["RAW_FOLDERS", "TableFile", "create_lake", "inspect_file", "load_table_file", "put_files", "read_for"]
@@ -124,6 +130,8 @@ class TableFile(NamedTuple):
     mode: Literal["upsert", "slices", "replace", "new"]
     key: tuple[str, ...]
     findings: Sequence[Finding]
+    schema: TableSchema | None = None
+    """The declared schema, for rows that were brought into it."""
 
 
 def read_for(
@@ -138,7 +146,8 @@ def read_for(
     """Read a file for a table, and say how `load_table_file` would load it.
 
     By ``key``, else by the key that the table's file or the catalogue names, rows are upserted. Without a key rows of
-    the same ``Date`` are replaced; without dates only a new table is loaded.
+    the same ``Date`` are replaced; without dates only a new table is loaded. Of the old library's ``hist_returns`` the
+    months that are not stored are loaded, as `long_returns` has them.
 
     Parameters
     ----------
@@ -159,6 +168,8 @@ def read_for(
     snapshot = place.find()
     place.check_ours(snapshot)
     rows = _rows_of(lake, path, types)
+    if place.name == HIST_RETURNS.name and are_wide(rows.columns):
+        return _old_returns(place, snapshot, rows, replace=replace)
     findings = check_assets(rows) if place.name == ASSETS else []
     if replace:
         return TableFile(rows, "replace", (), findings)
@@ -181,6 +192,38 @@ def read_for(
         f"Nothing says which rows of {place.name} those of {file} replace: no key, no column {DATE_COLUMN!r}.",
         hint="Name the key (--key A,B), or replace the whole table (--replace).",
     )
+
+
+def _old_returns(place: Table, snapshot: Snapshot | None, wide: pd.DataFrame, *, replace: bool) -> TableFile:
+    """Return the rows of the old library's returns whose months are not stored; all of them if they ``replace`` these.
+
+    Raises
+    ------
+    UsageError
+        All months are stored.
+    """
+    rows = long_returns(wide)
+    stored: set[datetime] = set()
+    if snapshot is not None and not replace and not are_wide(place.codec(snapshot).schema.names):
+        stored = set(place.scan([DATE_COLUMN], snapshot=snapshot).data[DATE_COLUMN].unique().to_pylist())
+    kept = sorted(stored & set(rows[DATE_COLUMN]))
+    rows = rows[~rows[DATE_COLUMN].isin(kept)].reset_index(drop=True)
+    if kept and rows.empty:
+        raise UsageError(
+            f"All {len(kept)} months of the file are in {place.name} already, and stay as they are.",
+            hint="To replace the whole table by the old numbers, add --replace.",
+        )
+    unknown = int(rows["Return"].isna().sum())
+    oddities = (
+        ("months are stored already and stay as they are", len(kept), sample(str(day.date()) for day in kept)),
+        (
+            "returns are 0 or missing in the old table, which does not tell one from the other: here they are null",
+            unknown,
+            "",
+        ),
+    )
+    findings = [Finding("warning", place.name, "", what, count, few) for what, count, few in oddities if count]
+    return TableFile(rows, "replace" if replace else "slices", (), findings, HIST_RETURNS)
 
 
 def _rows_of(lake: Lake, path: str | Path, types: Mapping[str, Kind] | None) -> pd.DataFrame:
@@ -218,10 +261,17 @@ def load_table_file(lake: Lake, table: str, file: TableFile, *, dry_run: bool = 
 
 def _load(lake: Lake, table: str, file: TableFile) -> LoadResult:
     if file.mode in ("replace", "new"):
-        return save_table(lake, table, file.rows, mode="replace" if file.mode == "replace" else "error")
+        mode: Literal["replace", "error"] = "replace" if file.mode == "replace" else "error"
+        return save_table(lake, table, file.rows, mode=mode, schema=file.schema)
     dated = DATE_COLUMN if DATE_COLUMN in file.rows.columns else None
     return incremental_load(
-        lake, table, file.rows, increment_column=dated, unique_columns=list(file.key) or None, directory=lake.directory
+        lake,
+        table,
+        file.rows,
+        increment_column=dated,
+        unique_columns=list(file.key) or None,
+        directory=lake.directory,
+        schema=file.schema,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from luxor_pipelines.catalog import CURRENCIES, HIST_RETURNS, PERIODS, PRICE_TABLES
+from luxor_pipelines.catalog import CURRENCIES, HIST_RETURNS, IMPORTED, PERIODS, PRICE_TABLES
 from luxor_pipelines.errors import CorruptFileError, SchemaError, TableNotFoundError, UsageError, sample
 from luxor_pipelines.lake.table.layout import Snapshot, near
 from luxor_pipelines.lake.table.load import check_declared
@@ -124,7 +124,8 @@ def check_returns(
 def _stored(lq: LuxorQuery, ref: date, written: Iterable[WrittenMonth]) -> tuple[MonthReturns, date] | None:
     """The returns stored for a month or else for the month before, and which of the two it is.
 
-    None where neither is stored, or in a table that the load will refuse.
+    None where neither is stored, or in a table that the load will refuse. Returns that were taken from the old library
+    are left out: they are of parts of periods, too.
     """
     table, before = lq.lake.table(_TABLE), add_months(ref, -1)
     with suppress(TableNotFoundError, SchemaError):
@@ -139,7 +140,7 @@ def _stored(lq: LuxorQuery, ref: date, written: Iterable[WrittenMonth]) -> tuple
                     return loaded.month, day
             schema = table.codec(place).schema
             check_declared(HIST_RETURNS.arrow(), schema, _TABLE)
-            where = conditions(schema, _TABLE, {"Date": day})
+            where = conditions(schema, _TABLE, {"Date": day, "Status": ("!=", IMPORTED)})
             rows = table.scan([*_ROW, "Return"], where, snapshot=place, dictionary=_ROW).data.to_pandas()
             if len(rows):
                 return MonthReturns.of(rows), day

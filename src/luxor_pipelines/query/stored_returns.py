@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Collection, Iterable
 from datetime import date
 
 import pandas as pd
@@ -17,9 +18,16 @@ from luxor_pipelines.market.currency import as_currency
 from luxor_pipelines.market.periods import DateLike, as_date, month_end
 from luxor_pipelines.query.assets import AssetMaster
 
-__all__ = ["stored_returns"]
+__all__ = ["are_wide", "stored_returns"]
+
+logger = logging.getLogger(__name__)
 
 TABLE = HIST_RETURNS.name
+
+
+def are_wide(columns: Collection[str]) -> bool:
+    """Return whether columns are those of the old library's returns: one a period, and none that says why one is 0."""
+    return "Period" not in columns and not set(PERIODS).isdisjoint(columns)
 
 
 def stored_returns(
@@ -36,6 +44,7 @@ def stored_returns(
         currencies = ["brl"] if wide else []
     else:
         currencies = [as_currency(name) for name in ([currency] if isinstance(currency, str) else currency)]
+    _check_table(lake)
     last = lake.cache.last_date(TABLE) if ref_date is None else as_date(ref_date)
     if last is None:
         raise DataError(f"Table {TABLE} is empty.", hint=f"Run the pipeline: luxor run {TABLE}")
@@ -56,6 +65,26 @@ def stored_returns(
     if currencies:
         rows = rows[rows["Currency"].isin(currencies)].reset_index(drop=True)
     return _wide(rows, day, assets, with_status=with_status) if wide else rows
+
+
+def _check_table(lake: Lake) -> None:
+    """Warn where a single file hides partitions, and refuse the old library's table.
+
+    Raises
+    ------
+    DataError
+    """
+    shadow = lake.cache.derive(TABLE, "shadow", lake.table(TABLE).shadow)
+    if are_wide(lake.cache.codec(TABLE).schema.names):
+        raise DataError(
+            f"Table {TABLE} is the old library's, with a column a period. It does not say which of its returns are of "
+            "a part of the period only, nor which 0 is a missing price.",
+            hint=shadow
+            or f"Run the months again: `luxor archive {TABLE}`, then `luxor backfill {TABLE} --from 2025-01`. The old "
+            f"numbers: `luxor show {TABLE}`; docs/migration.md says how to keep them.",
+        )
+    if shadow:
+        logger.warning("%s", shadow)
 
 
 def _wide(rows: pd.DataFrame, day: date, assets: AssetMaster, *, with_status: bool) -> pd.DataFrame:
