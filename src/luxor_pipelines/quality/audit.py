@@ -30,7 +30,7 @@ from luxor_pipelines.errors import (
 )
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.storage.base import BlobInfo, Unusable, VersionChangedError
-from luxor_pipelines.lake.table.foreign import format_of, is_hidden
+from luxor_pipelines.lake.table.foreign import format_of, is_hidden, is_parquet
 from luxor_pipelines.lake.table.layout import (
     PARTITION_COLUMN,
     Layout,
@@ -210,7 +210,7 @@ class _TableAudit:
         ]
         if foreign and format_of(below) is not None:
             strays = []
-        data = [path for path in strays if path.lower().endswith(".parquet")]
+        data = [path for path in strays if is_parquet(path)]
         if data:
             fault = "Parquet files in the table's folder are not its partitions, though others may read them as such"
             self._error(None, fault, len(data), sample(data))

@@ -117,7 +117,7 @@ def _read_folder(path: Path) -> pa.Table:
             "that file.",
         )
     partitions = {label[1]: file for name, file in files.items() if (label := recognise(name)) is not None}
-    data = partitions or {name: file for name, file in files.items() if is_data(name)}
+    data = partitions or {name: file for name, file in files.items() if is_data(name, any_name=True)}
     if not data:
         raise DataError(f"{path.name} has no Parquet files.", hint="Name the folder that they lie in.")
     with ExitStack() as stack:

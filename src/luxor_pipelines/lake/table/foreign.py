@@ -24,12 +24,24 @@ from luxor_pipelines.lake.parquet.predicates import Where, apply, mask
 from luxor_pipelines.lake.types.codec import TypedCodec
 from luxor_pipelines.lake.types.schema import DATE, ENCODING, NUMBER, TEXT, WHOLE, is_text_type
 
-__all__ = ["ForeignFile", "ForeignFolder", "Format", "format_of", "hive_values", "is_data", "is_hidden", "union"]
+__all__ = [
+    "ForeignFile",
+    "ForeignFolder",
+    "Format",
+    "format_of",
+    "hive_values",
+    "is_data",
+    "is_hidden",
+    "is_parquet",
+    "union",
+]
 
 Format = Literal["delta", "iceberg"]
 """The formats of tables whose files are not to be read without their log."""
 
 _EXTENSIONS = (".parquet", ".parq", ".pq")
+_WRITERS_NAME = re.compile(r"part[-._]?\d|data_\d|[0-9a-f]{32}-\d|\d{8}\.", re.IGNORECASE)
+"""Names that Spark, dask and Arrow, DuckDB, pandas and Polars give to the files of a table."""
 _HIVE_FOLDER = re.compile(r"([^=]+)=(.*)", re.DOTALL)
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _WHOLE = re.compile(r"0\d|-?(0|[1-9]\d{0,17})", re.ASCII)
@@ -38,14 +50,25 @@ _DAY = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", re.ASCII)
 _ICEBERG = re.compile(r"metadata/[^/]+\.metadata\.json")
 
 
-def is_data(path: str) -> bool:
+def is_data(path: str, *, any_name: bool = False) -> bool:
     """Return whether a file is one of a table's rows, by its path in the table's folder.
 
-    Its name ends as those of Parquet files do, every folder on the way is ``column=value``, and it is not hidden.
+    Its name ends as those of Parquet files do, every folder on the way is ``column=value``, and it is not hidden. One
+    in no such folder must have a name as writers of tables give them, for else it may be a table of its own.
+
+    Parameters
+    ----------
+    any_name
+        Whether any name will do: the folder is known to be one table.
     """
     *folders, name = path.split("/")
-    ends = name.lower().endswith(_EXTENSIONS)
-    return ends and all(map(_HIVE_FOLDER.fullmatch, folders)) and not is_hidden(path)
+    named = any_name or bool(folders) or _WRITERS_NAME.match(name) is not None
+    return named and is_parquet(path) and all(map(_HIVE_FOLDER.fullmatch, folders))
+
+
+def is_parquet(path: str) -> bool:
+    """Return whether a file is named as Parquet files are, and not hidden."""
+    return path.lower().endswith(_EXTENSIONS) and not is_hidden(path)
 
 
 def is_hidden(path: str) -> bool:

@@ -43,9 +43,8 @@ from luxor_pipelines.lake.parquet.file import (
 from luxor_pipelines.lake.parquet.predicates import Where, conditions
 from luxor_pipelines.lake.storage.base import BlobInfo, Storage, Unusable, VersionChangedError, check_path
 from luxor_pipelines.lake.storage.lease import fenced_write
-from luxor_pipelines.lake.table.foreign import ForeignFolder, Format, format_of, is_data, union
+from luxor_pipelines.lake.table.foreign import ForeignFolder, Format, format_of, is_data, is_parquet, union
 from luxor_pipelines.lake.table.layout import (
-    BIRTH,
     CONVERSION,
     DIRECTORY,
     LAYOUT_FILE,
@@ -219,7 +218,9 @@ class Table:
             if moving is not None:
                 raise self.moving()
             if single is not None and not self._is_superseded(single, None if recorded is None else self.record()):
-                marked = self._find_foreign() if not single.size else None  # some programs mark folders by empty files
+                marked = (
+                    None if single.size else self._find_foreign((), [])
+                )  # some programs mark folders by empty files
                 return marked or Snapshot("file", (Part("", single),))
             with suppress(_TableMovedError):
                 return self.find_partitions()
@@ -253,8 +254,10 @@ class Table:
                 parts[layout].append(Part(label, info))
         layouts = [layout for layout in parts if parts[layout]]
         if not layouts:
-            return self._find_foreign()
-        strays = [info.path for info in files if self.recognise(info.path) is None and self.is_foreign_data(info)]
+            return self._find_foreign(files, unusable)
+        strays = [
+            info.path for info in files if self.recognise(info.path) is None and is_parquet(self.below(info.path))
+        ]
         if strays:
             logger.warning(
                 "Table %s: files in %s are none of its partitions and are not read: %s; `luxor check %s` names all.",
@@ -280,8 +283,11 @@ class Table:
         return Snapshot(layouts[0], tuple(partitions))
 
     def is_foreign_data(self, info: BlobInfo) -> bool:
-        """Return whether a file of the table's folder has rows as other programs write them; see `foreign.is_data`."""
-        return info.size > 0 and is_data(self.below(info.path))
+        """Return whether a file of the table's folders has rows as other programs write them; see `foreign.is_data`."""
+        return info.size > 0 and self._is_foreign(info.path)
+
+    def _is_foreign(self, path: str) -> bool:
+        return is_data(self.below(path), any_name=path.startswith(f"{self.path('file')}/"))
 
     def files(self, *, unusable: list[Unusable] | None = None) -> list[BlobInfo]:
         """Return all files in the table's folder, and in the folder that has the name of its single file.
@@ -296,23 +302,27 @@ class Table:
         """Return a path as seen from the table's folder, or from the folder that has the name of its single file."""
         return path[len(self.folder) :].removeprefix(".parquet").lstrip("/")
 
-    def _find_foreign(self) -> Snapshot | None:
-        """Return the files that another program left as this table, in either of two folders; None for none."""
-        unusable: list[Unusable] = []
-        files = self.files(unusable=unusable)
+    def _find_foreign(self, listed: Sequence[BlobInfo], unusable: list[Unusable]) -> Snapshot | None:
+        """Return the files that another program left as this table, in either of two folders; None for none.
+
+        Parameters
+        ----------
+        listed, unusable
+            A listing of the table's folder in which no file is one of our partitions. It is not listed again, since a
+            load may have begun the table meanwhile.
+        """
+        unusable = [*unusable]
+        files = [*listed, *self.storage.list(self.path("file"), unusable=unusable)]
         kind = format_of(self.below(info.path) for info in files)
         if kind is not None:
             raise self._unreadable(kind)
         for entry in unusable:
-            place = self.below(entry.path)
-            if is_data(place) or is_data(f"{place}/data.parquet"):
+            if self._is_foreign(entry.path) or self._is_foreign(f"{entry.path}/part-0.parquet"):
                 raise LakeError(
                     f"Table {self.name} cannot be read: {entry.path}: {entry.reason}.",
                     hint="Make that file or folder readable, or move it away.",
                 )
         data = [info for info in files if self.is_foreign_data(info)]
-        if any("/" not in self.below(info.path) and self._is_table_itself(info) for info in data[:1]):
-            return None
         folders = sorted({info.path.removesuffix(f"/{self.below(info.path)}") for info in data})
         if len(folders) > 1:
             raise SchemaError(
@@ -320,14 +330,6 @@ class Table:
                 hint="Move one of the two folders away.",
             )
         return Snapshot("folder", tuple(Part(self.below(info.path), info) for info in data)) if data else None
-
-    def _is_table_itself(self, info: BlobInfo) -> bool:
-        """Return whether a load made a file as a table of its own: then its folder is one of tables."""
-        try:
-            with self._open(info) as file:
-                return BIRTH in (file.schema.metadata or {})
-        except (CorruptFileError, SchemaError, VersionChangedError):
-            return False
 
     def _unreadable(self, kind: Format) -> ForeignTableError:
         name, log = {
@@ -960,7 +962,7 @@ def list_tables(storage: Storage, directory: str = DIRECTORY, *, unusable: list[
         elif rest and info.size:
             if recognise(rest) is not None:
                 partitioned.add(name)
-            if recognise(rest) is not None or is_data(rest) or format_of([rest]) is not None:
+            if recognise(rest) or is_data(rest, any_name=name != folder) or format_of([rest]):
                 names.setdefault(name, info.path.removesuffix(f"/{rest}"))
     refused = [(path, reason) for name, path in names.items() if (reason := _refusal(name))]
     if unusable is not None:
