@@ -44,8 +44,10 @@ def stored_returns(
         currencies = ["brl"] if wide else []
     else:
         currencies = [as_currency(name) for name in ([currency] if isinstance(currency, str) else currency)]
+    last = None if ref_date is None else as_date(ref_date)
     _check_table(lake)
-    last = lake.cache.last_date(TABLE) if ref_date is None else as_date(ref_date)
+    if ref_date is None:
+        last = lake.cache.last_date(TABLE)
     if last is None:
         raise DataError(f"Table {TABLE} is empty.", hint=f"Run the pipeline: luxor run {TABLE}")
     day = month_end(last)
