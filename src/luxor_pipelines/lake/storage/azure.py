@@ -162,12 +162,20 @@ class AzureStorage(Storage):
     # --- files ------------------------------------------------------------------------------
 
     def _list(self, folder: str, unusable: list[Unusable]) -> list[BlobInfo]:  # noqa: ARG002 - the names tell
+        return self._list_prefix(folder)
+
+    def _entry(self, path: str, unusable: list[Unusable]) -> tuple[BlobInfo | None, list[BlobInfo]]:  # noqa: ARG002
+        files = self._list_prefix(path)
+        single = next((info for info in files if info.path == path), None)
+        return single, [info for info in files if info.path.startswith(f"{path}/")]
+
+    def _list_prefix(self, prefix: str) -> list[BlobInfo]:
         async def run() -> list[BlobInfo]:
             async with self._container_client() as container:
-                blobs = container.list_blobs(name_starts_with=self._root + folder, include=["metadata"])
+                blobs = container.list_blobs(name_starts_with=self._root + prefix, include=["metadata"])
                 return [self._info(blob) async for blob in blobs if not _is_folder(blob)]
 
-        return [info for info in self._call(run(), folder) if "/." not in "/" + info.path]
+        return [info for info in self._call(run(), prefix) if "/." not in "/" + info.path]
 
     def _folder(self, folder: str, unusable: list[Unusable]) -> Folder:  # noqa: ARG002 - the names tell
         async def run() -> Folder:

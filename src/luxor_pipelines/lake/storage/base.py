@@ -143,6 +143,15 @@ class Storage(ABC):
         files = self._list(check_path(prefix) + "/", entries)
         return sorted(self._usable(files, entries, unusable))
 
+    def entry(self, path: str, *, unusable: _Entries | None = None) -> tuple[BlobInfo | None, _Files]:
+        """Return the file of a path, and every file below a folder of that name, by one request where that is remote.
+
+        They are as of `stat` and `list`.
+        """
+        entries: _Entries = []
+        single, files = self._entry(check_path(path), entries)
+        return single, sorted(self._usable(files, entries, unusable))
+
     def folder(self, path: str, *, unusable: _Entries | None = None) -> Folder:
         """Return the content of a folder, empty when there is none, by one request however much lies below it.
 
@@ -244,6 +253,9 @@ class Storage(ABC):
             There is a file, of another version than the expected one; nothing was deleted.
         """
         self._delete(check_path(path), expected)
+
+    def _entry(self, path: str, unusable: _Entries) -> tuple[BlobInfo | None, _Files]:
+        return self._stat(path), self._list(f"{path}/", unusable)
 
     def _peek(self, paths: Sequence[str]) -> Sequence[BlobInfo | None]:
         return [self._stat(path) for path in paths]

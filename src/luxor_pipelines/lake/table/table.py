@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
@@ -212,29 +213,49 @@ class Table:
         SchemaError
             There are partitions by month and by year, and no record says which count.
         """
-        places = [self.path("file"), self.record_path, self.moving_path]
         for _ in range(_ATTEMPTS):
-            single, recorded, moving = at_once(self.storage, places, self.storage.stat)
+            unusable: list[Unusable] = []
+            looks: list[Callable[[], Any]] = [
+                partial(self.storage.entry, self.path("file"), unusable=unusable),
+                partial(self.storage.stat, self.record_path),
+                partial(self.storage.stat, self.moving_path),
+            ]
+            (single, namesakes), recorded, moving = at_once(self.storage, looks, lambda look: look())
             if moving is not None:
                 raise self.moving()
             if single is not None and not self._is_superseded(single, None if recorded is None else self.record()):
-                marked = (
-                    None if single.size else self._find_foreign((), [])
-                )  # some programs mark folders by empty files
+                # Some programs mark a folder by an empty file of its name.
+                marked = None if single.size else self._find_foreign(namesakes, unusable)
                 return marked or Snapshot("file", (Part("", single),))
             with suppress(_TableMovedError):
-                return self.find_partitions()
+                return self._find_partitions(namesakes, unusable)
         raise self.storage.changed(self.name)
 
-    def find_partitions(self) -> Snapshot | None:
+    def find_partitions(self, *, namesake: bool) -> Snapshot | None:
         """Return the table's partitions where there is no single file; None where there are none.
+
+        Parameters
+        ----------
+        namesake
+            Whether there is a folder that has the name of the single file.
+        """
+        unusable: list[Unusable] = []
+        namesakes = self.storage.list(self.path("file"), unusable=unusable) if namesake else ()
+        return self._find_partitions(namesakes, unusable)
+
+    def _find_partitions(self, namesakes: Sequence[BlobInfo], unusable: list[Unusable]) -> Snapshot | None:
+        """Do as `find_partitions` does.
 
         Partitions that are listed are the table if afterwards there is no single file either, and the record is as it
         was listed: else a conversion is writing them, or a move has come and gone.
+
+        Parameters
+        ----------
+        namesakes, unusable
+            The files in the folder that has the name of the single file, and the entries there that cannot be used.
         """
         parts: dict[Layout, list[Part]] = {"month": [], "year": []}
         listed_record = None
-        unusable: list[Unusable] = []
         files = self.storage.list(self.folder, unusable=unusable)
         for entry in unusable:  # `luxor check` names the others
             place = entry.path[len(self.folder) + 1 :]
@@ -254,7 +275,7 @@ class Table:
                 parts[layout].append(Part(label, info))
         layouts = [layout for layout in parts if parts[layout]]
         if not layouts:
-            return self._find_foreign(files, unusable)
+            return self._find_foreign([*files, *namesakes], unusable)
         strays = [
             info.path for info in files if self.recognise(info.path) is None and is_parquet(self.below(info.path))
         ]
@@ -302,17 +323,15 @@ class Table:
         """Return a path as seen from the table's folder, or from the folder that has the name of its single file."""
         return path[len(self.folder) :].removeprefix(".parquet").lstrip("/")
 
-    def _find_foreign(self, listed: Sequence[BlobInfo], unusable: list[Unusable]) -> Snapshot | None:
+    def _find_foreign(self, files: Sequence[BlobInfo], unusable: Sequence[Unusable]) -> Snapshot | None:
         """Return the files that another program left as this table, in either of two folders; None for none.
 
         Parameters
         ----------
-        listed, unusable
-            A listing of the table's folder in which no file is one of our partitions. It is not listed again, since a
-            load may have begun the table meanwhile.
+        files, unusable
+            Listings in which no file is one of our partitions. Nothing is listed again, since a load may have begun
+            the table meanwhile.
         """
-        unusable = [*unusable]
-        files = [*listed, *self.storage.list(self.path("file"), unusable=unusable)]
         kind = format_of(self.below(info.path) for info in files)
         if kind is not None:
             raise self._unreadable(kind)
@@ -919,11 +938,11 @@ def find_all(storage: Storage, names: Sequence[str], directory: str = DIRECTORY)
             snapshots[name] = None
 
     def one(table: Table) -> dict[str, Snapshot | None]:
-        in_folder = not folders.isdisjoint({table.name, f"{table.name}.parquet"})
-        partitions_only = in_folder and f"{table.name}.parquet" not in files
+        namesake = f"{table.name}.parquet" in folders
+        partitions_only = (namesake or table.name in folders) and f"{table.name}.parquet" not in files
         try:
             with suppress(_TableMovedError):
-                return {table.name: table.find_partitions() if partitions_only else table.find()}
+                return {table.name: table.find_partitions(namesake=namesake) if partitions_only else table.find()}
             return {table.name: table.find()}
         except (AccessError, UnreachableError):
             raise
