@@ -1007,11 +1007,11 @@ def test_a_table_that_changes_while_its_columns_are_checked_is_loaded_all_the_sa
     checked: list[str] = []
     original = Table.stored
 
-    def stored(self: Table, part: Any, *args: Any) -> Any:
+    def stored(self: Table, part: Any, *args: Any, **options: Any) -> Any:
         if self.storage is lq.lake.storage and part.label == "2026-02" and not checked:
             checked.append(part.label)
             incremental_load(other, "t", prices(("2026-02-20", "other", 9.0)), schema=BY_MONTH)
-        return original(self, part, *args)
+        return original(self, part, *args, **options)
 
     monkeypatch.setattr(Table, "stored", stored)
     result = incremental_load(lq, "t", pd.concat([month(1, 5.0), month(2, 5.0)]), schema=BY_MONTH)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from luxor_pipelines import errors
     from luxor_pipelines.catalog import open_lake
-    from luxor_pipelines.ingest import LoadResult, incremental_load, save_table
+    from luxor_pipelines.ingest import Altered, LoadResult, add_column, drop_column, incremental_load, save_table
     from luxor_pipelines.operations.backfill import backfill, catch_up
     from luxor_pipelines.operations.discovery import find_pipelines
     from luxor_pipelines.operations.records import RunReport, last_runs
@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Altered",
     "LoadResult",
     "LuxorQuery",
     "RunReport",
     "__version__",
+    "add_column",
     "backfill",
     "catch_up",
+    "drop_column",
     "errors",
     "find_pipelines",
     "incremental_load",
@@ -44,11 +47,14 @@ __all__ = [
 
 # Loaded when first used: the command line must not wait for pandas to print its help.
 _HOMES = {
+    "Altered": "ingest",
     "LoadResult": "ingest",
     "LuxorQuery": "query.luxor_query",
     "RunReport": "operations.records",
+    "add_column": "ingest",
     "backfill": "operations.backfill",
     "catch_up": "operations.backfill",
+    "drop_column": "ingest",
     "find_pipelines": "operations.discovery",
     "incremental_load": "ingest",
     "last_runs": "operations.records",

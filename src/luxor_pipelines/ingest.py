@@ -1,6 +1,6 @@
-"""The writers' one door: `incremental_load` and `save_table`.
+"""The writers' one door: `incremental_load` and `save_table`; and `add_column` and `drop_column`.
 
-Both validate everything before anything is written, commit one partition at a time on condition
+Loads validate everything before anything is written, commit one partition at a time on condition
 of the version it was read from, write nothing where nothing changed, and can be repeated in any
 order with the same outcome.
 """
@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from luxor_pipelines.catalog import open_lake
+from luxor_pipelines.catalog import PRICE_TABLES, TABLES, known_key, open_lake
 from luxor_pipelines.errors import UsageError
 from luxor_pipelines.lake.concurrency import attempts
 from luxor_pipelines.lake.lake import Lake, lake_of
+from luxor_pipelines.lake.table import alter
+from luxor_pipelines.lake.table.alter import Altered
 from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.lake.table.load import LayoutChangedError, Load, LoadResult, TableExistsError, exists_error
 from luxor_pipelines.lake.types.frames import check_frame
@@ -25,10 +27,10 @@ from luxor_pipelines.telemetry import span
 if TYPE_CHECKING:
     import pandas as pd
 
-    from luxor_pipelines.lake.types.schema import TableSchema
+    from luxor_pipelines.lake.types.schema import ColumnType, TableSchema
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
-__all__ = ["LoadResult", "incremental_load", "save_table"]
+__all__ = ["Altered", "LoadResult", "add_column", "drop_column", "incremental_load", "save_table"]
 
 logger = logging.getLogger(__name__)
 
@@ -232,6 +234,106 @@ def save_table(
         return load.result()
 
     return _until_settled(lake, save_once)
+
+
+def add_column(
+    table_name: str,
+    column: str,
+    type: ColumnType,  # noqa: A002 - the word that everybody looks for
+    *,
+    lq: Lake | LuxorQuery | None = None,
+    directory: str = DIRECTORY,
+    dry_run: bool = False,
+) -> Altered:
+    """Add a column to a table, without values; one that the table has already stays as it is.
+
+    Readers and loads may be at work meanwhile, and a call that was cut short is completed by another. From then on a
+    load may bring the column or leave it out: rows that are stored keep what they have in it, new ones have nothing.
+
+    Parameters
+    ----------
+    column, type
+        The column's name, and ``"text"``, ``"number"``, ``"whole"``, ``"date"`` or ``"flag"``.
+    lq
+        The lake, or a query of it; default the one the environment names.
+    directory
+        The folder of the lake the table lies in.
+    dry_run
+        Only say what would be done.
+
+    Returns
+    -------
+    Altered
+        The files that were written; none where all had the column.
+
+    Raises
+    ------
+    UsageError
+        No such type, no column's name, or the table has such a column of another type or spelling.
+    SchemaError
+        The table tells the types of columns by their names, and this name tells another type.
+    TableNotFoundError, ForeignTableError, CorruptFileError
+    LoadConflictError
+        Other writers kept coming first; what was done stays, and another call completes it.
+    """
+    lake = open_lake() if lq is None else lake_of(lq)
+    table = lake.table(table_name, directory)
+    try:
+        return alter.add_column(table, column, type, attempts=lake.settings.load_attempts, dry_run=dry_run)
+    finally:
+        lake.forget(table.name, table.directory)
+
+
+def drop_column(
+    table_name: str,
+    column: str,
+    *,
+    lq: Lake | LuxorQuery | None = None,
+    directory: str = DIRECTORY,
+    schema: TableSchema | None = None,
+    dry_run: bool = False,
+) -> Altered:
+    """Drop a column of a table, with its values.
+
+    Readers and loads may be at work meanwhile, and a call that was cut short is completed by another.
+
+    Parameters
+    ----------
+    lq, directory
+        As in `add_column`.
+    schema
+        The declared schema of a table that a pipeline produces: its columns are not dropped. Those of the catalogue's
+        tables never are.
+    dry_run
+        Only say what would be done, and how many values would go.
+
+    Returns
+    -------
+    Altered
+        The number of values that went, and the files that were written.
+
+    Raises
+    ------
+    UsageError
+        A column of the key, of the partitions or of the declared schema, or the only one.
+    SchemaError
+        The table has no such column.
+    TableNotFoundError, ForeignTableError, CorruptFileError
+    LoadConflictError
+        Other writers kept coming first; what was done stays, and another call completes it.
+    """
+    lake = open_lake() if lq is None else lake_of(lq)
+    table = lake.table(table_name, directory)
+    kept = {declared.name for declared in schema.columns} if schema is not None else set()
+    if table.name in TABLES:
+        kept |= {known.name for known in TABLES[table.name].columns}
+        kept |= {"Asset", "Last_Price"} if any(prices.name == table.name for prices in PRICE_TABLES) else set()
+    else:
+        kept |= {*known_key(table.name, table.codec().schema.names)}
+    try:
+        return alter.drop_column(table, column, kept=kept, attempts=lake.settings.load_attempts, dry_run=dry_run)
+    finally:
+        lake.forget(table.name, table.directory)
 
 
 def _until_settled(lake: Lake, load_once: Callable[[], LoadResult]) -> LoadResult:

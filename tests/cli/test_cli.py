@@ -152,7 +152,20 @@ def test_help_says_how_dates_are_meant(here: Here) -> None:
 def test_help_says_what_exit_codes_mean(here: Here) -> None:
     text = " ".join(here("--help")[0].split())
     assert "0 done, 1 the run or check failed, 2 usage, 3 configuration or credentials, 4 conflict" in text
-    for command in ("run", "list", "runs", "tables", "show", "returns", "archive", "restore", "optimize", "demo"):
+    for command in (
+        "run",
+        "list",
+        "runs",
+        "tables",
+        "show",
+        "returns",
+        "archive",
+        "restore",
+        "optimize",
+        "add-column",
+        "drop-column",
+        "demo",
+    ):
         assert f" {command} " in text
 
 
@@ -686,6 +699,45 @@ def test_optimize_asks_before_a_column_gets_another_type(lake: Path, here: Here)
     assert here("optimize", "custom_prices", "--lake", lake)[1].endswith("Nothing to do.\n")
 
 
+# --- columns ----------------------------------------------------------------------------------
+
+
+def test_a_column_is_added_and_dropped(lake: Path, here: Here, tmp_path: Path) -> None:
+    volumes = tmp_path / "volumes.csv"
+    volumes.write_text("Date,Asset,Volume\n2026-09-30,x,1\n2026-10-30,x,2\n")
+    here("load", "volumes", volumes, "--lake", lake)
+    call = ("add-column", "volumes", "Source", "--type", "text")
+    before = contents(lake)
+    planned = here.json(*call, "--dry-run", "--lake", lake)
+    assert (planned["dry_run"], planned["changed"], planned["values"], planned["rewritten"]) == (True, True, 0, [""])
+    assert contents(lake) == before
+
+    volumes.write_text("Date,Asset,Volume,Source\n2026-10-30,x,2,bank\n")
+    _, err = here("load", "volumes", volumes, "--lake", lake, code=1)
+    hint = re.search(r"`luxor (add-column .*?)`", err)
+    assert hint is not None, "the refusal has the command"
+    assert "unknown: 'Source'" in err
+    out, _ = here(*shlex.split(hint[1]), "--lake", lake)
+    assert out == "Column Source added to volumes: 1 file written.\n"
+    assert here(*call, "--lake", lake)[0] == "Table volumes has the column Source already.\n"
+    here("load", "volumes", volumes, "--lake", lake)
+
+    out, _ = here("drop-column", "volumes", "Source", "--dry-run", "--lake", lake)
+    assert out == "Column Source would be dropped from volumes, with 1 value: 1 file to write.\n"
+    out, _ = here("drop-column", "volumes", "Source", "--yes", "--lake", lake)
+    assert out == "Column Source dropped from volumes, with 1 value: 1 file written.\n"
+    assert here.json("describe", "volumes", "--lake", lake)["columns"][-2]["Column"] == "Volume"
+
+
+def test_a_column_is_not_dropped_without_a_yes(lake: Path) -> None:
+    save_table("volumes", pd.DataFrame({"Key": ["a", "b"], "Volume": [1.0, None]}), lq=LuxorQuery(lake=lake.as_uri()))
+    before = contents(lake)
+    done = luxor("drop-column", "volumes", "Volume", "--lake", lake)
+    assert done.returncode == 2
+    assert "Dropping a column with 1 value needs a yes" in done.stderr
+    assert contents(lake) == before
+
+
 # --- going wrong ------------------------------------------------------------------------------
 
 
@@ -717,6 +769,14 @@ def test_optimize_asks_before_a_column_gets_another_type(lake: Path, here: Here)
         ("optimize hist_returns --layout week --lake {lake}", 2, "week"),
         ("optimize assets --sort-by Nmae --yes --lake {lake}", 2, "no column 'Nmae'"),
         ("optimize assets --type Name --yes --lake {lake}", 2, "--type 'Name' says not what a column holds"),
+        ("add-column nothing X --type text --lake {lake}", 1, "There is no table nothing"),
+        ("add-column assets X --lake {lake}", 2, "--type"),
+        ("add-column assets X --type float --lake {lake}", 2, "float"),
+        ("add-column assets name --type text --lake {lake}", 2, "has a column 'Name', which differs"),
+        ("drop-column ../assets X --yes --lake {lake}", 2, "'../assets' is not a table's name"),
+        ("drop-column assets Nmae --yes --lake {lake}", 1, "has no column 'Nmae'; it has 'Key'"),
+        ("drop-column assets Name --yes --lake {lake}", 2, "is a declared column"),
+        ("drop-column hist_returns Return --yes --lake {lake}", 2, "is a declared column"),
         ("show assets --columns Key,Kee --lake {lake}", 1, "It has: Key, Name,"),
         ("tables", 3, "LUXOR_LAKE_URL"),
         ("run hist_returns", 3, "LUXOR_LAKE_URL"),

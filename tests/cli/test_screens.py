@@ -148,11 +148,13 @@ COMMANDS: dict[str, list[str]] = {
     "put": ["put", "{files}/prices.csv", "{files}/funds.csv", "raw/prices"],
     "inspect": ["inspect", "{files}/prices.csv"],
     "load": ["load", "custom_prices", "{files}/prices.csv"],
+    "add-column": ["add-column", "odd_values", "Note", "--type", "text"],
+    "drop-column": ["drop-column", "odd_values", "Count", "--yes"],
     "archive": ["archive", "odd_values", "--yes"],
     "restore": ["restore", "odd_values"],
 }
 WITHOUT_THE_LAKE = {"list", "list-details", "doctor"}
-WRITING = {"run", "retry", "init", "put", "load", "archive", "restore"}
+WRITING = {"run", "retry", "init", "put", "load", "add-column", "drop-column", "archive", "restore"}
 
 TWO = {"fx_rates", "hist_returns"}
 

@@ -27,7 +27,7 @@ _ORDER = (
     *("run", "list", "runs", "status", "retry", "backfill", "unlock"),
     *("tables", "show", "returns", "find", "sql", "describe"),
     *("init", "put", "inspect", "load"),
-    *("check", "optimize", "archive", "restore", "doctor", "demo"),
+    *("check", "optimize", "add-column", "drop-column", "archive", "restore", "doctor", "demo"),
 )
 """The commands as ``luxor --help`` lists them: pipelines, what tables hold, files, upkeep."""
 

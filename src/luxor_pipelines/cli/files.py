@@ -180,7 +180,7 @@ def load(
     yes: Yes = False,
     lake: Lake = None,
 ) -> None:
-    """Load a file into a table, after showing what was read from it.
+    """Load a file into a table, showing first what was read.
 
     Rows with a key that is stored replace the stored ones; without a key rows replace those of their dates. The
     asset master (luxor load assets assets.xlsx) is checked for keys, tickers and currencies.

@@ -14,10 +14,21 @@ from luxor_pipelines.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from luxor_pipelines.ingest import Altered
     from luxor_pipelines.lake.table.archive import Only
     from luxor_pipelines.lake.table.table import Snapshot, Table
 
-__all__ = ["Layout", "Split", "archive", "check", "optimize", "restore"]
+__all__ = ["Layout", "Split", "Type", "add_column", "archive", "check", "drop_column", "optimize", "restore"]
+
+
+class Type(StrEnum):
+    """The types of columns."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    WHOLE = "whole"
+    DATE = "date"
+    FLAG = "flag"
 
 
 class Split(StrEnum):
@@ -90,6 +101,79 @@ def check(
     note(f"{counted(report.tables, 'table')}, {files(report.files)}: {counts_text}")
     if errors or (strict and warnings):
         raise typer.Exit(1)
+
+
+_Table = Annotated[
+    str, typer.Argument(metavar="TABLE", help="The table.", show_default=False, autocompletion=complete_tables)
+]
+_Column = Annotated[str, typer.Argument(metavar="COLUMN", help="The column's name.", show_default=False)]
+
+
+@app.command("add-column")
+def add_column(
+    table: _Table,
+    column: _Column,
+    kind: Annotated[
+        Type, typer.Option("--type", case_sensitive=False, help="What the column is to hold.", show_default=False)
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    lake: Lake = None,
+    json: Json = False,
+) -> None:
+    """Add a column to a table, without values.
+
+    Loads may bring the column from then on, or leave it out as before. Loads and readers may be at work meanwhile; a
+    second time it changes nothing, and completes what was cut short.
+    """
+    from luxor_pipelines.ingest import add_column as add
+
+    with working(f"Adding {column}"):
+        done = add(table, column, kind.value, lq=open_lake(lake).lake, dry_run=dry_run)
+    _tell_altered(done, f"added to {done.table}", dry_run=dry_run, json=json)
+
+
+@app.command("drop-column")
+def drop_column(
+    table: _Table,
+    column: _Column,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    yes: Yes = False,
+    lake: Lake = None,
+    json: Json = False,
+) -> None:
+    """Drop a column of a table, with its values.
+
+    It asks first, saying how many values would go. Columns of the key, and those that the table's pipeline or the
+    library declares, are not dropped. Loads and readers may be at work meanwhile.
+    """
+    from luxor_pipelines.ingest import drop_column as drop
+    from luxor_pipelines.operations.discovery import declared_schemas
+
+    opened = open_lake(lake).lake
+    schema = declared_schemas().get(opened.table(table).name)
+    with working("Reading"):
+        done = drop(table, column, lq=opened, schema=schema, dry_run=True)
+    if not dry_run:
+        values = counted(done.values, "value")
+        question = f"Drop column {column} of {done.table} in {opened.url}, with {values}?"
+        if not confirmed(question, yes=yes, action=f"Dropping a column with {values}"):
+            note("Nothing was changed.")
+            raise typer.Exit(1)
+        with working(f"Dropping {column}"):
+            done = drop(table, column, lq=opened, schema=schema)
+    _tell_altered(done, f"dropped from {done.table}, with {counted(done.values, 'value')}", dry_run=dry_run, json=json)
+
+
+def _tell_altered(done: Altered, what: str, *, dry_run: bool, json: bool) -> None:
+    if json:
+        from dataclasses import asdict
+
+        print_json({**asdict(done), "changed": done.changed, "dry_run": dry_run})
+    elif not done.changed:
+        emit(f"Table {done.table} has the column {done.column} already.")
+    else:
+        told = f"Column {done.column} {'would be ' if dry_run else ''}{what}"
+        emit(f"{told}: {files(len(done.rewritten))} {'to write' if dry_run else 'written'}.")
 
 
 @app.command()

@@ -33,20 +33,24 @@ from luxor_pipelines.lake.storage.base import BlobInfo, Unusable, VersionChanged
 from luxor_pipelines.lake.table.foreign import format_of, is_hidden, is_parquet
 from luxor_pipelines.lake.table.layout import (
     PARTITION_COLUMN,
+    ColumnChanges,
     Layout,
     Part,
     Snapshot,
+    added_columns,
     bounds,
     recognise,
 )
 from luxor_pipelines.lake.table.table import StoredFile, Table, list_tables
 from luxor_pipelines.lake.types.schema import (
+    COLUMN_TYPES,
     DATE,
     DATE_COLUMN,
     LAST_UPDATED,
     NUMBER,
     TEXT,
     TableSchema,
+    column_command,
     is_text_type,
     plain,
     repeated_keys,
@@ -154,6 +158,7 @@ class _TableAudit:
         self.files = 0
         self.findings: list[Finding] = []
         self._declared = declared
+        self._changes = ColumnChanges()
         self._prices = next((prices for prices in PRICE_TABLES if prices.name == table.name), None)
         self._limits = limits
         self._last: dict[str, date] = {}
@@ -165,6 +170,7 @@ class _TableAudit:
         snapshot = self._check_layout()
         if snapshot is None:
             return self.findings
+        self._changes = snapshot.columns
         if snapshot.layout == "folder":
             whole = self._open_folder(snapshot)
             partitions = [] if whole is None else [whole]
@@ -275,8 +281,8 @@ class _TableAudit:
         """Open a partition; None for one that does not open, or is gone meanwhile."""
         for _ in range(_ATTEMPTS):
             try:
-                stored = self.table.stored(part)
-                return _Opened(part, stored, Snapshot(layout, (part,)))
+                stored = self.table.stored(part, columns=self._changes)
+                return _Opened(part, stored, Snapshot(layout, (part,), columns=self._changes))
             except VersionChangedError:
                 info = self.table.storage.stat(part.info.path)
                 if info is None:
@@ -301,6 +307,7 @@ class _TableAudit:
         if not partitions:
             return
         newest = partitions[-1]
+        self._check_lagging(partitions)
         for opened in partitions[:-1]:
             if differing := _differing(_with_numbers(opened.columns), _with_numbers(newest.columns)):
                 fault = f"columns are not those of the newest partition, {newest.part.label}"
@@ -313,9 +320,24 @@ class _TableAudit:
                 pa.types.is_temporal(stored) or pa.types.is_null(stored)
             ):
                 self._error(newest.part, f"column of dates, {name}, holds {stored}", 1)
-        if self._declared is not None and (differing := _differing(newest.columns, self._declared.arrow())):
+        expected = None if self._declared is None else self._declared.arrow()
+        if expected is not None and (differing := _differing(_without_added(newest.columns, expected), expected)):
             fault = "columns are not what this version's pipeline writes"
             self._error(newest.part, fault, len(differing), "; ".join(differing[:4]))
+
+    def _check_lagging(self, partitions: Sequence[_Opened]) -> None:
+        """Name the columns that were added or dropped, where files have not been rewritten since."""
+        if self._changes == ColumnChanges():
+            return
+        stored = [{*self.table.stored(opened.part).codec.schema.names} for opened in partitions]
+        for name, kind in self._changes.added:
+            if lagging := sum(name not in names for names in stored):
+                way = column_command(self.table.name, name, COLUMN_TYPES[kind])
+                self._warning(None, f"files lack the column {name} that was added", lagging, f"{way} completes it")
+        for name in self._changes.dropped:
+            if lagging := sum(name in names for names in stored):
+                way = column_command(self.table.name, name)
+                self._warning(None, f"files have the column {name} that was dropped", lagging, f"{way} completes it")
 
     def _key(self, opened: _Opened, series: str | None) -> tuple[str, ...]:
         """Return the key that the file names, else the pipeline's, else the one known of the table."""
@@ -371,6 +393,7 @@ class _TableAudit:
             if (field.type != TEXT or field.name in required)
             and not pa.types.is_nested(field.type)
             and field.name not in (*key, *dates, *prices, LAST_UPDATED)
+            and (field.name in required or field.name not in added_columns(opened.columns))
         ]
         width = max(1, _CELLS // max(opened.stored.rows, 1))
         for start in range(0, len(unchecked), width):
@@ -505,6 +528,12 @@ def _selected(data: pa.Table, columns: Sequence[str]) -> pa.Table:
 def _with_numbers(schema: pa.Schema) -> pa.Schema:
     """Return a schema with numbers in place of whole numbers, which are read together with them."""
     return pa.schema([field.with_type(NUMBER) if pa.types.is_integer(field.type) else field for field in schema])
+
+
+def _without_added(stored: pa.Schema, expected: pa.Schema) -> pa.Schema:
+    """Return the columns without those that people have added to the expected ones."""
+    added = set(added_columns(stored)) - set(expected.names)
+    return pa.schema([field for field in stored if field.name not in added])
 
 
 def _differing(stored: pa.Schema, expected: pa.Schema) -> list[str]:

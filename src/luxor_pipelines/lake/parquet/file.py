@@ -67,6 +67,12 @@ class ParquetFile:
         """The number of rows."""
         return int(self.footer.metadata.num_rows)
 
+    @property
+    def sorted_by(self) -> tuple[str, ...]:
+        """The columns that the rows are sorted by, as the file says; empty where it does not."""
+        with corrupt(self.info.path):
+            return self.footer.sorted_by
+
     def might_match(self, where: Sequence[Where]) -> bool:
         """See `Footer.might_match`."""
         with corrupt(self.info.path):

@@ -91,6 +91,12 @@ class Footer:
         return self.metadata.schema.to_arrow_schema()
 
     @cached_property
+    def sorted_by(self) -> tuple[str, ...]:
+        """The columns that the rows are sorted by, as the file says; empty where it does not."""
+        sorting = self._row_groups[0].sorting_columns if self._row_groups else ()
+        return tuple(self.metadata.schema.column(column.column_index).path for column in sorting)
+
+    @cached_property
     def rows(self) -> list[int]:
         """The number of rows of each row group."""
         return [group.num_rows for group in self._row_groups]

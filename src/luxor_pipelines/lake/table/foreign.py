@@ -25,7 +25,7 @@ from luxor_pipelines.lake.types.codec import TypedCodec
 from luxor_pipelines.lake.types.schema import DATE, ENCODING, NUMBER, TEXT, WHOLE, is_text_type
 
 __all__ = [
-    "ForeignFile",
+    "CompletedFile",
     "ForeignFolder",
     "Format",
     "format_of",
@@ -112,9 +112,9 @@ class ForeignFolder:
     schema: pa.Schema
     values: Mapping[str, Mapping[str, pa.Scalar]]
 
-    def file(self, path: str, file: ParquetFile) -> ForeignFile:
+    def file(self, path: str, file: ParquetFile) -> CompletedFile:
         """Return one of the files, read as if it had all columns of the folder."""
-        return ForeignFile(file, self.schema, self.values[path], self.table)
+        return CompletedFile(file, self.schema, self.values[path], self.table)
 
 
 def union(table: str, schemas: Mapping[str, pa.Schema]) -> ForeignFolder:
@@ -203,8 +203,8 @@ def _disagree(table: str, column: str, types: str) -> SchemaError:
 
 
 @dataclass(frozen=True)
-class ForeignFile:
-    """One file of a foreign folder, read as if it had all columns of the folder."""
+class CompletedFile:
+    """One file, read as if it had all columns of its table; those of which ``values`` has none are null."""
 
     file: ParquetFile
     schema: pa.Schema

@@ -10,8 +10,9 @@ folder    ``<directory>/<name>/…`` or ``<name>.parquet/…``    one file of an
 ========  ==========================================  ================================
 
 Beside the partitions lie two small files. ``_layout.json``, the `LayoutRecord`, is written before a new table's
-first row and before a conversion deletes the single file. ``_moving.json`` lies there while the partitions are
-moved to the archive or back. The rules by which the layout is told:
+first row and before a conversion deletes the single file; it also names the columns that were added to the
+partitions or dropped from them since. ``_moving.json`` lies there while the partitions are moved to the archive or
+back. The rules by which the layout is told:
 
 1. While ``_moving.json`` is there, there is no table to be read or written.
 2. A single file is the table, whatever lies in the folder; except one that `LayoutRecord.supersedes`.
@@ -27,7 +28,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
@@ -37,8 +38,10 @@ import pyarrow as pa
 
 from luxor_pipelines.errors import CorruptFileError, InvalidNameError, SchemaError, shown
 from luxor_pipelines.lake.storage.base import BlobInfo, check_path
+from luxor_pipelines.lake.types.schema import COLUMN_TYPES, LAST_UPDATED, TEXT, ColumnType
 
 __all__ = [
+    "ADDED",
     "BIRTH",
     "CONVERSION",
     "DIRECTORY",
@@ -46,10 +49,12 @@ __all__ = [
     "MOVING_FILE",
     "PARTITION_COLUMN",
     "PLACEHOLDER",
+    "ColumnChanges",
     "Layout",
     "LayoutRecord",
     "Part",
     "Snapshot",
+    "added_columns",
     "bounds",
     "near",
     "pieces",
@@ -66,6 +71,8 @@ CONVERSION = b"luxor.conversion"
 """A partition's metadata holds the id of the conversion that made it, until a load changes the partition."""
 PLACEHOLDER = b"luxor.placeholder"
 """The metadata of a file that a move has created, and not filled yet."""
+ADDED = b"luxor.added"
+"""The entry of a file's metadata that names the columns added to it later, one per line: rows may come without them."""
 LAYOUT_FILE = "_layout.json"
 MOVING_FILE = "_moving.json"
 
@@ -113,8 +120,67 @@ class Part:
 
 
 @dataclass(frozen=True)
+class ColumnChanges:
+    """The columns added to a table's partitions, with their types, and those dropped; files may lag behind.
+
+    A file that still lacks an added column has nulls in it, and a dropped column that it still has is not read.
+    """
+
+    added: tuple[tuple[str, ColumnType], ...] = ()
+    dropped: tuple[str, ...] = ()
+
+    def add(self, name: str, kind: ColumnType) -> ColumnChanges:
+        """Return the changes after another column has been added."""
+        if (name, kind) in self.added:
+            return self
+        others = tuple(column for column in self.added if column[0] != name)
+        return ColumnChanges((*others, (name, kind)), tuple(column for column in self.dropped if column != name))
+
+    def drop(self, name: str) -> ColumnChanges:
+        """Return the changes after another column has been dropped."""
+        if name in self.dropped:
+            return self
+        others = tuple(column for column in self.dropped if column != name)
+        return ColumnChanges(tuple(column for column in self.added if column[0] != name), (*others, name))
+
+    def within(self, names: Iterable[str]) -> ColumnChanges:
+        """Return the changes that are left when a table is written anew with these columns alone."""
+        columns = set(names)
+        added = tuple(column for column in self.added if column[0] in columns)
+        return ColumnChanges(added, tuple(column for column in self.dropped if column not in columns))
+
+    def apply(self, stored: pa.Schema, *, legacy: bool) -> pa.Schema:
+        """Return a file's columns, with its metadata, once the changes are made to it.
+
+        Parameters
+        ----------
+        legacy
+            Whether every cell of the file is text; those of a new column then are, too.
+        """
+        if self == _NO_CHANGES:
+            return stored
+        fields = [field for field in stored if field.name not in self.dropped]
+        new = [pa.field(name, TEXT if legacy else COLUMN_TYPES[kind]) for name, kind in self.added]
+        new = [field for field in new if field.name not in stored.names]
+        at = len(fields) - 1 if fields and fields[-1].name == LAST_UPDATED else len(fields)
+        marked = dict.fromkeys([*added_columns(stored), *(name for name, _ in self.added)])
+        metadata = {name: text for name, text in (stored.metadata or {}).items() if name != ADDED}
+        if names := [name for name in marked if name not in self.dropped]:
+            metadata[ADDED] = "\n".join(names).encode()
+        return pa.schema([*fields[:at], *new, *fields[at:]], metadata)
+
+
+_NO_CHANGES = ColumnChanges()
+
+
+def added_columns(stored: pa.Schema) -> tuple[str, ...]:
+    """Return the columns that a file's metadata says were added later, and without which rows may come."""
+    return tuple(filter(None, (stored.metadata or {}).get(ADDED, b"").decode().split("\n")))
+
+
+@dataclass(frozen=True)
 class Snapshot:
-    """The partitions of a table, each of one version, in ascending order.
+    """The partitions of a table, each of one version, in ascending order, and the changes made to their columns.
 
     A snapshot that is not ``whole`` has only the partitions that were looked for.
     """
@@ -122,6 +188,7 @@ class Snapshot:
     layout: Layout
     parts: tuple[Part, ...]
     whole: bool = True
+    columns: ColumnChanges = _NO_CHANGES
 
     @property
     def version(self) -> str:
@@ -160,6 +227,8 @@ class LayoutRecord:
         The id of the conversion that made the partitions of its single file; None for a table created so.
     birth, digest
         The converted file's `BIRTH`, None if it had none, and the SHA-256 of its bytes.
+    columns
+        The columns added to the partitions and dropped from them.
     version
         The version of ``_layout.json``; empty before it is written.
     """
@@ -169,6 +238,7 @@ class LayoutRecord:
     conversion: str | None = None
     birth: str | None = None
     digest: str | None = None
+    columns: ColumnChanges = _NO_CHANGES
     version: str = ""
 
     def supersedes(self, metadata: Mapping[bytes, bytes]) -> bool:
@@ -183,7 +253,9 @@ class LayoutRecord:
     def encode(self) -> bytes:
         """Return the content of ``_layout.json``."""
         content = {name: value for name, value in asdict(self).items() if name != "version" and value is not None}
-        return json.dumps(content, indent=1).encode()
+        changes = {"added": dict(self.columns.added), "dropped": list(self.columns.dropped)}
+        content["columns"] = {name: value for name, value in changes.items() if value}
+        return json.dumps({name: value for name, value in content.items() if value != {}}, indent=1).encode()
 
     @classmethod
     def decode(cls, data: bytes, version: str, path: str) -> LayoutRecord:
@@ -195,11 +267,15 @@ class LayoutRecord:
         """
         try:
             content = json.loads(data)
-            known = {name: content[name] for name in cls.__dataclass_fields__ if name in content}
-            record = cls(**{**known, "version": version})
-        except (ValueError, TypeError, RecursionError):
-            record = None
-        if record is None or record.layout not in ("file", "month", "year") or not isinstance(record.column, str):
+            values = {name: content[name] for name in cls.__dataclass_fields__ if name in content}
+            changes = content.get("columns", {})
+            columns = ColumnChanges(tuple(changes.get("added", {}).items()), tuple(changes.get("dropped", ())))
+            record = cls(**{**values, "columns": columns, "version": version})
+            valid = record.layout in ("file", "month", "year") and isinstance(record.column, str)
+            valid = valid and {kind for _, kind in columns.added} <= COLUMN_TYPES.keys()
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            valid = False
+        if not valid:
             raise CorruptFileError(
                 f"{path} does not say how the table is laid out.",
                 hint="If the table lies there in one layout only, delete that small file.",

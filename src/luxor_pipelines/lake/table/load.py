@@ -35,14 +35,16 @@ from luxor_pipelines.lake.table.layout import (
     CONVERSION,
     PARTITION_COLUMN,
     PLACEHOLDER,
+    ColumnChanges,
     Layout,
     LayoutRecord,
     Part,
     Snapshot,
+    added_columns,
     pieces,
 )
 from luxor_pipelines.lake.table.layout import near as near_labels
-from luxor_pipelines.lake.table.merge import Merge, merge, sort_columns, sort_indices, taken
+from luxor_pipelines.lake.table.merge import Merge, merge, sort_columns, sort_indices, taken, with_stored_cells
 from luxor_pipelines.lake.table.table import StoredPart, Table
 from luxor_pipelines.lake.types.codec import Codec, codec_of
 from luxor_pipelines.lake.types.frames import check_frame, decoded, frame_to_arrow
@@ -55,6 +57,7 @@ from luxor_pipelines.lake.types.schema import (
     TEXT,
     TableSchema,
     check_key,
+    column_command,
     stored_key,
 )
 from luxor_pipelines.notebook import html_facts
@@ -210,9 +213,10 @@ class Load:
         self._whole = whole
         self._only_new = only_new
         if near is None or whole:
-            self.snapshot, self._record = table.find(), table.record()
+            snapshot, self._record = table.find(), table.record()
         else:
-            self.snapshot, self._record = table.find_near(near)
+            snapshot, self._record = table.find_near(near)
+        self.snapshot = self._as_recorded(snapshot)
         self._codec = self._stored_codec()
         metadata = (self._codec.stored.metadata or {}) if self._codec else {}
         self.key = schema.key if schema else (stored_key(self._codec.stored) if self._codec else ()) or None
@@ -226,6 +230,11 @@ class Load:
             self.partition_column = schema.increment if schema else DATE_COLUMN
         alone = self.snapshot is None or self.snapshot.layout != "file" or schema is None or schema.partition is None
         self.shadow = "" if alone else table.shadow()
+        if self.snapshot is not None:
+            self._columns = self.snapshot.columns
+        else:
+            self._columns = self._record.columns if self._record is not None else ColumnChanges()
+        self._left_out: list[str] = []
         self._legacy = self._codec is not None and self._codec.legacy
         labels = near_labels(self.layout, near) if near else []
         # The partition before was looked at only if the batch's own is not there.
@@ -249,8 +258,20 @@ class Load:
         except CorruptFileError:
             if self.snapshot.whole:
                 raise
-        self.snapshot = self.table.find()  # that one month is damaged is no reason not to load another
+        # That one month is damaged is no reason not to load another.
+        self.snapshot = self._as_recorded(self.table.find())
         return self._stored_codec()
+
+    def _as_recorded(self, snapshot: Snapshot | None) -> Snapshot | None:
+        """Return a snapshot with the changes of columns that the record names which the load goes by."""
+        if snapshot is None:
+            return None
+        recorded = self._record is not None and self._record.layout == snapshot.layout
+        return replace(snapshot, columns=self._record.columns if self._record and recorded else ColumnChanges())
+
+    def _columns_changed(self, part: Part) -> bool:
+        """Whether others have changed the table's columns since the load began, judged by a partition that differs."""
+        return part != self._seen(part.label) or self.table.record() != self._record
 
     # --- the batch --------------------------------------------------------------------------
 
@@ -282,9 +303,15 @@ class Load:
             days |= {column.name for column in self._schema.columns if column.type == "date"}
         if self._codec is not None and not self._whole:
             stored = self._open_types(self._codec)
+            added = added_columns(self._codec.stored)
             if target is not None:
-                check_declared(target, stored, name, self.shadow)
+                check_declared(target, stored, name, added=added, shadow=self.shadow)
+                others = [stored.field(column) for column in added if column not in target.names]
+                target = pa.schema([*target, *others])
             target = target or stored
+            given = [*df.columns, *([index_name] if index else [])]
+            self._left_out = [column for column in added if column not in given]
+            target = pa.schema([field for field in target if field.name not in self._left_out])
         batch = frame_to_arrow(
             df,
             table=name,
@@ -298,8 +325,12 @@ class Load:
             index_name=index_name,
         )
         if self._codec is not None and not self._whole:
+            for column in self._left_out:
+                nulls = pa.nulls(len(batch), self._codec.schema.field(column).type)
+                batch = batch.append_column(column, pa.chunked_array([nulls]))
             batch = self._set_types(batch, self._codec)
         else:
+            self._columns = self._columns.within(batch.column_names)
             if self.layout != "file":
                 check_typed(batch, name)
             batch = self._as_text(batch)
@@ -349,7 +380,10 @@ class Load:
 
     def _read(self, part: Part) -> StoredPart:
         """Read a partition; its columns without a value have the types that the batch gave them."""
-        stored = self.table.read_part(part)
+        stored = self.table.read_part(part, self._columns)
+        columns = self._codec.schema if self._codec is not None else stored.codec.schema
+        if types_of(columns).keys() != types_of(stored.codec.schema).keys() and self._columns_changed(part):
+            raise self._layout_changed()
         empty = [name for name in self._types_given if pa.types.is_null(stored.physical.schema.field(name).type)]
         if not empty:
             return stored
@@ -381,7 +415,7 @@ class Load:
         parts = pieces(self.layout, batch, self.partition_column, self.table.name)
         labels = {label for label, _ in parts}
         if self.snapshot is not None and not self.snapshot.whole and labels - self._looked:
-            self.snapshot = self.table.find()
+            self.snapshot = self._as_recorded(self.table.find())
             if self.snapshot is None or self.snapshot.layout != self.layout:
                 raise self._layout_changed()
         if len(parts) > 1:
@@ -418,7 +452,7 @@ class Load:
 
         def schema(part: Part) -> pa.Schema | None:
             try:
-                return self.table.stored(part).codec.schema
+                return self.table.stored(part, columns=self._columns).codec.schema
             except VersionChangedError:
                 return None  # it is looked at again when its turn comes
 
@@ -506,10 +540,16 @@ class Load:
     # --- the layout of a table that is new ----------------------------------------------------
 
     def _agree(self) -> None:
-        """Put the layout on record before rows go into partitions or into a new file, unless it is there already."""
-        if self._record is not None and (self.snapshot is None or self._record.layout == self.layout):
+        """Put the layout on record before rows go into partitions or into a new file, unless it is there already.
+
+        A table that is replaced whole has its own columns alone, and none of those added or dropped before.
+        """
+        record = self._record
+        if record is None or (self.snapshot is not None and record.layout != self.layout):
+            record = LayoutRecord(self.layout, self.partition_column)
+        record = replace(record, columns=self._columns)
+        if record == self._record:
             return
-        record = LayoutRecord(self.layout, self.partition_column)
         before = self._record.version if self._record is not None else None
         try:
             self._record = self.table.write_record(record, expected=before)
@@ -563,9 +603,12 @@ class Load:
             stored, change = self._against(part, batch, plan)
         else:
             stored = self._read(part) if part else None
-            change = merge(
-                stored.logical if stored else None, batch, mode=plan.mode, key=plan.key, increment=plan.increment
-            )
+            rows = stored.logical if stored else None
+            if rows is not None and self._left_out:
+                batch = with_stored_cells(rows, batch, self._left_out, plan.key)
+            change = merge(rows, batch, mode=plan.mode, key=plan.key, increment=plan.increment)
+            if rows is not None and self._left_out and not plan.key:
+                self._check_kept(rows, change)
         result = LoadResult(self.table.name, change.inserted, change.updated, change.unchanged, change.deleted)
         as_before = stored is not None and self._declared_anew(stored.codec, plan) is None
         if not change.changed and (as_before or not self._whole):
@@ -576,6 +619,23 @@ class Load:
         by = () if self._legacy else sort_columns(data, plan.increment, plan.key)
         file = to_bytes(data, sorted_by=by)
         return _Change(replace(result, partitions=(label,)), file)
+
+    def _check_kept(self, stored: pa.Table, change: Merge) -> None:
+        """Refuse to drop cells of a column that the batch came without, where no key tells whose they are.
+
+        Raises
+        ------
+        SchemaError
+        """
+        gone = stored.take(pa.array(np.setdiff1d(np.arange(len(stored)), change.keep)))
+        for column in self._left_out:
+            values = len(gone) - gone[column].null_count
+            if values:
+                raise SchemaError(
+                    f"Table {self.table.name}: the batch has no column {column!r}, of which {values} of {len(gone)} "
+                    "rows to be replaced have a value. Without a key it is not known which rows are to keep theirs.",
+                    hint="Load the column too, or by key: unique_columns=[...], --key on the command line.",
+                )
 
     def _drop(self, part: Part | None) -> _Change:
         """The change that leaves nothing of a partition."""
@@ -746,7 +806,9 @@ def check_typed(batch: pa.Table, table: str) -> None:
         )
 
 
-def check_declared(declared: pa.Schema, stored: pa.Schema, table: str, shadow: str = "") -> None:
+def check_declared(
+    declared: pa.Schema, stored: pa.Schema, table: str, *, added: Sequence[str] = (), shadow: str = ""
+) -> None:
     """Refuse a stored table whose columns are not those that its pipeline declares.
 
     Parameters
@@ -760,13 +822,24 @@ def check_declared(declared: pa.Schema, stored: pa.Schema, table: str, shadow: s
     """
     is_, should = types_of(stored), types_of(declared)
     should |= {name: kind for name, kind in is_.items() if kind == "null" and name in should}
-    if is_ != should:
-        odd = sorted(name for name in is_.keys() | should.keys() if is_.get(name) != should.get(name))
-        detail = "; ".join(
-            f"{name!r} is {is_.get(name, 'absent')}, declared {should.get(name, 'absent')}" for name in odd[:4]
-        )
-        raise SchemaError(
-            f"The stored table {table} has other columns than this version writes: {detail}"
-            f"{f' and {len(odd) - 4} more' if len(odd) > 4 else ''}. Nothing was written.",
-            hint=shadow or f"`luxor archive {table}` moves the stored table aside, so that a new one can be made.",
-        )
+    should |= {name: is_[name] for name in added if name not in should}
+    if is_ == should:
+        return
+    odd = sorted(name for name in is_.keys() | should.keys() if is_.get(name) != should.get(name))
+    detail = "; ".join(
+        f"{name!r} is {is_.get(name, 'absent')}, declared {should.get(name, 'absent')}" for name in odd[:4]
+    )
+    ways = []
+    for name in odd:
+        if name not in is_ and declared.field(name).nullable:
+            ways.append(column_command(table, name, declared.field(name).type))
+        elif name not in should:
+            ways.append(column_command(table, name))
+    aside = f"`luxor archive {table}` moves the stored table aside, so that a new one can be made."
+    if len(ways) == len(odd):
+        aside = f"{', '.join(ways)} {'makes' if len(ways) == 1 else 'make'} it fit; or {aside}"
+    raise SchemaError(
+        f"The stored table {table} has other columns than this version writes: {detail}"
+        f"{f' and {len(odd) - 4} more' if len(odd) > 4 else ''}. Nothing was written.",
+        hint=shadow or aside,
+    )

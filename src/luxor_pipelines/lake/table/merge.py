@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from luxor_pipelines.errors import SchemaError, UsageError, sample
 from luxor_pipelines.lake.types.schema import LAST_UPDATED, is_text_type, with_codes
 
-__all__ = ["Merge", "merge", "sort_columns", "sort_indices", "taken"]
+__all__ = ["Merge", "merge", "sort_columns", "sort_indices", "taken", "with_stored_cells"]
 
 Rows = NDArray[np.int64]
 
@@ -121,6 +121,30 @@ def merge(
         unchanged=len(kept),
         deleted=len(touched) - len(kept) - updated,
     )
+
+
+def with_stored_cells(stored: pa.Table, batch: pa.Table, columns: Sequence[str], key: Sequence[str] | None) -> pa.Table:
+    """Return the batch with the stored cells in some columns, which it came without; null in rows that are new.
+
+    Parameters
+    ----------
+    key
+        The columns that say which rows are the same row, the first of several; without one those are that agree in
+        all other columns, and the n-th of equal rows stands for the n-th.
+    """
+    if not len(stored):
+        return batch
+    by = key or [name for name in batch.column_names if name not in (*columns, LAST_UPDATED)]
+    ids = _row_ids(stored.select(by), batch.select(by), by)
+    before, after = ids[: len(stored)], ids[len(stored) :]
+    if not key:
+        before, after = _numbered(before, after)
+    distinct, first = np.unique(before, return_index=True)
+    at = _positions(after, distinct)
+    rows = pa.array(first[at], mask=at < 0)
+    for name in columns:
+        batch = batch.set_column(batch.schema.get_field_index(name), name, stored[name].take(rows))
+    return batch
 
 
 def sort_columns(table: pa.Table, increment: str | None, key: Sequence[str] | None) -> list[str]:

@@ -44,7 +44,15 @@ from luxor_pipelines.lake.parquet.file import (
 from luxor_pipelines.lake.parquet.predicates import Where, conditions
 from luxor_pipelines.lake.storage.base import BlobInfo, Storage, Unusable, VersionChangedError, check_path
 from luxor_pipelines.lake.storage.lease import fenced_write
-from luxor_pipelines.lake.table.foreign import ForeignFolder, Format, format_of, is_data, is_parquet, union
+from luxor_pipelines.lake.table.foreign import (
+    CompletedFile,
+    ForeignFolder,
+    Format,
+    format_of,
+    is_data,
+    is_parquet,
+    union,
+)
 from luxor_pipelines.lake.table.layout import (
     CONVERSION,
     DIRECTORY,
@@ -52,6 +60,7 @@ from luxor_pipelines.lake.table.layout import (
     MOVING_FILE,
     PARTITION_COLUMN,
     PLACEHOLDER,
+    ColumnChanges,
     Layout,
     LayoutRecord,
     Part,
@@ -298,10 +307,10 @@ class Table:
                 hint="Move the ones that do not belong there aside.",
             )
         partitions = sorted(parts[layouts[0]], key=lambda part: part.label)
-        agreed = record is not None and record.layout in layouts
-        if not agreed and self.is_placeholder(partitions[-1]):
+        agreed = record if record is not None and record.layout in layouts else None
+        if agreed is None and self.is_placeholder(partitions[-1]):
             return None
-        return Snapshot(layouts[0], tuple(partitions))
+        return Snapshot(layouts[0], tuple(partitions), columns=agreed.columns if agreed else ColumnChanges())
 
     def is_foreign_data(self, info: BlobInfo) -> bool:
         """Return whether a file of the table's folders has rows as other programs write them; see `foreign.is_data`."""
@@ -462,7 +471,8 @@ class Table:
                 return Snapshot("file", (Part("", files["file", ""]),)), record
             if len(files) == 1:
                 ((layout, label), info) = next(iter(files.items()))
-                return Snapshot(layout, (Part(label, info),), whole=False), record
+                columns = record.columns if record is not None and record.layout == layout else ColumnChanges()
+                return Snapshot(layout, (Part(label, info),), whole=False, columns=columns), record
             if files:
                 break
         return self.find(), self.record()
@@ -556,7 +566,7 @@ class Table:
         return snapshot
 
     def codec(self, snapshot: Snapshot | None = None, overrides: Mapping[str, Any] | None = None) -> Codec:
-        """Return the codec of the table's newest partition, which knows its columns, stored and typed.
+        """Return the codec of the table's newest partition, which knows the table's columns, stored and typed.
 
         That of a folder of another program knows the columns of all its files.
 
@@ -571,7 +581,7 @@ class Table:
                 foreign = self._foreign(current)
                 if foreign is not None:
                     return self._codec(foreign.schema, overridden(overrides))
-                return self.stored(current.parts[-1], overrides).codec
+                return self.stored(current.parts[-1], overrides, current.columns).codec
             except VersionChangedError:
                 snapshot = None
         raise self.storage.changed(self.name)
@@ -595,8 +605,17 @@ class Table:
         schemas = self.map_parts(snapshot.parts, schema)
         return union(self.name, {part.label: of for part, of in zip(snapshot.parts, schemas, strict=True)})
 
-    def stored(self, part: Part, overrides: Mapping[str, Any] | None = None) -> StoredFile:
+    def stored(
+        self, part: Part, overrides: Mapping[str, Any] | None = None, columns: ColumnChanges | None = None
+    ) -> StoredFile:
         """Return what the footer of one partition's file tells; no row is read.
+
+        Parameters
+        ----------
+        overrides
+            Types for columns of text (see `codec.overridden`).
+        columns
+            Changes of columns that the codec takes for made; default none.
 
         Raises
         ------
@@ -604,7 +623,18 @@ class Table:
         CorruptFileError
         """
         with self._open(part.info) as file:
-            return StoredFile(self._codec(file.schema, overridden(overrides)), file.rows)
+            return StoredFile(self._codec(file.schema, overridden(overrides), columns), file.rows)
+
+    def sorted_by(self, part: Part) -> tuple[str, ...]:
+        """Return the columns that a partition's rows are sorted by, as its file says; empty where it does not.
+
+        Raises
+        ------
+        VersionChangedError
+        CorruptFileError
+        """
+        with self._open(part.info) as file:
+            return file.sorted_by
 
     def _footer(self, part: Part) -> Any:
         """Return what pyarrow reads of a partition's footer."""
@@ -805,8 +835,13 @@ class Table:
         codec = self._codec(rows.schema, overridden(overrides))
         return read_typed(StoredRows(rows), codec, Selection(columns, where, dictionary, per_batch=each))
 
-    def read_part(self, part: Part) -> StoredPart:
+    def read_part(self, part: Part, columns: ColumnChanges | None = None) -> StoredPart:
         """Read one partition whole, pinned to its version.
+
+        Parameters
+        ----------
+        columns
+            Changes of columns that are made to what was read; default none.
 
         Raises
         ------
@@ -814,7 +849,12 @@ class Table:
         """
         with self._open(part.info) as file:
             physical = file.read()
-        codec = self._codec(physical.schema)
+        codec = self._codec(physical.schema, columns=columns)
+        absent = [field for field in codec.schema if field.name not in physical.column_names]
+        nulls = pa.table({field.name: pa.nulls(len(physical), field.type) for field in absent})
+        new = codec.encode(nulls) if codec.legacy else nulls
+        for name, column in zip(new.column_names, new.columns, strict=True):
+            physical = physical.append_column(name, column)
         physical = physical.select(codec.stored.names).replace_schema_metadata(codec.stored.metadata)
         return StoredPart(codec, physical, codec.decode(physical))
 
@@ -836,26 +876,31 @@ class Table:
         with open_file(lambda: self.storage.open(info), info, self._footers) as file:
             yield file
 
-    def _codec(self, stored: pa.Schema, overrides: Overrides | None = None) -> Codec:
-        return codec_of(stored, self.name, self.conventions, overrides)
+    def _codec(
+        self, stored: pa.Schema, overrides: Overrides | None = None, columns: ColumnChanges | None = None
+    ) -> Codec:
+        codec = codec_of(stored, self.name, self.conventions, overrides)
+        if columns is None or columns == ColumnChanges():
+            return codec
+        return codec_of(columns.apply(codec.stored, legacy=codec.legacy), self.name, self.conventions, overrides)
 
     def _scan(self, snapshot: Snapshot, wanted: Selection, overrides: Overrides) -> Scan:
         foreign = self._foreign(snapshot)
         parts = self.plan(snapshot, wanted.where)
         several = len(parts) > 1
 
-        def read_part(part: Part) -> tuple[Part, pa.Table | None]:
-            return self._read_current(part, wanted, overrides, foreign, may_skip=several)
+        def read_part(part: Part, *, may_skip: bool = several) -> tuple[Part, pa.Table | None]:
+            return self._read_current(part, wanted, overrides, snapshot.columns, foreign, may_skip=may_skip)
 
         read = self.map_parts(parts, read_part)
         pieces = [(part, data) for part, data in read if data is not None]
         if not pieces:  # one is read all the same, for its columns
-            part, data = self._read_current(parts[-1], wanted, overrides, foreign)
+            part, data = read_part(parts[-1], may_skip=False)
             assert data is not None
             pieces = [(part, data)]
         current = {part.label: part for part, _ in (*read, *pieces)}
         after = replace(snapshot, parts=tuple(current.get(part.label, part) for part in snapshot.parts))
-        return Scan(self._concat(pieces), after)
+        return Scan(self._concat(pieces, snapshot), after)
 
     def plan(self, snapshot: Snapshot, where: Sequence[Where]) -> list[Part]:
         """Return the partitions that a scan reads: those that might hold rows wanted, at least one for its columns."""
@@ -875,15 +920,16 @@ class Table:
         part: Part,
         wanted: Selection,
         overrides: Overrides,
+        columns: ColumnChanges,
         foreign: ForeignFolder | None,
         *,
-        may_skip: bool = False,
+        may_skip: bool,
     ) -> tuple[Part, pa.Table | None]:
         """Return a partition as it is now, and its rows wanted; None for them if it ``may_skip`` one that has none."""
         for _ in range(_ATTEMPTS):
             try:
                 with self._open(part.info) as opened:
-                    file = opened if foreign is None else foreign.file(part.label, opened)
+                    file = self._changed(opened, columns) if foreign is None else foreign.file(part.label, opened)
                     skipped = may_skip and not file.might_match(wanted.where)
                     return part, None if skipped else read_typed(file, self._codec(file.schema, overrides), wanted)
             except VersionChangedError:
@@ -893,15 +939,25 @@ class Table:
                 part = Part(part.label, info)
         raise self.storage.changed(part.info.path)
 
-    def _concat(self, pieces: Sequence[tuple[Part, pa.Table]]) -> pa.Table:
+    def _changed(self, file: ParquetFile, columns: ColumnChanges) -> ParquetFile | CompletedFile:
+        """Return a file as if changes of columns had been made to it."""
+        if columns == ColumnChanges():
+            return file
+        schema = self._codec(file.schema, columns=columns).stored
+        return file if schema.names == file.schema.names else CompletedFile(file, schema, {}, self.name)
+
+    def _concat(self, pieces: Sequence[tuple[Part, pa.Table]], snapshot: Snapshot) -> pa.Table:
         first = pieces[0][1]
         for part, data in pieces:
             if set(data.column_names) != set(first.column_names):
+                if any(snapshot.part(part.label) != part for part, _ in pieces):
+                    raise _TableMovedError  # the table's columns may have changed, too
                 differing = sorted(set(data.column_names) ^ set(first.column_names))
                 raise SchemaError(
                     f"Table {self.name}: partitions {pieces[0][0].label} and {part.label} differ in columns "
                     f"{', '.join(map(repr, differing))}.",
-                    hint="Rewrite the odd partition with the table's columns.",
+                    hint=f"Rewrite the odd partition with the table's columns, or let all have it: `luxor add-column "
+                    f"{self.name} COLUMN --type KIND` (or `luxor drop-column`).",
                 )
         tables = [data.select(first.column_names).replace_schema_metadata(first.schema.metadata) for _, data in pieces]
         try:

@@ -6,6 +6,7 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from luxor_pipelines.lake.types.schema import (
     TEXT,
     WHOLE,
     bad_cells,
+    column_command,
     is_text_type,
     plain,
 )
@@ -196,10 +198,16 @@ def conform(data: pa.Table, *, table: str, target: pa.Schema) -> pa.Table:
         parts = ([f"unknown: {_listed(unknown)}"] if unknown else []) + (
             [f"missing: {_listed(missing)}"] if missing else []
         )
+        few = unknown[:3]
+        alike = {name: close[0] for name in few if (close := get_close_matches(name, missing or names, 1, 0.8))}
+        hints = [f"Is {name!r} {other!r}? Names are case-sensitive." for name, other in alike.items()]
+        new = [column_command(table, name, data.schema.field(name).type) for name in few if name not in alike]
+        hints += [f"Drop it from the frame, or add it to the table: {', '.join(new)}."] if new else []
+        hints += ["Add the missing ones to the frame."] if missing and not alike else []
         raise SchemaError(
             f"Table {table}: the frame's columns are not the table's; {'; '.join(parts)}. "
             f"The table has {_listed(names)}.",
-            hint="Rename, add or drop columns; names are case-sensitive.",
+            hint=" ".join(hints),
         )
     columns = [_fit(data[field.name], field.type, table, field.name) for field in fields]
     for field, column in zip(fields, columns, strict=True):

@@ -8,6 +8,7 @@ whatever pandas had for it; a NaN is never stored.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 from luxor_pipelines.errors import SchemaError, sample, shown
 
 __all__ = [
+    "COLUMN_TYPES",
     "DATE",
     "DATE_COLUMN",
     "ENCODING",
@@ -36,6 +38,8 @@ __all__ = [
     "TableSchema",
     "bad_cells",
     "check_key",
+    "column_command",
+    "column_type",
     "is_text_type",
     "plain",
     "repeated_keys",
@@ -60,7 +64,7 @@ FLAG = pa.bool_()
 STAMP = pa.timestamp("us", "UTC")
 
 ColumnType: TypeAlias = Literal["date", "text", "number", "whole", "flag", "stamp"]
-_TYPES: dict[ColumnType, pa.DataType] = {
+COLUMN_TYPES: dict[ColumnType, pa.DataType] = {
     "date": DATE,
     "text": TEXT,
     "number": NUMBER,
@@ -96,7 +100,7 @@ class Conventions:
         """Return the types of those columns of a table that are known, `DATE_COLUMN` among them."""
         types = {DATE_COLUMN: "date", **self.tables.get(table, self.columns)}
         kinds = {column: types.get(column, types.get("*")) for column in columns if column != LAST_UPDATED}
-        return {column: _TYPES[kind] for column, kind in kinds.items() if kind is not None}
+        return {column: COLUMN_TYPES[kind] for column, kind in kinds.items() if kind is not None}
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ class Column:
     @property
     def arrow(self) -> pa.DataType:
         """The type in Arrow."""
-        return _TYPES[self.type]
+        return COLUMN_TYPES[self.type]
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,19 @@ def bad_cells(table: str, column: str, count: int, total: int, fault: str, examp
     return SchemaError(
         f"Table {table}, column {column!r}: {count} of {total} cells {fault}; for instance {shown(example)}.", hint=hint
     )
+
+
+def column_type(kind: pa.DataType) -> ColumnType | None:
+    """Return the name of a stored type; None of any other type."""
+    return next((name for name, stored in COLUMN_TYPES.items() if stored == kind), None)
+
+
+def column_command(table: str, column: str, kind: pa.DataType | None = None) -> str:
+    """Return the command that adds a column of a type to a table, or drops it where no type is given, for a hint."""
+    name = column if re.fullmatch(r"[\w.-]+", column) else f'"{column}"'
+    if kind is None:
+        return f"`luxor drop-column {table} {name}`"
+    return f"`luxor add-column {table} {name} --type {column_type(kind) or 'KIND'}`"
 
 
 def stored_key(stored: pa.Schema) -> tuple[str, ...]:

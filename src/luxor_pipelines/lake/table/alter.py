@@ -1,0 +1,312 @@
+"""Alter: a column added to a table or dropped from it, while readers and loads are at work.
+
+A table in one file is rewritten on condition of its version. Partitions cannot be rewritten all at once, so their
+change is made by one write, that of the table's record, which names the column: from then on readers take the column
+for null in files that lack it and pass over it in files that still have it, and loads write files with the columns
+of the record. A load that began before begins anew when it comes upon a rewritten file, or has created one.
+
+After the record the files are rewritten, each on condition of its version, for the other programs that read them. A
+change that was cut short in between is complete for readers and loads; done again, it rewrites the files that are left.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+
+from luxor_pipelines.errors import (
+    ConflictError,
+    FileLockedError,
+    LoadConflictError,
+    LockLostError,
+    MoveInProgressError,
+    NotFoundError,
+    SchemaError,
+    TableNotFoundError,
+    UsageError,
+    sample,
+    shown,
+)
+from luxor_pipelines.lake.concurrency import attempts as attempt_numbers
+from luxor_pipelines.lake.parquet.file import to_bytes
+from luxor_pipelines.lake.table.layout import (
+    CONVERSION,
+    PARTITION_COLUMN,
+    PLACEHOLDER,
+    ColumnChanges,
+    Layout,
+    LayoutRecord,
+    Part,
+    Snapshot,
+)
+from luxor_pipelines.lake.table.table import StoredFile, Table
+from luxor_pipelines.lake.types.schema import (
+    COLUMN_TYPES,
+    DATE_COLUMN,
+    LAST_UPDATED,
+    ColumnType,
+    column_type,
+    stored_key,
+)
+from luxor_pipelines.notebook import html_facts
+
+__all__ = ["Altered", "add_column", "drop_column"]
+
+logger = logging.getLogger(__name__)
+
+_FINAL = (LoadConflictError, LockLostError, FileLockedError, MoveInProgressError, TableNotFoundError)
+"""Errors that another attempt does not end."""
+
+
+@dataclass(frozen=True)
+class Altered:
+    """The outcome of a change of a table's columns, or with ``dry_run`` what it would be.
+
+    ``values`` counts the cells with a value that went with a dropped column; ``rewritten`` are the labels of the files
+    that are new (``""`` for a table in one file).
+    """
+
+    table: str
+    column: str
+    values: int
+    rewritten: tuple[str, ...]
+
+    @property
+    def changed(self) -> bool:
+        """Whether there was anything to do."""
+        return bool(self.rewritten)
+
+    def _repr_html_(self) -> str:
+        files = ", ".join(label or "the whole table" for label in self.rewritten)
+        facts = {"Values dropped": self.values, "Partitions written": files}
+        return html_facts(f"Column {self.column} of {self.table}", facts)
+
+
+def add_column(table: Table, name: str, kind: ColumnType, *, attempts: int = 12, dry_run: bool = False) -> Altered:
+    """Add a column without values to a table; a table of which all files have it stays as it is.
+
+    Raises
+    ------
+    UsageError
+        It is no column's name or no type, or the table has such a column of another type or spelling.
+    SchemaError
+        In a table whose types are told by the names of columns, this name tells another one.
+    TableNotFoundError, ForeignTableError, CorruptFileError
+    LoadConflictError
+        Other writers kept coming first. What was done stays, and doing it again completes it.
+    """
+    _check_name(table, name)
+    if kind not in COLUMN_TYPES or kind == "stamp":
+        kinds = [word for word in COLUMN_TYPES if word != "stamp"]
+        raise UsageError(f"{shown(kind)} is not a type of column.", hint=f"There are: {', '.join(kinds)}.")
+
+    def check(snapshot: Snapshot, files: Sequence[StoredFile], changed: Sequence[StoredFile]) -> int:
+        alike = [other for other in table.codec(snapshot).schema.names if other.lower() == name.lower() != other]
+        if alike and name not in table.codec(snapshot).schema.names:
+            raise UsageError(
+                f"Table {table.name} has a column {sample(alike)}, which differs from {name!r} in case alone.",
+                hint="Use that one, or give the new one another name.",
+            )
+        for part, file in zip(snapshot.parts, files, strict=True):
+            if name in file.codec.schema.names and file.codec.schema.field(name).type != COLUMN_TYPES[kind]:
+                stored = file.codec.schema.field(name).type
+                raise UsageError(
+                    f"Table {table.name}{f', partition {part.label},' if part.label else ''} has a column {name!r} "
+                    f"already, of the type {column_type(stored) or stored}.",
+                    hint="Give that type, or the new column another name.",
+                )
+        told = changed[-1].codec.schema.field(name).type
+        if told != COLUMN_TYPES[kind]:
+            raise SchemaError(
+                f"Table {table.name} tells the types of columns by their names, and {name!r} is {column_type(told)}.",
+                hint=f"Give that type; or give the table types of its own first: `luxor optimize {table.name}`.",
+            )
+        return 0
+
+    return _alter(table, name, lambda columns: columns.add(name, kind), check, attempts, dry_run=dry_run)
+
+
+def drop_column(
+    table: Table, name: str, *, kept: Collection[str] = (), attempts: int = 12, dry_run: bool = False
+) -> Altered:
+    """Drop a column and its values from a table.
+
+    Parameters
+    ----------
+    kept
+        Columns that may not be dropped; those of the key and of the partitions may never be.
+
+    Raises
+    ------
+    UsageError
+        It is one of those, or the only column.
+    SchemaError
+        The table has no such column.
+    TableNotFoundError, ForeignTableError, CorruptFileError
+    LoadConflictError
+        Other writers kept coming first. What was done stays, and doing it again completes it.
+    """
+
+    def check(snapshot: Snapshot, files: Sequence[StoredFile], changed: Sequence[StoredFile]) -> int:
+        codec = table.codec(snapshot)
+        if name not in codec.schema.names:
+            if name in snapshot.columns.dropped and any(name in file.codec.schema.names for file in files):
+                return 0  # it is not read any more, and goes from the files that a change cut short has left
+            raise SchemaError(
+                f"Table {table.name} has no column {shown(name)}; it has {sample(codec.schema.names, 20)}.",
+                hint="Check the spelling; column names are case-sensitive.",
+            )
+        metadata = codec.stored.metadata or {}
+        by = metadata.get(PARTITION_COLUMN, DATE_COLUMN.encode()).decode() if snapshot.layout != "file" else None
+        for reason, columns in (
+            ("is what rows are told apart by", stored_key(codec.stored)),
+            (f"is what the table is split by, into {snapshot.layout}s", (by,)),
+            ("is written by every load", (LAST_UPDATED,)),
+            ("is a declared column of the table, on which the library rests", kept),
+            ("is its only column", [name] if not {*codec.schema.names} - {name, LAST_UPDATED} else ()),
+        ):
+            if name in columns:
+                raise UsageError(
+                    f"Column {name!r} of table {table.name} {reason}, and is not dropped.",
+                    hint="`luxor describe` lists the table's columns and its key.",
+                )
+        if any(after.codec.legacy and not file.codec.legacy for file, after in zip(files, changed, strict=True)):
+            raise UsageError(
+                f"Without {name!r} all columns of table {table.name} would be text, as in tables that tell no types.",
+                hint=f"Give the table types of its own first: `luxor optimize {table.name}`.",
+            )
+        # As text, since cells that are not of their column's type go as well.
+        cells = table.scan([name], snapshot=snapshot, overrides={"str_nan_format": [name]}).data[name]
+        return len(cells) - int(cells.null_count)
+
+    return _alter(table, name, lambda columns: columns.drop(name), check, attempts, dry_run=dry_run)
+
+
+def _check_name(table: Table, name: object) -> None:
+    if not isinstance(name, str) or not name.strip() or name != name.strip() or not name.isprintable():
+        raise UsageError(
+            f"{shown(name)} is not a column's name.", hint="Use letters, digits and signs, without blanks at the ends."
+        )
+    if name == LAST_UPDATED:
+        raise UsageError(
+            f"Column {name!r} of table {table.name} is written by every load, and not added.", hint="Use another name."
+        )
+
+
+Check = Callable[[Snapshot, Sequence[StoredFile], Sequence[StoredFile]], int]
+"""Refuses a change, seeing the files as they are and as they will be; returns the number of values that go with it."""
+
+
+def _alter(
+    table: Table,
+    name: str,
+    change: Callable[[ColumnChanges], ColumnChanges],
+    check: Check,
+    attempts: int,
+    *,
+    dry_run: bool,
+) -> Altered:
+    values, recorded, rewritten = 0, False, dict[str, None]()
+    for attempt in attempt_numbers(attempts):
+        try:
+            snapshot = table.snapshot()
+            table.check_ours(snapshot)
+            columns = change(snapshot.columns)
+            if not recorded:  # else the rest is left
+                if name in dict(columns.added) and name in snapshot.columns.dropped and not dry_run:
+                    _settle(table, rewritten)  # or it would come back with the values it had
+                    snapshot = table.snapshot()
+                files, changed = (_files(table, snapshot, made) for made in (ColumnChanges(), columns))
+                values = check(snapshot, files, changed)
+                lagging = [part for part, *pair in zip(snapshot.parts, files, changed, strict=True) if _differ(*pair)]
+                if dry_run or not lagging:
+                    return Altered(table.name, name, values, tuple(part.label for part in lagging))
+                if snapshot.layout == "file":
+                    _rewrite(table, snapshot.layout, lagging[0], columns)
+                    return Altered(table.name, name, values, ("",))
+                _record(table, snapshot, columns)
+                recorded = True
+            _settle(table, rewritten)
+            return Altered(table.name, name, values, tuple(rewritten))
+        except _FINAL:
+            raise
+        except (ConflictError, NotFoundError) as error:  # a file that has gone was converted, or moved away
+            if attempt == attempts:
+                raise LoadConflictError(
+                    f"Table {table.name}: other writers came first {attempts} times.",
+                    hint="What was done stays; do it again when they are done, which completes it.",
+                ) from error
+    raise AssertionError("unreachable")
+
+
+def _files(table: Table, snapshot: Snapshot, columns: ColumnChanges) -> list[StoredFile]:
+    """Return what the partitions' footers tell, with changes of columns taken for made."""
+    return table.map_parts(snapshot.parts, lambda part: table.stored(part, columns=columns))
+
+
+def _differ(file: StoredFile, changed: StoredFile) -> bool:
+    return list(file.codec.stored.names) != list(changed.codec.stored.names)
+
+
+def _record(table: Table, snapshot: Snapshot, columns: ColumnChanges) -> None:
+    """Put changed columns on the table's record: the moment at which the change is made.
+
+    Raises
+    ------
+    ConflictError
+        Others have changed the record since the snapshot.
+    """
+    record = table.record()
+    version = None if record is None else record.version
+    if record is None or record.layout != snapshot.layout:
+        metadata = table.codec(snapshot).stored.metadata or {}
+        record = LayoutRecord(snapshot.layout, metadata.get(PARTITION_COLUMN, DATE_COLUMN.encode()).decode())
+    if record.columns != snapshot.columns:
+        raise table.storage.conflict(table.record_path)
+    if record.columns != columns:
+        table.write_record(replace(record, columns=columns), expected=version)
+
+
+def _settle(table: Table, rewritten: dict[str, None]) -> None:
+    """Rewrite the partitions that lag behind the table's record, until a look finds none.
+
+    Raises
+    ------
+    ConflictError
+        Others came first at some of them.
+    """
+    while True:
+        snapshot = table.snapshot()
+        both = zip(*(_files(table, snapshot, made) for made in (ColumnChanges(), snapshot.columns)), strict=True)
+        lagging = [part for part, pair in zip(snapshot.parts, both, strict=True) if _differ(*pair)]
+        if not lagging:
+            return
+        conflicts: list[ConflictError | NotFoundError] = []
+        for part in lagging:
+            try:
+                _rewrite(table, snapshot.layout, part, snapshot.columns)
+                rewritten[part.label] = None
+            except _FINAL:
+                raise
+            except (ConflictError, NotFoundError) as conflict:  # the others need not wait for this one
+                conflicts.append(conflict)
+        if conflicts:
+            raise conflicts[0]
+
+
+def _rewrite(table: Table, layout: Layout, part: Part, columns: ColumnChanges) -> None:
+    """Write a partition with other columns, on condition of its version; rows, their order and stamps stay.
+
+    Raises
+    ------
+    ConflictError
+    """
+    data = table.read_part(part, columns).physical
+    marks = (CONVERSION, PLACEHOLDER) if len(data) else ()
+    metadata = {key: text for key, text in (data.schema.metadata or {}).items() if key not in (b"pandas", *marks)}
+    by = takewhile(data.column_names.__contains__, table.sorted_by(part))
+    file = to_bytes(data.replace_schema_metadata(metadata), sorted_by=list(by))
+    table.write_part(layout, part.label, file, expected=part.info.version)
+    logger.info("%s is new", part.info.path)
