@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from luxor_pipelines.cli import main
+from luxor_pipelines.errors import MoveInProgressError
 from luxor_pipelines.lake.table.table import DIRECTORY
 
 DAYS = pd.to_datetime(["2024-01-30", "2024-01-31"])
@@ -144,6 +145,25 @@ def test_a_folder_comes_back_from_the_archive(rig: Any) -> None:
     assert table.find() is None
     restore(table, rig.query().now())
     assert {info.path: storage.read(info.path).data for info in storage.list(DIRECTORY)} == before
+
+
+def test_a_file_over_a_folder_is_told_and_moved_aside(disk: Any, luxor: Luxor) -> None:
+    storage = disk.storage()
+    folder(storage)
+    put(storage, "sales.parquet", {"Amount": [1.0]})
+    assert len(disk.query().get_table("sales")) == 1
+    assert main(["check", "sales", "--lake", disk.arguments["lake"]]) == 1
+    luxor("archive sales --only file --yes")
+    assert len(disk.query().get_table("sales")) == 4
+    assert "has no single file" in luxor("archive sales --only file --yes", code=2)
+
+
+def test_a_folder_that_is_being_moved_is_not_read(rig: Any) -> None:
+    storage = rig.storage()
+    folder(storage)
+    storage.write(f"{DIRECTORY}/sales/_moving.json", b"{}")
+    with pytest.raises(MoveInProgressError):
+        rig.query().get_table("sales")
 
 
 def test_archive_does_not_ask_about_a_table_that_is_not_there(luxor: Luxor) -> None:

@@ -106,6 +106,7 @@ def _fetch_ends(storage: Storage) -> bytes:
 
 OPERATIONS: dict[str, Callable[[Storage], Any]] = {
     "list": lambda storage: storage.list("enriched"),
+    "entry": lambda storage: storage.entry("enriched"),
     "folder": lambda storage: storage.folder("enriched"),
     "stat": lambda storage: storage.stat("t"),
     "peek": lambda storage: storage.peek(["t", "u"]),
@@ -123,7 +124,7 @@ def test_an_answer_that_is_not_the_services_is_told_without_the_signature(kind: 
     for listing in (False, True):
         with answering(NO_SERVICE[kind], listing=listing) as url:
             for name, operation in OPERATIONS.items():
-                if listing and name in {"list", "folder"}:
+                if listing and name in {"list", "entry", "folder"}:
                     continue
                 with pytest.raises(LakeError) as caught:
                     operation(signed(url))
@@ -331,7 +332,7 @@ REFUSALS = {
 def test_every_kind_of_refusal_is_an_access_error(kind: str) -> None:
     with answering(REFUSALS[kind], listing=True) as url:
         for name, operation in OPERATIONS.items():
-            if name in {"list", "folder"}:
+            if name in {"list", "entry", "folder"}:
                 continue
             with pytest.raises(AccessError) as caught:
                 operation(signed(url))
@@ -342,7 +343,7 @@ def test_every_kind_of_refusal_is_an_access_error(kind: str) -> None:
                 OPERATIONS[name](signed(url))
 
 
-@pytest.mark.parametrize("operation", [name for name in OPERATIONS if name not in {"list", "folder"}])
+@pytest.mark.parametrize("operation", [name for name in OPERATIONS if name not in {"list", "entry", "folder"}])
 @pytest.mark.parametrize("code", ["", "AccountNotFound"])
 def test_a_404_of_no_blob_is_no_absence(operation: str, code: str) -> None:
     with answering(service_error("404 Not Found", code), listing=True) as url:

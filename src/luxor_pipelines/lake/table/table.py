@@ -357,7 +357,11 @@ class Table:
                 f"Table {self.name} lies there twice: in {folders[0]}/ and in {folders[1]}/.",
                 hint="Move one of the two folders away.",
             )
-        return Snapshot("folder", tuple(Part(self.below(info.path), info) for info in data)) if data else None
+        if not data:
+            return None
+        if self.storage.stat(self.moving_path) is not None:  # then some may have been moved before they were listed
+            raise self.moving()
+        return Snapshot("folder", tuple(Part(self.below(info.path), info) for info in data))
 
     def _unreadable(self, kind: Format) -> ForeignTableError:
         name, log = {
@@ -421,9 +425,9 @@ class Table:
         return False
 
     def shadow(self) -> str:
-        """Return, where a single file hides partitions, who wrote either when and what to do; else an empty text.
+        """Return words about a single file that hides partitions: who wrote either, when, and what to do.
 
-        Partitions that an unfinished conversion of the file has left do not count.
+        They are empty where there is none. What an unfinished conversion or move has left counts as no partition.
         """
         snapshot = self.find()
         if snapshot is None or snapshot.layout != "file":
@@ -435,7 +439,7 @@ class Table:
                 parts[layout_and_label[0]].append(Part(layout_and_label[1], info))
         layout = max(parts, key=lambda layout: len(parts[layout]))
         hidden = Snapshot(layout, tuple(sorted(parts[layout], key=lambda part: part.label)))
-        if not hidden.parts or self._is_converted(hidden.parts[-1]):
+        if not hidden.parts or self._is_left(hidden.parts[-1]):
             return ""
         return (
             f"Table {self.name} lies there twice: {self._told(snapshot)}, which is what is read, hides "
@@ -448,12 +452,13 @@ class Table:
         except (LakeError, SchemaError):
             return f"{len(snapshot.parts)} files that cannot be read"
 
-    def _is_converted(self, part: Part) -> bool:
-        """Return whether a conversion has written a partition, and no load since."""
+    def _is_left(self, part: Part) -> bool:
+        """Return whether a conversion or a move has written a partition, and no load since."""
         try:
-            return CONVERSION in (self.stored(part).codec.stored.metadata or {})
+            marks = self.stored(part).codec.stored.metadata or {}
         except (LakeError, SchemaError):
             return False
+        return CONVERSION in marks or PLACEHOLDER in marks
 
     def find_near(self, instant: datetime) -> tuple[Snapshot | None, LayoutRecord | None]:
         """Return what a load of an instant needs to see: the one file, the partition there, or else the one before.
