@@ -175,11 +175,19 @@ MASKS = [
 ]
 
 
+VARYING = {
+    *("id", "run", "path", "record", "started_at", "ended_at", "now", "duration_s", "library_version"),
+    *("inputs", "version_before", "version_after", "bytes", "changed", "renewed", "overdue_s"),
+    *("Bytes", "Last_Updated"),
+}
+"""The names in JSON whose values are others each time."""
+
+
 @pytest.fixture
 def screen(
     lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., str]:
-    """What a command writes to a terminal, and after it what it tells on stderr."""
+    """What a command writes to a terminal, and after it what it tells on stderr; with ``--json`` what it writes."""
     two = {name: pipeline for name, pipeline in discovery.find_pipelines().items() if name in TWO}
 
     files = tmp_path / "files"
@@ -187,7 +195,7 @@ def screen(
     (files / "prices.csv").write_text("Date,Asset,Last_Price\n2026-10-30,alpha,1.5\n2026-10-31,alpha,-1\n")
     (files / "funds.csv").write_text("Data;Fundo;Cota\n30/10/2026;fundo de nome comprido;1.234,56\n")
 
-    def show(name: str, width: int) -> str:
+    def show(name: str, width: int, *, as_json: bool = False) -> str:
         terminal, folder = Terminal(), lake
         if name in WRITING:
             folder = tmp_path / "lake"
@@ -195,7 +203,7 @@ def screen(
                 shutil.copytree(lake, folder)
             if name == "run":
                 shutil.rmtree(folder / "system")
-        command = [argument.format(files=files) for argument in COMMANDS[name]]
+        command = [argument.format(files=files) for argument in COMMANDS[name]] + ["--json"] * as_json
         arguments = [*command, *([] if name in WITHOUT_THE_LAKE else ["--lake", folder.as_uri()])]
         with monkeypatch.context() as patch:
             patch.setenv("COLUMNS", str(width))
@@ -210,13 +218,31 @@ def screen(
                 terminal.truncate(0)
                 terminal.seek(0)
             main(arguments)
+        if as_json:
+            capsys.readouterr()
+            return json.dumps(_steady(json.loads(terminal.getvalue())), indent=1, ensure_ascii=False) + "\n"
         errors = "…\n" if name in ("run", "retry") else capsys.readouterr().err  # a run's log is not the command line's
         text = f"{terminal.getvalue()}--- stderr\n{errors}"
-        for pattern, replacement in MASKS:
-            text = re.sub(pattern, replacement, text)
-        return text
+        return _masked(text)
 
     return show
+
+
+def _masked(text: str) -> str:
+    for pattern, replacement in MASKS:
+        text = re.sub(pattern, replacement, text)
+    return text
+
+
+def _steady(value: Any, *, varies: bool = False) -> Any:
+    """JSON without what differs from run to run, or with another version of Arrow; names and types stay."""
+    if isinstance(value, dict):
+        return {_masked(name): _steady(cell, varies=varies or name in VARYING) for name, cell in value.items()}
+    if isinstance(value, list):
+        return [_steady(cell, varies=varies) for cell in value]
+    if varies and not isinstance(value, bool | None):
+        return "…" if isinstance(value, str) else 0
+    return _masked(value) if isinstance(value, str) else value
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -233,6 +259,18 @@ def test_a_screen_is_as_it_was_looked_at(
     if "wide" not in name:
         drawn = text.partition("--- stderr")[0].splitlines()
         assert [line for line in drawn if len(line) > width] == []
+
+
+# Wide or not, JSON is the same; a doctor's is of the machine.
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("show-odd-wide", "doctor")])
+def test_json_is_as_it_was_looked_at(name: str, screen: Callable[..., str], request: pytest.FixtureRequest) -> None:
+    file = SCREENS / "json" / f"{name}.json"
+    text = screen(name, 80, as_json=True)
+    if request.config.getoption("--update-screens"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    assert next(iter(json.loads(text).items())) == ("schema_version", 1)
+    assert text == file.read_text(encoding="utf-8")
 
 
 def test_the_help_lists_every_command_in_its_place_and_none_cut(
