@@ -147,3 +147,13 @@ def test_a_file_is_not_deleted_while_another_process_writes_it(disk: Any) -> Non
     assert storage.read("t").data == b"1"
     storage.delete("t", expected=version)
     assert storage.stat("t") is None
+
+
+def test_leases_are_not_synced_and_all_else_is(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    storage = disk.storage()
+    storage.write("system/locks/runs/hist_returns/2026-10-31.json", b"{}")
+    assert not synced
+    storage.write("system/runs/hist_returns/20261123T183000Z-0123456789ab.json", b"{}")
+    assert len(synced) == (1 if sys.platform == "win32" else 2), "the file and its folder"

@@ -231,6 +231,7 @@ class LocalStorage(Storage):
 
     def _write(self, path: str, data: bytes, expected: Any) -> str:
         target = self._at(path)
+        lasts = not path.startswith(f"{LOCKS}/")  # a lease says nothing any more once its holder's machine has crashed
         with _translated(self, path), self._locked(path) as lock:
             _remove_empty(target)
             before = self._check(path, expected)
@@ -241,7 +242,8 @@ class LocalStorage(Storage):
                 with temporary.open("xb") as file:
                     file.write(data)
                     file.flush()
-                    os.fsync(file.fileno())
+                    if lasts:
+                        os.fsync(file.fileno())
                 now = temporary.stat().st_mtime_ns  # read when it is closed: Windows sets the time on closing
                 newest = lock.deleted_ns if before is None else before.st_mtime_ns
                 if now <= newest and (before is not None or newest - now < _TICK_NS):
@@ -250,7 +252,8 @@ class LocalStorage(Storage):
                 _patiently(temporary.replace, target)
             finally:
                 temporary.unlink(missing_ok=True)
-            _sync_folder(target.parent)
+            if lasts:
+                _sync_folder(target.parent)
             return version
 
     def _delete(self, path: str, expected: Any) -> None:
