@@ -46,6 +46,8 @@ or a quarter more than 98 % is rather a price whose point has slipped the other 
 """
 
 _ROW = ["Key", "Currency", "Period"]
+_STATED = ("ok", "carried")
+_UNPRICED = ("no_end", "no_base", "no_fx")
 _SAME = 1e-9
 
 
@@ -105,7 +107,7 @@ def check_returns(
     """
     frame, label = month.rows, f"{ref:%Y-%m}"
     findings = [*_contradictions(frame, label)]
-    same = nothing = MonthReturns.of(frame.iloc[:0])
+    same = nothing = MonthReturns(frame.iloc[:0], pd.Index([]), np.empty((0, len(CURRENCIES), len(PERIODS))))
     try:
         stored, basis = _stored(lq, ref, written) or (nothing, ref)
         same = stored if basis == ref else nothing
@@ -113,11 +115,12 @@ def check_returns(
     except CorruptFileError as error:
         what = "stored month, which these returns should be compared with, cannot be read"
         findings.append(Finding("warning", _TABLE, label, what, 1, error.message))
-    if same.rows.empty:
-        findings += _unmatched(lq, frame, ref, label)
-    was_empty = not same.rows.empty and np.isnan(same.returns).all()  # as somebody has forced it
-    if not any(finding.severity == "error" for finding in findings) and not was_empty:
-        findings += _nothing(lq, frame, ref, label)
+    if np.isnan(month.returns).all():
+        if same.rows.empty:
+            findings += _unmatched(lq, frame, ref, label)
+        was_empty = not same.rows.empty and np.isnan(same.returns).all()  # as somebody has forced it
+        if not any(finding.severity == "error" for finding in findings) and not was_empty:
+            findings += _nothing(lq, frame, ref, label)
     return [*findings, *_bounds(frame, same, label)]
 
 
@@ -216,8 +219,6 @@ def _unmatched(lq: LuxorQuery, frame: pd.DataFrame, ref: date, label: str) -> li
 
 def _nothing(lq: LuxorQuery, frame: pd.DataFrame, ref: date, label: str) -> list[Finding]:
     """A month in which no asset has a return, though one had before, or all prices are too old: a feed has died."""
-    if frame["Return"].notna().any():
-        return []
     prices = asof(lq.market.prices.observations(frame["Price_Key"].dropna().unique(), [ref]), [ref])
     if prices.found.any() and (prices.stale | ~prices.found).all():
         why = f"all prices are too old, the last of {np.nanmax(prices.date[prices.found])}"
@@ -243,9 +244,9 @@ def _last_month_with_returns(lq: LuxorQuery, ref: date) -> pd.Timestamp | None:
 
 def _contradictions(frame: pd.DataFrame, label: str) -> list[Finding]:
     """Returns that are not what their status and their prices say."""
-    stated, status = frame["Return"].notna(), frame["Status"]
-    priced = (frame["Base_Price"] > 0) & (frame["End_Price"] > 0)
-    odd = (stated != status.isin(["ok", "carried"])) | (priced & status.isin(["no_end", "no_base", "no_fx"]))
+    value, base, end = (frame[name].to_numpy(dtype=float) for name in ("Return", "Base_Price", "End_Price"))
+    has_return, denies_price = (_positions(frame["Status"], names) >= 0 for names in (_STATED, _UNPRICED))
+    odd = (np.isnan(value) == has_return) | ((base > 0) & (end > 0) & denies_price)
     if not odd.any():
         return []
     wrong = frame[odd]
@@ -259,9 +260,10 @@ def _bounds(frame: pd.DataFrame, stored: MonthReturns, label: str) -> list[Findi
     low, high = limits[_positions(frame["Period"], PLAUSIBLE)].T
     value = frame["Return"].to_numpy(dtype=float)
     lost = frame["End_Price"].to_numpy(dtype=float) == 0  # a mark that was written off
-    odd = frame[((value <= low) & ~lost) | (value < -1) | (value > high)]
-    if odd.empty:
+    beyond = ((value <= low) & ~lost) | (value < -1) | (value > high)
+    if not beyond.any():
         return []
+    odd = frame[beyond]
     known = stored.at(odd)
     odd = odd[~np.isclose(odd["Return"].to_numpy(dtype=float), known, rtol=_SAME, atol=0)]
     impossible = odd["Return"] <= -1
