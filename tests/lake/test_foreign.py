@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
@@ -62,6 +65,35 @@ def test_a_folder_is_read_whoever_wrote_it(rig: Any, writer: str) -> None:
     assert lq.scan("sales", "ID", "year < 2025")["ID"].to_pylist() == [1, 2]
     assert lq.scan("sales", ["Amount"], ["country = br", "ID = 3"]).num_rows == 0
     assert len(lq.lake.paths("sales")) == 2
+
+
+def _with_arrow(rows: pa.Table, folder: Path) -> None:
+    ds.write_dataset(rows, folder, format="parquet", partitioning=["country", "year"], partitioning_flavor="hive")
+
+
+def _with_pandas(rows: pa.Table, folder: Path) -> None:
+    rows.to_pandas().to_parquet(folder, partition_cols=["country", "year"])
+
+
+def _with_duckdb(rows: pa.Table, folder: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    duckdb.from_arrow(rows).write_parquet(str(folder), partition_by=["country", "year"])
+
+
+def _with_polars(rows: pa.Table, folder: Path) -> None:
+    pl = pytest.importorskip("polars")
+    pl.from_arrow(rows).write_parquet(folder, partition_by=["country", "year"])
+
+
+@pytest.mark.parametrize("write", [_with_arrow, _with_pandas, _with_duckdb, _with_polars])
+def test_what_the_programs_themselves_write(disk: Any, write: Callable[[pa.Table, Path], None]) -> None:
+    lq = disk.query()
+    folder = Path(lq.lake.storage.location(f"{DIRECTORY}/t"))
+    folder.parent.mkdir(parents=True)
+    columns = {"X": [1, 2, 3], "country": ["BR", "São Paulo/x", "a:b"], "year": [2024, 2024, 2025]}
+    write(pa.table(columns), folder)
+    assert lq.list_tables() == ["t"]
+    assert lq.scan("t", ["X", "country", "year"]).sort_by("X").to_pydict() == columns
 
 
 def test_values_of_folders(rig: Any) -> None:

@@ -76,7 +76,9 @@ def _check_table(lake: Lake) -> None:
     ------
     DataError
     """
-    shadow = lake.cache.derive(TABLE, "shadow", lake.table(TABLE).shadow)
+    snapshot = lake.cache.snapshot(TABLE)
+    in_file = snapshot is not None and snapshot.layout == "file"
+    shadow = lake.cache.derive(TABLE, "shadow", lake.table(TABLE).shadow) if in_file else ""
     if are_wide(lake.cache.codec(TABLE).schema.names):
         raise DataError(
             f"Table {TABLE} is the old library's, with a column a period. It does not say which of its returns are of "
