@@ -54,6 +54,6 @@ def point_returns(
     rates: Mapping[str, Any] = {}
     if currencies is not None and currency.as_currency(dest) != "local":
         source = obs if rate_obs is None else rate_obs
-        rates = rates_asof(source, {dest, *currencies}, found.asked, **options)
+        rates = rates_asof(source, {dest, *currencies}, found.as_of, **options)
     end = np.full(len(bases), len(bases))
     return returns(found, end, np.arange(len(bases)), currencies=currencies, dest=dest, rates=rates)

@@ -48,7 +48,7 @@ def test_asof(observe: Observe, table: str, day: str, price: float, stale: bool)
     assert found.stale.tolist() == [[stale]]
     missing = np.isnan(price)
     assert np.isnat(found.date[0, 0]) == missing
-    assert found.found.tolist() == [[not missing]]
+    assert found.has_row.tolist() == [[not missing]]
     assert str(found.date.item()) == ("None" if missing else "2024-01-05")
     assert found.mark.tolist() == [[table == "hist_vc_px_last"]]
 
@@ -86,13 +86,13 @@ def test_asof_of_series_and_dates_in_any_order(observe: Observe) -> None:
     )
     found = asof(obs, [date(2024, 1, 5), date(2024, 1, 2), date(2024, 1, 5)])
     np.testing.assert_array_equal(found.price, [[2, 1, 2], [nan, nan, nan], [9, nan, 9]])
-    assert found.asked.astype(str).tolist() == ["2024-01-05", "2024-01-02", "2024-01-05"]
+    assert found.as_of.astype(str).tolist() == ["2024-01-05", "2024-01-02", "2024-01-05"]
 
 
 def test_asof_of_nothing() -> None:
     found = asof(merge_observations(["x"], []), ["2024-01-02", "2024-01-03"])
     assert found.price.shape == (1, 2)
-    assert not found.found.any()
+    assert not found.has_row.any()
     assert asof(merge_observations([], []), ["2024-01-02"]).price.shape == (0, 1)
     with pytest.raises(UsageError, match="null"):
         asof(merge_observations(["x"], []), [None])  # type: ignore[list-item]
@@ -126,7 +126,7 @@ def test_asof_is_the_naive_loop(seed: int, offsets: list[int]) -> None:
                         eligible = n
             chosen = last if eligible is None else eligible
             if chosen is None:
-                assert not found.found[i, j]
+                assert not found.has_row[i, j]
                 assert np.isnan(found.price[i, j])
             else:
                 assert found.date[i, j] == obs.date[chosen]
@@ -213,7 +213,7 @@ def test_daily_prices_are_the_prices_as_of_each_day(seed: int, first: int, lengt
             "Price_Date": each.date.astype("datetime64[us]").ravel(),
             "Status": np.select([each.stale, each.carried], ["stale", "carried"], "ok").ravel(),
         }
-    )[each.found.ravel()].reset_index(drop=True)
+    )[each.has_row.ravel()].reset_index(drop=True)
     pd.testing.assert_frame_equal(daily, stacked, check_dtype=False)
 
 

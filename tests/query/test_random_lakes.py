@@ -224,7 +224,7 @@ def test_windows_give_what_the_whole_history_gives(
 
 
 def assert_answer(found: AsOf, expected: Answer | None, *, by_fallback: bool) -> None:
-    assert found.found[0, 0] == (expected is not None)
+    assert found.has_row[0, 0] == (expected is not None)
     if expected is not None:
         cells = (found.date[0, 0].item(), found.price[0, 0], found.stale[0, 0], found.bad[0, 0])
         assert cells == expected
@@ -561,10 +561,10 @@ def test_a_legacy_file_is_decoded_once_where_there_is_room(tmp_path: Path) -> No
         data = market(storage, cache_bytes)
         names = ["k00", "k19", "nowhere"]
         found = data.prices.observations(names, [date(2020, 5, 31)])
-        assert asof(found, ["2020-05-31"]).found.ravel().tolist() == [True, True, False]
+        assert asof(found, ["2020-05-31"]).has_row.ravel().tolist() == [True, True, False]
         assert len(data.prices.history(["k07"])) == 3000
         many = [date(2020, 1, 31) + timedelta(days=7 * n) for n in range(60)]
-        assert asof(data.prices.observations(["k03"], many), many).found.all()
+        assert asof(data.prices.observations(["k03"], many), many).has_row.all()
         return sum(high - low for _, low, high in storage.asked) / size
 
     assert read(room + 1) < 1.1

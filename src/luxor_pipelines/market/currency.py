@@ -230,7 +230,7 @@ def _rate(obs: Observations, values: AsOf, name: str) -> tuple[FloatArray, DateA
     """Return a series' values as of some dates, NaN for none, and the dates of their rows, NaT where too old."""
     at = obs.codes([name])[0]
     if at < 0:
-        return np.full(len(values.asked), np.nan), np.full(len(values.asked), np.datetime64("NaT", "D"))
+        return np.full(len(values.as_of), np.nan), np.full(len(values.as_of), np.datetime64("NaT", "D"))
     usable = values.valid[at] & (values.price[at] > 0)  # a mark of 0 is no rate
     date = np.where(values.stale[at], np.datetime64("NaT", "D"), values.date[at])
     return np.where(usable, values.price[at], np.nan), date
@@ -238,7 +238,7 @@ def _rate(obs: Observations, values: AsOf, name: str) -> tuple[FloatArray, DateA
 
 def _chained(obs: Observations, values: AsOf, chosen: str, spot: str) -> FloatArray:
     """Return BRL per USD by a series and, beyond its ends, spot; ``values`` are those of ``obs`` as of the dates."""
-    days = values.asked
+    days = values.as_of
     rates, rate_date = _rate(obs, values, chosen)
     spot_rates, spot_date = _rate(obs, values, spot)
     ends = series_ends(obs, chosen)

@@ -193,13 +193,13 @@ def _with_fallback(rows: PriceRows, obs: Observations, begin: int, stop: int) ->
     assert obs.fallback is not None
     series = np.unique(obs.fallback.code)
     prices = asof(obs.only(obs.keys[series]), np.arange(begin, stop + 1).view("datetime64[D]"))
-    at, column = np.nonzero(prices.found)
+    at, column = np.nonzero(prices.has_row)
     cells = (at, column)
     others = rows.where(~np.isin(rows.code, series))
     replacing = _rows(
         rows.keys,
         series[at].astype(np.int32),
-        prices.asked[column],
+        prices.as_of[column],
         prices.price[cells],
         prices.date[cells],
         prices.carried[cells],
@@ -227,7 +227,7 @@ def sampled_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRo
     begin, stop = _bounds(start, end)
     obs = _by_name(obs)
     first = asof(obs, [start])
-    series = np.flatnonzero((first.found & ~first.stale & ~first.bad)[:, 0])
+    series = np.flatnonzero((first.has_row & ~first.stale & ~first.bad)[:, 0])
     cells = (series, np.zeros_like(series))
     later = observed_prices(obs, as_date(np.datetime64(min(begin + 1, stop), "D")), end)
     if begin == stop:

@@ -61,8 +61,8 @@ class AsOf:
 
     Attributes
     ----------
-    asked
-        The dates asked for, [n_dates].
+    as_of
+        The dates of the as-of prices, [n_dates].
     price
         The price of the row that counts, NaN without a row; it is not valid if the row is stale or bad.
     date
@@ -77,7 +77,7 @@ class AsOf:
         Whether the row is of a fallback table.
     """
 
-    asked: DateArray
+    as_of: DateArray
     price: FloatArray
     date: DateArray
     stale: BoolArray
@@ -86,7 +86,7 @@ class AsOf:
     fallback: BoolArray
 
     @property
-    def found(self) -> BoolArray:
+    def has_row(self) -> BoolArray:
         """Whether any row, stale or bad or not, is dated on or before the date."""
         return ~np.isnat(self.date)
 
@@ -98,21 +98,21 @@ class AsOf:
     @property
     def valid(self) -> BoolArray:
         """Whether there is a price."""
-        return self.found & ~self.stale & ~self.bad
+        return self.has_row & ~self.stale & ~self.bad
 
     @property
     def carried(self) -> BoolArray:
         """Whether the price is a mark older than `CARRIED_AFTER` days."""
-        return self.mark & (self.asked - self.date > np.timedelta64(CARRIED_AFTER, "D"))
+        return self.mark & (self.as_of - self.date > np.timedelta64(CARRIED_AFTER, "D"))
 
     def beside(self, other: AsOf) -> AsOf:
         """Return the prices of the same series as of these dates, and then those as of the other's."""
         cells = (np.hstack(pair) for pair in zip(self.cells, other.cells, strict=True))
-        return AsOf(np.concatenate([self.asked, other.asked]), *cells)
+        return AsOf(np.concatenate([self.as_of, other.as_of]), *cells)
 
     def take(self, rows: IntArray) -> AsOf:
         """Return the series at these positions, repeated where repeated."""
-        return AsOf(self.asked, *(values[rows] for values in self.cells))
+        return AsOf(self.as_of, *(values[rows] for values in self.cells))
 
     @property
     def cells(self) -> tuple[Any, Any, Any, Any, Any, Any]:
@@ -135,33 +135,33 @@ def asof(obs: Observations, dates: DatesLike) -> AsOf:
     UsageError
         If a date is null.
     """
-    asked = np.atleast_1d(as_days(dates))
-    if np.isnat(asked).any():
+    as_of = np.atleast_1d(as_days(dates))
+    if np.isnat(as_of).any():
         raise UsageError("A date to ask for is null", hint="Pass dates only.")
-    prices = _asof(obs, np.arange(len(obs.keys)), asked)
+    prices = _asof(obs, np.arange(len(obs.keys)), as_of)
     if obs.fallback is None:
         return prices
     series = np.unique(obs.fallback.code).astype(np.int64)
-    own, other = prices.take(series), _asof(obs.fallback, series, asked)
-    late = own.found & other.found & (other.date - own.date > np.timedelta64(FALLBACK_LEAD, "D"))
-    own_answers = own.found & ~own.stale & ~late
-    other_answers = ~own_answers & other.found & ~other.stale
+    own, other = prices.take(series), _asof(obs.fallback, series, as_of)
+    late = own.has_row & other.has_row & (other.date - own.date > np.timedelta64(FALLBACK_LEAD, "D"))
+    own_answers = own.has_row & ~own.stale & ~late
+    other_answers = ~own_answers & other.has_row & ~other.stale
     neither = ~own_answers & ~other_answers
-    use_other = other_answers | (neither & other.found & ~(own.date >= other.date))
+    use_other = other_answers | (neither & other.has_row & ~(own.date >= other.date))
     for values, own_values, other_values in zip(prices.cells, own.cells, other.cells, strict=True):
         values[series] = np.where(use_other, other_values, own_values)
-    prices.stale[series] |= neither & (own.found | other.found)
+    prices.stale[series] |= neither & (own.has_row | other.has_row)
     prices.fallback[series] = use_other
     return prices
 
 
-def _asof(obs: Observations, series: IntArray, asked: DateArray) -> AsOf:
+def _asof(obs: Observations, series: IntArray, as_of: DateArray) -> AsOf:
     """Return the rows of some series as of the dates, without those of the fallback."""
-    shape = (len(series), len(asked))
+    shape = (len(series), len(as_of))
     code = np.repeat(series, shape[1])
-    index, stale = obs.locate(code, np.tile(asked.astype(np.int64), shape[0]))
+    index, stale = obs.locate(code, np.tile(as_of.astype(np.int64), shape[0]))
     return AsOf(
-        asked=asked,
+        as_of=as_of,
         price=_take(obs.price, index, np.float64(np.nan)).reshape(shape),
         date=_take(obs.date, index, _NAT).reshape(shape),
         stale=stale.reshape(shape),

@@ -260,11 +260,11 @@ def returns(
     without_currency = np.asarray(pd.isna(currencies))[:, np.newaxis] & (target != "local")
     # The statuses that a single date gives to every return that ends, or begins, on it.
     of_both = {"bad_price": prices.bad_price, "no_fx": np.isnan(factor), "carried": prices.carried}
-    of_end = {"missing_currency": without_currency, "no_end": ~prices.found, "stale_end": prices.stale}
+    of_end = {"missing_currency": without_currency, "no_end": ~prices.has_row, "stale_end": prices.stale}
     if absent is not None:
         of_end["unknown"] = absent[:, np.newaxis]
     written_off = (prices.price == 0) & ~prices.bad
-    of_base = {"no_base": ~prices.found | written_off, "stale_base": prices.stale}
+    of_base = {"no_base": ~prices.has_row | written_off, "stale_base": prices.stale}
     at_end, at_base = (_worst(prices, conditions | of_both) for conditions in (of_end, of_base))
 
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -273,7 +273,7 @@ def returns(
         growth /= converted.price.take(bases, axis=1)
         growth -= 1
     code = np.minimum(at_end.take(ends, axis=1), at_base.take(bases, axis=1))
-    late = prices.date.take(ends, axis=1) <= prices.asked[bases]
+    late = prices.date.take(ends, axis=1) <= prices.as_of[bases]
     if late.any():
         series, column = np.nonzero(late)
         one_mark = _one_mark(prices, series, ends[column], bases[column])

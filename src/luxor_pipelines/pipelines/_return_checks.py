@@ -220,8 +220,8 @@ def _unmatched(lq: LuxorQuery, frame: pd.DataFrame, ref: date, label: str) -> li
 def _nothing(lq: LuxorQuery, frame: pd.DataFrame, ref: date, label: str) -> list[Finding]:
     """A month in which no asset has a return, though one had before, or all prices are too old: a feed has died."""
     prices = asof(lq.market.prices.observations(frame["Price_Key"].dropna().unique(), [ref]), [ref])
-    if prices.found.any() and (prices.stale | ~prices.found).all():
-        why = f"all prices are too old, the last of {np.nanmax(prices.date[prices.found])}"
+    if prices.has_row.any() and (prices.stale | ~prices.has_row).all():
+        why = f"all prices are too old, the last of {np.nanmax(prices.date[prices.has_row])}"
     else:
         before = _last_month_with_returns(lq, ref)
         if before is None:

@@ -212,7 +212,7 @@ class Answers:
             basis = None if basis is None else np.hstack([basis, basis])
             shift = np.where(end == column[current[0]], len(dates), 0)
             base, end = base + shift, end + shift
-        self._note(prices, obs.keys, self._rates.rows_asof(rates, isos, prices.asked), base, end)
+        self._note(prices, obs.keys, self._rates.rows_asof(rates, isos, prices.as_of), base, end)
         rows = obs.codes(names)
         in_order = len(rows) == len(obs.keys) and bool((np.diff(rows) == 1).all())
         for dest in dests:
@@ -407,7 +407,7 @@ class Answers:
 
 def _mixed(prices: AsOf, base: IntArray, end: IntArray) -> BoolArray:
     """Return whether a series' base is a fallback's row and its end another table's, or the other way round."""
-    has_rows = prices.found[:, base] & prices.found[:, end]
+    has_rows = prices.has_row[:, base] & prices.has_row[:, end]
     return np.asarray((has_rows & (prices.fallback[:, base] != prices.fallback[:, end])).any(axis=1))
 
 

@@ -1,4 +1,4 @@
-"""`MarketData`: the parts of a lake that questions about prices and returns are answered from."""
+"""`MarketData`: the parts of a lake that answer questions about prices and returns."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ class MarketData:
         self.calendar = Calendar(lake)
 
     def rates(self, usdbrl_ticker: str) -> Rates:
-        """The exchange rates, BRL by the series of that name."""
+        """Return the exchange rates, with BRL by the series of that name."""
         return Rates(self.prices, usdbrl_ticker)

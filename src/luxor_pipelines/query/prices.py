@@ -1,8 +1,8 @@
-"""The price reader: the rows that questions about prices need, out of the lake's price tables.
+"""The price reader: reads the rows of the lake's price tables that a question about prices needs.
 
-Only windows are read: of each table the days before each date asked for, as many as its age limit. For what they do
-not answer, the last rows before them are looked up (see `query.series`), which tells a stale price from a missing one.
-The prices are those that the whole history gives.
+It reads windows: of each table the days before each date, as many as its age limit. For series that a window does not
+answer, the last rows before it are looked up (see `query.series`), so that a stale price is told from a missing one.
+The prices are the same as those from the whole history.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from luxor_pipelines.catalog import CASH, PRICE_INPUTS, PRICE_TABLES, PX_LAST, QUOTA_ADJUSTMENTS
+from luxor_pipelines.lake.concurrency import at_once
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import DATE, NUMBER, TEXT
@@ -37,10 +38,10 @@ from luxor_pipelines.query.series import Names, Rows, Span, StoredSeries, days_b
 __all__ = ["NO_SERIES", "CurrentPrices", "PriceReader"]
 
 NO_SERIES = ""
-"""The price key of an asset that names no series: nothing is ever looked up for it."""
+"""The price key of an asset that names no series; it is never looked up."""
 
 _MANY = 50
-"""Dates beyond which all between the first and the last is read, reduced piece by piece, and not remembered."""
+"""With more dates than this, all rows between the first and the last are read, reduced batch by batch, and not kept."""
 _EVER: Span = (None, None)
 
 
@@ -49,13 +50,14 @@ class PriceReader:
 
     def __init__(self, lake: Lake, limits: StalenessLimits) -> None:
         self._cache = lake.cache
+        self._storage = lake.storage
         self.limits = limits
         days = [limits.days(table.kind) for table in PRICE_TABLES if table.kind != "mark" and not table.fallback]
         self._longest = max(limit for limit in days if limit != NO_LIMIT)
         self._descending = days == sorted(days, reverse=True)
 
     def _tables(self) -> list[StoredSeries]:
-        self._cache.exists(PRICE_TABLES[0].name, beside=PRICE_INPUTS)  # and the others with it
+        self._cache.exists(PRICE_TABLES[0].name, beside=PRICE_INPUTS)  # looks for all of them in one go
         present = [table for table in PRICE_TABLES if self._cache.exists(table.name)]
         return [StoredSeries(self._cache, table) for table in present]
 
@@ -74,68 +76,72 @@ class PriceReader:
         keys
             Price keys, in lower case.
         dates
-            Dates that will be asked for as of.
+            The dates of the as-of prices.
         span
-            A first and last date between which all rows are wanted as well.
+            A first and last date between which all rows are read as well.
         current
             One of the dates, and current prices that extend the series on it if they are newer than every row.
         """
         names = np.array(sorted(set(keys)), dtype=object)
         tables = self._tables()
-        asked = np.array(dates if span is None else [*dates, span[0]], dtype="datetime64[D]")
-        days = asked if span is None else np.arange(asked.min(), asked.max() + np.timedelta64(1, "D"))
+        as_of = np.array(dates if span is None else [*dates, span[0]], dtype="datetime64[D]")
+        days = as_of if span is None else np.arange(as_of.min(), as_of.max() + np.timedelta64(1, "D"))
         if not self._descending:
             return self._with_cash(self._merge(names, [table.between(names, [_EVER]) for table in tables]), days)
         many = span is None and len(dates) > _MANY and not any(table.in_memory for table in tables)
         whole = (min(dates), max(dates)) if many else span  # the days of which every row that counts is read
-        rows = self._cache.each(tables, lambda table: self._windows(table, names, dates, span, whole, keep=not many))
-        found = self._merge(names, rows)
-        marked, funds = np.unique(found.code[found.mark]), [table for table in tables if table.table.kind == "fund"]
+
+        def windows(series: StoredSeries) -> Rows:
+            return self._windows(series, names, dates, span, whole, keep=not many)
+
+        rows = at_once(self._storage, tables, windows)
+        obs = self._merge(names, rows)
+        marked, funds = np.unique(obs.code[obs.mark]), [table for table in tables if table.table.kind == "fund"]
         if len(marked) and funds:
             # A mark holds for ever; but it gives way to a fund's price of the same date, however long ago.
             for table, code, day, price in [fund.between(names[marked], [_EVER]) for fund in funds]:
                 rows.append((table, np.where(code < 0, -1, marked[code]), day, price))
-            found = self._merge(names, rows)
-        del rows  # of many dates they are large
-        own_open, other_open = self._unanswered(found, asked, whole)
-        newer, newest = (None, None) if current is None else self._newer(found, *current)
+            obs = self._merge(names, rows)
+        del rows  # with many dates they are large
+        own_open, other_open = self._unanswered(obs, as_of, whole)
+        newer, newest = (None, None) if current is None else self._newer(obs, *current)
 
-        def last_rows(index: StoredSeries) -> list[Rows]:
-            wanted = other_open if index.table.fallback else own_open
+        def last_rows(series: StoredSeries) -> list[Rows]:
+            is_open = other_open if series.table.fallback else own_open
             if newer is not None and newest is not None and current is not None:
-                # A row that is newer than those found can only lie before the table's window.
-                today, limit = current[0], self.limits.days(index.table.kind)
+                # A row that is newer than those of the windows can only lie before the table's window.
+                today, limit = current[0], self.limits.days(series.table.kind)
                 before = newest < np.datetime64(days_before(today, limit), "D")
-                wanted = wanted | ((newer & before)[:, np.newaxis] & (asked == np.datetime64(today, "D")))
-            return index.last_before(names, asked, wanted, keep=not many)
+                is_open = is_open | ((newer & before)[:, np.newaxis] & (as_of == np.datetime64(today, "D")))
+            return series.last_before(names, as_of, is_open, keep=not many)
 
-        rows = [row for found_rows in self._cache.each(tables, last_rows) for row in found_rows]
-        # A window has all of its days' rows, of the tables that take precedence too: so what it says stays.
-        found = found.joined(self._merge(names, rows)) if rows else found
-        return self._with_cash(found, days)
+        rows = [row for last in at_once(self._storage, tables, last_rows) for row in last]
+        # A window has all rows of its days, also those of tables that take precedence, so its answers are final.
+        obs = obs.joined(self._merge(names, rows)) if rows else obs
+        return self._with_cash(obs, days)
 
     def _with_cash(self, obs: Observations, days: DateArray) -> Observations:
-        """``obs``, and the price 1 on each of some days of the cash among its series that no table has."""
+        """Return ``obs`` with the price 1 on each of ``days`` for cash series that no table has."""
         cash = np.flatnonzero(np.isin(obs.keys, list(CASH)) & ~obs.present)
         if not len(cash):
             return obs
         code = np.repeat(cash, len(days)).astype(np.int32)
-        limit, none = np.full(len(code), self.limits.days("traded")), np.zeros(len(code), dtype=bool)
+        limit, mark = np.full(len(code), self.limits.days("traded")), np.zeros(len(code), dtype=bool)
         days = np.tile(days, len(cash))
-        return obs.joined(Observations.from_rows(obs.keys, code, days, np.ones(len(code)), limit, none))
+        return obs.joined(Observations.from_rows(obs.keys, code, days, np.ones(len(code)), limit, mark))
 
     def between(self, obs: Observations, keys: Iterable[str], spans: Iterable[tuple[date, date]]) -> Observations:
-        """``obs`` of a few series alone, and all their rows in each span, its two dates included."""
+        """Return ``obs`` of a few series alone, with all their rows in each span, its two dates included."""
         names, spans = np.array(sorted(set(keys)), dtype=object), list(spans)
         return self._merge(names, [table.between(names, spans) for table in self._tables()]).joined(obs.only(names))
 
     def history(self, keys: Iterable[str]) -> Observations:
-        """All rows of a few series."""
+        """Return all rows of a few series."""
         names = np.array(sorted(set(keys)), dtype=object)
         return self._merge(names, [table.between(names, [_EVER]) for table in self._tables()])
 
     def adjusted(self, obs: Observations, until: date) -> Observations:
-        """``obs`` with fund quotas on the basis of ``until``, net of the capital they have returned.
+        """Return ``obs`` with fund quotas on the basis of ``until``, net of the capital they have returned.
 
         The events are those of the table ``quota_adjustments``, where the lake has one.
         """
@@ -143,15 +149,15 @@ class PriceReader:
         return obs if events is None else adjust_quotas(obs, events, until)
 
     def basis(self, obs: Observations, dates: Sequence[date], until: date) -> FloatArray | None:
-        """The divisors that put prices adjusted to ``until`` on the basis of each date; None where all are one."""
+        """Return the divisors that bring prices adjusted to ``until`` to the basis of each date; None if all are 1."""
         events = self._amortizations()
         return None if events is None else quota_basis(obs, events, dates, until)
 
     def returned_since(self, fund: str, day: date, until: date) -> float:
-        """Return what is left of 1 of a fund's capital after what it has returned after ``day`` and up to ``until``."""
-        one = np.zeros(1, dtype=np.int32)
+        """Return Π (1 − Ratio) over the amortizations of a fund after ``day`` and up to ``until``."""
+        zero = np.zeros(1, dtype=np.int32)
         days = np.array([day], dtype="datetime64[D]")
-        quota = Observations.from_rows(np.array([fund], dtype=object), one, days, np.ones(1), one, one.astype(bool))
+        quota = Observations.from_rows(np.array([fund], dtype=object), zero, days, np.ones(1), zero, zero.astype(bool))
         return float(self.adjusted(quota, until).price[0])
 
     def _amortizations(self) -> pd.DataFrame | None:
@@ -165,7 +171,7 @@ class PriceReader:
 
     def _windows(
         self,
-        index: StoredSeries,
+        series: StoredSeries,
         names: Names,
         dates: Sequence[date],
         span: tuple[date, date] | None,
@@ -173,47 +179,47 @@ class PriceReader:
         *,
         keep: bool,
     ) -> Rows:
-        """The rows of one table that its age limit lets count on the dates, or on every day of the whole."""
-        limit, marks = self.limits.days(index.table.kind), index.table.kind == "mark"
+        """Read the rows of one table that count on the dates, or on every day of ``whole``, by its age limit."""
+        limit, marks = self.limits.days(series.table.kind), series.table.kind == "mark"
         spans: list[Span]
         if marks or limit == NO_LIMIT:
             spans = [(None, max([*dates, *(span or ())]))]
         elif whole is not None:
-            # On a day between a price may grow stale, and a newer stale one be in a table of a shorter limit.
+            # On a day in between, a price may become stale while a table with a shorter limit has a newer stale one.
             spans = [(days_before(whole[0], self._longest), whole[1])]
         else:
             spans = [(days_before(day, limit), day) for day in dates]
-        # Limits grow shorter down the precedence: of a series' rows up to a date only the last can be the answer.
+        # Limits do not grow down the precedence, so only a series' last row up to a date can be the answer.
         upto = () if span is not None or marks else dates
-        return index.between(names, spans, upto=upto, keep=keep)
+        return series.between(names, spans, upto=upto, keep=keep)
 
     def _unanswered(
-        self, found: Observations, asked: DateArray, whole: tuple[date, date] | None
+        self, obs: Observations, as_of: DateArray, whole: tuple[date, date] | None
     ) -> tuple[BoolArray, BoolArray]:
-        """Series and dates of which the windows do not tell the last row: for the fallbacks, and for the others."""
-        names = (found.keys != NO_SERIES)[:, np.newaxis]
-        others = found.without_rows() if found.fallback is None else found.fallback
-        own, other = asof(replace(found, fallback=None), asked), asof(others, asked)
-        is_open = [names & ~(answer.found & ~answer.stale) for answer in (own, other)]
-        if whole is not None:  # of whose days no row is left out: what is stale there, is
+        """Return which series and dates the windows leave open: in the tables that are no fallback, and in those."""
+        names = (obs.keys != NO_SERIES)[:, np.newaxis]
+        fallback = obs.without_rows() if obs.fallback is None else obs.fallback
+        own, other = asof(replace(obs, fallback=None), as_of), asof(fallback, as_of)
+        is_open = [names & ~(answer.has_row & ~answer.stale) for answer in (own, other)]
+        if whole is not None:  # all rows of these days are read, so a stale answer on them is final
             first, last = np.array(whole, dtype="datetime64[D]")
             for cells, answer in zip(is_open, (own, other), strict=True):
-                cells &= ~((first <= answer.date) & (asked <= last))
+                cells &= ~((first <= answer.date) & (as_of <= last))
                 cells |= names & answer.bad  # beyond its limit the last observation before it is the stale one
         else:
-            # A fallback's row before its window could matter only where the other tables' is older still.
+            # A fallback's row before its window matters only if the other tables' row is older still.
             lead = np.timedelta64(self.limits.days("traded") + FALLBACK_LEAD, "D")
-            is_open[1] &= ~(own.found & ~own.stale & (asked - own.date <= lead))
+            is_open[1] &= ~(own.has_row & ~own.stale & (as_of - own.date <= lead))
         return is_open[0], is_open[1]
 
-    def _newer(self, found: Observations, today: date, current: CurrentPrices) -> tuple[BoolArray, DateArray]:
-        """The series whose current price is newer than all rows found, and the date of each series' newest row."""
-        day, newest = np.datetime64(today, "D"), np.full(len(found.keys), np.datetime64(date.min, "D"))
-        for side in (found, found.fallback):
+    def _newer(self, obs: Observations, today: date, current: CurrentPrices) -> tuple[BoolArray, DateArray]:
+        """Return which series have a current price newer than all rows, and the date of each series' newest row."""
+        day, newest = np.datetime64(today, "D"), np.full(len(obs.keys), np.datetime64(date.min, "D"))
+        for side in (obs, obs.fallback):
             if side is not None:
                 rows = side.date <= day
                 np.maximum.at(newest, side.code[rows], side.date[rows])
-        code, dates, _ = current.of(found.keys)
+        code, dates, _ = current.of(obs.keys)
         newer = np.zeros(len(newest), dtype=bool)
         newer[code] = (dates <= day) & (dates > newest[code])
         return newer, newest
@@ -227,21 +233,21 @@ class CurrentPrices:
         self._limits = limits
 
     def of(self, keys: Iterable[str]) -> tuple[IntArray, DateArray, FloatArray]:
-        """The current prices of these series, each by its position in ``keys``: positions, dates and prices.
+        """Return the current prices of these series: their positions in ``keys``, dates and prices.
 
-        A series without one has no row; nor has any, where the lake has no such table.
+        A series without a current price is left out; without the table the arrays are empty.
         """
         if not self._cache.exists(PX_LAST):
             return np.empty(0, np.int64), np.empty(0, "datetime64[D]"), np.empty(0)
         rows = self._cache.derive(PX_LAST, "latest", self._read)
         at = pc.index_in(pa.array(list(keys), pa.string()), value_set=rows["Key"].combine_chunks())
         code = np.flatnonzero(at.is_valid().to_numpy(zero_copy_only=False))
-        found = rows.take(at.drop_null())
-        dates, prices = found["last_update_dt"].to_numpy(), found["px_last"].to_numpy()
+        current = rows.take(at.drop_null())
+        dates, prices = current["last_update_dt"].to_numpy(), current["px_last"].to_numpy()
         return code, dates.astype("datetime64[D]"), prices
 
     def extend(self, obs: Observations, today: date) -> tuple[Observations, DateArray]:
-        """``obs`` with the current prices that are newer, and their dates; see `market.prices.extend`."""
+        """Return ``obs`` with the current prices that are newer, and their dates; see `market.prices.extend`."""
         return extend(obs, *self.of(obs.keys), today, limit=self._limits.days("traded"))
 
     def _read(self) -> pa.Table:

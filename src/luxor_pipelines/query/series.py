@@ -1,7 +1,7 @@
-"""`StoredSeries`: one price table as series, of which rows are read by date, or the last ones before a date.
+"""`StoredSeries`: the series of one price table, whose rows are read by date, or as the last ones before a date.
 
-A file written here carries an index of its series: the first date and the last row of each (see
-`lake.parquet.series_index`). Of other files the rows are searched. Nobody above this module knows which.
+A file written by this library carries an index of its series: the first date and the last row of each (see
+`lake.parquet.series_index`). In other files the rows are searched. Only this module knows which way is taken.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ __all__ = ["Names", "Rows", "StoredSeries", "days_before"]
 
 Names = NDArray[np.object_]
 Rows = tuple[PriceTable, NDArray[np.integer[Any]], DateArray, FloatArray]
-"""A table, and of each row its position in the names asked for, its day and its price."""
+"""A table and its rows: the position of each row's series in ``names``, its day and its price."""
 Span = tuple[date | None, date | None]
 """A first and a last day, both included; None is open."""
 
 _NAT = np.datetime64("NaT", "D")
 _BACK = (366, 3 * 366, 7 * 366, 15 * 366)
-"""Days before the first date asked for, up to which a series is looked for: in the first year, then in ever more."""
+"""Days before the first date at which the steps of a search end: a year back, then ever further."""
 
 
 class _Ends(NamedTuple):
-    """The first and last date of some series in a table, NaT where it has none, and the price of the last row."""
+    """The first and last date of some series in a table, NaT for a series without rows, and the last row's price."""
 
     first: DateArray
     last: DateArray
@@ -88,22 +88,22 @@ class StoredSeries:
         Parameters
         ----------
         upto
-            Only the last row, and the last observation, of each series up to each of these dates is wanted: where the
-            file is in order of date the others are left out.
+            Only the last row, and the last observation, of each series up to each of these dates is needed: if the
+            file is in order of date, the others are left out.
         keep
-            Remember the answer. One that is not kept is of a long history: all series' rows are read, and reduced to
-            what is wanted piece by piece.
+            Keep the answer in the cache. Otherwise it is that of a long history: the rows of all series are read, and
+            reduced batch by batch to those that are needed.
         """
         key, price = self._columns
         where = [Where("Date", tuple(_instants(spans)))]
         if keep:
             where.append(Where(key, values=tuple(name for name in names if name), folded=True))
         arrays = _Reader(key, price, names)
-        asked = as_days(upto)
+        dates = as_days(upto)
 
         def last(rows: pa.Table) -> pa.Table:
-            wanted = last_rows(*arrays(rows), asked, len(names))
-            return rows if wanted is None else rows.take(pa.array(wanted))
+            positions = last_rows(*arrays(rows), dates, len(names))
+            return rows if positions is None else rows.take(pa.array(positions))
 
         rows = self._cache.scan(
             self.table.name,
@@ -116,50 +116,50 @@ class StoredSeries:
             **({} if keep or not upto else {"each": last}),
         )
         code, day, number = arrays(rows)
-        wanted = last_rows(code, day, number, asked, len(names)) if upto else None
-        if wanted is not None:
-            code, day, number = code[wanted], day[wanted], number[wanted]
+        positions = last_rows(code, day, number, dates, len(names)) if upto else None
+        if positions is not None:
+            code, day, number = code[positions], day[positions], number[positions]
         if not keep:
             del rows
             pa.default_memory_pool().release_unused()  # else Arrow holds it back, and numpy asks for more
         return self.table, code, day, number
 
-    def last_before(self, names: Names, dates: DateArray, wanted: BoolArray, *, keep: bool = True) -> list[Rows]:
+    def last_before(self, names: Names, dates: DateArray, is_open: BoolArray, *, keep: bool = True) -> list[Rows]:
         """Read the last rows of some series up to some dates, however far back they lie.
 
         Parameters
         ----------
-        wanted
-            Which series up to which dates, [names, dates].
+        is_open
+            The pairs of a series and a date that are to be looked up, [names, dates].
 
         Returns
         -------
         list
-            Rows, among which are, for all that is wanted, the last observation dated on or before the date and all bad
-            rows since; and, of a series that has none of them but other rows, some row.
+            Rows. For each pair they include the last observation dated on or before the date and all bad rows since;
+            for a series that has only other rows they include some row.
         """
-        series = np.flatnonzero(wanted.any(axis=1))
+        series = np.flatnonzero(is_open.any(axis=1))
         if not len(series):
             return []
         ends = self._ends(names[series])
         if ends is None:
-            return self._backwards(names, series, dates, wanted, keep=keep)
+            return self._backwards(names, series, dates, is_open, keep=keep)
         indexed = ~np.isnat(ends.last) & ~np.isnan(ends.price)
         rows: list[Rows] = [(self.table, series[indexed], ends.last[indexed], ends.price[indexed])]
         # The last row is the answer for the dates from its own on, if it is an observation.
         good = (ends.price > 0) & (ends.price < np.inf)
         before = (ends.first[:, np.newaxis] <= dates) & ((dates < ends.last[:, np.newaxis]) | ~good[:, np.newaxis])
-        searched = np.zeros_like(wanted)
-        searched[series] = wanted[series] & before
-        rest = np.flatnonzero(searched.any(axis=1))
-        return rows + self._backwards(names, rest, dates, searched, keep=keep)
+        is_unindexed = np.zeros_like(is_open)
+        is_unindexed[series] = is_open[series] & before
+        unindexed = np.flatnonzero(is_unindexed.any(axis=1))
+        return rows + self._backwards(names, unindexed, dates, is_unindexed, keep=keep)
 
     def _backwards(
-        self, names: Names, series: IntArray, dates: DateArray, wanted: BoolArray, *, keep: bool
+        self, names: Names, series: IntArray, dates: DateArray, is_open: BoolArray, *, keep: bool
     ) -> list[Rows]:
-        """Search the rows of some series: of the year before the dates, and where that has none, of ever more.
+        """Search the rows of some series in the year before the dates, then, for those without one, ever further back.
 
-        The last step reads all the rest, after the dates as well, which tells whether a series is there at all.
+        The last step reads all other rows, after the dates as well, which shows whether a series exists at all.
         """
         if not len(series):
             return []
@@ -171,7 +171,7 @@ class StoredSeries:
         if self.in_memory:
             steps = [[(None, None)]]
         rows: list[Rows] = []
-        is_open = wanted[series]
+        is_open = is_open[series]
         for spans in steps:
             if not len(series):
                 break
@@ -179,34 +179,35 @@ class StoredSeries:
             merged = merge_observations(names[series], [step], tables=(self.table,), limits=StalenessLimits(None, None))
             merged = merged if merged.fallback is None else merged.fallback
             answers = asof(merged.without_bad(), dates)
-            kept = self._answer_rows(merged, answers)
-            rows.append((self.table, series[merged.code[kept]], merged.date[kept], merged.price[kept]))
-            is_open &= ~answers.found
+            at = self._answer_rows(merged, answers)
+            rows.append((self.table, series[merged.code[at]], merged.date[at], merged.price[at]))
+            is_open &= ~answers.has_row
             unanswered = is_open.any(axis=1)
             series, is_open = series[unanswered], is_open[unanswered]
         return rows
 
     @staticmethod
     def _answer_rows(merged: Observations, answers: AsOf) -> BoolArray:
-        """The rows that are the answer as of some date, are bad, or are their series' last: no other can be one."""
-        kept: BoolArray = merged.bad | (np.diff(merged.code, append=-1) != 0)
-        series, _ = np.nonzero(answers.found)
-        kept[np.searchsorted(merged.order, sort_key(series, answers.date[answers.found].view(np.int64)))] = True
-        return kept
+        """Return which rows can be an answer: those that are one as of some date, are bad, or end their series."""
+        is_answer: BoolArray = merged.bad | (np.diff(merged.code, append=-1) != 0)
+        series, _ = np.nonzero(answers.has_row)
+        is_answer[np.searchsorted(merged.order, sort_key(series, answers.date[answers.has_row].view(np.int64)))] = True
+        return is_answer
 
     def _ends(self, names: Names) -> _Ends | None:
-        """The ends of some series; None where a file of the table does not carry the index."""
+        """Return the ends of some series; None where a file of the table does not carry the index."""
         key, price = self._columns
         table = self._cache.series_index(self.table.name, key)
         if table is None or set(table.column_names) != {"Date", key, price, series_index.FIRST}:
             return None
-        known, ends = self._cache.derive(self.table.name, f"ends of {key}", lambda: _combined(table, key, price))
-        at = pc.fill_null(pc.index_in(pa.array(names, pa.string()), value_set=known), -1).to_numpy()
-        return _Ends(*(np.append(values, [none])[at] for values, none in zip(ends, (_NAT, _NAT, np.nan), strict=True)))
+        indexed, ends = self._cache.derive(self.table.name, f"ends of {key}", lambda: _combined(table, key, price))
+        at = pc.fill_null(pc.index_in(pa.array(names, pa.string()), value_set=indexed), -1).to_numpy()
+        missing = (_NAT, _NAT, np.nan)
+        return _Ends(*(np.append(values, [null])[at] for values, null in zip(ends, missing, strict=True)))
 
 
 def _combined(table: pa.Table, key: str, price: str) -> tuple[pa.Array, _Ends]:
-    """The names in the indexes of all partitions, and the ends of each over all of them."""
+    """Return the names in the indexes of all partitions, and the ends of each series over all partitions."""
     encoded = normal_names(table[key].combine_chunks()).dictionary_encode()
     code = encoded.indices.to_numpy()
     first, last = (table[name].to_numpy().astype("datetime64[D]") for name in (series_index.FIRST, "Date"))
@@ -223,7 +224,7 @@ def _combined(table: pa.Table, key: str, price: str) -> tuple[pa.Array, _Ends]:
 
 
 def days_before(day: date, days: int) -> date:
-    """Return the date so many days earlier, at the earliest the first there is."""
+    """Return the date ``days`` earlier, at the earliest the first day of the year 1."""
     return date.fromordinal(max(1, day.toordinal() - days))
 
 
@@ -232,7 +233,7 @@ def _next(day: date) -> date:
 
 
 def _instants(spans: Iterable[Span]) -> list[tuple[datetime | None, datetime | None]]:
-    """Spans of days in order, those that overlap as one, from the first to the last instant of their days."""
+    """Return spans of days as spans of instants, in order; those that overlap are joined."""
     joined: list[tuple[date, date]] = []
     for first, last in sorted((first or date.min, last or date.max) for first, last in spans):
         if joined and first <= joined[-1][1]:
@@ -249,7 +250,7 @@ def _instants(spans: Iterable[Span]) -> list[tuple[datetime | None, datetime | N
 
 
 class _Reader:
-    """Reads rows as arrays: of each its position in ``names``, its day and its price."""
+    """Turns rows into arrays: the position of each row's series in ``names``, its day and its price."""
 
     def __init__(self, key: str, price: str, names: Names) -> None:
         self._columns = key, price
@@ -260,7 +261,7 @@ class _Reader:
         return self._positions(key), table["Date"].to_numpy().astype("datetime64[D]"), price.to_numpy()
 
     def _positions(self, column: pa.ChunkedArray) -> NDArray[np.int32]:
-        """The position in the names of each key, -1 for others; through the dictionary, not the rows."""
+        """Return the position of each key in the names, -1 for other keys; found by distinct word, not by row."""
         pieces = [np.empty(0, dtype=np.int32)]
         for chunk in column.chunks:
             encoded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from luxor_pipelines.errors import SchemaError
-from luxor_pipelines.lake.concurrency import at_once
 from luxor_pipelines.lake.parquet.file import Footers
 from luxor_pipelines.lake.parquet.footer import TAIL
 from luxor_pipelines.lake.parquet.predicates import Where
@@ -26,7 +25,6 @@ from luxor_pipelines.lake.types.schema import Conventions
 
 __all__ = ["TableCache"]
 
-S = TypeVar("S")
 T = TypeVar("T")
 _DECODED = 32
 """Bytes of memory that a row of a legacy price file takes: two numbers of words, and a number as it is written."""
@@ -208,10 +206,6 @@ class TableCache:
         if snapshot is not None and snapshot.by_date:
             where = (Where(column, (bounds(snapshot.layout, snapshot.parts[at].label),)),)
         return self.scan(name, (column,), where)[column]
-
-    def each(self, things: Sequence[S], work: Callable[[S], T]) -> list[T]:
-        """Return the result of ``work`` for each thing, such as a table; several at once where that is quicker."""
-        return at_once(self._storage, things, work)
 
     def decoded_whole(self, name: str) -> bool:
         """Return whether every answer decodes the whole table, which is one legacy file, and there is room for it."""
