@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pytest
 
-from luxor_pipelines.market.prices import Observations
+from luxor_pipelines.market.observations import Observations
 from market.facts import BY_TABLE, merge_observations
 
 Table = Mapping[str, Mapping[str, float]]

@@ -16,7 +16,7 @@ from luxor_pipelines.market.currency import (
     as_currency,
     factors,
 )
-from luxor_pipelines.market.prices import Observations
+from luxor_pipelines.market.observations import Observations
 from market.facts import brl_per_usd, rate_series, rates_asof, series_currency
 
 Observe = Callable[..., Observations]

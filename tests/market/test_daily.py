@@ -10,7 +10,7 @@ import pytest
 
 from luxor_pipelines.errors import UsageError
 from luxor_pipelines.market.daily import daily_prices, observed_prices, sampled_prices
-from luxor_pipelines.market.prices import Observations
+from luxor_pipelines.market.observations import Observations
 
 Observe = Callable[..., Observations]
 nan = np.nan

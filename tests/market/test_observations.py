@@ -12,12 +12,7 @@ from hypothesis import strategies as st
 
 from luxor_pipelines.catalog import PRICE_TABLES
 from luxor_pipelines.errors import SchemaError, UsageError
-from luxor_pipelines.market.prices import (
-    NO_LIMIT,
-    Observations,
-    PriceTable,
-    last_rows,
-)
+from luxor_pipelines.market.observations import NO_LIMIT, Observations, PriceTable, last_rows
 from market.facts import BY_TABLE, LIMITS, merge_observations
 
 Observe = Callable[..., Observations]

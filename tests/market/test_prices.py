@@ -11,13 +11,8 @@ from hypothesis import strategies as st
 
 from luxor_pipelines.errors import SchemaError, UsageError
 from luxor_pipelines.market.daily import daily_prices, observed_prices
-from luxor_pipelines.market.prices import (
-    NO_LIMIT,
-    Observations,
-    adjust_quotas,
-    asof,
-    quota_basis,
-)
+from luxor_pipelines.market.observations import NO_LIMIT, Observations
+from luxor_pipelines.market.prices import adjust_quotas, asof, quota_basis
 from market.facts import BY_TABLE, apply_overrides, merge_observations
 
 Observe = Callable[..., Observations]

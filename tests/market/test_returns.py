@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from luxor_pipelines.catalog import PERIODS, PRICE_TABLES
 from luxor_pipelines.errors import UsageError
+from luxor_pipelines.market.observations import Observations
 from luxor_pipelines.market.periods import base_date
-from luxor_pipelines.market.prices import Observations, adjust_quotas, asof
+from luxor_pipelines.market.prices import adjust_quotas, asof
 from luxor_pipelines.market.returns import STATUSES, Returns, returns, returns_frame
 from market.facts import merge_observations, point_returns
 

@@ -30,7 +30,8 @@ from luxor_pipelines.lake.table.table import DIRECTORY, Table
 from luxor_pipelines.lake.types import legacy
 from luxor_pipelines.lake.types.schema import ENCODING
 from luxor_pipelines.market.daily import daily_prices
-from luxor_pipelines.market.prices import AsOf, Observations, StalenessLimits, asof
+from luxor_pipelines.market.observations import Observations, StalenessLimits
+from luxor_pipelines.market.prices import AsOf, asof
 from luxor_pipelines.names import normal_name
 from luxor_pipelines.query.luxor_query import LuxorQuery
 from luxor_pipelines.query.market_data import MarketData

@@ -16,32 +16,23 @@ from numpy.typing import NDArray
 
 from luxor_pipelines.errors import SchemaError, UsageError, sample
 from luxor_pipelines.market.observations import (
-    NO_LIMIT,
     BoolArray,
     FloatArray,
     IntArray,
     Observations,
-    PriceTable,
     StalenessLimits,
-    last_rows,
-    merge_observations,
     sort_key,
 )
 from luxor_pipelines.market.periods import DateArray, DateLike, DatesLike, as_date, as_days
 
 __all__ = [
     "CARRIED_AFTER",
-    "NO_LIMIT",
+    "FALLBACK_LEAD",
     "AsOf",
-    "Observations",
-    "PriceTable",
-    "StalenessLimits",
     "adjust_quotas",
     "apply_overrides",
     "asof",
     "extend",
-    "last_rows",
-    "merge_observations",
     "quota_basis",
 ]
 

@@ -18,9 +18,9 @@ from luxor_pipelines.catalog import USDBRL
 from luxor_pipelines.errors import SchemaError, UsageError, sample
 from luxor_pipelines.market.currency import as_currency, factors
 from luxor_pipelines.market.daily import PriceRows, daily_prices, observed_prices, sampled_prices
-from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray
+from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray, Observations
 from luxor_pipelines.market.periods import INCEPTION, DateArray, add_months, as_days, as_return_period, return_base
-from luxor_pipelines.market.prices import AsOf, Observations, apply_overrides, asof
+from luxor_pipelines.market.prices import AsOf, apply_overrides, asof
 from luxor_pipelines.market.returns import STATUSES, Returns, returns, returns_frame
 from luxor_pipelines.query.composites import with_composites
 from luxor_pipelines.query.market_data import MarketData

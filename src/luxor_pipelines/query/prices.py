@@ -21,17 +21,17 @@ from luxor_pipelines.lake.concurrency import at_once
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import DATE, NUMBER, TEXT
-from luxor_pipelines.market.observations import NO_LIMIT, BoolArray, FloatArray, IntArray, StalenessLimits
-from luxor_pipelines.market.periods import DateArray
-from luxor_pipelines.market.prices import (
-    FALLBACK_LEAD,
+from luxor_pipelines.market.observations import (
+    NO_LIMIT,
+    BoolArray,
+    FloatArray,
+    IntArray,
     Observations,
-    adjust_quotas,
-    asof,
-    extend,
+    StalenessLimits,
     merge_observations,
-    quota_basis,
 )
+from luxor_pipelines.market.periods import DateArray
+from luxor_pipelines.market.prices import FALLBACK_LEAD, adjust_quotas, asof, extend, quota_basis
 from luxor_pipelines.names import normal_names
 from luxor_pipelines.query.series import Names, Rows, Span, StoredSeries, days_before
 

@@ -10,9 +10,9 @@ import numpy as np
 from luxor_pipelines.catalog import CURRENCY_FACTS, USDBRL
 from luxor_pipelines.errors import UnknownAssetError
 from luxor_pipelines.market import currency as fx
-from luxor_pipelines.market.observations import FloatArray
+from luxor_pipelines.market.observations import FloatArray, Observations
 from luxor_pipelines.market.periods import DateArray, DatesLike, as_days
-from luxor_pipelines.market.prices import AsOf, Observations, asof
+from luxor_pipelines.market.prices import AsOf, asof
 from luxor_pipelines.query.prices import PriceReader
 
 __all__ = ["Rates"]

@@ -28,10 +28,12 @@ from luxor_pipelines.market.observations import (
     Observations,
     PriceTable,
     StalenessLimits,
+    last_rows,
+    merge_observations,
     sort_key,
 )
 from luxor_pipelines.market.periods import DateArray, as_days
-from luxor_pipelines.market.prices import AsOf, asof, last_rows, merge_observations
+from luxor_pipelines.market.prices import AsOf, asof
 from luxor_pipelines.names import normal_names
 
 __all__ = ["Names", "Rows", "StoredSeries", "days_before"]
