@@ -247,7 +247,7 @@ class CompletedFile:
         one_row = pa.table({condition.column: self._constant(condition.column, 1) for condition in constant})
         meets = mask(one_row, constant)
         if meets is not None and not meets.all():
-            return complete(self.file.footer.empty().select(own))
+            return complete(self.file.schema.empty_table().select(own))
         words = [name for name in dictionary if name in own]
         return self.file.read(own, pushed, dictionary=words, per_batch=complete)
 
@@ -266,8 +266,9 @@ class CompletedFile:
         if name not in self.file.schema.names:
             column = pa.chunked_array([self._constant(name, len(rows))])
         elif self._is_as_stored(name):
-            return rows[name]
+            column = rows[name]
         else:
             column = TypedCodec(rows.select([name]).schema, self.table).decode(rows.select([name]))[name]
             column = column.cast(kind, safe=False)  # a whole number may lie beyond those that `double` tells apart
-        return column.dictionary_encode() if encoded and is_text_type(kind) else column
+        plain = not pa.types.is_dictionary(column.type)
+        return column.dictionary_encode() if encoded and plain and is_text_type(kind) else column
