@@ -264,7 +264,7 @@ class TableNotFoundError(NotFoundError):
 class ForeignTableError(LakeError):
     """The table is another program's: a folder that is read and not written, or a format that is not read either.
 
-    ``kind`` is ``folder``, ``delta`` or ``iceberg``.
+    ``kind`` is ``folder``, ``delta``, ``iceberg`` or ``hudi``.
     """
 
     def __init__(self, message: str, *, hint: str = "", kind: str = "folder") -> None:

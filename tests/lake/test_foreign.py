@@ -242,6 +242,19 @@ def test_formats_with_a_log_are_named_and_not_read(rig: Any, mark: str, kind: st
     )
 
 
+def test_a_hudi_table_is_known_by_its_columns(rig: Any) -> None:
+    """Its log lies in a folder that listings hide, and a row that was updated is in two of its files."""
+    for number in (1, 2):
+        put(rig.storage(), f"t/day=1/{number}.parquet", {"_hoodie_commit_time": ["2024"], "X": [number]})
+    lq = rig.query()
+    with pytest.raises(ForeignTableError, match="a Hudi table"):
+        lq.get_table("t")
+    assert lq.list_tables() == ["t"]
+    assert [finding.what for finding in audit(lq.lake, declared={}).findings] == [
+        "is in a format whose files are not read"
+    ]
+
+
 def test_a_folder_is_not_written(rig: Any) -> None:
     storage = rig.storage()
     put(storage, "t/country=BR/part-0.parquet", {"Date": pd.to_datetime(["2024-01-31"]), "X": [1]})

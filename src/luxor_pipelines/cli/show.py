@@ -39,8 +39,8 @@ def tables(form: Form, lake: Lake = None) -> None:
     """List the tables of the lake.
 
     Rows are counted where a table has at most 24 files. First and Last are the dates of its first column of dates,
-    where the files' statistics have them. A folder is another program's, and only read; delta and iceberg tables are
-    not read.
+    where the files' statistics have them. A folder is another program's, and only read; delta, iceberg and
+    hudi tables are not read.
     """
     from luxor_pipelines.lake.concurrency import at_once
     from luxor_pipelines.lake.table.table import Extent, Snapshot, find_all

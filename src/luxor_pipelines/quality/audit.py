@@ -74,6 +74,7 @@ _SERIES_ROWS = 1_000_000
 _ROWS_PER_BYTE, _LEAST_BYTES = 8, 1_000_000
 """A file with more rows per byte than this is not read, since keys take room; a small one counts as a megabyte."""
 _ATTEMPTS = 5
+_FORMAT = "is in a format whose files are not read"
 _OTHER_FOLDERS = ("raw", "system")
 """Folders of the lake that hold no tables."""
 
@@ -232,7 +233,7 @@ class _TableAudit:
             self._error(None, fault, len(partitions) or len(files), error.message)
             return None
         except ForeignTableError as error:
-            self._error(None, "is in a format whose files are not read", len(files), error.message)
+            self._error(None, _FORMAT, len(files), error.message)
             return None
         except MoveInProgressError as error:
             self._error(None, "is being moved to the archive or back, or such a move was cut short", 1, error.hint)
@@ -275,7 +276,9 @@ class _TableAudit:
             return _Opened(whole, StoredFile(self.table.codec(snapshot), rows), snapshot)
         except (CorruptFileError, SchemaError, AccessError) as error:
             self._error(None, "file does not open", 1, error.message)
-            return None
+        except ForeignTableError as error:
+            self._error(None, _FORMAT, len(snapshot.parts), error.message)
+        return None
 
     def _open(self, layout: Layout, part: Part) -> _Opened | None:
         """Open a partition; None for one that does not open, or is gone meanwhile."""

@@ -4,8 +4,8 @@ Spark, dask, pyarrow, Polars and DuckDB write a table as a folder of Parquet fil
 lie in folders named ``column=value`` (Hive's way), and the column may be missing in the files. The library reads such
 a folder and never writes it: nothing says which other program does, or when.
 
-A Delta or Iceberg table is a folder of Parquet files too, but its log says which of them, and which of their rows,
-count. Such a table is not read at all.
+A Delta, Iceberg or Hudi table is a folder of Parquet files too, but its log says which of them, and which of their
+rows, count. Such a table is not read at all.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ __all__ = [
     "hive_values",
     "is_data",
     "is_hidden",
+    "is_hudi",
     "is_parquet",
     "union",
 ]
 
-Format = Literal["delta", "iceberg"]
+Format = Literal["delta", "iceberg", "hudi"]
 """The formats of tables whose files are not to be read without their log."""
 
 _EXTENSIONS = (".parquet", ".parq", ".pq")
@@ -74,6 +75,11 @@ def is_parquet(path: str) -> bool:
 def is_hidden(path: str) -> bool:
     """Return whether a name in a path begins with ``_`` or ``.``, as marks, indexes and unfinished files do."""
     return any(part.startswith(("_", ".")) for part in path.split("/"))
+
+
+def is_hudi(columns: Iterable[str]) -> bool:
+    """Return whether a file is one of a Hudi table's, whose log is hidden from listings."""
+    return any(name.startswith("_hoodie_") for name in columns)
 
 
 def format_of(paths: Iterable[str]) -> Format | None:

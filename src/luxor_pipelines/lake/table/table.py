@@ -50,6 +50,7 @@ from luxor_pipelines.lake.table.foreign import (
     Format,
     format_of,
     is_data,
+    is_hudi,
     is_parquet,
     union,
 )
@@ -364,15 +365,16 @@ class Table:
         return Snapshot("folder", tuple(Part(self.below(info.path), info) for info in data))
 
     def _unreadable(self, kind: Format) -> ForeignTableError:
-        name, log = {
-            "delta": ("a Delta table", "_delta_log"),
-            "iceberg": ("an Iceberg table", "metadata"),
+        name, mark, library = {
+            "delta": ("a Delta table", "a _delta_log", "deltalake"),
+            "iceberg": ("an Iceberg table", "metadata", "pyiceberg"),
+            "hudi": ("a Hudi table", "columns _hoodie_…", "hudi"),
         }[kind]
         return ForeignTableError(
-            f"Table {self.name} in {self.storage.url} is {name} (it has a {log}), whose log says which of its rows "
+            f"Table {self.name} in {self.storage.url} is {name} (it has {mark}), whose log says which of its rows "
             "count. luxor-pipelines neither reads nor writes it.",
-            hint=f"Read it with its own library, such as {'deltalake' if kind == 'delta' else 'pyiceberg'}. To have it "
-            f"here: export it to a Parquet file, `luxor archive {self.name}`, then `luxor load {self.name} FILE`.",
+            hint=f"Read it with its own library, such as {library}. To have it here: export it to a Parquet file, "
+            f"`luxor archive {self.name}`, then `luxor load {self.name} FILE`.",
             kind=kind,
         )
 
@@ -599,6 +601,8 @@ class Table:
         VersionChangedError
         SchemaError
             The files disagree on the type of a column.
+        ForeignTableError
+            It is a Hudi table.
         """
         if snapshot.layout != "folder":
             return None
@@ -608,6 +612,8 @@ class Table:
                 return file.schema
 
         schemas = self.map_parts(snapshot.parts, schema)
+        if any(is_hudi(stored.names) for stored in schemas):
+            raise self._unreadable("hudi")
         return union(self.name, {part.label: of for part, of in zip(snapshot.parts, schemas, strict=True)})
 
     def stored(
