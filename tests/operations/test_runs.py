@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import luxor_pipelines
-from luxor_pipelines.catalog import HIST_FILE_PX_LAST, open_lake
+from luxor_pipelines.catalog import HIST_FILE_PX_LAST, TABLES, open_lake
 from luxor_pipelines.errors import (
     ConfigurationError,
     ConflictError,
@@ -621,6 +621,15 @@ def test_what_our_pipelines_declare_is_what_they_do() -> None:
     assert str(declared["hist_returns"].due) == "16:00, the next business day (bz)"
     assert declared["market_prices"].inputs == ("raw/prices/", "assets")
     assert declared_schemas()["hist_returns"] is declared["hist_returns"].outputs[0]
+
+
+def test_the_data_dictionary_and_the_first_page_name_the_tables_that_pipelines_declare() -> None:
+    rows = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").splitlines()
+    for name, declaration in declarations().items():
+        (row,) = [line for line in rows if line.startswith(f"| `{name}` |")]
+        for schema in declaration.outputs:
+            assert TABLES[schema.name].written_by == f"the pipeline `{name}`"
+            assert f"`{schema.name}`" in row
 
 
 def test_packages_installed_beside_us_declare_the_same_way(plugin: Path, caplog: pytest.LogCaptureFixture) -> None:
