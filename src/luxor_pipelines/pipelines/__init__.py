@@ -59,7 +59,8 @@ class Due:
     days
         Business days after the date that the rows are of.
     calendar
-        The location whose business days count; all weekdays do where the lake's holidays do not have it.
+        The location whose business days count; where the lake's holidays do not have it, weekdays that are a holiday
+        nowhere do.
     """
 
     time: str = "20:00"
@@ -67,7 +68,7 @@ class Due:
     calendar: str = "bz"
 
     def moment(self, day: date, holidays: HolidayCalendar, zone: tzinfo) -> datetime:
-        """The moment by which the rows of ``day`` are due, in the time zone of the firm."""
+        """Return the moment by which the rows of ``day`` are due, in the time zone of the firm."""
         last = holidays.business_day_offset(day, self.days, location(self, holidays)) if self.days else day
         return datetime.combine(last, time.fromisoformat(self.time), zone)
 
@@ -106,7 +107,7 @@ class Declaration:
 
 
 def reference_dates(dates: Dates, due: Due | None, start: date, end: date, holidays: HolidayCalendar) -> list[date]:
-    """The reference dates from ``start`` to ``end``, both included, in ascending order.
+    """Return the reference dates from ``start`` to ``end``, both included, in ascending order.
 
     Business days are those of the calendar of ``due``.
     """
@@ -118,5 +119,5 @@ def reference_dates(dates: Dates, due: Due | None, start: date, end: date, holid
 
 
 def location(due: Due | None, holidays: HolidayCalendar) -> str:
-    """The location of ``holidays`` whose business days count; ``any`` where they do not have that of ``due``."""
+    """Return the location whose business days count: that of ``due``, or ``any`` where ``holidays`` do not have it."""
     return due.calendar if due is not None and due.calendar in holidays.locations else "any"
