@@ -289,6 +289,16 @@ def test_an_incompatible_stored_table_is_refused_not_overwritten(disk: Any) -> N
     assert stored_files(lq) == before
 
 
+def test_a_stored_column_of_lists_is_no_text(disk: Any) -> None:
+    lq = disk.query()
+    incremental_load(lq, "t", month(1), schema=IN_ONE_FILE)
+    rows = read_parquet(lq)
+    lists = pa.array([[name] for name in rows["Asset"].to_pylist()], pa.list_(pa.string()))
+    write_parquet(lq, rows.set_column(rows.column_names.index("Asset"), "Asset", lists))
+    with pytest.raises(SchemaError, match="'Asset' is list<"):
+        incremental_load(disk.query(), "t", month(1), schema=IN_ONE_FILE)
+
+
 def test_a_failure_to_look_is_never_a_new_table(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     lq = disk.query()
     incremental_load(lq, "t", month(1))

@@ -763,8 +763,8 @@ def exists_error(table: Table) -> TableExistsError:
 
 def types_of(schema: pa.Schema) -> dict[str, str]:
     """Return the types of the columns by name, without ``Last_Updated``; of dictionaries, that of their words."""
-    plain = {field.name: getattr(field.type, "value_type", field.type) for field in schema}
-    return {name: str(kind) for name, kind in plain.items() if name != LAST_UPDATED}
+    kinds = {field.name: field.type for field in schema if field.name != LAST_UPDATED}
+    return {name: str(kind.value_type if pa.types.is_dictionary(kind) else kind) for name, kind in kinds.items()}
 
 
 def check_filled(batch: pa.Table, needed: Iterable[str], table: str) -> None:
