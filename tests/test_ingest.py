@@ -1093,3 +1093,14 @@ def test_categories_are_loaded_as_their_texts(rig: Any, schema: Any) -> None:
     with pytest.raises(SchemaError, match=r"keys .* occur in 4 rows"):
         incremental_load(lq, name, twice, unique_columns=key, schema=schema)
     assert rig.storage().list("enriched") == before
+
+
+@pytest.mark.parametrize("kind", [pa.dictionary(pa.int8(), pa.string()), pa.dictionary(pa.int64(), pa.large_string())])
+def test_categories_are_loaded_into_a_stored_column_of_words(disk: Any, kind: pa.DataType) -> None:
+    lq = disk.query()
+    rows = pa.Table.from_pandas(month(1), preserve_index=False)
+    write_parquet(lq, rows.set_column(1, "Asset", rows["Asset"].cast(pa.string()).dictionary_encode().cast(kind)))
+    coded = month(1, 3.0).assign(Asset=pd.Categorical(["b", "a"], categories=["z", "a", "b"]))
+    assert incremental_load(lq, "t", coded, unique_columns=["Date", "Asset"]).updated == 2
+    assert [row[1:] for row in content(lq)] == [("a", 4.0), ("b", 3.0)]
+    assert pa.types.is_dictionary(read_parquet(lq).schema.field("Asset").type)

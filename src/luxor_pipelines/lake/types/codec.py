@@ -257,6 +257,8 @@ def _typed(stored: pa.DataType) -> pa.DataType:
 def _cast(column: pa.ChunkedArray, kind: pa.DataType, table: str, name: str) -> pa.ChunkedArray:
     if column.type == kind:
         return column
+    if pa.types.is_dictionary(column.type) and pa.types.is_dictionary(kind):  # older versions of pyarrow cannot cast it
+        column = column.cast(column.type.value_type)
     if pa.types.is_null(kind) and column.null_count == len(column):
         return pa.chunked_array([pa.nulls(len(column))])
     finer = pa.types.is_timestamp(column.type) and column.type.unit == "ns" and pa.types.is_timestamp(kind)
