@@ -25,7 +25,7 @@ from luxor_pipelines.errors import (
 )
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.storage.base import Storage
-from luxor_pipelines.lake.table.archive import archive, layouts, restore, stamps
+from luxor_pipelines.lake.table.archive import _empty, archive, layouts, restore, stamps
 from luxor_pipelines.lake.table.optimize import optimize
 from luxor_pipelines.lake.table.table import DIRECTORY, Table
 from luxor_pipelines.lake.types.schema import Column, TableSchema
@@ -307,6 +307,23 @@ def test_one_that_is_suspended_changes_nothing_any_more(make_rig: Any, first: st
             move(Table(Meanwhile(storage, at, meanwhile, late=late), "t"))  # type: ignore[arg-type]
         if at > 1 or late:  # else it begins after the others: it moves what it finds, or is refused
             assert contents(storage) == after[0], at
+
+
+def test_a_single_file_that_was_created_too_late_and_not_filled_is_no_table(rig: Any) -> None:
+    """A restore created it, without rows, after others had moved the table: it takes it back, if it is not killed."""
+    storage = rig.storage()
+    load(storage, frame(), "file")
+    data = storage.read(f"{DIRECTORY}/t.parquet").data
+    archive(Table(storage, "t"), NOW)
+    storage.write(f"{DIRECTORY}/t.parquet", _empty("t.parquet", data))
+    table = Table(storage, "t")
+    assert table.find() is None
+    with pytest.raises(TableNotFoundError):
+        table.scan()
+    with pytest.raises(TableNotFoundError):
+        rig.query().get_table("t")
+    load(storage, frame("new"), "file")
+    assert keys(storage) == {"new": 80}
 
 
 @pytest.mark.parametrize("foreign", [False, True])

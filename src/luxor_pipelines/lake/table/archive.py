@@ -338,7 +338,9 @@ def _fill(
     try:
         claim.write([path for path in listed if path != table.moving_path], content, listed)
     except (ConflictError, NotFoundError):
-        if created is not None:  # the record is of no table, and the next new one would follow it
+        # The record is of no table, and the next new one would follow it; unless one has begun by it already.
+        alone = not {info.path for info in table.files()} - {table.record_path, table.moving_path}
+        if created is not None and alone:
             with suppress(ConflictError):
                 storage.delete(table.record_path, expected=created)
         raise

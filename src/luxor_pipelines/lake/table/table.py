@@ -154,6 +154,8 @@ class Extent(NamedTuple):
     last: date | None
 
 
+_PLACEHOLDER_BYTES = 64 * 1024
+"""The longest file that may be a placeholder: columns and no rows."""
 _FEW = 24
 """Files whose footers are read to count a table's rows."""
 
@@ -233,7 +235,7 @@ class Table:
             (single, namesakes), recorded, moving = at_once(self.storage, looks, lambda look: look())
             if moving is not None:
                 raise self.moving()
-            if single is not None and not self._is_superseded(single, None if recorded is None else self.record()):
+            if single is not None and not self._is_no_table(single, None if recorded is None else self.record()):
                 # Some programs mark a folder by an empty file of its name.
                 marked = None if single.size else self._find_foreign(namesakes, unusable)
                 return marked or Snapshot("file", (Part("", single),))
@@ -297,7 +299,7 @@ class Table:
         single, moving, record = self._look_after()
         if moving is not None:
             raise self.moving()
-        settled = single is None or self._is_superseded(single, record)
+        settled = single is None or self._is_no_table(single, record)
         if not settled or (record.version if record else None) != (listed_record.version if listed_record else None):
             raise _TableMovedError
         if record is not None and record.layout in layouts:
@@ -537,6 +539,12 @@ class Table:
         ConflictError
         """
         return replace(record, version=self.storage.write(self.record_path, record.encode(), expected=expected))
+
+    def _is_no_table(self, single: BlobInfo, record: LayoutRecord | None) -> bool:
+        """Whether a single file is no table: it is superseded, or a move that was overtaken has created it too late."""
+        if self._is_superseded(single, record):
+            return True
+        return 0 < single.size <= _PLACEHOLDER_BYTES and self.is_placeholder(Part("", single))
 
     def _is_superseded(self, single: BlobInfo, record: LayoutRecord | None) -> bool:
         """Whether the single file is no table: see `LayoutRecord.supersedes`. Its footer is read only if it may be."""
@@ -940,6 +948,8 @@ class Table:
         for _ in range(_ATTEMPTS):
             try:
                 with self._open(part.info) as opened:
+                    if not (part.label or opened.rows) and PLACEHOLDER in (opened.schema.metadata or {}):
+                        raise _TableMovedError  # a single file that a move has created, and not filled
                     file = self._changed(opened, columns) if foreign is None else foreign.file(part.label, opened)
                     skipped = may_skip and not file.might_match(wanted.where)
                     return part, None if skipped else read_typed(file, self._codec(file.schema, overrides), wanted)
