@@ -358,6 +358,24 @@ def test_a_file_that_changes_while_it_is_moved_puts_all_back(make_rig: Any, ther
             assert set(copies.values()) <= set(before.values()) | set(changed), at
 
 
+def test_another_move_while_all_is_put_back_is_a_conflict(make_rig: Any) -> None:
+    """Not a file that is not there: the torture harness met that."""
+    for at in range(8, 20):
+        storage = make_rig("memory").storage()
+        load(storage, frame())
+        path = f"{DIRECTORY}/t/month=2026-02/data.parquet"
+
+        def change(storage: Storage = storage, path: str = path) -> None:
+            put(storage, frame("changed")[:3], path)
+
+        def move(storage: Storage = storage) -> None:
+            archive(Table(storage, "t"), NOW + timedelta(hours=1))
+
+        changed = Meanwhile(storage, 7, change)
+        with suppress(ConflictError):
+            archive(Table(Meanwhile(changed, at, move, late=True), "t"), NOW)  # type: ignore[arg-type]
+
+
 def test_what_is_put_back_leaves_the_record_as_it_was(disk: Any) -> None:
     """Else a single file that a load created would not be read beside the partitions that the record names."""
     for at in range(2, 12):

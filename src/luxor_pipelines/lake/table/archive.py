@@ -316,13 +316,19 @@ def _fill(
     """
     storage = table.storage
 
+    def read(path: str) -> bytes:
+        try:
+            return storage.read(path).data
+        except NotFoundError as error:  # another move has taken over
+            raise storage.conflict(path) from error
+
     def copy(path: str) -> bytes:
-        return storage.read(copies[path]).data
+        return read(copies[path])
 
     def content(path: str) -> bytes:
         if path == table.record_path and record is not None:
             return record
-        present = storage.read(path).data
+        present = read(path)
         return copy(path) if path in copies and (not present or _is_unfilled(present)) else present
 
     paths = {*copies} - {table.record_path}
