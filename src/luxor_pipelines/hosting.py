@@ -354,7 +354,7 @@ def _names() -> str:
 
 
 def _error_answer(error: Exception) -> Answer:
-    """The status that stands for an error, and its class, message and hint."""
+    """Return the status for an error, with its class, message and hint."""
     kinds = ((UnknownPipelineError, 404), (UsageError, 400), (ConflictError, 409), (QualityError, 422))
     status = next((status for kind, status in kinds if isinstance(error, kind)), 500)
     message, hint = (error.message, error.hint) if isinstance(error, LuxorError) else (redact(str(error)), "")
@@ -362,13 +362,13 @@ def _error_answer(error: Exception) -> Answer:
 
 
 def _describe(error: Exception) -> str:
-    """The error's class and text, without secrets."""
+    """Return the error's class and text, without secrets."""
     return redact(f"{type(error).__name__}: {error}")
 
 
 @functools.lru_cache(maxsize=1)
 def _lake(settings: Settings) -> LuxorQuery:
-    """The lake of these settings, opened once a process: connections are worth keeping."""
+    """Return the lake of these settings, opened once a process: connections are worth keeping."""
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
     return LuxorQuery(settings=settings)

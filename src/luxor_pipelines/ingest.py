@@ -350,17 +350,17 @@ def _until_settled(lake: Lake, load_once: Callable[[], LoadResult]) -> LoadResul
 def _target(
     args: Sequence[Any], lq: Lake | LuxorQuery | None, table_name: str | None, df: pd.DataFrame | None
 ) -> tuple[Lake | LuxorQuery | None, str, pd.DataFrame]:
-    """The lake, the table's name and its rows, however `save_table` was given them."""
-    given = list(args)
-    if lq is None and given and len(given) + (table_name is not None) + (df is not None) == 3:
-        lq = given.pop(0)
-    named = table_name is not None or bool(given)
-    if table_name is None and given:
-        table_name = given.pop(0)
-    if df is None and given:
-        df = given.pop(0)
+    """Return the lake, the table's name and its rows, however `save_table` was given them."""
+    positional = list(args)
+    if lq is None and positional and len(positional) + (table_name is not None) + (df is not None) == 3:
+        lq = positional.pop(0)
+    named = table_name is not None or bool(positional)
+    if table_name is None and positional:
+        table_name = positional.pop(0)
+    if df is None and positional:
+        df = positional.pop(0)
     first_is_lake = isinstance(getattr(table_name, "lake", table_name), Lake)
-    if given or not named or df is None or first_is_lake:
+    if positional or not named or df is None or first_is_lake:
         raise UsageError(
             "save_table takes a lake, a table's name and its rows, a DataFrame.",
             hint="Call save_table(lq, table_name, df) or save_table(table_name, df, lq=lq).",
@@ -370,7 +370,7 @@ def _target(
 
 @contextmanager
 def _writing(load: Load) -> Iterator[None]:
-    """A span of the load, which ends with what the load changed."""
+    """Yield a span of the load, which ends with what the load changed."""
     if load.shadow:
         logger.warning("%s", load.shadow)
     with span("write", table=load.table.name) as ending:
@@ -402,7 +402,7 @@ def _load(
 
 
 def _last_date(df: pd.DataFrame, column: str | None) -> datetime | None:
-    """The last date of a column, where it plainly has dates: where the load goes, in a table split by dates."""
+    """Return the last date of a column that plainly holds dates; in a table split by dates the load goes there."""
     if column is None or column not in getattr(df, "columns", ()):  # what is no frame is refused later
         return None
     values = df[column]

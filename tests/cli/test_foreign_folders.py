@@ -15,7 +15,7 @@ import pytest
 
 from luxor_pipelines.cli import main
 from luxor_pipelines.errors import MoveInProgressError
-from luxor_pipelines.lake.table.table import DIRECTORY
+from luxor_pipelines.lake.table.layout import DIRECTORY
 
 DAYS = pd.to_datetime(["2024-01-30", "2024-01-31"])
 Luxor = Callable[..., str]

@@ -37,10 +37,10 @@ from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.storage.base import Storage
 from luxor_pipelines.lake.storage.connect import connect
-from luxor_pipelines.lake.table.layout import ADDED, ColumnChanges, LayoutRecord
+from luxor_pipelines.lake.table.layout import ADDED, DIRECTORY, ColumnChanges, LayoutRecord
 from luxor_pipelines.lake.table.load import LayoutChangedError, Load
 from luxor_pipelines.lake.table.merge import with_stored_cells
-from luxor_pipelines.lake.table.table import DIRECTORY, Table
+from luxor_pipelines.lake.table.table import Table
 from luxor_pipelines.lake.types.schema import Column, TableSchema
 from luxor_pipelines.quality.audit import audit
 from luxor_pipelines.settings import Settings

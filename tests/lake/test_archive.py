@@ -26,8 +26,9 @@ from luxor_pipelines.errors import (
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.storage.base import Storage
 from luxor_pipelines.lake.table.archive import _empty, archive, layouts, restore, stamps
+from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.lake.table.optimize import optimize
-from luxor_pipelines.lake.table.table import DIRECTORY, Table
+from luxor_pipelines.lake.table.table import Table
 from luxor_pipelines.lake.types.schema import Column, TableSchema
 from luxor_pipelines.settings import Settings
 

@@ -20,7 +20,7 @@ from luxor_pipelines.lake.parquet.predicates import Where
 from luxor_pipelines.lake.storage.base import BlobInfo, Folder, Reader
 from luxor_pipelines.lake.storage.local import LocalStorage
 from luxor_pipelines.lake.table.cache import TableCache
-from luxor_pipelines.lake.table.table import DIRECTORY
+from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.lake.types.schema import Column, TableSchema
 from luxor_pipelines.settings import Settings
 

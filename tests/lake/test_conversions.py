@@ -18,8 +18,9 @@ from luxor_pipelines import incremental_load, save_table
 from luxor_pipelines.errors import ConflictError, MoveInProgressError, SchemaError, UsageError
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.storage.base import Storage
+from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.lake.table.optimize import optimize
-from luxor_pipelines.lake.table.table import DIRECTORY, Table
+from luxor_pipelines.lake.table.table import Table
 from luxor_pipelines.settings import Settings
 
 FIRST = datetime(2024, 1, 1)

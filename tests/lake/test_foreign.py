@@ -17,8 +17,9 @@ import pytest
 from luxor_pipelines import incremental_load, save_table
 from luxor_pipelines.errors import ForeignTableError, SchemaError, TableNotFoundError
 from luxor_pipelines.lake.storage.base import Storage
+from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.lake.table.optimize import optimize
-from luxor_pipelines.lake.table.table import DIRECTORY, Table
+from luxor_pipelines.lake.table.table import Table
 from luxor_pipelines.quality.audit import audit
 
 

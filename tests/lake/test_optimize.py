@@ -29,9 +29,10 @@ from luxor_pipelines.errors import (
 )
 from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.storage.base import Storage
+from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.lake.table.load import Load
 from luxor_pipelines.lake.table.optimize import optimize, retyped
-from luxor_pipelines.lake.table.table import DIRECTORY, Table
+from luxor_pipelines.lake.table.table import Table
 from luxor_pipelines.lake.types.schema import DATE, NUMBER
 
 FIRST = datetime(2024, 1, 1)

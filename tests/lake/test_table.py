@@ -33,8 +33,8 @@ from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.parquet.predicates import Where, apply
 from luxor_pipelines.lake.storage import pinned
 from luxor_pipelines.lake.storage.connect import connect
-from luxor_pipelines.lake.table.layout import PARTITION_COLUMN, Layout, bounds, near, pieces, recognise
-from luxor_pipelines.lake.table.table import Table, find_all, list_tables, table_name
+from luxor_pipelines.lake.table.layout import PARTITION_COLUMN, Layout, bounds, near, pieces, recognise, table_name
+from luxor_pipelines.lake.table.table import Table, find_all, list_tables
 
 FOLDER = "enriched/parquet"
 LAYOUTS: tuple[Layout, ...] = ("file", "month", "year")

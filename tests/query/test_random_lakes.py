@@ -25,8 +25,8 @@ from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.storage.base import BlobInfo, Folder, Reader, Storage, Unusable
 from luxor_pipelines.lake.storage.connect import connect
 from luxor_pipelines.lake.storage.local import LocalStorage
-from luxor_pipelines.lake.table.layout import PARTITION_COLUMN, Layout, pieces
-from luxor_pipelines.lake.table.table import DIRECTORY, Table
+from luxor_pipelines.lake.table.layout import DIRECTORY, PARTITION_COLUMN, Layout, pieces
+from luxor_pipelines.lake.table.table import Table
 from luxor_pipelines.lake.types import legacy
 from luxor_pipelines.lake.types.schema import ENCODING
 from luxor_pipelines.market.daily import daily_prices

@@ -43,7 +43,8 @@ def tables(form: Form, lake: Lake = None) -> None:
     hudi tables are not read.
     """
     from luxor_pipelines.lake.concurrency import at_once
-    from luxor_pipelines.lake.table.table import Extent, Snapshot, find_all
+    from luxor_pipelines.lake.table.layout import Snapshot
+    from luxor_pipelines.lake.table.table import Extent, find_all
     from luxor_pipelines.operations.records import opened
 
     where = opened(checked_lake(lake))

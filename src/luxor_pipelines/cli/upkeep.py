@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from luxor_pipelines.ingest import Altered
     from luxor_pipelines.lake.table.archive import Only
-    from luxor_pipelines.lake.table.table import Snapshot, Table
+    from luxor_pipelines.lake.table.layout import Snapshot
+    from luxor_pipelines.lake.table.table import Table
 
 __all__ = ["Layout", "Split", "Type", "add_column", "archive", "check", "drop_column", "optimize", "restore"]
 

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from luxor_pipelines.lake.table.table import Snapshot, Table
+    from luxor_pipelines.lake.table.layout import Snapshot
+    from luxor_pipelines.lake.table.table import Table
     from luxor_pipelines.lake.types.schema import TableSchema
     from luxor_pipelines.query.luxor_query import LuxorQuery
 

@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 from luxor_pipelines.catalog import PRICE_LAGS, PRICE_TABLES
 from luxor_pipelines.errors import LakeError, SchemaError, TableNotFoundError, UnreachableError
 from luxor_pipelines.lake.concurrency import at_once
-from luxor_pipelines.lake.table.table import Snapshot, find_all
+from luxor_pipelines.lake.table.layout import Snapshot
+from luxor_pipelines.lake.table.table import find_all
 from luxor_pipelines.market.calendars import CalendarRangeWarning, HolidayCalendar
 from luxor_pipelines.operations.discovery import declarations
 from luxor_pipelines.operations.records import RunReport, last_runs, opened
@@ -72,7 +73,7 @@ class TableStatus:
 def table_status(
     lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None, *, now: datetime | None = None
 ) -> list[TableStatus]:
-    """The tables that pipelines write and the price tables from elsewhere, in the order of their names.
+    """Return the tables that pipelines write and the price tables from elsewhere, in the order of their names.
 
     Looks at all tables at once, and reads the footer of each one's newest partition and the last record of each
     pipeline.
@@ -114,7 +115,7 @@ def table_status(
 
 
 def business_calendar(lake: Lake) -> HolidayCalendar:
-    """The lake's holidays; none where it has no such table."""
+    """Return the lake's holidays; none where it has no such table."""
     try:
         return Calendar(lake.view()).holidays()
     except TableNotFoundError:
@@ -149,13 +150,13 @@ def _judged(
 
 
 def _candidates(dates: Dates, due: Due, today: date, calendar: HolidayCalendar) -> Iterator[date]:
-    """The reference dates around today, newest first, from one that is not yet due on."""
+    """Return the reference dates around today, newest first, beginning with one that is not yet due."""
     ahead = timedelta(days=40 if dates == "month ends" else 10)
     return reversed(reference_dates(dates, due, today - timedelta(days=_LOOK_BACK), today + ahead, calendar))
 
 
 def _newest(lake: Lake, table: str | None, column: str, snapshots: Mapping[str, Snapshot | None]) -> date | None:
-    """The newest date of a table, from its last partition's footer; its rows are read only where that does not tell."""
+    """Return the newest date of a table, from its last partition's footer or, if that does not have it, the rows."""
     if table is None:
         return None
     place = lake.table(table)

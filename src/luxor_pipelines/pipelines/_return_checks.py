@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from luxor_pipelines.catalog import CURRENCIES, HIST_RETURNS, IMPORTED, PERIODS, PRICE_TABLES
 from luxor_pipelines.errors import CorruptFileError, SchemaError, TableNotFoundError, UsageError, sample
+from luxor_pipelines.lake.parquet.predicates import conditions
 from luxor_pipelines.lake.table.layout import Snapshot, near
 from luxor_pipelines.lake.table.load import check_declared
-from luxor_pipelines.lake.table.table import conditions
 from luxor_pipelines.market.observations import FloatArray
 from luxor_pipelines.market.periods import add_months
 from luxor_pipelines.market.prices import asof
@@ -71,15 +71,15 @@ class MonthReturns(NamedTuple):
         """Take the returns from rows with the columns ``Key``, ``Currency``, ``Period`` and ``Return``."""
         keys = rows["Key"].astype("category").cat.remove_unused_categories().cat.categories
         returns = np.full((len(keys), len(CURRENCIES), len(PERIODS)), np.nan)
-        cells, known = _cells(rows, keys)
-        returns[cells] = rows["Return"].to_numpy(dtype=float)[known]
+        cells, is_known = _cells(rows, keys)
+        returns[cells] = rows["Return"].to_numpy(dtype=float)[is_known]
         return cls(rows, keys, returns)
 
     def at(self, rows: pd.DataFrame) -> FloatArray:
-        """The return of each row's key, currency and period; NaN where there is none."""
+        """Return the return of each row's key, currency and period; NaN where there is none."""
         returns = np.full(len(rows), np.nan)
-        cells, known = _cells(rows, self.keys)
-        returns[known] = self.returns[cells]
+        cells, is_known = _cells(rows, self.keys)
+        returns[is_known] = self.returns[cells]
         return returns
 
 
@@ -125,7 +125,7 @@ def check_returns(
 
 
 def _stored(lq: LuxorQuery, ref: date, written: Iterable[WrittenMonth]) -> tuple[MonthReturns, date] | None:
-    """The returns stored for a month or else for the month before, and which of the two it is.
+    """Return the returns stored for a month or else for the month before, and which of the two it is.
 
     None where neither is stored, or in a table that the load will refuse. Returns that were taken from the old library
     are left out: they are of parts of periods, too.
@@ -156,15 +156,15 @@ def _midnight(day: date) -> datetime:
 
 
 def _cells(rows: pd.DataFrame, keys: pd.Index) -> tuple[tuple[NDArray[np.int64], ...], NDArray[np.bool_]]:
-    """The positions of rows in `MonthReturns.returns`, and which of the rows have one."""
+    """Return the positions of rows in `MonthReturns.returns`, and which of the rows have one."""
     names: tuple[Iterable[str], ...] = (keys, CURRENCIES, PERIODS)
     positions = [_positions(rows[column], among) for column, among in zip(_ROW, names, strict=True)]
-    known = np.all([position >= 0 for position in positions], axis=0)
-    return tuple(position[known] for position in positions), known
+    is_known = np.all([position >= 0 for position in positions], axis=0)
+    return tuple(position[is_known] for position in positions), is_known
 
 
 def _positions(column: pd.Series, names: Iterable[str]) -> NDArray[np.int64]:
-    """The position of each text among some names, −1 where it is not among them."""
+    """Return the position of each text among ``names``, −1 for a text that is not among them."""
     words = column.astype("category").cat
     of_word = np.append(pd.Index(names).get_indexer(words.categories), -1)  # the last is where a null's code points
     positions: NDArray[np.int64] = of_word[words.codes.to_numpy()]
@@ -172,14 +172,14 @@ def _positions(column: pd.Series, names: Iterable[str]) -> NDArray[np.int64]:
 
 
 def _coverage(now: MonthReturns, before: MonthReturns, label: str, basis: date) -> list[Finding]:
-    """Assets that have gone, and returns that can no longer be stated: half of them, or more."""
+    """Find half or more of the assets gone, or half or more of the returns that could be stated before."""
     keys, at = before.keys, now.keys.get_indexer(before.keys)
     if half_gone(before=np.ones(len(keys), dtype=bool), now=at >= 0):
         return [_gone(keys[at < 0], f"of the {len(keys):,} assets stored for {basis} are missing", label)]
     keys = keys[at >= 0]
     had, have = ~np.isnan(before.returns[at >= 0]), ~np.isnan(now.returns[at[at >= 0]])
     findings: list[Finding] = []
-    told = set()
+    reported = set()
     for c, currency in enumerate(CURRENCIES):
         in_any, in_any_now = (np.logical_or.reduce(stated[:, c], axis=1) for stated in (had, have))
         if half_gone(in_any, in_any_now):
@@ -190,9 +190,9 @@ def _coverage(now: MonthReturns, before: MonthReturns, label: str, basis: date) 
             continue
         for p, period in enumerate(PERIODS):
             stated, still = had[:, c, p], have[:, c, p]
-            if period not in told and half_gone(stated, still):
+            if period not in reported and half_gone(stated, still):
                 # Not an error: fund quotas come late, so that in the first days of a month many lack their mtd.
-                told.add(period)
+                reported.add(period)
                 what = f"of the {stated.sum():,} assets with a {period} return in {currency} for {basis} have none"
                 findings.append(_gone(keys[stated & ~still], what, label, "warning"))
     return findings
@@ -203,22 +203,22 @@ def _gone(keys: pd.Index, what: str, label: str, severity: Literal["error", "war
 
 
 def _unmatched(lq: LuxorQuery, frame: pd.DataFrame, ref: date, label: str) -> list[Finding]:
-    """Assets of which not one has any price, although the month has prices: their names do not match."""
+    """Find that no asset has a price, although the month has prices: their names do not match."""
     keys = frame["Key"].unique()
     if len(keys) < 2 or (~frame.loc[frame["Currency"] == "local", "Status"].isin(["unknown", "no_end"])).any():
         return []
     month = (ref.replace(day=1), ref)
     tables = [table.name for table in PRICE_TABLES if not table.fallback and lq.table_exists(table.name)]
     counts = {table: len(lq.get_table(table, columns="Date", where={"Date": month})) for table in tables}
-    there = [f"{count:,} in {table}" for table, count in counts.items() if count]
-    if not there:
+    counted = [f"{count:,} in {table}" for table, count in counts.items() if count]
+    if not counted:
         return []
-    what = f"assets, which is all of them, have no price at all, though the month has prices ({', '.join(there)})"
+    what = f"assets, which is all of them, have no price at all, though the month has prices ({', '.join(counted)})"
     return [Finding("error", _TABLE, label, what, len(keys), sample(keys))]
 
 
 def _nothing(lq: LuxorQuery, frame: pd.DataFrame, ref: date, label: str) -> list[Finding]:
-    """A month in which no asset has a return, though one had before, or all prices are too old: a feed has died."""
+    """Find that no asset has a return, though one had before, or that all prices are too old: a feed has died."""
     prices = asof(lq.market.prices.observations(frame["Price_Key"].dropna().unique(), [ref]), [ref])
     if prices.has_row.any() and (prices.stale | ~prices.has_row).all():
         why = f"all prices are too old, the last of {np.nanmax(prices.date[prices.has_row])}"
@@ -232,7 +232,7 @@ def _nothing(lq: LuxorQuery, frame: pd.DataFrame, ref: date, label: str) -> list
 
 
 def _last_month_with_returns(lq: LuxorQuery, ref: date) -> pd.Timestamp | None:
-    """The last month stored before one that has a return."""
+    """Return the last stored month before ``ref`` that has a return."""
     try:
         where = {"Date": (None, ref.replace(day=1))}
         stored = lq.get_table(_TABLE, force_reload=True, columns=["Date", "Return"], where=where)
@@ -243,7 +243,7 @@ def _last_month_with_returns(lq: LuxorQuery, ref: date) -> pd.Timestamp | None:
 
 
 def _contradictions(frame: pd.DataFrame, label: str) -> list[Finding]:
-    """Returns that are not what their status and their prices say."""
+    """Find returns that contradict their status or their prices."""
     value, base, end = (frame[name].to_numpy(dtype=float) for name in ("Return", "Base_Price", "End_Price"))
     has_return, denies_price = (_positions(frame["Status"], names) >= 0 for names in (_STATED, _UNPRICED))
     odd = (np.isnan(value) == has_return) | ((base > 0) & (end > 0) & denies_price)
@@ -255,7 +255,7 @@ def _contradictions(frame: pd.DataFrame, label: str) -> list[Finding]:
 
 
 def _bounds(frame: pd.DataFrame, stored: MonthReturns, label: str) -> list[Finding]:
-    """Returns that cannot be, or hardly; but for those that are stored just so already."""
+    """Find returns that are impossible or hardly possible, other than those that are stored already."""
     limits = np.array([*PLAUSIBLE.values(), (np.nan, np.nan)])  # the last for a period that is none
     low, high = limits[_positions(frame["Period"], PLAUSIBLE)].T
     value = frame["Return"].to_numpy(dtype=float)
@@ -264,8 +264,8 @@ def _bounds(frame: pd.DataFrame, stored: MonthReturns, label: str) -> list[Findi
     if not beyond.any():
         return []
     odd = frame[beyond]
-    known = stored.at(odd)
-    odd = odd[~np.isclose(odd["Return"].to_numpy(dtype=float), known, rtol=_SAME, atol=0)]
+    stored_returns = stored.at(odd)
+    odd = odd[~np.isclose(odd["Return"].to_numpy(dtype=float), stored_returns, rtol=_SAME, atol=0)]
     impossible = odd["Return"] <= -1
     kinds = (
         (odd[impossible], "returns are -100 % or less, though the end price is not 0"),

@@ -20,7 +20,7 @@ from luxor_pipelines.errors import SchemaError, Secret, UnknownAssetError, Usage
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.parquet.footer import corrupt
 from luxor_pipelines.lake.parquet.predicates import Conditions, Where, conditions
-from luxor_pipelines.lake.table.table import DIRECTORY
+from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import LAST_UPDATED
 from luxor_pipelines.market.calendars import Inclusive

@@ -115,7 +115,7 @@ class StoredSeries:
             overrides={"date": ["Date"], "float": [price]},
             keep=keep,
             more=True,
-            **({} if keep or not upto else {"each": last}),
+            **({} if keep or not upto else {"per_batch": last}),
         )
         code, day, number = arrays(rows)
         positions = last_rows(code, day, number, dates, len(names)) if upto else None

@@ -264,9 +264,9 @@ def restore(table: Table, now: datetime, stamp: str | None = None) -> Move:
     """
     storage = table.storage
     moving = storage.stat(table.moving_path)
-    if moving is None and (there := [info for info in _listed(table) if info.path != table.record_path]):
+    if moving is None and (files_there := [info for info in _listed(table) if info.path != table.record_path]):
         raise UsageError(
-            f"There is a table {table.name} in {storage.url}/{table.directory} ({there[0].path}).",
+            f"There is a table {table.name} in {storage.url}/{table.directory} ({files_there[0].path}).",
             hint=f"`luxor archive {table.name}` moves it aside first.",
         )
     copies = stamps(table)
@@ -360,7 +360,7 @@ def _made_meanwhile(table: Table) -> ConflictError:
 
 
 def _record_of(table: Table, files: Iterable[str]) -> LayoutRecord:
-    """The record of a table that was archived without one."""
+    """Return the record of a table that was archived without one."""
     kinds = [kind[0] for path in files if (kind := table.recognise(path)) is not None]
     single = table.path("file") in files
     return LayoutRecord("file" if single or not kinds else kinds[0], "Date")
@@ -370,7 +370,7 @@ def _record_of(table: Table, files: Iterable[str]) -> LayoutRecord:
 
 
 def _listed(table: Table) -> list[BlobInfo]:
-    """All files of the table: those in its folders, and its single file."""
+    """Return all files of the table: those in its folders, and its single file."""
     single = table.storage.stat(table.path("file"))
     return [*table.files(), *([single] if single else [])]
 
@@ -389,7 +389,7 @@ def _claim_folder(table: Table, moving: BlobInfo | None, stamp: str, only: Only 
 
 
 def _read_moving(table: Table, moving: BlobInfo, only: Only | None) -> tuple[str | None, Only | None]:
-    """The stamp of a move that was cut short, None if it is not told, and what was to be moved."""
+    """Return the stamp of a move that was cut short, None if it is not known, and what was to be moved."""
     try:
         blob = table.storage.read(moving.path)
     except NotFoundError as error:
@@ -403,10 +403,10 @@ def _read_moving(table: Table, moving: BlobInfo, only: Only | None) -> tuple[str
 
 
 def _new_stamp(table: Table, now: datetime) -> str:
-    """A stamp of which the archive has no files of the table yet."""
-    stamp, taken = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}", stamps(table)
+    """Return a stamp under which the archive has no files of the table yet."""
+    stamp, used = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}", stamps(table)
     names = (stamp, *(f"{stamp}-{number}" for number in range(2, 1000)))
-    return next(name for name in names if name not in taken)
+    return next(name for name in names if name not in used)
 
 
 def _copy_path(stamp: str, path: str) -> str:
@@ -414,7 +414,7 @@ def _copy_path(stamp: str, path: str) -> str:
 
 
 def _empty(path: str, data: bytes) -> bytes:
-    """The content of a file between its creation and its rows: its columns, marked as a placeholder.
+    """Return the content of a file before it gets its rows: its columns, marked as a placeholder.
 
     It gets a `BIRTH` of its own, so that one which is created too late is never a table's single file.
     """

@@ -190,11 +190,11 @@ def _logical(stored: pa.DataType) -> pa.DataType:
 
 def _hive_type(words: Sequence[str | None]) -> pa.DataType:
     """Return the type of a column that folders name: whole numbers, dates, else text."""
-    given = {word for word in words if word is not None}
+    distinct = {word for word in words if word is not None}
     for pattern, kind in ((_WHOLE, WHOLE), (_DAY, DATE)):
-        if given and all(pattern.fullmatch(word) for word in given):
+        if distinct and all(pattern.fullmatch(word) for word in distinct):
             try:
-                pa.array(list(given), TEXT).cast(kind)
+                pa.array(list(distinct), TEXT).cast(kind)
             except pa.ArrowException:  # 2026-02-30 looks like a date
                 return TEXT
             return kind

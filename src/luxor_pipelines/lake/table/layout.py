@@ -16,7 +16,7 @@ back. The rules by which the layout is told:
 
 1. While ``_moving.json`` is there, there is no table to be read or written.
 2. A single file is the table, whatever lies in the folder; except one that `LayoutRecord.supersedes`.
-3. Else the partitions are. Of partitions by month and by year those count that the record names.
+3. Else the partitions are. If there are some by month and some by year, those count that the record names.
 4. Else, where no file has the name of a partition, the Parquet files of another program are; see `foreign`. They
    are read and not written.
 """
@@ -204,7 +204,7 @@ class Snapshot:
         return self.layout in ("month", "year")
 
     def until(self, day: date | None) -> Snapshot:
-        """The snapshot without the partitions after a date; None leaves out none."""
+        """Return the snapshot without the partitions after a date; None leaves out none."""
         if day is None or not self.by_date:
             return self
         last = f"{day:%Y-%m}" if self.layout == "month" else f"{day:%Y}"
@@ -242,7 +242,7 @@ class LayoutRecord:
     version: str = ""
 
     def supersedes(self, metadata: Mapping[bytes, bytes]) -> bool:
-        """Whether a single file beside the record is no table: a load created it after others had agreed otherwise.
+        """Return whether a single file beside the record is no table, since a load created it after the agreement.
 
         Files of other programs have no `BIRTH` and are never superseded; nor is the file that was converted, which
         is the table until it is deleted.

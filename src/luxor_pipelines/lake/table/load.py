@@ -145,8 +145,8 @@ class LoadResult:
 
 
 def _together(versions: Sequence[str | None]) -> str | None:
-    known = [version for version in versions if version]
-    return hashlib.sha256("\n".join(known).encode()).hexdigest()[:32] if known else None
+    versions_known = [version for version in versions if version]
+    return hashlib.sha256("\n".join(versions_known).encode()).hexdigest()[:32] if versions_known else None
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ class Load:
         return replace(snapshot, columns=self._record.columns if self._record and recorded else ColumnChanges())
 
     def _columns_changed(self, part: Part) -> bool:
-        """Whether others have changed the table's columns since the load began, judged by a partition that differs."""
+        """Return whether others have changed the table's columns since the load began, by a partition that differs."""
         return part != self._seen(part.label) or self.table.record() != self._record
 
     # --- the batch --------------------------------------------------------------------------
@@ -441,8 +441,8 @@ class Load:
                 hint=f"To be rid of a table, `luxor archive {self.table.name}`.",
             )
         self._commit(parts, _Plan("slices", self.key, None))
-        gone = [part for part in (self.snapshot.parts if self.snapshot else ()) if part.label not in dict(parts)]
-        for part in gone:
+        leaving = [part for part in (self.snapshot.parts if self.snapshot else ()) if part.label not in dict(parts)]
+        for part in leaving:
             self._commit_partition(part.label, partial(self._drop, part), self._drop)
         self._confirm()
 
@@ -456,11 +456,11 @@ class Load:
             except VersionChangedError:
                 return None  # it is looked at again when its turn comes
 
-        wanted = types_of(batch)
+        expected = types_of(batch)
         for part, columns in zip(touched, self.table.map_parts(touched, schema), strict=True):
-            stored = wanted if columns is None else types_of(columns)
-            if stored != wanted:
-                odd = sorted({name for name, _ in stored.items() ^ wanted.items()})
+            stored = expected if columns is None else types_of(columns)
+            if stored != expected:
+                odd = sorted({name for name, _ in stored.items() ^ expected.items()})
                 raise SchemaError(
                     f"Table {self.table.name}, partition {part.label} differs from the batch in "
                     f"{', '.join(map(repr, odd))}. Nothing was written.",
@@ -481,7 +481,7 @@ class Load:
                 self._commit_partition(label, change, partial(self._change, label=label, batch=rows, plan=plan))
 
     def _seen(self, label: str) -> Part | None:
-        """The partition as it was first seen, None for none."""
+        """Return the partition as it was first seen, None for none."""
         return self.snapshot.part(label) if self.snapshot else None
 
     def _commit_partition(
@@ -627,18 +627,18 @@ class Load:
         ------
         SchemaError
         """
-        gone = stored.take(pa.array(np.setdiff1d(np.arange(len(stored)), change.keep)))
+        leaving = stored.take(pa.array(np.setdiff1d(np.arange(len(stored)), change.keep)))
         for column in self._left_out:
-            values = len(gone) - gone[column].null_count
+            values = len(leaving) - leaving[column].null_count
             if values:
                 raise SchemaError(
-                    f"Table {self.table.name}: the batch has no column {column!r}, of which {values} of {len(gone)} "
+                    f"Table {self.table.name}: the batch has no column {column!r}, of which {values} of {len(leaving)} "
                     "rows to be replaced have a value. Without a key it is not known which rows are to keep theirs.",
                     hint="Load the column too, or by key: unique_columns=[...], --key on the command line.",
                 )
 
     def _drop(self, part: Part | None) -> _Change:
-        """The change that leaves nothing of a partition."""
+        """Return the change that drops a partition."""
         if part is None:
             return _Change(LoadResult(self.table.name), None, dropped=True)
         rows = self.table.stored(part).rows
@@ -740,8 +740,8 @@ class Load:
 
     def result(self) -> LoadResult:
         """Return the sum of the changes made so far."""
-        done = LoadResult.total([LoadResult(self.table.name), *self._done])
-        return replace(done, version_before=self._version(self._before), version_after=self._version(self._after))
+        total = LoadResult.total([LoadResult(self.table.name), *self._done])
+        return replace(total, version_before=self._version(self._before), version_after=self._version(self._after))
 
     def _version(self, parts: Mapping[str, Part | None]) -> str | None:
         if not parts:
@@ -751,7 +751,7 @@ class Load:
 
 
 def exists_error(table: Table) -> TableExistsError:
-    """The error for a table that was not to be replaced."""
+    """Return the error for a table that was not to be replaced."""
     return TableExistsError(
         f"Table {table.name} exists already in {table.storage.url}/{table.directory}.",
         hint="Use mode='replace' to replace it, mode='skip' to leave it, or incremental_load to add to it.",

@@ -102,24 +102,24 @@ def merge(
     if key:
         same[has_match] = _equal(taken(old, np.flatnonzero(has_match)), taken(new, match[has_match]), names, key)
     # Of several stored rows with one key the first that equals the batch's stays.
-    kept = np.flatnonzero(same)
-    kept = kept[np.sort(np.unique(match[kept], return_index=True)[1])]
+    same_rows = np.flatnonzero(same)
+    same_rows = same_rows[np.sort(np.unique(match[same_rows], return_index=True)[1])]
     matched = np.zeros(len(new), dtype=bool)
     matched[match[has_match]] = True
     unchanged = np.zeros(len(new), dtype=bool)
-    unchanged[match[kept]] = True
+    unchanged[match[same_rows]] = True
 
     stays = np.ones(total, dtype=bool)
     stays[touched] = False
-    stays[touched[kept]] = True
+    stays[touched[same_rows]] = True
     updated = int((matched & ~unchanged).sum())
     return Merge(
         keep=np.flatnonzero(stays),
         take=np.flatnonzero(~unchanged),
         inserted=int((~matched).sum()),
         updated=updated,
-        unchanged=len(kept),
-        deleted=len(touched) - len(kept) - updated,
+        unchanged=len(same_rows),
+        deleted=len(touched) - len(same_rows) - updated,
     )
 
 
@@ -149,8 +149,8 @@ def with_stored_cells(stored: pa.Table, batch: pa.Table, columns: Sequence[str],
 
 def sort_columns(table: pa.Table, increment: str | None, key: Sequence[str] | None) -> list[str]:
     """Return the columns that rows are sorted by: increment, then key, or without a key all but ``Last_Updated``."""
-    rest = key or [name for name in table.column_names if name != LAST_UPDATED]
-    return list(dict.fromkeys([*([increment] if increment else []), *rest]))
+    others = key or [name for name in table.column_names if name != LAST_UPDATED]
+    return list(dict.fromkeys([*([increment] if increment else []), *others]))
 
 
 def sort_indices(table: pa.Table, increment: str | None, key: Sequence[str] | None) -> Rows:

@@ -296,12 +296,14 @@ def _logical(data: pa.Table, codec: Codec, name: str) -> pa.Table:
     return typed
 
 
-def _check_exact(given: pa.ChunkedArray, kept: pa.ChunkedArray, table: str, name: str) -> None:
-    lost = pc.not_equal(kept.cast(given.type), given)
+def _check_exact(before: pa.ChunkedArray, after: pa.ChunkedArray, table: str, name: str) -> None:
+    lost = pc.not_equal(after.cast(before.type), before)
     count = pc.sum(lost, min_count=0).as_py()
     if count:
-        what, example = "are finer than a microsecond, the finest there is", str(given.filter(lost)[0])
-        raise bad_cells(table, name, count, len(given), what, example, "Leave the table as it is, or round the column.")
+        fault, example = "are finer than a microsecond, the finest there is", str(before.filter(lost)[0])
+        raise bad_cells(
+            table, name, count, len(before), fault, example, "Leave the table as it is, or round the column."
+        )
 
 
 def _rewritten(table: str, path: str, stored: bytes, plan: _Plan) -> dict[str, pa.Table]:
@@ -334,7 +336,7 @@ def _rewritten(table: str, path: str, stored: bytes, plan: _Plan) -> dict[str, p
 
 
 def _in_shape(file: ParquetFile, rows: pa.Table, by: Sequence[str]) -> bool:
-    """Whether a file whose rows are in order is typed, in our row groups, and has the series index it should have."""
+    """Return whether a file with sorted rows is typed, in our row groups, and has the series index it should have."""
     groups = file.footer.rows
     return (
         (file.schema.metadata or {}).get(ENCODING) == b"typed"
@@ -391,11 +393,11 @@ def _leftovers(table: Table, single: Part, stored: bytes, listed: Iterable[BlobI
     UsageError
         Some may be a table of their own.
     """
-    leftovers, others = find_leftovers(table, stored, listed)
-    if others is not None:
+    leftovers, other_table = find_leftovers(table, stored, listed)
+    if other_table is not None:
         raise UsageError(
             f"Table {table.name} lies there twice: {table.summary(Snapshot('file', (single,)))}, which is what is "
-            f"read, and {table.summary(others)}, which no conversion of that file has left.",
+            f"read, and {table.summary(other_table)}, which no conversion of that file has left.",
             hint=f"`luxor archive {table.name} --only file` or `--only partitions` moves one of the two aside.",
         )
     return leftovers

@@ -41,7 +41,7 @@ from luxor_pipelines.lake.parquet.file import (
     open_file,
     read_typed,
 )
-from luxor_pipelines.lake.parquet.predicates import Where, conditions
+from luxor_pipelines.lake.parquet.predicates import Where
 from luxor_pipelines.lake.storage.base import BlobInfo, Storage, Unusable, VersionChangedError, check_path
 from luxor_pipelines.lake.storage.lease import fenced_write
 from luxor_pipelines.lake.table.foreign import (
@@ -76,18 +76,12 @@ from luxor_pipelines.lake.types.schema import DATE, ENCODING, Conventions
 from luxor_pipelines.telemetry import span
 
 __all__ = [
-    "DIRECTORY",
-    "Layout",
-    "Part",
     "Scan",
-    "Snapshot",
     "StoredPart",
     "Summary",
     "Table",
-    "conditions",
     "find_all",
     "list_tables",
-    "table_name",
 ]
 
 logger = logging.getLogger(__name__)
@@ -213,7 +207,7 @@ class Table:
         return recognise(path[len(self.folder) + 1 :])
 
     def path(self, layout: Layout, label: str = "") -> str:
-        """The path of a partition's file."""
+        """Return the path of a partition's file."""
         return f"{self.folder}.parquet" if layout == "file" else f"{self.folder}/{layout}={label}/data.parquet"
 
     def find(self) -> Snapshot | None:
@@ -399,7 +393,7 @@ class Table:
         )
 
     def _look_after(self) -> tuple[BlobInfo | None, BlobInfo | None, LayoutRecord | None]:
-        """The single file, the file that tells of a move, and the record, as they are now."""
+        """Return the single file, the file that tells of a move, and the record, as they are now."""
         work: list[Callable[[], Any]] = [
             lambda: self.storage.stat(self.path("file")),
             lambda: self.storage.stat(self.moving_path),
@@ -409,7 +403,7 @@ class Table:
         return single, moving, record
 
     def is_placeholder(self, part: Part) -> bool:
-        """Whether a partition was created without rows by a conversion or a move, and not filled since.
+        """Return whether a partition was created without rows by a conversion or a move, and not filled since.
 
         It is no table by itself: one that was overtaken has created it too late.
         """
@@ -421,7 +415,7 @@ class Table:
         return not stored.rows and (CONVERSION in marks or PLACEHOLDER in marks)
 
     def has_partitions(self) -> bool:
-        """Whether there are partitions in the table's folder, be they the table or not; placeholders do not count."""
+        """Return whether the table's folder has partitions, be they the table or not; placeholders do not count."""
         for info in self.storage.list(self.folder):
             layout_and_label = self.recognise(info.path)
             if layout_and_label is not None and not self.is_placeholder(Part(layout_and_label[1], info)):
@@ -547,7 +541,7 @@ class Table:
         return 0 < single.size <= _PLACEHOLDER_BYTES and self.is_placeholder(Part("", single))
 
     def _is_superseded(self, single: BlobInfo, record: LayoutRecord | None) -> bool:
-        """Whether the single file is no table: see `LayoutRecord.supersedes`. Its footer is read only if it may be."""
+        """Return whether the single file is no table: see `LayoutRecord.supersedes`. Its footer is read if need be."""
         if record is None or record.layout == "file":
             return False
         try:
@@ -557,7 +551,7 @@ class Table:
             return False  # who reads it next finds out
 
     def moving(self) -> MoveInProgressError:
-        """The error for a table that is being moved."""
+        """Return the error for a table that is being moved."""
         return MoveInProgressError(
             f"Table {self.name} in {self.storage.url}/{self.directory} is being moved to the archive or back, or such "
             "a move was cut short.",
@@ -687,7 +681,7 @@ class Table:
         }
 
     def dates(self, part: Part, column: str) -> tuple[date, date] | None:
-        """The first and the last date of a partition, as its footer tells; None where it does not.
+        """Return the first and the last date of a partition, by its footer; None where it does not have them.
 
         Raises
         ------
@@ -713,16 +707,17 @@ class Table:
         """
         schema = self.codec(snapshot).schema
         column = next((field.name for field in schema if field.type == DATE), None)
-        parts, few = snapshot.parts, len(snapshot.parts) <= _FEW
-        rows = sum(at_once(self.storage, parts, lambda part: self.stored(part).rows)) if few else None
+        parts, is_small = snapshot.parts, len(snapshot.parts) <= _FEW
+        rows = sum(at_once(self.storage, parts, lambda part: self.stored(part).rows)) if is_small else None
         if column is None:
             return Extent(rows, None, None)
         in_order = snapshot.layout != "folder"
-        spans = [self.dates(part, column) for part in ((parts[0], parts[-1]) if in_order else parts if few else ())]
-        known = [span for span in spans if span is not None]
+        dated = (parts[0], parts[-1]) if in_order else parts if is_small else ()
+        spans = [self.dates(part, column) for part in dated]
+        stated = [span for span in spans if span is not None]
         if not in_order:
-            whole = bool(known) and len(known) == len(spans)
-            return Extent(rows, *((min(known)[0], max(last for _, last in known)) if whole else (None, None)))
+            whole = bool(stated) and len(stated) == len(spans)
+            return Extent(rows, *((min(stated)[0], max(last for _, last in stated)) if whole else (None, None)))
         return Extent(rows, None if spans[0] is None else spans[0][0], None if spans[1] is None else spans[1][1])
 
     def summary(self, snapshot: Snapshot) -> Summary:
@@ -735,7 +730,7 @@ class Table:
         """
         newest = max(snapshot.parts, key=lambda part: part.info.modified)
         footers = dict(zip(snapshot.parts, self.map_parts(snapshot.parts, self._footer), strict=True))
-        ours = ENCODING in (footers[newest].metadata or {})
+        is_ours = ENCODING in (footers[newest].metadata or {})
         labels = snapshot.parts[0].label, snapshot.parts[-1].label
         first, last = labels if snapshot.by_date else self._dates(snapshot)
         return Summary(
@@ -746,11 +741,11 @@ class Table:
             first,
             last,
             newest.info.modified.astimezone(UTC),
-            "luxor-pipelines" if ours else str(footers[newest].created_by or "an unknown program"),
+            "luxor-pipelines" if is_ours else str(footers[newest].created_by or "an unknown program"),
         )
 
     def _dates(self, snapshot: Snapshot) -> tuple[str | None, str | None]:
-        """The first and the last date of a table's date column; None where it has no such column, or bad cells."""
+        """Return the first and last date of a table's date column; None without such a column, or with bad cells."""
         schema = self.codec(snapshot).schema
         column = next((field.name for field in schema if field.type == DATE), None)
         if column is None:
@@ -770,14 +765,14 @@ class Table:
         if snapshot.layout == "folder":
             return None
 
-        def one(part: Part) -> pa.Table | None:
+        def index_of(part: Part) -> pa.Table | None:
             try:
                 with self._open(part.info) as file:
                     return file.footer.series_index
             except VersionChangedError:
                 return None
 
-        indexes = self.map_parts(snapshot.parts, one)
+        indexes = self.map_parts(snapshot.parts, index_of)
         if not indexes or any(index is None or name not in index.column_names for index in indexes):
             return None
         return pa.concat_tables(indexes)
@@ -796,7 +791,7 @@ class Table:
         dictionary: Sequence[str] = (),
         drop: Sequence[str] = (),
         raw: bool = False,
-        each: PerBatch | None = None,
+        per_batch: PerBatch | None = None,
     ) -> Scan:
         """Read typed columns, from as few partitions, row groups and columns as will do.
 
@@ -817,7 +812,7 @@ class Table:
             Columns to leave out when all are wanted, such as ``Last_Updated``.
         raw
             Return the columns as the file stores them, legacy text as text.
-        each
+        per_batch
             Applied to each batch of rows as it is read, by several threads at once: keeps only what is needed of a
             long history, before all of it is in memory.
 
@@ -828,12 +823,12 @@ class Table:
             A column the table does not have, or a cell of a text file that is not of its type.
         CorruptFileError
         """
-        wanted, types = Selection(columns, where, dictionary, drop, raw, each), overridden(overrides)
+        selection, types = Selection(columns, where, dictionary, drop, raw, per_batch), overridden(overrides)
         for _ in range(_ATTEMPTS):
             current = snapshot or self.snapshot()
             try:
                 with span("read", table=self.name) as ending:
-                    scan = self._scan(current, wanted, types)
+                    scan = self._scan(current, selection, types)
                     ending |= {"rows": scan.data.num_rows}
                     return scan
             except (_TableMovedError, VersionChangedError):
@@ -848,11 +843,11 @@ class Table:
         *,
         overrides: Mapping[str, Any] | None = None,
         dictionary: Sequence[str] = (),
-        each: PerBatch | None = None,
+        per_batch: PerBatch | None = None,
     ) -> pa.Table:
         """Return the rows that `scan` would, from all of the table's rows, read ``raw`` in the columns needed."""
         codec = self._codec(rows.schema, overridden(overrides))
-        return read_typed(StoredRows(rows), codec, Selection(columns, where, dictionary, per_batch=each))
+        return read_typed(StoredRows(rows), codec, Selection(columns, where, dictionary, per_batch=per_batch))
 
     def read_part(self, part: Part, columns: ColumnChanges | None = None) -> StoredPart:
         """Read one partition whole, pinned to its version.
@@ -903,13 +898,13 @@ class Table:
             return codec
         return codec_of(columns.apply(codec.stored, legacy=codec.legacy), self.name, self.conventions, overrides)
 
-    def _scan(self, snapshot: Snapshot, wanted: Selection, overrides: Overrides) -> Scan:
+    def _scan(self, snapshot: Snapshot, selection: Selection, overrides: Overrides) -> Scan:
         foreign = self._foreign(snapshot)
-        parts = self.plan(snapshot, wanted.where)
+        parts = self.plan(snapshot, selection.where)
         several = len(parts) > 1
 
         def read_part(part: Part, *, may_skip: bool = several) -> tuple[Part, pa.Table | None]:
-            return self._read_current(part, wanted, overrides, snapshot.columns, foreign, may_skip=may_skip)
+            return self._read_current(part, selection, overrides, snapshot.columns, foreign, may_skip=may_skip)
 
         read = self.map_parts(parts, read_part)
         pieces = [(part, data) for part, data in read if data is not None]
@@ -923,21 +918,21 @@ class Table:
 
     def plan(self, snapshot: Snapshot, where: Sequence[Where]) -> list[Part]:
         """Return the partitions that a scan reads: those that might hold rows wanted, at least one for its columns."""
-        kept = list(snapshot.parts)
-        if len(kept) < 2 or not where or not snapshot.by_date:
-            return kept
+        parts = list(snapshot.parts)
+        if len(parts) < 2 or not where or not snapshot.by_date:
+            return parts
         schema = self.codec(snapshot).stored
         column = (schema.metadata or {}).get(PARTITION_COLUMN, b"").decode()
         if column in schema.names and schema.field(column).type == DATE:
             for condition in where:
                 if condition.column == column:
-                    kept = [part for part in kept if condition.might_match(*bounds(snapshot.layout, part.label))]
-        return kept or [snapshot.parts[-1]]
+                    parts = [part for part in parts if condition.might_match(*bounds(snapshot.layout, part.label))]
+        return parts or [snapshot.parts[-1]]
 
     def _read_current(
         self,
         part: Part,
-        wanted: Selection,
+        selection: Selection,
         overrides: Overrides,
         columns: ColumnChanges,
         foreign: ForeignFolder | None,
@@ -951,8 +946,8 @@ class Table:
                     if not (part.label or opened.rows) and PLACEHOLDER in (opened.schema.metadata or {}):
                         raise _TableMovedError  # a single file that a move has created, and not filled
                     file = self._changed(opened, columns) if foreign is None else foreign.file(part.label, opened)
-                    skipped = may_skip and not file.might_match(wanted.where)
-                    return part, None if skipped else read_typed(file, self._codec(file.schema, overrides), wanted)
+                    skipped = may_skip and not file.might_match(selection.where)
+                    return part, None if skipped else read_typed(file, self._codec(file.schema, overrides), selection)
             except VersionChangedError:
                 info = self.storage.stat(part.info.path)
                 if info is None or foreign is not None:  # another program writes all files of its folder together
@@ -1000,7 +995,7 @@ def find_all(storage: Storage, names: Sequence[str], directory: str = DIRECTORY)
     files = {info.path.rpartition("/")[2]: info for info in listed.files}
     folders = frozenset(listed.folders)
     snapshots: dict[str, Snapshot | None] = {}
-    others = []
+    unseen = []
     for name in names:
         single = files.get(f"{name}.parquet")
         if single is not None and single.size and name not in folders:
@@ -1010,11 +1005,11 @@ def find_all(storage: Storage, names: Sequence[str], directory: str = DIRECTORY)
             or not folders.isdisjoint({name, f"{name}.parquet"})
             or _was_missed(storage, f"{directory}/{name}.parquet")
         ):
-            others.append(Table(storage, name, directory))
+            unseen.append(Table(storage, name, directory))
         else:
             snapshots[name] = None
 
-    def one(table: Table) -> dict[str, Snapshot | None]:
+    def find(table: Table) -> dict[str, Snapshot | None]:
         namesake = f"{table.name}.parquet" in folders
         partitions_only = (namesake or table.name in folders) and f"{table.name}.parquet" not in files
         try:
@@ -1026,13 +1021,13 @@ def find_all(storage: Storage, names: Sequence[str], directory: str = DIRECTORY)
         except (SchemaError, LakeError):
             return {}
 
-    for snapshot in at_once(storage, others, one):
+    for snapshot in at_once(storage, unseen, find):
         snapshots |= snapshot
     return snapshots
 
 
 def _was_missed(storage: Storage, path: str) -> bool:
-    """Whether a file is there though a listing did not show it: a disk's may pass over one that is just replaced."""
+    """Return whether a file exists that a listing did not show, as on a disk while it is being replaced."""
     return not storage.concurrent and storage.stat(path) is not None
 
 
@@ -1048,18 +1043,18 @@ def list_tables(storage: Storage, directory: str = DIRECTORY, *, unusable: list[
     entries: list[Unusable] = []
     for info in storage.list(directory, unusable=entries if unusable is not None else None):
         below = info.path[len(check_path(directory)) + 1 :]
-        folder, _, rest = below.partition("/")
+        folder, _, inner = below.partition("/")
         name = folder.removesuffix(".parquet")
-        if not rest and name != folder:
+        if not inner and name != folder:
             singles.add(name)
             names.setdefault(name, info.path)
-        elif rest == LAYOUT_FILE:
+        elif inner == LAYOUT_FILE:
             recorded.add(name)
-        elif rest and info.size:
-            if recognise(rest) is not None:
+        elif inner and info.size:
+            if recognise(inner) is not None:
                 partitioned.add(name)
-            if recognise(rest) or is_data(rest, any_name=name != folder) or format_of([rest]):
-                names.setdefault(name, info.path.removesuffix(f"/{rest}"))
+            if recognise(inner) or is_data(inner, any_name=name != folder) or format_of([inner]):
+                names.setdefault(name, info.path.removesuffix(f"/{inner}"))
     refused = [(path, reason) for name, path in names.items() if (reason := _refusal(name))]
     if unusable is not None:
         unusable += [*entries, *(Unusable(path, reason) for path, reason in refused)]
