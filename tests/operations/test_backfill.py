@@ -17,8 +17,9 @@ from luxor_pipelines.catalog import HIST_FILE_PX_LAST
 from luxor_pipelines.errors import ConfigurationError, UsageError
 from luxor_pipelines.lake.storage.lease import Lease
 from luxor_pipelines.operations import runs
-from luxor_pipelines.operations.backfill import Outcome, PlannedDate, backfill, catch_up, plan_backfill
+from luxor_pipelines.operations.backfill import PlannedDate, backfill, catch_up, plan_backfill
 from luxor_pipelines.operations.records import last_runs
+from luxor_pipelines.operations.runs import Outcome
 from luxor_pipelines.pipelines import hist_returns
 
 NOW = datetime(2026, 11, 23, 18, 30, tzinfo=UTC)

@@ -573,7 +573,7 @@ def _print_plan(plan: list[PlannedDate], form: Form) -> None:
 
 def _print_outcomes(result: Backfill, form: Form) -> None:
     """Print how many dates ended how, and those that went wrong; in csv and workbooks each date."""
-    from luxor_pipelines.operations.backfill import Ending
+    from luxor_pipelines.operations.runs import Ending
 
     if form.one_table:
         outcomes = [(outcome.date, outcome.status, outcome.message or None) for outcome in result.outcomes]

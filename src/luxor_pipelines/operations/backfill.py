@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from luxor_pipelines.errors import LuxorError, QualityError, UsageError
+from luxor_pipelines.errors import UsageError
 from luxor_pipelines.operations.discovery import check_params, get_pipeline
 from luxor_pipelines.operations.records import RunReport, last_runs, opened
-from luxor_pipelines.operations.runs import as_reference_date, run, run_many
+from luxor_pipelines.operations.runs import Ending, Outcome, as_reference_date, outcome_of, run, run_many
 from luxor_pipelines.pipelines import reference_dates
 
 if TYPE_CHECKING:
@@ -32,20 +32,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Backfill",
-    "Ending",
-    "Outcome",
     "PlannedDate",
     "backfill",
     "carry_out",
     "catch_up",
-    "outcome_of",
     "plan_backfill",
     "stale_inputs",
 ]
 
 logger = logging.getLogger(__name__)
-
-Ending = Literal["done", "unchanged", "skipped", "stopped", "failed"]
 
 
 @dataclass(frozen=True)
@@ -58,28 +53,6 @@ class PlannedDate:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """The outcome of one reference date's run.
-
-    Attributes
-    ----------
-    status
-        ``done``, ``unchanged`` (nothing was to be written), ``skipped`` for another run of the date, ``stopped`` by
-        the gate, or ``failed``.
-    message
-        What stopped it; empty when it is done.
-    record
-        The path of the run's record, where it has one.
-    """
-
-    date: date
-    status: Ending
-    rows: int | None = None
-    message: str = ""
-    record: str | None = None
-
-
-@dataclass(frozen=True)
 class Backfill:
     """A plan, and what came of it; without outcomes where it was only planned."""
 
@@ -88,7 +61,7 @@ class Backfill:
     outcomes: tuple[Outcome, ...] = ()
 
     def count(self, status: Ending) -> int:
-        """The number of dates that ended so."""
+        """Return the number of dates that ended so."""
         return sum(outcome.status == status for outcome in self.outcomes)
 
     @property
@@ -229,20 +202,6 @@ def _run(
         yield outcome_of(day, ended)
 
 
-def outcome_of(day: date, ended: RunReport | Exception) -> Outcome:
-    """Describe how the run of a date ended."""
-    if isinstance(ended, RunReport):
-        if ended.status == "skipped":
-            return Outcome(day, "skipped", None, " ".join(ended.warnings), ended.path)
-        return Outcome(day, "done" if ended.changed else "unchanged", ended.rows, "", ended.path)
-    status: Ending = "stopped" if isinstance(ended, QualityError) else "failed"
-    message = ended.message if isinstance(ended, LuxorError) else f"{type(ended).__name__}: {ended}"
-    return Outcome(day, status, None, message)
-
-
-# --- the plan -----------------------------------------------------------------------------------
-
-
 def plan_backfill(
     name: str,
     start: date | str | None = None,
@@ -285,8 +244,8 @@ def plan_backfill(
         if failed and record is not None and record.status in ("failed", "died"):
             return f"{record.status} on {record.started_at:%Y-%m-%d}"
         if stale:
-            done = record if record is not None and record.status == "done" else None
-            changed = ["never done"] if done is None else stale_inputs(done, versions, outputs)
+            last_done = record if record is not None and record.status == "done" else None
+            changed = ["never done"] if last_done is None else stale_inputs(last_done, versions, outputs)
             if changed:
                 return f"stale: {', '.join(changed[:3])}{' and others' if len(changed) > 3 else ''}"
         return ""
@@ -303,7 +262,7 @@ def _planned(day: date, first: date | None, reason: str) -> PlannedDate:
 def _dates(
     declaration: Declaration, lake: Lake, start: date | None, end: date | None, first: date | None, today: date
 ) -> list[date]:
-    """The reference dates from ``start`` to ``end`` that have ended before ``today``."""
+    """Return the reference dates from ``start`` to ``end`` that have ended before ``today``."""
     start = start or first
     last = today - timedelta(days=1)
     end = last if end is None else min(end, last)
@@ -322,7 +281,7 @@ def _dates(
 
 
 def _first_date(pipeline: Pipeline, lake: Lake) -> date | None:
-    """The first reference date that can have rows, as the pipeline's ``first_date`` has it."""
+    """Return the first reference date that can have rows, as the pipeline's ``first_date`` has it."""
     from luxor_pipelines.query.luxor_query import LuxorQuery  # brings pandas
 
     function = getattr(inspect.getmodule(pipeline.load()), "first_date", None)
@@ -330,7 +289,7 @@ def _first_date(pipeline: Pipeline, lake: Lake) -> date | None:
 
 
 def _stored_dates(lake: Lake, outputs: Iterable[TableSchema]) -> set[date]:
-    """The dates that all outputs have rows of; of a table by month, the month ends."""
+    """Return the dates that all outputs have rows of; of a table by month, the month ends."""
     stored: list[set[date]] = []
     for schema in outputs:
         snapshot = lake.table(schema.name).find()
@@ -347,7 +306,7 @@ def _stored_dates(lake: Lake, outputs: Iterable[TableSchema]) -> set[date]:
 
 
 def _last_records(lake: Lake, name: str) -> dict[date, RunReport]:
-    """The last run of each reference date, of those that were not skipped."""
+    """Return the last run of each reference date, of those that were not skipped."""
     records: dict[date, RunReport] = {}
     for report in last_runs(lake, name, None):
         if report.ref_date is not None and report.status != "skipped":
@@ -376,7 +335,7 @@ class _Versions:
 def stale_inputs(
     record: RunReport, version: Callable[[str, date | None], str | None], outputs: Iterable[str]
 ) -> list[str]:
-    """The tables and files that have changed since the run of ``record`` read them; its own outputs do not count."""
+    """Return the tables and files that have changed since the run of ``record`` read them, other than its outputs."""
     return [
         name for name, read in record.inputs.items() if name not in outputs and version(name, record.ref_date) != read
     ]

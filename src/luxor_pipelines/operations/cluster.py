@@ -16,8 +16,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from luxor_pipelines.errors import ConfigurationError, UsageError
-from luxor_pipelines.operations.backfill import Outcome, outcome_of
-from luxor_pipelines.operations.runs import masked, run, run_many
+from luxor_pipelines.operations.runs import Outcome, masked, outcome_of, run, run_many
 
 if TYPE_CHECKING:
     from luxor_pipelines.lake.lake import Lake

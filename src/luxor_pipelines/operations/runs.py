@@ -34,6 +34,7 @@ from luxor_pipelines.errors import (
     DataError,
     LuxorError,
     NotFoundError,
+    QualityError,
     RunInProgressError,
     SchemaError,
     UsageError,
@@ -62,10 +63,13 @@ if TYPE_CHECKING:
 __all__ = [
     "AT_ONCE",
     "RUN_LEASES",
+    "Ending",
+    "Outcome",
     "as_reference_date",
     "fail_run",
     "in_layout",
     "masked",
+    "outcome_of",
     "prepare",
     "queue_run",
     "retry",
@@ -468,7 +472,7 @@ def _named(report: RunReport) -> Iterator[dict[str, Any]]:
 
 
 def _lease(job: _Job) -> Lease:
-    """The lease of a job's pipeline and reference date; not yet acquired."""
+    """Return the lease of a job's pipeline and reference date; not yet acquired."""
     lake, report = job.lake, job.report
     assert report.lock is not None
     about = {
@@ -618,7 +622,7 @@ class _UnderWay:
 
 
 def _dask_worker() -> str | None:
-    """The address of the Dask worker that this is; None elsewhere."""
+    """Return the address of the Dask worker that this is; None elsewhere."""
     if "distributed" not in sys.modules:
         return None
     try:
@@ -628,25 +632,25 @@ def _dask_worker() -> str | None:
 
 
 def _reference_date(function: Callable[..., PipelineResult], day: date | None, today: date) -> date | None:
-    """The reference date that the pipeline makes of a date; None for one whose work does not depend on it."""
+    """Return the reference date that the pipeline makes of a date; None for one whose work does not depend on it."""
     resolve = getattr(inspect.getmodule(function), "reference_date", None)
     return None if resolve is None else as_reference_date(resolve(day, today))
 
 
-def as_reference_date(given: date | datetime | str, *, first: bool = False) -> date:
+def as_reference_date(value: date | datetime | str, *, first: bool = False) -> date:
     """Return a date as a date; of a month like ``2026-10`` the last day, or the ``first``.
 
     Raises
     ------
     UsageError
     """
-    month = re.fullmatch(r"(\d{4})-(\d{2})", given.strip()) if isinstance(given, str) else None
+    month = re.fullmatch(r"(\d{4})-(\d{2})", value.strip()) if isinstance(value, str) else None
     if month and 1 <= int(month[2]) <= 12 and int(month[1]):
         year, number = int(month[1]), int(month[2])
         return date(year, number, 1 if first else calendar.monthrange(year, number)[1])
     from luxor_pipelines.market.periods import as_date  # brings pandas
 
-    return as_date(given)
+    return as_date(value)
 
 
 def _checked(pipeline: Pipeline, result: Any) -> PipelineResult:
@@ -681,3 +685,42 @@ def _scrubber(params: Mapping[str, Any]) -> Callable[[Any], Any]:
         return [scrub(item) for item in value] if isinstance(value, list) else value
 
     return lambda value: scrub(json_ready(value))
+
+
+# --- outcomes -----------------------------------------------------------------------------------
+
+
+Ending = Literal["done", "unchanged", "skipped", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome of one reference date's run.
+
+    Attributes
+    ----------
+    status
+        ``done``, ``unchanged`` (nothing was to be written), ``skipped`` for another run of the date, ``stopped`` by
+        the gate, or ``failed``.
+    message
+        The reason why it was stopped or failed; empty when it is done.
+    record
+        The path of the run's record, where it has one.
+    """
+
+    date: date
+    status: Ending
+    rows: int | None = None
+    message: str = ""
+    record: str | None = None
+
+
+def outcome_of(day: date, ended: RunReport | Exception) -> Outcome:
+    """Describe how the run of a date ended."""
+    if isinstance(ended, RunReport):
+        if ended.status == "skipped":
+            return Outcome(day, "skipped", None, " ".join(ended.warnings), ended.path)
+        return Outcome(day, "done" if ended.changed else "unchanged", ended.rows, "", ended.path)
+    status: Ending = "stopped" if isinstance(ended, QualityError) else "failed"
+    message = ended.message if isinstance(ended, LuxorError) else f"{type(ended).__name__}: {ended}"
+    return Outcome(day, status, None, message)
