@@ -130,7 +130,7 @@ def test_a_file_of_the_lake_is_loaded(disk: Any, luxor: Luxor) -> None:
         "Key": ["a", "b", "c"],
         "X": [1, 2, 0],
     }
-    assert "no table" in luxor("load mine archive/nothing", code=1)
+    assert "written ./archive/nothing.csv" in luxor("load mine archive/nothing.csv", code=1)
 
 
 def test_a_folder_comes_back_from_the_archive(rig: Any) -> None:

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from luxor_pipelines.catalog import ASSETS, HIST_RETURNS, known_key, open_lake
-from luxor_pipelines.errors import AccessError, NotFoundError, UsageError, sample, shown
+from luxor_pipelines.errors import (
+    AccessError,
+    InvalidNameError,
+    NotFoundError,
+    TableNotFoundError,
+    UsageError,
+    sample,
+    shown,
+)
 from luxor_pipelines.ingest import LoadResult, incremental_load, save_table
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.storage.base import check_path
@@ -238,7 +246,13 @@ def _rows_of(lake: Lake, path: str | Path, types: Mapping[str, Kind] | None) -> 
             copy = Path(there, name)
             copy.write_bytes(lake.storage.read(path).data)
             return read_table_file(copy, types)
-    stored = lake.table(name.removesuffix(".parquet"), folder).scan(drop=(LAST_UPDATED,)).data
+    try:
+        stored = lake.table(name.removesuffix(".parquet"), folder).scan(drop=(LAST_UPDATED,)).data
+    except (TableNotFoundError, InvalidNameError) as error:
+        raise NotFoundError(
+            f"There is no file or table {shown(path, 300)} in {lake.url}.",
+            hint=f"Check the path. One of this machine is written ./{path}.",
+        ) from error
     return typed_frame(stored, path, types)
 
 
