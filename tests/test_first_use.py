@@ -55,3 +55,55 @@ def test_the_page_leads_from_nothing_to_returns(
     prices = pd.read_csv(tmp_path / "PETR4.csv", index_col="Date")["Adj Close"]
     ytd = returns.loc[(returns["Key"] == "petr4_petr4 bz equity") & (returns["Period"] == "ytd"), "Return"]
     assert ytd.item() == pytest.approx(prices["2026-10-30"] / prices["2025-12-31"] - 1, rel=1e-12)
+
+
+def test_who_mistypes_on_the_way_is_told_what_was_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same walk, with the slips of somebody who does it for the first time."""
+
+    def luxor(line: str, code: int = 0) -> str:
+        assert cli.main(shlex.split(line)) == code, line
+        told = capsys.readouterr()
+        return told.out + told.err
+
+    brought(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LUXOR_LAKE_URL", "")
+    assert "No lake is configured." in luxor("load assets assets.xlsx", 3)
+    assert "No such command 'int'" in luxor("int --lake ./lake", 2)
+    assert "LUXOR_LAKE_URL" in luxor("init --lake ./lake"), "how the next command finds it"
+    monkeypatch.setenv("LUXOR_LAKE_URL", str(tmp_path / "lke"))
+    assert "lke' does not exist" in luxor("tables", 3)
+    monkeypatch.setenv("LUXOR_LAKE_URL", str(tmp_path / "lake"))
+    assert "`luxor load assets FILE` loads the asset master" in luxor("run hist_returns --ref-date 2026-10-31", 1)
+    assert "There is no file 'asets.xlsx'" in luxor("load assets asets.xlsx", 1)
+    assert "Warning: 1 table is new and has nearly the name of another: assets" in luxor(
+        "load asets assets.xlsx --dry-run"
+    )
+    luxor("load assets assets.xlsx")
+
+    assert "No pipeline reads raw/price/. Did you mean raw/prices?" in luxor("put AAPL.csv raw/price")
+    assert "There is no file 'APL.csv'" in luxor("put APL.csv raw/prices", 1)
+    luxor("put AAPL.csv raw/prices")
+    refused = luxor("run market_prices", 1)
+    assert "Declare in raw/prices/_formats.json" in refused
+    assert '"asset": "{stem}"' in refused
+    assert "has the file's name, 'aapl'. If its price key in assets is another" in luxor("inspect AAPL.csv")
+    proposed = '{"AAPL.csv": {"format": "yahoo", "asset": "{stem} us equity"}}'
+    assert proposed in luxor("inspect raw/prices/AAPL.csv"), "as assets has it"
+
+    formats = tmp_path / "_formats.json"
+    formats.write_text('{"AAPL.csv": {"format": "yaho", "asset": "{stem}"}}', encoding="utf-8")
+    luxor("put _formats.json raw/prices")
+    assert "Use one of yahoo, yfinance, investing-en," in luxor("run market_prices", 1)
+    formats.write_text('{"AAPL.csv": {"format": "yahoo", "asset": "{stem}"}}', encoding="utf-8")
+    assert "Add --replace" in luxor("put _formats.json raw/prices", 2)
+    luxor("put _formats.json raw/prices --replace")
+    assert "which prices no asset: 'aapl (aapl us equity)'" in luxor("run market_prices")
+    formats.write_text(proposed, encoding="utf-8")
+    luxor("put _formats.json raw/prices --replace")
+    luxor("run market_prices")
+    assert "aapl us equity" in luxor("find aapl")
+    assert "Did you mean hist_returns?" in luxor("run hist_return --ref-date 2026-10-31", 2)
+    assert "is not an ISO date" in luxor("run hist_returns --ref-date 31/10/2026", 2)

@@ -38,6 +38,8 @@ def init(lake: Lake = None, json: Json = False) -> None:
     else:
         emit(f"{created.url} is a lake.")
     note(f"Put files into {' and '.join(RAW_FOLDERS)} (luxor put), and load tables (luxor load assets assets.xlsx).")
+    if lake is not None:
+        note("Other commands find it by --lake, or by the environment variable LUXOR_LAKE_URL.")
 
 
 @app.command()
@@ -52,7 +54,7 @@ def put(
     json: Json = False,
 ) -> None:
     """Put files into a folder of the lake, such as raw/prices."""
-    from luxor_pipelines.operations.files import put_files
+    from luxor_pipelines.operations.files import put_files, unread_folder
 
     if len(paths) < 2:
         raise UsageError("A file or the folder is missing.", hint="As in: luxor put prices.csv raw/prices")
@@ -62,6 +64,8 @@ def put(
         print_json({"files": outcomes})
     else:
         print_grid(Grid(("File", "Outcome"), list(outcomes.items())))
+    if warning := unread_folder(paths[-1]):
+        note(f"Warning: {warning}")
 
 
 @app.command()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from luxor_pipelines.catalog import ASSETS, HIST_RETURNS, known_key, open_lake
+from luxor_pipelines.catalog import ASSETS, HIST_RETURNS, TABLES, known_key, open_lake
 from luxor_pipelines.errors import (
     AccessError,
     InvalidNameError,
@@ -24,6 +25,7 @@ from luxor_pipelines.lake.storage.base import check_path
 from luxor_pipelines.lake.table.archive import ARCHIVE
 from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.lake.types.schema import DATE_COLUMN, LAST_UPDATED, stored_key
+from luxor_pipelines.operations.discovery import declarations
 from luxor_pipelines.quality.assets import check_assets
 from luxor_pipelines.quality.gate import Finding
 from luxor_pipelines.query.stored_returns import are_wide
@@ -45,11 +47,22 @@ if TYPE_CHECKING:
     from luxor_pipelines.lake.types.schema import TableSchema
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
-__all__ = ["RAW_FOLDERS", "TableFile", "create_lake", "inspect_file", "load_table_file", "put_files", "read_for"]
+__all__ = [
+    "RAW_FOLDERS",
+    "TableFile",
+    "create_lake",
+    "inspect_file",
+    "load_table_file",
+    "put_files",
+    "read_for",
+    "unread_folder",
+]
 
 RAW_FOLDERS = ("raw/prices", "raw/ecb")
 """The folders that people put files into by hand."""
 _RAW = "raw/"
+_NEARLY = 0.8
+"""The likeness of two names, by difflib's measure, from which one may be meant for the other."""
 _IN_LAKE = (_RAW, f"{ARCHIVE}/", f"{DIRECTORY.partition('/')[0]}/")
 """The paths of what is loaded that are the lake's, not this machine's."""
 
@@ -123,6 +136,17 @@ def put_files(lake: Lake, files: Sequence[Path], folder: str, *, replace: bool =
     return outcomes
 
 
+def unread_folder(folder: str) -> str:
+    """Return a sentence about a folder below ``raw/`` that no pipeline reads; empty where one does."""
+    inputs = [name for declaration in declarations().values() for name in declaration.inputs]
+    folders = dict.fromkeys([*RAW_FOLDERS, *(name.rstrip("/") for name in inputs if name.startswith(_RAW))])
+    path = check_path(folder)
+    if any(f"{path}/".startswith(f"{watched}/") for watched in folders):
+        return ""
+    near = get_close_matches(path, folders, 1, _NEARLY)
+    return f"No pipeline reads {path}/." + (f" Did you mean {near[0]}?" if near else "")
+
+
 def _bytes_of(file: Path) -> bytes:
     try:
         return file.read_bytes()
@@ -179,7 +203,11 @@ def read_for(
     rows = _rows_of(lake, path, types)
     if place.name == HIST_RETURNS.name and are_wide(rows.columns):
         return _old_returns(place, snapshot, rows, replace=replace)
-    findings = check_assets(rows) if place.name == ASSETS else []
+    findings = list(check_assets(rows)) if place.name == ASSETS else []
+    others = [] if snapshot is not None or place.name in TABLES else [*TABLES, *lake.tables()]
+    what = "table is new and has nearly the name of another"
+    near = get_close_matches(place.name, others, 1, _NEARLY)
+    findings += [Finding("warning", place.name, "", what, 1, other) for other in near]
     if replace:
         return TableFile(rows, "replace", (), findings)
     own = () if snapshot is None else stored_key(place.codec(snapshot).stored)
@@ -269,8 +297,10 @@ def load_table_file(lake: Lake, table: str, file: TableFile, *, dry_run: bool = 
     with tempfile.TemporaryDirectory() as folder:
         copy = Lake.open(folder, lake.directory, settings=lake.settings, conventions=lake.conventions)
         snapshot = lake.table(table).find()
-        for part in snapshot.parts if snapshot else ():
-            copy.storage.write(part.info.path, lake.storage.read(part.info.path).data, expected=None)
+        record = lake.storage.stat(lake.table(table).record_path)
+        parts = [part.info for part in snapshot.parts] if snapshot else []
+        for info in [*parts, *([record] if record and parts else [])]:
+            copy.storage.write(info.path, lake.storage.read(info.path).data, expected=None)
         return _load(copy, table, file)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from luxor_pipelines.catalog import ASSETS, HIST_FILE_PX_LAST
-from luxor_pipelines.errors import DataError
+from luxor_pipelines.errors import DataError, sample
 from luxor_pipelines.ingest import LoadResult, incremental_load
 from luxor_pipelines.lake.parquet.predicates import Where
 from luxor_pipelines.lake.storage.lease import fenced_replace
@@ -118,10 +118,11 @@ def run(
 
         lq = LuxorQuery()
     target = table or SCHEMA.name
+    price_keys = _price_keys(lq)
     files = read_price_files(
         lq.lake,
         Format(date_format, decimal, separator),
-        _price_keys(lq),
+        price_keys,
         only_assets=known_assets_only,
         limits=Limits.of(lq.settings),
     )
@@ -153,7 +154,11 @@ def run(
         "quarantine_files": list[JSON](quarantine.values()),
         **passed.details,
     }
-    warnings = (*passed.warnings, *files.warnings, *_warnings(files.read, quarantine, prices, lq.lake.today(now)))
+    warnings = (
+        *passed.warnings,
+        *files.warnings,
+        *_warnings(files.read, quarantine, prices, price_keys, lq.lake.today(now)),
+    )
     return PipelineResult(loads, len(prices), details, warnings)
 
 
@@ -278,7 +283,11 @@ def _update_quarantine(storage: Storage, read: Mapping[str, FileRows], refused: 
 
 
 def _warnings(
-    files: Mapping[str, FileRows], quarantine: Mapping[str, str], prices: Prices, today: date
+    files: Mapping[str, FileRows],
+    quarantine: Mapping[str, str],
+    prices: Prices,
+    price_keys: Set[str] | None,
+    today: date,
 ) -> tuple[str, ...]:
     warnings = [warning for rows in files.values() for warning in rows.warnings]
     warnings += [
@@ -286,6 +295,14 @@ def _warnings(
     ]
     empty = [name for name, rows in files.items() if not len(rows.prices) and not rows.reasons]
     warnings += [f"{FOLDER}/{name} gives no row." for name in empty]
+    longer = {key.partition(" ")[0]: key for key in sorted(price_keys or ())}
+    shorter = [name for name in prices.names if name in longer and name not in (price_keys or ())]
+    if shorter:
+        named = sample(f"{name} ({longer[name]})" for name in shorter)
+        warnings.append(
+            f"{len(shorter)} series are named by the beginning of a price key of assets, which prices no asset: "
+            f"{named}. Declare the asset in _formats.json."
+        )
     early = prices.days > np.datetime64(today).astype(int)
     if early.any():
         last = pd.Timestamp(prices.days.max(), unit="D")

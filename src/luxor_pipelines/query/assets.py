@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from luxor_pipelines.catalog import ASSETS, CURRENCY_FACTS, HOUSE_GROUPS, PRICE_INPUTS
-from luxor_pipelines.errors import DataError, SchemaError, UnknownAssetError, UsageError, sample
+from luxor_pipelines.errors import DataError, SchemaError, TableNotFoundError, UnknownAssetError, UsageError, sample
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import LAST_UPDATED, TEXT
@@ -230,7 +230,13 @@ class AssetMaster:
 
     def _read(self) -> pa.Table:
         self.exists()  # looks for the other tables of a price question in the same go
-        table = self._cache.scan(ASSETS, drop=(LAST_UPDATED,))
+        try:
+            table = self._cache.scan(ASSETS, drop=(LAST_UPDATED,))
+        except TableNotFoundError as error:
+            raise TableNotFoundError(
+                error.message,
+                hint="`luxor load assets FILE` loads the asset master; docs/tables.md says what it holds.",
+            ) from error
         if "Key" not in table.column_names:
             raise SchemaError(
                 f"Table assets has no column 'Key'; it has {sample(table.column_names, 10)}.",

@@ -245,7 +245,7 @@ def _one_of(name: str, value: object, values: Sequence[object]) -> None:
 
 def _not_known(name: str, value: object, values: Sequence[object]) -> UsageError:
     choices = ", ".join(
-        str(item) if isinstance(item, str) and item.isprintable() and item.isalnum() else repr(item) for item in values
+        str(item) if isinstance(item, str) and item.replace("-", "").isalnum() else repr(item) for item in values
     )
     return UsageError(f"{name} {value!r} is not known.", hint=f"Use one of {choices}.")
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from luxor_pipelines.errors import LuxorError
+from luxor_pipelines.errors import LuxorError, sample
 from luxor_pipelines.sources.cells import parse_dates, parse_numbers
 from luxor_pipelines.sources.confined import Confined
 from luxor_pipelines.sources.formats import SEPARATORS, Declarations, is_field, propose
@@ -158,7 +158,18 @@ def inspect_price_file(
         outcomes += [read(title, keys) for title, keys in candidates if keys != declared]
     inspection = Inspection(name, looks, head, outcomes, notes=tuple(notes))
     best = inspection.best
-    proposal = {name.rpartition("/")[2]: dict(best.keys)} if best.good and best is not outcomes[0] else None
+    keys = dict(best.keys)
+    if best.rows is not None and best.good and keys.get("asset") == "{stem}":
+        stem = best.rows.prices.names[0]
+        near = sorted(key for key in price_keys or () if key.startswith(f"{stem} "))
+        if stem not in (price_keys or ()) and len(near) == 1 and best is not outcomes[0]:
+            keys["asset"] = f"{{stem}}{near[0].removeprefix(stem)}"
+        elif stem not in (price_keys or ()):
+            notes.append(
+                f"The asset has the file's name, {stem!r}. If its price key in assets is another, such as "
+                f"{sample(near or [f'{stem} us equity'])}, declare that."
+            )
+    proposal = {name.rpartition("/")[2]: keys} if best.good and best is not outcomes[0] else None
     return Inspection(name, looks, head, outcomes, proposal, tuple(notes))
 
 
