@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
+import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
@@ -183,6 +184,51 @@ def test_in_a_partitioned_table_the_key_includes_the_date(disk: Any) -> None:
     incremental_load(lq, "t", month(1), schema=BY_MONTH)
     incremental_load(lq, "t", prices(("2026-02-28", "a", 3.0)), unique_columns=["Asset"])
     assert len(content(lq)) == 3
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_a_load_makes_no_second_series_beside_one_in_another_spelling(rig: Any, text: bool) -> None:
+    """Rows of another program may be in upper case, with no-break spaces, or in Unicode's other form."""
+    lq, day = rig.query(), pd.Timestamp("2026-10-30")
+    odd = ["PETR4 BZ Equity", "vale3\u00a0bz equity", unicodedata.normalize("NFD", "a\u00e7\u00e3o")]
+    names = ["petr4 bz equity", "vale3 bz equity", "a\u00e7\u00e3o"]
+    dates = pa.array(["2026-10-30"] * 3) if text else pa.array([day] * 3, pa.timestamp("us"))
+    prices = ["1.0", "2.0", "3.0"] if text else [1.0, 2.0, 3.0]
+    foreign = pa.table({"Date": dates, "Asset": odd, "Last_Price": prices})
+    lq.lake.storage.write("enriched/parquet/hist_px_last.parquet", to_bytes(foreign))
+
+    same = pd.DataFrame({"Date": day, "Asset": names, "Last_Price": [1.0, 2.0, 3.0]})
+    for options in (
+        {"unique_columns": ["Date", "Asset"]},
+        {"increment_column": "Asset", "unique_columns": ["Date", "Asset"]},
+    ):
+        assert incremental_load(lq, "hist_px_last", same, **options).changed is False  # type: ignore[arg-type]
+    new = same.assign(Last_Price=[1.5, 2.0, 3.5])
+    result = incremental_load(lq, "hist_px_last", new, unique_columns=["Date", "Asset"])
+    assert (result.inserted, result.updated, result.unchanged) == (0, 2, 1)
+    assert len(lq.get_table("hist_px_last")) == 3
+    assert lq.get_prices(names, day)["Last_Price"].tolist() == [3.5, 1.5, 2.0]
+    # Whoever stores text as it comes has told that case matters.
+    as_it_is = new.assign(Asset=[name.upper() for name in names])
+    result = incremental_load(lq, "hist_px_last", as_it_is, unique_columns=["Date", "Asset"], normalize_columns=False)
+    assert result.inserted == 3
+
+
+def test_slices_of_a_text_column_meet_stored_rows_in_any_spelling(rig: Any) -> None:
+    lq = rig.query()
+    foreign = pa.table({"Location": ["BZ", "BZ ", "US"], "Asset": ["a", "b", "c"]})
+    lq.lake.storage.write("enriched/parquet/places.parquet", to_bytes(foreign))
+    frame = pd.DataFrame({"Location": ["bz"], "Asset": ["z"]})
+    result = incremental_load(lq, "places", frame, increment_column="Location")
+    assert (result.inserted, result.deleted) == (1, 2)
+    assert sorted(lq.get_table("places")["Asset"]) == ["c", "z"]
+
+
+def test_a_column_whose_case_is_kept_tells_rows_apart_by_case(rig: Any) -> None:
+    lq = rig.query()
+    lq.lake.storage.write("enriched/parquet/books.parquet", to_bytes(pa.table({"Name": ["Core"], "Size": [1.0]})))
+    frame = pd.DataFrame({"Name": ["core"], "Size": [2.0]})
+    assert incremental_load(lq, "books", frame, increment_column=None, unique_columns=["Name"]).inserted == 1
 
 
 def test_text_is_normalised_before_keys_are_compared(disk: Any) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from luxor_pipelines.errors import SchemaError, UsageError
 from luxor_pipelines.lake.table.merge import Merge, merge, sort_indices
 from luxor_pipelines.lake.types.schema import LAST_UPDATED
+from luxor_pipelines.names import normal_name
 
 TYPES = {"Date": pa.timestamp("us"), "Asset": pa.string(), "Price": pa.float64(), "Flag": pa.bool_()}
 STAMP = pa.timestamp("us", "UTC")
@@ -337,3 +338,28 @@ def test_order_survives_many_columns_of_many_values():
     keys = [(name, "ascending") for name in table.column_names]
     expected = pa.compute.sort_indices(table, keys).to_pylist()
     assert sort_indices(table, None, None).tolist() == expected
+
+
+# --- names in another form --------------------------------------------------------------------------
+
+SPELLINGS = ["a", "A", " a ", "a\u00a0b", "A B", "\u00e7", "c\u0327", "\u00c7", None]
+odd_rows = st.lists(st.tuples(st.integers(1, 3), st.sampled_from(SPELLINGS), st.sampled_from([1.0, 2.0])), max_size=9)
+
+
+@given(stored=odd_rows, batch=odd_rows, how=st.sampled_from(["slices", "slices of assets", "upsert"]))
+def test_stored_names_in_another_form_are_those_of_the_batch(stored, batch, how):
+    """A merge gives the same as one into a table in which all names have their normal form."""
+
+    def fold(cells):
+        return [(day, None if name is None else normal_name(name), price) for day, name, price in cells]
+
+    unique = {(day, name): (day, name, price) for day, name, price in fold(batch)}.values()
+    new = rows(*unique)
+    options = {
+        "slices": {"mode": "slices", "key": ("Date", "Asset"), "increment": "Date"},
+        "slices of assets": {"mode": "slices", "key": ("Date", "Asset"), "increment": "Asset"},
+        "upsert": {"mode": "upsert", "key": ("Date", "Asset"), "increment": "Date"},
+    }[how]
+    got = merge(rows(*stored), new, folded=("Asset",), **options)
+    want = merge(rows(*fold(stored)), new, **options)
+    assert (got.keep.tolist(), got.take.tolist(), counts(got)) == (want.keep.tolist(), want.take.tolist(), counts(want))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import traceback
+import unicodedata
 import warnings
 from datetime import UTC, date, datetime
 from io import BytesIO
@@ -1136,6 +1137,26 @@ HOLIDAYS = [
     ("2026-11-20", "bz"),  # twice in the table, and still of one place
     ("2026-11-26", "us"),
 ]
+
+
+def test_tables_of_another_program_spell_names_as_they_like(disk: Any) -> None:
+    """Upper case, no-break spaces and Unicode's other form name the same fund, place and series."""
+    lq = disk.query()
+    odd, plain_name = unicodedata.normalize("NFD", "FUNDO\u00a0A\u00c7\u00c3O"), "fundo a\u00e7\u00e3o"
+    day = pd.to_datetime(["2026-09-30", "2026-10-30"])
+    put(lq, "all_funds_quotas", pa.table({"Date": day, "Fund": [odd, odd], "Quota": [100.0, 94.5]}))
+    event = {"Fund": [odd], "Event_Date": pd.to_datetime(["2026-10-10"]), "Ratio": [0.1]}
+    put(lq, "quota_adjustments", pa.table(event))
+    put(lq, "holidays", pa.table({"Date": pd.to_datetime(["2026-11-20"]), "Location": ["S\u00c3O\u00a0PAULO"]}))
+    master = {"Key": ["F_F"], "Name": ["The Fund"], "Asset": ["F"], "Ticker": [odd], "Location": ["BZ"]}
+    put(lq, "assets", pa.table(master))
+    assert lq.get_pct_change(plain_name, "2026-10-31", period="mtd") == pytest.approx(0.05), "net of what it returned"
+    assert lq.get_quota_adjusted_by_amortization(plain_name, 100.0, "2026-09-30") == pytest.approx(90.0)
+    assert lq.get_asset_name(plain_name) == "The Fund"
+    assert lq.is_holiday("2026-11-20", unicodedata.normalize("NFD", "s\u00e3o paulo"))
+    assert len(lq.get_table("all_funds_quotas", where={"Fund": plain_name})) == 2
+    prices = pd.DataFrame({"Date": day[:1], "Asset": [plain_name], "Last_Price": [100.0]})
+    assert lq.convert_currency(prices, {odd: "brl"}, "brl")["Last_Price"].tolist() == [100.0]
 
 
 def holidays(lq: Any, table: str = "holidays") -> Any:

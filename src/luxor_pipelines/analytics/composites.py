@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from luxor_pipelines.analytics.sampling import FloatArray, price_frame
 from luxor_pipelines.errors import DataError, UsageError, sample
 from luxor_pipelines.market.periods import DateArray, as_days
+from luxor_pipelines.names import normal_name
 
 __all__ = ["REBALANCES", "as_weights", "composite"]
 
@@ -20,7 +21,7 @@ REBALANCES: Final = ("monthly", "daily", "quarterly", "none")
 
 
 def as_weights(legs: Mapping[str, float], *, whole: bool = True) -> dict[str, float]:
-    """Return the weights of legs by name, trimmed and in lower case.
+    """Return the weights of legs by name, in its normal form.
 
     Raises
     ------
@@ -28,7 +29,7 @@ def as_weights(legs: Mapping[str, float], *, whole: bool = True) -> dict[str, fl
         If there are no legs, a weight is no finite number, two names are the same, or, where they are the
         ``whole``, the weights do not add up to 1.
     """
-    weights = {str(name).strip().lower(): float(weight) for name, weight in legs.items()}
+    weights = {normal_name(str(name)): float(weight) for name, weight in legs.items()}
     if not weights or len(weights) < len(legs) or not np.isfinite(list(weights.values())).all():
         raise UsageError(f"{dict(legs)!r} are no legs and weights", hint="Give a weight for each of some tickers.")
     total = sum(weights.values())

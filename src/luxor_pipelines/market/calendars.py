@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from luxor_pipelines.errors import SchemaError, UsageError, sample
 from luxor_pipelines.market.periods import DateLike, DatesLike, as_date, as_days
+from luxor_pipelines.names import normal_name
 from luxor_pipelines.notices import warn
 
 __all__ = ["CalendarRangeWarning", "HolidayCalendar", "coverage_facts", "stored_coverage"]
@@ -77,7 +78,7 @@ class HolidayCalendar:
         coverage: Coverage | None = None,
     ) -> None:
         days = as_days(dates)
-        names = pd.Series(list(locations), dtype="string").str.strip().str.lower().fillna("").to_numpy(object)
+        names = np.array([normal_name(name) if isinstance(name, str) else "" for name in locations], dtype=object)
         if len(names) != len(days):
             raise UsageError(f"{len(days)} dates and {len(names)} locations", hint="Give one location a date.")
         usable = ~np.isnat(days) & (names != "")
@@ -192,7 +193,7 @@ class HolidayCalendar:
             ) from error
 
     def _name(self, location: object) -> str:
-        name = location.strip().lower() if isinstance(location, str) else ""
+        name = normal_name(location) if isinstance(location, str) else ""
         if name not in self._business:
             raise UsageError(
                 f"Location {location!r} has no holidays in the table",

@@ -17,6 +17,7 @@ from luxor_pipelines.errors import SchemaError, UsageError, sample
 from luxor_pipelines.market.observations import FloatArray, IntArray, Observations
 from luxor_pipelines.market.periods import DateArray, DatesLike, as_days
 from luxor_pipelines.market.prices import AsOf, asof
+from luxor_pipelines.names import normal_name
 
 __all__ = [
     "CurrencyFacts",
@@ -167,7 +168,7 @@ def rate_series(currency: str, usdbrl_ticker: str, facts: CurrencyFacts) -> tupl
     if iso == "brl":
         if not isinstance(usdbrl_ticker, str):
             raise UsageError(f"{usdbrl_ticker!r} is not the name of a series", hint=f"Give one: {facts.brl_spot}, say.")
-        return tuple(dict.fromkeys((usdbrl_ticker.strip().lower(), facts.brl_spot)))
+        return tuple(dict.fromkeys((normal_name(usdbrl_ticker), facts.brl_spot)))
     return (facts.rates.get(iso, f"usd{iso} curncy"),)
 
 

@@ -24,6 +24,7 @@ from luxor_pipelines.market.observations import (
     sort_key,
 )
 from luxor_pipelines.market.periods import DateArray, DateLike, DatesLike, as_date, as_days
+from luxor_pipelines.names import normal_name
 
 __all__ = [
     "CARRIED_AFTER",
@@ -372,7 +373,7 @@ def _checked(
         empty = frame.index[frame[column].isna()]
         _refuse(table, column, empty, "null, at rows", "Fill them in or leave the rows out.")
     name, date, number = (frame[column] for column in columns)
-    names = name.astype(str).str.strip().str.lower().to_numpy(dtype=object)
+    names = np.array([normal_name(cell) for cell in name.astype(str)], dtype=object)
     numbers = pd.to_numeric(number, errors="coerce")
     _refuse(
         table,

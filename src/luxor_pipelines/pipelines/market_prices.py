@@ -24,6 +24,7 @@ from luxor_pipelines.ingest import LoadResult, incremental_load
 from luxor_pipelines.lake.parquet.predicates import Where
 from luxor_pipelines.lake.storage.lease import fenced_replace
 from luxor_pipelines.lake.types.schema import TableSchema
+from luxor_pipelines.names import normal_names
 from luxor_pipelines.pipelines import JSON, Declaration, PipelineResult
 from luxor_pipelines.quality.gate import Finding, gate
 from luxor_pipelines.quality.series import check_batch
@@ -202,7 +203,7 @@ def restated(lq: LuxorQuery, table: str, files: Mapping[str, FileRows], prices: 
     for part in _parts(prices):
         span = tuple(day.astype("M8[D]").astype("M8[us]").item() for day in part.days[[0, -1]])
         stored = lq.lake.cache.scan(table, columns, (Where("Date", (span,)),), keep=False)
-        code = pc.fill_null(pc.index_in(stored["Asset"], names), -1).to_numpy()
+        code = pc.fill_null(pc.index_in(normal_names(stored["Asset"]), names), -1).to_numpy()
         day = stored["Date"].to_numpy().astype("M8[D]").astype(np.int32)
         row = np.where(code >= 0, part.positions(day, code), -1)
         in_both = row >= 0
@@ -243,6 +244,7 @@ def _is_stored(lq: LuxorQuery, table: str, prices: Prices) -> bool:
     rows = prices.frame()
     days = {"Date": (rows["Date"].min(), rows["Date"].max())}
     stored = lq.get_table(table, force_reload=True, columns=list(rows.columns), where=days)
+    stored["Asset"] = normal_names(pa.chunked_array([pa.array(stored["Asset"], pa.string())])).to_pandas()
     return len(rows.merge(stored, on=list(rows.columns))) == len(rows)
 
 

@@ -18,6 +18,7 @@ from luxor_pipelines.errors import sample
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.parquet.predicates import Where
 from luxor_pipelines.lake.types.schema import with_codes
+from luxor_pipelines.names import normal_names
 from luxor_pipelines.quality.gate import Finding
 
 __all__ = ["FAULTS", "Fault", "Oddity", "SeriesCheck", "check_batch"]
@@ -257,7 +258,7 @@ def check_batch(
     stored = _last_stored(lake, table)
     if stored is None or not len(stored):
         return []
-    position = pc.index_in(stored["Asset"], pa.array(names, pa.string()))
+    position = pc.index_in(normal_names(stored["Asset"]), pa.array(names, pa.string()))
     last_day = np.full(len(names), np.datetime64("NaT", "D"))
     rows = pc.is_valid(position).to_numpy(zero_copy_only=False)
     stored_days = stored["Date"].to_numpy().astype("M8[D]")
@@ -272,7 +273,7 @@ def check_batch(
     for rows_before in (stored, recent):
         words_of, words = with_codes(rows_before["Asset"])
         days_before, prices_before = (rows_before[column].to_numpy() for column in ("Date", "Last_Price"))
-        check.add(words.to_pylist(), words_of, days_before, prices_before, judged=True)
+        check.add(normal_names(words).to_pylist(), words_of, days_before, prices_before, judged=True)
     check.add(names, np.where(is_new, codes, -1), days, prices)
     return [
         Finding("warning", table, "", FAULTS[fault], count, sample(map(str, oddities)))

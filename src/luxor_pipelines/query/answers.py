@@ -22,6 +22,7 @@ from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray,
 from luxor_pipelines.market.periods import INCEPTION, DateArray, add_months, as_days, as_return_period, return_base
 from luxor_pipelines.market.prices import AsOf, apply_overrides, asof
 from luxor_pipelines.market.returns import STATUSES, Returns, returns, returns_frame
+from luxor_pipelines.names import normal_name
 from luxor_pipelines.query.composites import with_composites
 from luxor_pipelines.query.market_data import MarketData
 
@@ -415,8 +416,8 @@ def _currencies(assets: pd.Series, currencies: str | Mapping[str, str]) -> NDArr
     """Return the currency of each of some assets, as one for all or by asset."""
     if isinstance(currencies, str):
         return np.full(len(assets), as_currency(currencies), dtype=object)
-    by_asset = {key.strip().lower(): as_currency(value) for key, value in currencies.items()}
-    own = assets.astype("string").str.strip().str.lower().map(by_asset).to_numpy(dtype=object)
+    by_asset = {normal_name(key): as_currency(value) for key, value in currencies.items()}
+    own = assets.map(normal_name, na_action="ignore").map(by_asset).to_numpy(dtype=object)
     without = assets[pd.isna(own)]
     if len(without):
         raise UsageError(f"No currency is given for {sample(without.unique())}.", hint="Add them to the mapping.")

@@ -1261,8 +1261,8 @@ class LuxorQuery:
         return quota * self.market.prices.returned_since(_plain(fund_name), as_date(date), self.today())
 
     def text_to_lowercase(self, t: pd.DataFrame) -> pd.DataFrame:
-        """Return a copy of a frame with all of its text trimmed and in lower case, as the lake stores it."""
-        return t.map(lambda cell: cell.strip().lower() if isinstance(cell, str) else cell)
+        """Return a copy of a frame with all of its text in its normal form, as the lake stores it."""
+        return t.map(lambda cell: normal_name(cell) if isinstance(cell, str) else cell)
 
     # --- dates ------------------------------------------------------------------------------
 

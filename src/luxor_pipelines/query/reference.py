@@ -15,6 +15,7 @@ from luxor_pipelines.errors import DataError, SchemaError, UnknownAssetError, sa
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.parquet.predicates import conditions
 from luxor_pipelines.lake.types.frames import arrow_to_frame
+from luxor_pipelines.names import normal_name
 from luxor_pipelines.query.assets import AssetMaster, unknown_asset
 
 __all__ = ["Reference"]
@@ -77,7 +78,7 @@ class Reference:
         """Return the price series of a BDR's underlying share, and how many BDRs there are for one."""
         price_key = self._assets.price_key(asset_key)
         assets = self._assets.frame(("Key", "Ticker"))
-        ticker = str(assets.loc[assets["Key"] == asset_key, "Ticker"].iloc[0]).strip().lower()
+        ticker = normal_name(str(assets.loc[assets["Key"] == asset_key, "Ticker"].iloc[0]))
         return price_key, self.bdr_size(ticker)
 
     def name(self, ticker: str) -> str:
@@ -95,7 +96,7 @@ class Reference:
             raise SchemaError(f"Table {ASSETS} has no column 'Name'.", hint="Export the asset master again.")
         for column in ("Ticker", "Price_Key", "Ticker_BBG"):
             if column in assets.columns:
-                named = assets.loc[assets[column].str.strip().str.lower() == ticker, "Name"].dropna()
+                named = assets.loc[assets[column].map(normal_name, na_action="ignore") == ticker, "Name"].dropna()
                 if len(named):
                     return str(named.iloc[0])
         raise unknown_asset(f"No asset has the ticker {ticker!r} and a name", ticker, assets["Price_Key"].dropna())

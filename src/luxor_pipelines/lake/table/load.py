@@ -58,6 +58,7 @@ from luxor_pipelines.lake.types.schema import (
     TableSchema,
     check_key,
     column_command,
+    is_text_type,
     stored_key,
 )
 from luxor_pipelines.notebook import html_facts
@@ -235,6 +236,7 @@ class Load:
         else:
             self._columns = self._record.columns if self._record is not None else ColumnChanges()
         self._left_out: list[str] = []
+        self._normalized = False
         self._legacy = self._codec is not None and self._codec.legacy
         labels = near_labels(self.layout, near) if near else []
         # The partition before was looked at only if the batch's own is not there.
@@ -296,6 +298,7 @@ class Load:
         """
         name = self.table.name
         check_frame(df, name)
+        self._normalized = normalize
         target = self._schema.arrow() if self._schema else None
         conventions = self.table.conventions
         days = {DATE_COLUMN} if name in conventions.day_tables else set()
@@ -604,9 +607,10 @@ class Load:
         else:
             stored = self._read(part) if part else None
             rows = stored.logical if stored else None
+            folded = self._folded(batch.schema, plan)
             if rows is not None and self._left_out:
-                batch = with_stored_cells(rows, batch, self._left_out, plan.key)
-            change = merge(rows, batch, mode=plan.mode, key=plan.key, increment=plan.increment)
+                batch = with_stored_cells(rows, batch, self._left_out, plan.key, folded)
+            change = merge(rows, batch, mode=plan.mode, key=plan.key, increment=plan.increment, folded=folded)
             if rows is not None and self._left_out and not plan.key:
                 self._check_kept(rows, change)
         result = LoadResult(self.table.name, change.inserted, change.updated, change.unchanged, change.deleted)
@@ -619,6 +623,12 @@ class Load:
         by = () if self._legacy else sort_columns(data, plan.increment, plan.key)
         file = to_bytes(data, sorted_by=by)
         return _Change(replace(result, partitions=(label,)), file)
+
+    def _folded(self, batch: pa.Schema, plan: _Plan) -> list[str]:
+        """Return the columns that tell rows or slices apart and whose text has its normal form in the batch."""
+        names = dict.fromkeys([*(plan.key or ()), *([plan.increment] if plan.increment else [])])
+        kept = self.table.conventions.keep_case
+        return [n for n in names if self._normalized and n not in kept and is_text_type(batch.field(n).type)]
 
     def _check_kept(self, stored: pa.Table, change: Merge) -> None:
         """Refuse to drop cells of a column that the batch came without, where no key tells whose they are.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from luxor_pipelines.errors import SchemaError, UsageError, sample
 from luxor_pipelines.lake.types.schema import LAST_UPDATED, is_text_type, with_codes
+from luxor_pipelines.names import normal_names
 
 __all__ = ["Merge", "merge", "sort_columns", "sort_indices", "taken", "with_stored_cells"]
 
@@ -49,6 +50,7 @@ def merge(
     mode: Literal["slices", "upsert"],
     key: tuple[str, ...] | None,
     increment: str | None,
+    folded: Collection[str] = (),
 ) -> Merge:
     """Return what a load of ``batch`` changes; merging the batch again with the outcome changes nothing.
 
@@ -63,6 +65,9 @@ def merge(
     key
         The columns that say which rows are the same row. Without one, in ``"slices"``, rows are
         the same if all their cells are, and each counts as often as it occurs.
+    folded
+        Columns of text whose stored cells are compared in their normal form, which the batch's have; other programs
+        may have stored them in another.
 
     Raises
     ------
@@ -77,8 +82,8 @@ def merge(
     touched: Rows = np.empty(0, dtype=np.int64)
     if stored is not None:
         by = key if mode == "upsert" else (increment,) if increment else ()
-        touched = _meeting(stored, batch, by or ())
-    old = batch.select(names).slice(0, 0) if stored is None else taken(stored.select(names), touched)
+        touched = _meeting(stored, batch, by or (), folded)
+    old = batch.select(names).slice(0, 0) if stored is None else _fold(taken(stored.select(names), touched), folded)
     new = batch.select(names)
 
     ids = _row_ids(old, new, key or names)
@@ -123,7 +128,9 @@ def merge(
     )
 
 
-def with_stored_cells(stored: pa.Table, batch: pa.Table, columns: Sequence[str], key: Sequence[str] | None) -> pa.Table:
+def with_stored_cells(
+    stored: pa.Table, batch: pa.Table, columns: Sequence[str], key: Sequence[str] | None, folded: Collection[str] = ()
+) -> pa.Table:
     """Return the batch with the stored cells in some columns, which it came without; null in rows that are new.
 
     Parameters
@@ -131,11 +138,13 @@ def with_stored_cells(stored: pa.Table, batch: pa.Table, columns: Sequence[str],
     key
         The columns that say which rows are the same row, the first of several; without one those are that agree in
         all other columns, and the n-th of equal rows stands for the n-th.
+    folded
+        As in `merge`.
     """
     if not len(stored):
         return batch
     by = key or [name for name in batch.column_names if name not in (*columns, LAST_UPDATED)]
-    ids = _row_ids(stored.select(by), batch.select(by), by)
+    ids = _row_ids(_fold(stored.select(by), folded), batch.select(by), by)
     before, after = ids[: len(stored)], ids[len(stored) :]
     if not key:
         before, after = _numbered(before, after)
@@ -211,11 +220,24 @@ def _simple(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.add(column, 0.0) if pa.types.is_floating(column.type) else column
 
 
-def _meeting(stored: pa.Table, batch: pa.Table, by: Sequence[str]) -> Rows:
+def _fold(rows: pa.Table, columns: Collection[str]) -> pa.Table:
+    """Return the rows with columns of text in their normal form (see `names.normal_name`), found by distinct word."""
+    for at, name in enumerate(rows.column_names):
+        if name in columns:
+            codes, words = with_codes(rows[name])
+            plain = normal_names(words)
+            if not plain.equals(words):
+                cells = plain.take(pa.array(codes, mask=codes < 0))
+                rows = rows.set_column(at, name, pa.chunked_array([cells]))
+    return rows
+
+
+def _meeting(stored: pa.Table, batch: pa.Table, by: Sequence[str], folded: Collection[str]) -> Rows:
     """Return the positions of the stored rows whose values in ``by``, column by column, occur in the batch."""
     rows = np.arange(len(stored))
     for name in by:
         column = stored[name] if len(rows) == len(stored) else stored[name].take(pa.array(rows))
+        column = _fold(pa.table({name: column}), folded)[name]
         values = pc.unique(_simple(batch[name])).drop_null()
         hit = pc.is_in(_simple(column), value_set=values)
         if batch[name].null_count:
