@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["coded_column", "text_column"]
+__all__ = ["Texts", "coded", "coded_column", "text_column"]
+
+Texts: TypeAlias = "Sequence[str | None] | NDArray[np.object_] | pd.Categorical"
 
 
-def text_column(words: Sequence[str | None] | NDArray[np.object_], codes: NDArray[np.integer[Any]]) -> Any:
+def text_column(words: Texts, codes: NDArray[np.integer[Any]]) -> Any:
     """Return the array of ``words[code]`` for each of ``codes``, as pandas stores text; None is missing."""
     # Taking from a short Series keeps the text in pandas' own representation, never as objects.
     return pd.Series(np.asarray(words, dtype=object), dtype=str).take(codes).array
 
 
-def coded_column(words: Sequence[str | None] | NDArray[np.object_], codes: NDArray[np.integer[Any]]) -> pd.Categorical:
+def coded_column(words: Texts, codes: NDArray[np.integer[Any]]) -> pd.Categorical:
     """Return what `text_column` does as a categorical, whose categories are the texts in their order."""
-    of_word, texts = pd.factorize(np.asarray(words, dtype=object))
-    return pd.Categorical.from_codes(of_word[codes], pd.Index(texts, dtype=str), validate=False)
+    return (words if isinstance(words, pd.Categorical) else coded(words)).take(codes)
+
+
+def coded(words: Texts) -> pd.Categorical:
+    """Return texts as a categorical, whose categories are in the order of their first occurrence."""
+    codes, texts = pd.factorize(np.asarray(words, dtype=object))
+    return pd.Categorical.from_codes(codes, pd.Index(texts, dtype=str), validate=False)

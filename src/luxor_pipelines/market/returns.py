@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from luxor_pipelines.errors import UsageError
-from luxor_pipelines.market.columns import coded_column, text_column
+from luxor_pipelines.market.columns import Texts, coded_column, text_column
 from luxor_pipelines.market.currency import as_currency, factors
 from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray
 from luxor_pipelines.market.periods import DateArray, DateLike, as_date
@@ -46,7 +46,7 @@ COLUMNS = (
 )
 """The columns of a frame of returns."""
 
-_NO_TEXTS: Mapping[str, Sequence[str | None]] = MappingProxyType({})
+_NO_TEXTS: Mapping[str, Texts] = MappingProxyType({})
 _NO_RATES: Mapping[str, FloatArray] = MappingProxyType({})
 _ROUNDING = 4 * np.finfo(np.float64).eps
 """A converted return below this is what rounding leaves of none, as of BRL in BRL by a rate and its inverse."""
@@ -138,11 +138,11 @@ class Returns:
 
 def returns_frame(
     by_currency: Mapping[str, Returns],
-    keys: Sequence[str | None] | NDArray[np.object_],
+    keys: Texts,
     periods: Sequence[str],
     *,
     columns: Sequence[str] = COLUMNS,
-    texts: Mapping[str, Sequence[str | None] | NDArray[np.object_]] = _NO_TEXTS,
+    texts: Mapping[str, Texts] = _NO_TEXTS,
     date: DateLike | None = None,
     categories: bool = False,
 ) -> pd.DataFrame:

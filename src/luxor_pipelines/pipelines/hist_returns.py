@@ -23,6 +23,7 @@ from luxor_pipelines.catalog import (
 )
 from luxor_pipelines.errors import UsageError
 from luxor_pipelines.ingest import incremental_load
+from luxor_pipelines.market.columns import coded
 from luxor_pipelines.market.periods import DateLike, as_date, base_date, month_end
 from luxor_pipelines.market.returns import returns_frame
 from luxor_pipelines.pipelines import Declaration, Due, PipelineResult
@@ -199,6 +200,9 @@ def _returns(lq: LuxorQuery, ref_dates: Sequence[date], usdbrl_ticker: str) -> I
     keys = sorted(set(price_key))
     position = {key: row for row, key in enumerate(keys)}
     series = np.array([position[key] for key in price_key])
+    texts = {"Key": assets["Key"], "Local_Currency": lq.market.assets.currencies(keys)[series]}
+    words = {name: coded(text) for name, text in texts.items()}
+    price_keys = coded([key if key != NO_SERIES else None for key in price_key])
     spans = [(base_date(ref, period), ref) for ref in ref_dates for period in PERIODS]
     answers = Answers(lq.market, usdbrl_ticker)
     by_currency = list(answers.returns(keys, spans, CURRENCIES))
@@ -207,13 +211,10 @@ def _returns(lq: LuxorQuery, ref_dates: Sequence[date], usdbrl_ticker: str) -> I
         # Each series is computed once; the assets that share it take its rows.
         frame = returns_frame(
             {currency: returns.select(columns).take(series) for currency, returns in by_currency},
-            [key if key != NO_SERIES else None for key in price_key],
+            price_keys,
             PERIODS,
             columns=[column.name for column in SCHEMA.columns],
-            texts={
-                "Key": assets["Key"].to_numpy(dtype=object),
-                "Local_Currency": lq.market.assets.currencies(keys)[series],
-            },
+            texts=words,
             date=ref,
             categories=True,
         )

@@ -217,8 +217,10 @@ def repeated_keys(table: pa.Table, key: Sequence[str]) -> pa.Table:
     """Return the keys that occur more than once, with the number of their rows in ``count_all``."""
     columns = pa.table([_without_minus_zero(table[column]) for column in key], names=list(key))
     # Arrow cannot group by words of several dictionaries, nor by lists.
-    simple = not any(pa.types.is_dictionary(kind) or pa.types.is_nested(kind) for kind in columns.schema.types)
-    if simple and columns.group_by(list(key)).aggregate([]).num_rows == len(columns):
+    cells = [with_codes(cells)[0] if pa.types.is_dictionary(cells.type) else cells for cells in columns.columns]
+    grouped = pa.table(cells, names=list(key))
+    simple = not any(map(pa.types.is_nested, grouped.schema.types))
+    if simple and grouped.group_by(list(key)).aggregate([]).num_rows == len(columns):
         return columns.slice(0, 0).append_column("count_all", pa.array([], pa.int64()))
     repeated = _coded(columns).duplicated(keep=False).to_numpy()
     rows = columns.filter(pa.array(repeated))
