@@ -324,14 +324,16 @@ def drop_column(
     """
     lake = open_lake() if lq is None else lake_of(lq)
     table = lake.table(table_name, directory)
-    kept = {declared.name for declared in schema.columns} if schema is not None else set()
+    protected = {declared.name for declared in schema.columns} if schema is not None else set()
     if table.name in TABLES:
-        kept |= {known.name for known in TABLES[table.name].columns}
-        kept |= {"Asset", "Last_Price"} if any(prices.name == table.name for prices in PRICE_TABLES) else set()
+        protected |= {declared.name for declared in TABLES[table.name].columns}
+        protected |= {"Asset", "Last_Price"} if any(prices.name == table.name for prices in PRICE_TABLES) else set()
     else:
-        kept |= {*known_key(table.name, table.codec().schema.names)}
+        protected |= {*known_key(table.name, table.codec().schema.names)}
     try:
-        return alter.drop_column(table, column, kept=kept, attempts=lake.settings.load_attempts, dry_run=dry_run)
+        return alter.drop_column(
+            table, column, protected=protected, attempts=lake.settings.load_attempts, dry_run=dry_run
+        )
     finally:
         lake.forget(table.name, table.directory)
 

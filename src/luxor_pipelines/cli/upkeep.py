@@ -129,8 +129,8 @@ def add_column(
     from luxor_pipelines.ingest import add_column as add
 
     with working(f"Adding {column}"):
-        done = add(table, column, kind.value, lq=open_lake(lake).lake, dry_run=dry_run)
-    _tell_altered(done, f"added to {done.table}", dry_run=dry_run, json=json)
+        altered = add(table, column, kind.value, lq=open_lake(lake).lake, dry_run=dry_run)
+    _tell_altered(altered, f"added to {altered.table}", dry_run=dry_run, json=json)
 
 
 @app.command("drop-column")
@@ -153,28 +153,30 @@ def drop_column(
     opened = open_lake(lake).lake
     schema = declared_schemas().get(opened.table(table).name)
     with working("Reading"):
-        done = drop(table, column, lq=opened, schema=schema, dry_run=True)
+        altered = drop(table, column, lq=opened, schema=schema, dry_run=True)
     if not dry_run:
-        values = counted(done.values, "value")
-        question = f"Drop column {column} of {done.table} in {opened.url}, with {values}?"
+        values = counted(altered.values, "value")
+        question = f"Drop column {column} of {altered.table} in {opened.url}, with {values}?"
         if not confirmed(question, yes=yes, action=f"Dropping a column with {values}"):
             note("Nothing was changed.")
             raise typer.Exit(1)
         with working(f"Dropping {column}"):
-            done = drop(table, column, lq=opened, schema=schema)
-    _tell_altered(done, f"dropped from {done.table}, with {counted(done.values, 'value')}", dry_run=dry_run, json=json)
+            altered = drop(table, column, lq=opened, schema=schema)
+    _tell_altered(
+        altered, f"dropped from {altered.table}, with {counted(altered.values, 'value')}", dry_run=dry_run, json=json
+    )
 
 
-def _tell_altered(done: Altered, what: str, *, dry_run: bool, json: bool) -> None:
+def _tell_altered(altered: Altered, change: str, *, dry_run: bool, json: bool) -> None:
     if json:
         from dataclasses import asdict
 
-        print_json({**asdict(done), "changed": done.changed, "dry_run": dry_run})
-    elif not done.changed:
-        emit(f"Table {done.table} has the column {done.column} already.")
+        print_json({**asdict(altered), "changed": altered.changed, "dry_run": dry_run})
+    elif not altered.changed:
+        emit(f"Table {altered.table} has the column {altered.column} already.")
     else:
-        told = f"Column {done.column} {'would be ' if dry_run else ''}{what}"
-        emit(f"{told}: {files(len(done.rewritten))} {'to write' if dry_run else 'written'}.")
+        sentence = f"Column {altered.column} {'would be ' if dry_run else ''}{change}"
+        emit(f"{sentence}: {files(len(altered.rewritten))} {'to write' if dry_run else 'written'}.")
 
 
 @app.command()

@@ -42,9 +42,9 @@ def check_lake(lake: Lake) -> Iterator[Check]:
     path = f"{_FOLDER}/{uuid.uuid4().hex}.json"
     data = b'{"about": "written by luxor doctor, safe to delete"}'
 
-    listed = _tried("list", lambda: _list(lake))
-    yield listed
-    if listed.outcome == "failed":
+    listing = _tried("list", lambda: _list(lake))
+    yield listing
+    if listing.outcome == "failed":
         yield from (Check(name, "skipped", "") for name in ("write", "read", "conditional write", "clock", "delete"))
         return
 

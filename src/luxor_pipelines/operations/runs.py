@@ -287,8 +287,8 @@ def in_layout(
     lake = opened(lake)
     for schema in get_pipeline(name).declaration().outputs:
         snapshot = lake.table(schema.name).find()
-        wanted = schema.partition if layout == "declared" and schema.partition is not None else "file"
-        if snapshot is not None and snapshot.layout != wanted:
+        declared = schema.partition if layout == "declared" and schema.partition is not None else "file"
+        if snapshot is not None and snapshot.layout != declared:
             lies = "in one file" if snapshot.layout == "file" else f"by {snapshot.layout}"
             raise UsageError(
                 f"Table {schema.name} is there already, {lies}; a table keeps the layout that it was made with.",

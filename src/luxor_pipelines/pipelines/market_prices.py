@@ -271,7 +271,7 @@ def _update_quarantine(storage: Storage, read: Mapping[str, FileRows], refused: 
 
     The quarantine of a file that cannot be read stays as it is.
     """
-    kept = {f"{QUARANTINE}/{name}.csv" for name in refused}
+    refused_paths = {f"{QUARANTINE}/{name}.csv" for name in refused}
     written: dict[str, str] = {}
     for name, rows in read.items():
         path = f"{QUARANTINE}/{name}.csv"
@@ -279,7 +279,7 @@ def _update_quarantine(storage: Storage, read: Mapping[str, FileRows], refused: 
             written[name] = path
             fenced_replace(storage, path, rows.bad.to_csv(index=False, lineterminator="\n").encode())
     for info in storage.list(QUARANTINE):
-        if info.path not in kept and info.path not in written.values():
+        if info.path not in refused_paths and info.path not in written.values():
             fenced_replace(storage, info.path, None)
     return written
 

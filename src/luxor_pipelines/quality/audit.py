@@ -28,6 +28,7 @@ from luxor_pipelines.errors import (
     UsageError,
     sample,
 )
+from luxor_pipelines.lake.concurrency import at_once
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.storage.base import BlobInfo, Unusable, VersionChangedError
 from luxor_pipelines.lake.table.foreign import format_of, is_hidden, is_parquet
@@ -272,7 +273,7 @@ class _TableAudit:
         size = sum(part.info.size for part in snapshot.parts)
         whole = Part("", snapshot.parts[0].info._replace(size=size))
         try:
-            rows = sum(self.table.map_parts(snapshot.parts, lambda part: self.table.stored(part).rows))
+            rows = sum(at_once(self.table.storage, snapshot.parts, lambda part: self.table.stored(part).rows))
             return _Opened(whole, StoredFile(self.table.codec(snapshot), rows), snapshot)
         except (CorruptFileError, SchemaError, AccessError) as error:
             self._error(None, "file does not open", 1, error.message)

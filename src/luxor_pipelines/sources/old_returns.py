@@ -48,7 +48,7 @@ def long_returns(wide: pd.DataFrame) -> pd.DataFrame:
     values = np.concatenate([_column(wide, period, NUMBER).to_numpy() for period in periods])
     values[(values == 0) | ~np.isfinite(values)] = np.nan
     again = pa.array(np.tile(np.arange(len(wide)), len(periods)))
-    known = {
+    values_by_name = {
         "Date": dates.take(again),
         "Key": _column(wide, "Key", TEXT).take(again),
         "Currency": _column(wide, "Currency", TEXT).take(again),
@@ -57,7 +57,7 @@ def long_returns(wide: pd.DataFrame) -> pd.DataFrame:
         "Status": pa.repeat(IMPORTED, len(values)),
     }
     schema = HIST_RETURNS.arrow()
-    columns = {name: known.get(name, pa.nulls(len(values), schema.field(name).type)) for name in schema.names}
+    columns = {name: values_by_name.get(name, pa.nulls(len(values), schema.field(name).type)) for name in schema.names}
     frame: pd.DataFrame = arrow_to_frame(pa.table(columns).drop_columns(LAST_UPDATED))
     return frame
 

@@ -24,18 +24,18 @@ class PinnedFile(io.RawIOBase):
         Its length in bytes.
     fetch
         The bytes of each range (start, end), all of one version of the file.
-    held
+    first_part
         A part that has been fetched already: its position in the file, and its bytes.
     """
 
     def __init__(
-        self, size: int, fetch: Callable[[Sequence[Range]], list[bytes]], held: tuple[int, bytes] = (0, b"")
+        self, size: int, fetch: Callable[[Sequence[Range]], list[bytes]], first_part: tuple[int, bytes] = (0, b"")
     ) -> None:
         super().__init__()
         self._size = size
         self._fetch = fetch
         self._position = 0
-        self._parts: list[tuple[int, bytes]] = [held]
+        self._parts: list[tuple[int, bytes]] = [first_part]
 
     def source(self) -> PinnedFile:
         """Return the same file at its start, for another thread; the two share what either fetches."""
@@ -67,14 +67,14 @@ class PinnedFile(io.RawIOBase):
         end = self._size if size is None or size < 0 else min(start + size, self._size)
         if end <= start:
             return b""
-        held = self._held(start, end)
-        if held is None:
+        cached = self._held(start, end)
+        if cached is None:
             self.prefetch([(start, end)])
-            held = self._held(start, end)
-        if held is None:
+            cached = self._held(start, end)
+        if cached is None:
             raise EOFError(f"bytes {start} to {end} were asked for, and others answered")
         self._position = end
-        return bytes(held)
+        return bytes(cached)
 
     def readable(self) -> bool:
         """Return True."""

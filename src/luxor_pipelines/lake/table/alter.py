@@ -29,6 +29,7 @@ from luxor_pipelines.errors import (
     sample,
     shown,
 )
+from luxor_pipelines.lake.concurrency import at_once
 from luxor_pipelines.lake.concurrency import attempts as attempt_numbers
 from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.table.layout import (
@@ -117,10 +118,10 @@ def add_column(table: Table, name: str, kind: ColumnType, *, attempts: int = 12,
                     f"already, of the type {column_type(stored) or stored}.",
                     hint="Give that type, or the new column another name.",
                 )
-        told = changed[-1].codec.schema.field(name).type
-        if told != COLUMN_TYPES[kind]:
+        stored = changed[-1].codec.schema.field(name).type
+        if stored != COLUMN_TYPES[kind]:
             raise SchemaError(
-                f"Table {table.name} tells the types of columns by their names, and {name!r} is {column_type(told)}.",
+                f"Table {table.name} tells the types of columns by their names, and {name!r} is {column_type(stored)}.",
                 hint=f"Give that type; or give the table types of its own first: `luxor optimize {table.name}`.",
             )
         return 0
@@ -129,13 +130,13 @@ def add_column(table: Table, name: str, kind: ColumnType, *, attempts: int = 12,
 
 
 def drop_column(
-    table: Table, name: str, *, kept: Collection[str] = (), attempts: int = 12, dry_run: bool = False
+    table: Table, name: str, *, protected: Collection[str] = (), attempts: int = 12, dry_run: bool = False
 ) -> Altered:
     """Drop a column and its values from a table.
 
     Parameters
     ----------
-    kept
+    protected
         Columns that may not be dropped; those of the key and of the partitions may never be.
 
     Raises
@@ -164,7 +165,7 @@ def drop_column(
             ("is what rows are told apart by", stored_key(codec.stored)),
             (f"is what the table is split by, into {snapshot.layout}s", (by,)),
             ("is written by every load", (LAST_UPDATED,)),
-            ("is a declared column of the table, on which the library rests", kept),
+            ("is a declared column of the table, on which the library rests", protected),
             ("is its only column", [name] if not {*codec.schema.names} - {name, LAST_UPDATED} else ()),
         ):
             if name in columns:
@@ -243,7 +244,7 @@ def _alter(
 
 def _files(table: Table, snapshot: Snapshot, columns: ColumnChanges) -> list[StoredFile]:
     """Return what the partitions' footers tell, with changes of columns taken for made."""
-    return table.map_parts(snapshot.parts, lambda part: table.stored(part, columns=columns))
+    return at_once(table.storage, snapshot.parts, lambda part: table.stored(part, columns=columns))
 
 
 def _differ(file: StoredFile, changed: StoredFile) -> bool:
@@ -279,8 +280,8 @@ def _settle(table: Table, rewritten: dict[str, None]) -> None:
     """
     while True:
         snapshot = table.snapshot()
-        both = zip(*(_files(table, snapshot, made) for made in (ColumnChanges(), snapshot.columns)), strict=True)
-        lagging = [part for part, pair in zip(snapshot.parts, both, strict=True) if _differ(*pair)]
+        pairs = zip(*(_files(table, snapshot, made) for made in (ColumnChanges(), snapshot.columns)), strict=True)
+        lagging = [part for part, pair in zip(snapshot.parts, pairs, strict=True) if _differ(*pair)]
         if not lagging:
             return
         conflicts: list[ConflictError | NotFoundError] = []

@@ -284,8 +284,8 @@ def restore(table: Table, now: datetime, stamp: str | None = None) -> Move:
         claim.release()
         raise _made_meanwhile(table)
     try:
-        ours = any(table.recognise(path) or path == table.path("file") for path in files)
-        _fill(table, claim, files, only_these=moving is None, needs_record=ours)
+        owns_files = any(table.recognise(path) or path == table.path("file") for path in files)
+        _fill(table, claim, files, only_these=moving is None, needs_record=owns_files)
         claim.release()
     except (ConflictError, NotFoundError) as error:
         raise _made_meanwhile(table) from error

@@ -26,7 +26,7 @@ from luxor_pipelines.errors import (
     TableNotFoundError,
     UsageError,
 )
-from luxor_pipelines.lake.concurrency import ahead, attempts
+from luxor_pipelines.lake.concurrency import ahead, at_once, attempts
 from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.storage.base import BlobInfo, VersionChangedError
 from luxor_pipelines.lake.storage.lease import check_fence, fenced_delete, renew_version
@@ -460,7 +460,7 @@ class Load:
                 return None  # it is looked at again when its turn comes
 
         expected = types_of(batch)
-        for part, columns in zip(touched, self.table.map_parts(touched, schema), strict=True):
+        for part, columns in zip(touched, at_once(self.table.storage, touched, schema), strict=True):
             stored = expected if columns is None else types_of(columns)
             if stored != expected:
                 odd = sorted({name for name, _ in stored.items() ^ expected.items()})
@@ -708,16 +708,16 @@ class Load:
             data = taken(pa.concat_tables([physical, encoded]), chosen[order])
             anew = self._declared_anew(codec, plan)
             return data if anew is None else data.replace_schema_metadata(anew)
-        kept = None
+        metadata = None
         data = taken(stamped, sort_indices(new, plan.increment, plan.key))
         if self._codec is not None and (self._legacy or not self._whole):
             data = self._codec.encode(data)
-            kept = None if self._whole else self._codec.stored.metadata
+            metadata = None if self._whole else self._codec.stored.metadata
         else:
             data = decoded(data)
         for name in () if self._legacy else self._stored_as_null:
             data = data.set_column(data.schema.get_field_index(name), name, pa.nulls(len(data)))
-        return data.replace_schema_metadata(kept or (None if self._legacy else self._metadata(plan.key)))
+        return data.replace_schema_metadata(metadata or (None if self._legacy else self._metadata(plan.key)))
 
     def _declared_anew(self, codec: Codec, plan: _Plan) -> dict[bytes, bytes] | None:
         """Return the new metadata of a replaced table whose declared schema is another than before; else None."""

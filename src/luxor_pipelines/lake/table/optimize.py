@@ -39,6 +39,7 @@ from luxor_pipelines.errors import (
     TableNotFoundError,
     UsageError,
 )
+from luxor_pipelines.lake.concurrency import at_once
 from luxor_pipelines.lake.concurrency import attempts as attempt_numbers
 from luxor_pipelines.lake.parquet.file import ROW_GROUP, ParquetFile, open_file, to_bytes
 from luxor_pipelines.lake.parquet.series_index import build_index
@@ -431,7 +432,7 @@ def find_leftovers(table: Table, stored: bytes, listed: Iterable[BlobInfo]) -> t
         return converted or unnamed
 
     for layout, parts in partitions.items():
-        if not all(table.map_parts(parts, is_leftover)):
+        if not all(at_once(table.storage, parts, is_leftover)):
             return [], Snapshot(layout, tuple(parts))
     return [part.info for parts in partitions.values() for part in parts], None
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -85,8 +85,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 _SPLIT: tuple[Layout, ...] = ("month", "year")
 _ATTEMPTS = 30
@@ -440,11 +438,11 @@ class Table:
         if not hidden.parts or self._is_left(hidden.parts[-1]):
             return ""
         return (
-            f"Table {self.name} lies there twice: {self._told(snapshot)}, which is what is read, hides "
-            f"{self._told(hidden)}. `luxor archive {self.name} --only file` moves that file aside."
+            f"Table {self.name} lies there twice: {self._description(snapshot)}, which is what is read, hides "
+            f"{self._description(hidden)}. `luxor archive {self.name} --only file` moves that file aside."
         )
 
-    def _told(self, snapshot: Snapshot) -> str:
+    def _description(self, snapshot: Snapshot) -> str:
         try:
             return str(self.summary(snapshot))
         except (LakeError, SchemaError):
@@ -613,7 +611,7 @@ class Table:
             with self._open(part.info) as file:
                 return file.schema
 
-        schemas = self.map_parts(snapshot.parts, schema)
+        schemas = at_once(self.storage, snapshot.parts, schema)
         if any(is_hudi(stored.names) for stored in schemas):
             raise self._unreadable("hudi")
         return union(self.name, {part.label: of for part, of in zip(snapshot.parts, schemas, strict=True)})
@@ -666,7 +664,7 @@ class Table:
         counts: dict[str, int | None] = dict.fromkeys(codec.schema.names, None)
         if not codec.legacy and snapshot.layout != "folder":
             counts = dict.fromkeys(codec.schema.names, 0)
-            for metadata in self.map_parts(snapshot.parts, self._footer):
+            for metadata in at_once(self.storage, snapshot.parts, self._footer):
                 names = metadata.schema.names
                 for group in map(metadata.row_group, range(metadata.num_row_groups)):
                     for name, total in counts.items():
@@ -729,7 +727,7 @@ class Table:
         CorruptFileError
         """
         newest = max(snapshot.parts, key=lambda part: part.info.modified)
-        footers = dict(zip(snapshot.parts, self.map_parts(snapshot.parts, self._footer), strict=True))
+        footers = dict(zip(snapshot.parts, at_once(self.storage, snapshot.parts, self._footer), strict=True))
         is_ours = ENCODING in (footers[newest].metadata or {})
         labels = snapshot.parts[0].label, snapshot.parts[-1].label
         first, last = labels if snapshot.by_date else self._dates(snapshot)
@@ -772,14 +770,10 @@ class Table:
             except VersionChangedError:
                 return None
 
-        indexes = self.map_parts(snapshot.parts, index_of)
+        indexes = at_once(self.storage, snapshot.parts, index_of)
         if not indexes or any(index is None or name not in index.column_names for index in indexes):
             return None
         return pa.concat_tables(indexes)
-
-    def map_parts(self, parts: Sequence[Part], work: Callable[[Part], T]) -> list[T]:
-        """Return the result of ``work`` for each partition; several at once where that is quicker."""
-        return at_once(self.storage, parts, work)
 
     def scan(
         self,
@@ -906,7 +900,7 @@ class Table:
         def read_part(part: Part, *, may_skip: bool = several) -> tuple[Part, pa.Table | None]:
             return self._read_current(part, selection, overrides, snapshot.columns, foreign, may_skip=may_skip)
 
-        read = self.map_parts(parts, read_part)
+        read = at_once(self.storage, parts, read_part)
         pieces = [(part, data) for part, data in read if data is not None]
         if not pieces:  # one is read all the same, for its columns
             part, data = read_part(parts[-1], may_skip=False)
@@ -991,9 +985,9 @@ def find_all(storage: Storage, names: Sequence[str], directory: str = DIRECTORY)
     A table that cannot be told, such as one that is being moved, is left out; the error comes when it is asked for
     by itself.
     """
-    listed = storage.folder(directory, unusable=[])
-    files = {info.path.rpartition("/")[2]: info for info in listed.files}
-    folders = frozenset(listed.folders)
+    directory_listing = storage.folder(directory, unusable=[])
+    files = {info.path.rpartition("/")[2]: info for info in directory_listing.files}
+    folders = frozenset(directory_listing.folders)
     snapshots: dict[str, Snapshot | None] = {}
     unseen = []
     for name in names:

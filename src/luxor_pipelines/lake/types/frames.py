@@ -198,10 +198,10 @@ def conform(data: pa.Table, *, table: str, target: pa.Schema) -> pa.Table:
         parts = ([f"unknown: {_listed(unknown)}"] if unknown else []) + (
             [f"missing: {_listed(missing)}"] if missing else []
         )
-        few = unknown[:3]
-        alike = {name: close[0] for name in few if (close := get_close_matches(name, missing or names, 1, 0.8))}
-        hints = [f"Is {name!r} {other!r}? Names are case-sensitive." for name, other in alike.items()]
-        new = [column_command(table, name, data.schema.field(name).type) for name in few if name not in alike]
+        examples = unknown[:3]
+        alike = {name: close[0] for name in examples if (close := get_close_matches(name, missing or names, 1, 0.8))}
+        hints = [f"Is {name!r} {name_of_table!r}? Names are case-sensitive." for name, name_of_table in alike.items()]
+        new = [column_command(table, name, data.schema.field(name).type) for name in examples if name not in alike]
         hints += [f"Drop it from the frame, or add it to the table: {', '.join(new)}."] if new else []
         hints += ["Add the missing ones to the frame."] if missing and not alike else []
         raise SchemaError(
