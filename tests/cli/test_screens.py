@@ -131,6 +131,8 @@ COMMANDS: dict[str, list[str]] = {
     "runs": ["runs"],
     "runs-failed": ["runs", "--failed"],
     "backfill": ["backfill", "hist_returns", "--from", "2026-07", "--to", "2026-10", "--dry-run"],
+    "backfill-done": ["backfill", "hist_returns", "--from", "2026-09", "--to", "2026-10"],
+    "run-dry": ["run", "hist_returns", "--ref-date", "2026-09", "--dry-run"],
     "check": ["check"],
     "optimize": ["optimize", "hist_px_last", "--dry-run"],
     "unlock": ["unlock"],
@@ -154,7 +156,8 @@ COMMANDS: dict[str, list[str]] = {
     "restore": ["restore", "odd_values"],
 }
 WITHOUT_THE_LAKE = {"list", "list-details", "doctor"}
-WRITING = {"run", "retry", "init", "put", "load", "add-column", "drop-column", "archive", "restore"}
+RUNNING = {"run", "run-dry", "retry", "backfill-done"}
+WRITING = {*RUNNING, "init", "put", "load", "add-column", "drop-column", "archive", "restore"}
 
 TWO = {"fx_rates", "hist_returns"}
 
@@ -221,7 +224,7 @@ def screen(
         if as_json:
             capsys.readouterr()
             return json.dumps(_steady(json.loads(terminal.getvalue())), indent=1, ensure_ascii=False) + "\n"
-        errors = "…\n" if name in ("run", "retry") else capsys.readouterr().err  # a run's log is not the command line's
+        errors = "…\n" if name in RUNNING else capsys.readouterr().err  # a run's log is not the command line's
         text = f"{terminal.getvalue()}--- stderr\n{errors}"
         return _masked(text)
 
