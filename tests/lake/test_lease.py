@@ -374,25 +374,6 @@ def test_who_has_it_can_be_asked_without_taking_it(rig: Any) -> None:
     assert storage.stat(PATH) == before
 
 
-def test_a_holder_can_forbid_to_be_succeeded_but_by_its_like(rig: Any) -> None:
-    """As a conversion to months forbids one to years: only a conversion to the same layout can go on with it."""
-    taken(rig.storage(), DEAD, about={"layout": "month"})
-    other = lease(rig.storage(), may_succeed=lambda about: about.get("layout") == "year")
-    holder = other.acquire()
-    assert holder is not None
-    assert holder.about == {"layout": "month"}
-    same = lease(rig.storage(), may_succeed=lambda about: about.get("layout") == "month")
-    assert same.acquire() is None
-    same._stop.set()
-    same._version = None  # gone without releasing
-    rig.storage().write(PATH, json.dumps({"owner": "x", "ttl": DEAD, "about": {"layout": "month"}}).encode())
-    assert other.acquire() is not None
-    assert unlock(rig.storage(), PATH)
-    assert other.acquire() is None
-    assert other.lost_holders == ({"layout": "month"},)
-    other.release()
-
-
 # --- renewing -----------------------------------------------------------------------------------
 
 

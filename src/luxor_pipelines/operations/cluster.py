@@ -76,7 +76,7 @@ def _run_share(
 
 
 def _run_date(day: date, name: str, url: str, directory: str, now: datetime | None, params: dict[str, Any]) -> Outcome:
-    """Run one date in this process; a run of it that has died is succeeded."""
+    """Run one date in this process; the lease of a run of it that has died is taken over."""
     try:
         return outcome_of(day, run(name, day, lake=_open(url, directory), now=now, if_running="wait", **params))
     except Exception as error:  # noqa: BLE001 - an outcome, told to whoever asked for the date

@@ -5,8 +5,8 @@ another process (`run_queued`); its record is written when it is queued, as ``qu
 All of them end in the same steps: acquire the lease, write the record, do the work, write how it ended, release.
 
 One run of a pipeline and reference date goes on at a time, whatever started it: a lease in the lake,
-``system/locks/runs/<pipeline>/<date>.json``, sees to that. A run that stalled and was succeeded ends in a
-`LockLostError`; `luxor_pipelines.lake.storage.lease` says what it may still have written.
+``system/locks/runs/<pipeline>/<date>.json``, sees to that. A run that stalled and lost its lease to another ends in
+a `LockLostError`; `luxor_pipelines.lake.storage.lease` says what it may still have written.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ def run(
     if_running
         What to do when the same pipeline is running already for the same reference date: raise an
         error and record nothing, or return (and record) a report whose status is ``skipped``. With ``wait`` the
-        other run is watched first, and skipped for only when it is seen to be alive; one that gives no sign of
-        life is succeeded, after `Settings.run_lock_ttl` and a second at most.
+        other run is watched first, and skipped for only when it is seen to be alive; the lease of one that gives
+        no sign of life is taken over, after `Settings.run_lock_ttl` and a second at most.
     layout
         The layout of the pipeline's tables while they are new: ``file``, one file each, or as they are ``declared``;
         default the setting ``LUXOR_LAYOUT``. They keep it.
@@ -555,7 +555,7 @@ class _UnderWay:
         try:
             self._lease.check()  # the run may have been stopped before it began
             result = self._job.work(self._query)
-            self._lease.check()  # a run that was succeeded has failed, whatever it still did
+            self._lease.check()  # a run that lost its lease has failed, whatever it still did
         except BaseException as error:
             self._fail(error)
             raise

@@ -7,16 +7,16 @@ version seen.
 
 The fence
 ---------
-A lease keeps two from doing the same work, and a holder that was suspended and succeeded may wake up at any moment.
-Two rules keep it from undoing its successor's work:
+A lease keeps two from doing the same work. A holder may be suspended, lose its lease to another, and wake up at any
+moment. Two rules keep it from undoing its successor's work:
 
 1. A holder reads a file's version, *then* sees that the lease's file still names it, *then* writes on condition of
    that version (`fenced_write`).
 2. A holder that took over a lease which was not released gives each file of its work that it finds unchanged a new
    version: the same bytes, on condition of the version it read (`renew_version`).
 
-They are enough. Let B succeed A. A's last successful look at the lease came before B took over, so at most one write
-of A's is under way after that, on condition of a version that A had read before. B looks at a file after it took over.
+They are enough. Let B take the lease over from A. A's last successful look at it came before that, so at most one
+write of A's is under way then, on condition of a version that A had read before. B looks at a file after it took over.
 If A's write lands before B looks, B sees it, as if A had ended first. If it lands after B looked and before B wrote
 (rule 1) or renewed the version (rule 2), B's condition fails and B looks again. After that the version that A
 read is gone, versions never come back, and A's write is refused. So nothing of A's lands in a file of B's work after
@@ -102,8 +102,8 @@ class LeaseState:
     overdue_s
         Seconds since the holder's promise ran out; negative while it counts.
     lost
-        The descriptions of holders that were succeeded, or ended with a write whose outcome is not known, and that
-        are not accounted for.
+        The descriptions of holders that lost the lease to another, or ended with a write whose outcome is not known,
+        and that are not accounted for.
     fenced
         The files that have got a new version since the last of them was lost.
     """
@@ -222,9 +222,6 @@ class Lease:
         Seconds for which a renewal counts. A thread renews the lease three times in that span.
     about
         A description of the holder for others; ready for JSON and without secrets.
-    may_succeed
-        Whether a holder that said this about itself may be succeeded, once its promise has run out. Default: always.
-        One that may not keeps the lease until `unlock`.
     clock, pause
         Seconds since any moment, and how to let some pass, to watch a holder by.
     """
@@ -236,7 +233,6 @@ class Lease:
         *,
         ttl: float,
         about: About | None = None,
-        may_succeed: Callable[[About], bool] = lambda about: True,  # noqa: ARG005
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
@@ -244,7 +240,6 @@ class Lease:
         self.ttl = ttl
         self._storage = storage
         self._about = dict(about or {})
-        self._may_succeed = may_succeed
         self._clock = clock
         self._pause = pause
         self._owner = uuid.uuid4().hex
@@ -269,8 +264,8 @@ class Lease:
         ----------
         wait
             Whether to watch the holder until it is seen to renew the lease (and is returned) or its promise has run
-            out (and it is succeeded), which takes ``ttl`` and a second at most. A lease dated in the future is
-            always watched, since its age is unknown.
+            out (and its lease is taken over), which takes ``ttl`` and a second at most. A lease dated in the future
+            is always watched, since its age is unknown.
 
         Raises
         ------
@@ -286,8 +281,6 @@ class Lease:
             if state is None:
                 continue
             holder = state.holder
-            if holder is not None and not self._may_succeed(holder.about):
-                return holder
             if holder is not None and not state.expired:
                 if not (wait or state.from_the_future):
                     return holder
@@ -296,7 +289,7 @@ class Lease:
                     if current is not None and not current.expired:
                         return current.holder
                     continue
-            if self._succeed(state):
+            if self._take_over(state):
                 return None
         raise _changes_hands(self._storage, self.path)
 
@@ -310,7 +303,7 @@ class Lease:
         self._start()
         return True
 
-    def _succeed(self, state: LeaseState) -> bool:
+    def _take_over(self, state: LeaseState) -> bool:
         """Take over a lease that was released or has expired; False when somebody else came first."""
         holder = state.holder
         self._lost_holders = state.lost if holder is None else (*state.lost, holder.about)
