@@ -16,6 +16,7 @@ import pytest
 from luxor_pipelines import save_table
 from luxor_pipelines.catalog import PERIODS
 from luxor_pipelines.errors import QualityError, SchemaError
+from luxor_pipelines.lake.table.table import Table
 from luxor_pipelines.market.periods import month_end
 from luxor_pipelines.operations.records import last_runs
 from luxor_pipelines.operations.runs import run
@@ -121,6 +122,19 @@ def test_returns_are_held_against_the_stored_month_and_not_against_one_in_memory
     assert found(lq, told) == []  # and September is in the memory of this query
     done(fill(disk.query(), "abcd"), SEPTEMBER)  # another process stores two assets more
     assert found(lq, told) == ["of the 4 assets stored for 2026-09-30 are missing"]
+
+
+def test_a_month_of_the_same_pass_is_not_read_back(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lq = fill(rig.query(), "ab")
+    (_, load_september), (_, load_october) = hist_returns.run_many([month_end(SEPTEMBER), month_end(OCTOBER)], lq=lq)
+    load_september()
+    scanned: list[str] = []
+    scan = Table.scan
+    monkeypatch.setattr(Table, "scan", lambda self, *args, **kw: scanned.append(self.name) or scan(self, *args, **kw))
+    load_october()
+    assert TABLE not in scanned
+    check_returns(lq, MonthReturns.of(frame_of(lq)), date(2026, 11, 30))
+    assert TABLE in scanned, "October is read where it is not of the pass"
 
 
 def test_a_month_of_the_same_pass_counts_only_while_its_file_is_as_it_was_loaded(disk: Any) -> None:
