@@ -1,7 +1,8 @@
 """Price files into a table: a thousand of 10,000 rows, and one of ten million, beside Polars doing the same.
 
 Every row is checked: a date, a name in its normal form, a positive number, one price a key. The table has a file a
-year; stored rows of the same keys are replaced.
+year; stored rows of the same keys are replaced. The files go into a new table, again into the one they made, where
+nothing changes, and with other prices in each turn, where every row does.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ ASSETS = 2_000
 NOW = datetime(2026, 11, 3, 18, 30, tzinfo=UTC)
 
 
-def write_files(folder: Path, files: int, rows: int) -> None:
-    """Files of a long shape, sorted by date; the prices are random, from a seed."""
-    folder.mkdir(parents=True)
+def write_files(folder: Path, files: int, rows: int, turn: int = 0) -> None:
+    """Files of a long shape, sorted by date; the prices are random, from a seed and the turn."""
+    folder.mkdir(parents=True, exist_ok=True)
     names = np.array([f"Asset{number:04d} US Equity" for number in range(ASSETS)])
-    rng = np.random.default_rng(20261103)
+    rng = np.random.default_rng(20261103 + turn)
     for number in range(files):
         place = np.arange(number * rows, (number + 1) * rows)
         day = np.datetime64("1999-01-04") + place // ASSETS
@@ -43,13 +44,22 @@ def write_files(folder: Path, files: int, rows: int) -> None:
         pa_csv.write_csv(pa.table(cells), folder / f"p{number:04d}.csv", options)
 
 
-def luxor(lake: str, again: bool, **_: Any) -> Callable[[], pa.Table]:
+def corrected(turn: int, lake: str, files: int, rows: int, **_: Any) -> int:
+    """Write the same files with the prices of this turn, once for all contenders."""
+    mark = Path(lake, "turn.txt")
+    if not mark.exists() or mark.read_text() != str(turn):
+        write_files(Path(lake, "raw", "prices"), files, rows, turn)
+        mark.write_text(str(turn))
+    return turn
+
+
+def luxor(lake: str, again: bool, **_: Any) -> Callable[..., pa.Table]:
     from luxor_pipelines.pipelines import market_prices
 
     if again:
         market_prices.run(lq=open_lake(lake), now=NOW)
 
-    def run() -> pa.Table:
+    def run(_turn: int = 0) -> pa.Table:
         if not again:
             shutil.rmtree(Path(lake) / TABLES / TABLE, ignore_errors=True)
         market_prices.run(lq=open_lake(lake), now=NOW)
@@ -58,7 +68,7 @@ def luxor(lake: str, again: bool, **_: Any) -> Callable[[], pa.Table]:
     return run
 
 
-def polars(lake: str, again: bool, **_: Any) -> Callable[[], pa.Table]:
+def polars(lake: str, again: bool, **_: Any) -> Callable[..., pa.Table]:
     import polars as pl
 
     target = Path(lake) / "polars"
@@ -91,7 +101,7 @@ def polars(lake: str, again: bool, **_: Any) -> Callable[[], pa.Table]:
     if again:
         load()
 
-    def run() -> pa.Table:
+    def run(_turn: int = 0) -> pa.Table:
         if not again:
             shutil.rmtree(target, ignore_errors=True)
         load()
@@ -109,7 +119,7 @@ def _some(folder: Path) -> pa.Table:
 
 
 def cases(lakes: Lakes) -> Iterator[Case]:
-    """The two piles of files, into a new table and again into the one that they made."""
+    """The two piles of files: into a new table, again into the one that they made, and corrected into that."""
     small = lakes.assets < ASSETS
     for name, files, rows in (("price-files-many", 1_000, 10_000), ("price-files-one", 1, 10_000_000)):
         count, each = (min(files, 5), min(rows, 4_000)) if small else (files, rows)
@@ -121,3 +131,11 @@ def cases(lakes: Lakes) -> Iterator[Case]:
             for title, function in (("luxor", "luxor"), ("Polars", "polars"))
         ]
         yield Case(name, f"Price files: {count:,} × {each:,} rows", contenders, key=("Date", "Asset"))
+        arguments = {"lake": lake, "again": True, "files": count, "rows": each}
+        yield Case(
+            f"{name}-corrected",
+            f"Price files: {count:,} × {each:,} rows, all corrected, into the table that has them",
+            [Contender("luxor", "price_files:luxor", arguments), Contender("Polars", "price_files:polars", arguments)],
+            key=("Date", "Asset"),
+            batch="price_files:corrected",
+        )

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import struct
 import zipfile
 import zlib
 from datetime import datetime
@@ -13,6 +14,7 @@ from luxor_pipelines.errors import CorruptFileError, DataError
 from luxor_pipelines.sources.confined import Confined
 from luxor_pipelines.sources.limits import Limits
 from luxor_pipelines.sources.price_files import read_price_file
+from luxor_pipelines.sources.table_files import read_table_file
 
 XLS = zlib.decompress(
     base64.b85decode(
@@ -74,6 +76,43 @@ def ods() -> bytes:
     )
 
 
+def xlsb() -> bytes:
+    """The same cells as Excel's binary workbooks have them, record by record as [MS-XLSB] describes these."""
+
+    def record(kind: int, content: bytes = b"") -> bytes:
+        number = bytes([kind]) if kind < 0x80 else bytes([kind & 0x7F | 0x80, kind >> 7])
+        return number + bytes([len(content)]) + content
+
+    def wide(text: str) -> bytes:
+        return struct.pack("<I", len(text)) + text.encode("utf-16-le")
+
+    def cell(kind: int, column: int, content: bytes, style: int = 0) -> bytes:
+        return record(kind, struct.pack("<II", column, style) + content)
+
+    def row(number: int) -> bytes:
+        return record(0x00, struct.pack("<I", number) + bytes(13))
+
+    texts = cell(0x06, 0, wide("Date")) + cell(0x06, 1, wide("A"))
+    numbers = cell(0x05, 0, struct.pack("<d", 46325.0), 1) + cell(0x05, 1, struct.pack("<d", 1.5))
+    rows = record(0x91) + row(0) + texts + row(1) + numbers + record(0x92)
+    sheet = record(0x81) + record(0x94, struct.pack("<IIII", 0, 1, 0, 1)) + rows + record(0x82)
+    sheets = record(0x8F) + record(0x9C, struct.pack("<II", 0, 1) + wide("rId1") + wide("s")) + record(0x90)
+    # The second style of cells has Excel's format of dates, 14.
+    styles = b"".join(record(0x2F, struct.pack("<HH", 0, number) + bytes(12)) for number in (0, 14))
+    styles = record(0x269, struct.pack("<I", 2)) + styles + record(0x26A)
+    office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    relation = f'<Relationship Id="rId1" Type="{office}/worksheet" Target="worksheets/sheet1.bin"/>'
+    package = "http://schemas.openxmlformats.org/package/2006/relationships"
+    return zipped(
+        {
+            "xl/workbook.bin": record(0x83) + sheets + record(0x84),
+            "xl/_rels/workbook.bin.rels": f'<Relationships xmlns="{package}">{relation}</Relationships>'.encode(),
+            "xl/worksheets/sheet1.bin": sheet,
+            "xl/styles.bin": record(0x116) + styles + record(0x117),
+        }
+    )
+
+
 @pytest.fixture(scope="module")
 def confined():
     with Confined(Limits()) as process:
@@ -82,12 +121,26 @@ def confined():
 
 @pytest.mark.parametrize(
     ("name", "data"),
-    [("x.xls", XLS), ("x.ods", ods()), ("x.xlsm", zipped(xlsx())), ("x.zip", zipped({"in/x.xlsx": zipped(xlsx())}))],
-    ids=["xls", "ods", "xlsm", "zip"],
+    [
+        ("x.xls", XLS),
+        ("x.ods", ods()),
+        ("x.xlsb", xlsb()),
+        ("x.xlsm", zipped(xlsx())),
+        ("x.zip", zipped({"in/x.xlsx": zipped(xlsx())})),
+    ],
+    ids=["xls", "ods", "xlsb", "xlsm", "zip"],
 )
 def test_other_kinds(confined, name, data):
     rows = read_price_file(data, name, confined=confined)
     assert rows.good.astype(str).to_numpy().tolist() == [["2026-10-30", "a", "1.5"]]
+
+
+@pytest.mark.parametrize("data", [XLS, ods(), xlsb()], ids=["xls", "ods", "xlsb"])
+def test_a_table_of_another_kind(tmp_path, request, data):
+    file = tmp_path / f"t.{request.node.callspec.id}"
+    file.write_bytes(data)
+    rows = read_table_file(file)
+    assert rows.to_dict("list") == {"Date": [datetime(2026, 10, 30)], "A": [1.5]}
 
 
 STRICT = {
