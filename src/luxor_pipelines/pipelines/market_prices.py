@@ -212,28 +212,34 @@ def restated(lq: LuxorQuery, table: str, files: Mapping[str, FileRows], prices: 
         compared.append(pd.DataFrame({"code": code[in_both], "day": day[in_both], "ratio": ratio}))
     rows = pd.concat(compared, ignore_index=True)
     rows["differs"] = ~((rows["ratio"] - 1).abs() < 1e-9)
-    counts = rows["differs"].groupby(rows["code"]).sum()
+    odd = (
+        rows[rows["differs"]]
+        .groupby("code")
+        .agg(count=("day", "size"), first=("day", "min"), last=("day", "max"), factor=("ratio", "median"))
+    )
+    of_row = odd.reindex(rows["code"])
+    inside = (rows["day"] >= of_row["first"].to_numpy()) & (rows["day"] <= of_row["last"].to_numpy())
+    odd["whole"] = (rows["differs"] | ~inside).groupby(rows["code"]).all()
+    deviation = (rows["ratio"] / of_row["factor"].to_numpy() - 1).abs().where(rows["differs"])
+    odd["spread"] = deviation.groupby(rows["code"]).max()
+    one_factor = odd["spread"] <= np.minimum(FACTOR_MAX, (odd["factor"] - 1).abs() / 4)
+    odd = odd[(odd["count"] >= FACTOR_ROWS) & odd["whole"] & one_factor]
     findings = []
-    for code in counts.index[counts >= FACTOR_ROWS].tolist():
-        series = rows[rows["code"] == code]
-        odd = series[series["differs"]]
-        first, last, factor = int(odd["day"].min()), int(odd["day"].max()), float(odd["ratio"].median())
-        whole = bool(series.loc[series["day"].between(first, last), "differs"].all())
-        one_factor = float((odd["ratio"] / factor - 1).abs().max()) <= min(FACTOR_MAX, abs(factor - 1) / 4)
-        if whole and one_factor and _has_stored_before(lq, table, prices.names[code], first):
-            name = prices.names[code]
+    for code, count, first, last, factor in odd.drop(columns=["whole", "spread"]).itertuples():
+        name = prices.names[code]
+        if _has_stored_before(lq, table, name, int(first)):
             file = [file for file, read in files.items() if name in read.prices.names][-1]
             days = " to ".join(f"{pd.Timestamp(day, unit='D'):%Y-%m-%d}" for day in (first, last))
             example = f"{name} in {file}, by {factor:.6g}, {days}; load its full history"
             what = "stored rows are multiplied, older ones are not"
-            findings.append(Finding("error", table, "", what, len(odd), example))
+            findings.append(Finding("error", table, "", what, int(count), example))
     return findings
 
 
 def _has_stored_before(lq: LuxorQuery, table: str, name: str, day: int) -> bool:
     """Return whether a series has stored rows before a day, counted from 1970-01-01."""
     before = np.datetime64(day - 1, "D").astype("M8[us]").item()
-    where = (Where("Asset", values=(name,)), Where("Date", ((None, before),)))
+    where = (Where("Asset", values=(name,), folded=True), Where("Date", ((None, before),)))
     return len(lq.lake.cache.scan(table, ("Date",), where, keep=False)) > 0
 
 
