@@ -197,26 +197,26 @@ def read_for(
     LuxorError
         What `read_table_file` raises.
     """
-    place = lake.table(table)
-    snapshot = place.find()
-    place.check_ours(snapshot)
+    target = lake.table(table)
+    snapshot = target.find()
+    target.check_ours(snapshot)
     rows = _rows_of(lake, path, types)
-    if place.name == HIST_RETURNS.name and are_wide(rows.columns):
-        return _old_returns(place, snapshot, rows, replace=replace)
-    findings = list(check_assets(rows)) if place.name == ASSETS else []
-    others = [] if snapshot is not None or place.name in TABLES else [*TABLES, *lake.tables()]
+    if target.name == HIST_RETURNS.name and are_wide(rows.columns):
+        return _old_returns(target, snapshot, rows, replace=replace)
+    findings = list(check_assets(rows)) if target.name == ASSETS else []
+    names = [] if snapshot is not None or target.name in TABLES else [*TABLES, *lake.tables()]
     what = "table is new and has nearly the name of another"
-    near = get_close_matches(place.name, others, 1, _NEARLY)
-    findings += [Finding("warning", place.name, "", what, 1, other) for other in near]
+    near = get_close_matches(target.name, names, 1, _NEARLY)
+    findings += [Finding("warning", target.name, "", what, 1, name) for name in near]
     if replace:
         return TableFile(rows, "replace", (), findings)
-    own = () if snapshot is None else stored_key(place.codec(snapshot).stored)
+    own = () if snapshot is None else stored_key(target.codec(snapshot).stored)
     columns, file = list(rows.columns), Path(path).name
-    chosen = tuple(key) or own or known_key(place.name, columns)
+    chosen = tuple(key) or own or known_key(target.name, columns)
     absent = [column for column in chosen if column not in columns]
     if absent:
         raise UsageError(
-            f"{file} lacks {sample(absent)} of the key of {place.name} ({', '.join(chosen)}).",
+            f"{file} lacks {sample(absent)} of the key of {target.name} ({', '.join(chosen)}).",
             hint="Add the column to the file, or name another key: --key A,B.",
         )
     if chosen:
@@ -226,12 +226,12 @@ def read_for(
     if snapshot is None:
         return TableFile(rows, "new", (), findings)
     raise UsageError(
-        f"Nothing says which rows of {place.name} those of {file} replace: no key, no column {DATE_COLUMN!r}.",
+        f"Nothing says which rows of {target.name} those of {file} replace: no key, no column {DATE_COLUMN!r}.",
         hint="Name the key (--key A,B), or replace the whole table (--replace).",
     )
 
 
-def _old_returns(place: Table, snapshot: Snapshot | None, wide: pd.DataFrame, *, replace: bool) -> TableFile:
+def _old_returns(target: Table, snapshot: Snapshot | None, wide: pd.DataFrame, *, replace: bool) -> TableFile:
     """Return the rows of the old library's returns whose months are not stored; all of them if they ``replace`` these.
 
     Raises
@@ -241,25 +241,25 @@ def _old_returns(place: Table, snapshot: Snapshot | None, wide: pd.DataFrame, *,
     """
     rows = long_returns(wide)
     stored: set[datetime] = set()
-    if snapshot is not None and not replace and not are_wide(place.codec(snapshot).schema.names):
-        stored = set(place.scan([DATE_COLUMN], snapshot=snapshot).data[DATE_COLUMN].unique().to_pylist())
-    kept = sorted(stored & set(rows[DATE_COLUMN]))
-    rows = rows[~rows[DATE_COLUMN].isin(kept)].reset_index(drop=True)
-    if kept and rows.empty:
+    if snapshot is not None and not replace and not are_wide(target.codec(snapshot).schema.names):
+        stored = set(target.scan([DATE_COLUMN], snapshot=snapshot).data[DATE_COLUMN].unique().to_pylist())
+    months = sorted(stored & set(rows[DATE_COLUMN]))
+    rows = rows[~rows[DATE_COLUMN].isin(months)].reset_index(drop=True)
+    if months and rows.empty:
         raise UsageError(
-            f"All {len(kept)} months of the file are in {place.name} already, and stay as they are.",
+            f"All {len(months)} months of the file are in {target.name} already, and stay as they are.",
             hint="To replace the whole table by the old numbers, add --replace.",
         )
     unknown = int(rows["Return"].isna().sum())
     oddities = (
-        ("months are stored already and stay as they are", len(kept), sample(str(day.date()) for day in kept)),
+        ("months are stored already and stay as they are", len(months), sample(str(day.date()) for day in months)),
         (
             "returns are 0 or missing in the old table, which does not tell one from the other: here they are null",
             unknown,
             "",
         ),
     )
-    findings = [Finding("warning", place.name, "", what, count, few) for what, count, few in oddities if count]
+    findings = [Finding("warning", target.name, "", what, count, cells) for what, count, cells in oddities if count]
     return TableFile(rows, "replace" if replace else "slices", (), findings, HIST_RETURNS)
 
 
@@ -270,8 +270,8 @@ def _rows_of(lake: Lake, path: str | Path, types: Mapping[str, Kind] | None) -> 
     path = check_path(path)
     folder, _, name = path.rpartition("/")
     if not name.endswith(".parquet") and lake.storage.stat(path) is not None:
-        with tempfile.TemporaryDirectory() as there:
-            copy = Path(there, name)
+        with tempfile.TemporaryDirectory() as local_folder:
+            copy = Path(local_folder, name)
             copy.write_bytes(lake.storage.read(path).data)
             return read_table_file(copy, types)
     try:

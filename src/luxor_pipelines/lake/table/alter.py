@@ -3,7 +3,7 @@
 A table in one file is rewritten on condition of its version. Partitions cannot be rewritten all at once, so their
 change is made by one write, that of the table's record, which names the column: from then on readers take the column
 for null in files that lack it and pass over it in files that still have it, and loads write files with the columns
-of the record. A load that began before begins anew when it comes upon a rewritten file, or has created one.
+of the record. A load that began earlier begins anew when it meets a rewritten file, or has created one itself.
 
 After the record the files are rewritten, each on condition of its version, for the other programs that read them. A
 change that was cut short in between is complete for readers and loads; done again, it rewrites the files that are left.
@@ -91,7 +91,7 @@ def add_column(table: Table, name: str, kind: ColumnType, *, attempts: int = 12,
     Raises
     ------
     UsageError
-        It is no column's name or no type, or the table has such a column of another type or spelling.
+        No column can have that name or type, or the table has the column in another type or spelling.
     SchemaError
         In a table whose types are told by the names of columns, this name tells another one.
     TableNotFoundError, ForeignTableError, CorruptFileError
@@ -215,7 +215,7 @@ def _alter(
             snapshot = table.snapshot()
             table.check_ours(snapshot)
             columns = change(snapshot.columns)
-            if not recorded:  # else the rest is left
+            if not recorded:  # else the change is made, and only files are left to be rewritten
                 if name in dict(columns.added) and name in snapshot.columns.dropped and not dry_run:
                     _settle(table, rewritten)  # or it would come back with the values it had
                     snapshot = table.snapshot()
@@ -243,7 +243,7 @@ def _alter(
 
 
 def _files(table: Table, snapshot: Snapshot, columns: ColumnChanges) -> list[StoredFile]:
-    """Return what the partitions' footers tell, with changes of columns taken for made."""
+    """Return what the partitions' footers tell, as if changes of columns had been made to the files."""
     return at_once(table.storage, snapshot.parts, lambda part: table.stored(part, columns=columns))
 
 

@@ -142,10 +142,10 @@ def _archive_file(table: Table, single: BlobInfo | None, stamp: str, *, with_rec
     except NotFoundError as error:
         raise storage.conflict(path) from error
     claim = Claim.take(storage, path, stored.data, expected=stored.version)  # no conversion goes on after that
-    listed = {info.path: info for info in table.files()}
+    listing = {info.path: info for info in table.files()}
     claim.check()
-    leftovers, _ = find_leftovers(table, stored.data, listed.values())
-    if with_record and any(other != table.record_path for other in listed):
+    leftovers, _ = find_leftovers(table, stored.data, listing.values())
+    if with_record and any(other != table.record_path for other in listing):
         raise storage.conflict(table.folder)
     if leftovers:
         raise UsageError(
@@ -154,7 +154,7 @@ def _archive_file(table: Table, single: BlobInfo | None, stamp: str, *, with_rec
             hint=f"Complete it with `luxor optimize {table.name} --layout month` (or year), or move all of it.",
         )
     contents = {path: stored.data}
-    if with_record and table.record_path in listed:
+    if with_record and table.record_path in listing:
         record = table.record()
         if record is None:
             raise storage.conflict(table.record_path)
@@ -167,7 +167,7 @@ def _archive_file(table: Table, single: BlobInfo | None, stamp: str, *, with_rec
         raise
     if table.record_path in contents:
         with suppress(ConflictError):  # a new table is being agreed on
-            storage.delete(table.record_path, expected=listed[table.record_path].version)
+            storage.delete(table.record_path, expected=listing[table.record_path].version)
     return Move(table.name, folder, tuple(copied))
 
 
@@ -189,20 +189,20 @@ def _archive_folder(table: Table, moving: BlobInfo | None, only: Only | None, no
             claims.append(Claim.take(storage, single_path, stored.data, expected=stored.version))
         elif only == "partitions":
             raise storage.conflict(single_path)  # by now they are the table
-        listed = {info.path: info for info in _listed(table) if info.path != table.moving_path}
+        listing = {info.path: info for info in _all_files(table) if info.path != table.moving_path}
         for taken in claims:
             taken.check()
         if only == "partitions":
-            listed.pop(single_path, None)
-        for path, info in listed.items():
+            listing.pop(single_path, None)
+        for path, info in listing.items():
             blob = storage.read(path)
             if blob.version != info.version:
                 raise storage.conflict(path)
             if not _is_unfilled(blob.data):
                 copied |= _copy(storage, stamp, {path: blob.data})
         # The single file is the table while it is there, and goes last; a new table's record must not be met before.
-        for path in sorted(listed, key=lambda path: (path == table.record_path, path == single_path, path)):
-            storage.delete(path, expected=listed[path].version)
+        for path in sorted(listing, key=lambda path: (path == table.record_path, path == single_path, path)):
+            storage.delete(path, expected=listing[path].version)
             removed.append(path)
         if {info.path for info in table.files()} - {table.moving_path}:
             raise storage.conflict(table.folder)
@@ -264,7 +264,7 @@ def restore(table: Table, now: datetime, stamp: str | None = None) -> Move:
     """
     storage = table.storage
     moving = storage.stat(table.moving_path)
-    if moving is None and (files_there := [info for info in _listed(table) if info.path != table.record_path]):
+    if moving is None and (files_there := [info for info in _all_files(table) if info.path != table.record_path]):
         raise UsageError(
             f"There is a table {table.name} in {storage.url}/{table.directory} ({files_there[0].path}).",
             hint=f"`luxor archive {table.name}` moves it aside first.",
@@ -280,7 +280,7 @@ def restore(table: Table, now: datetime, stamp: str | None = None) -> Move:
         )
     files = {info.path.split("/", 2)[2]: info.path for info in copies.get(stamp, ())}
     claim = _claim_folder(table, moving, stamp, None, now)
-    if moving is None and {info.path for info in _listed(table)} - {*files, table.record_path, table.moving_path}:
+    if moving is None and {info.path for info in _all_files(table)} - {*files, table.record_path, table.moving_path}:
         claim.release()
         raise _made_meanwhile(table)
     try:
@@ -332,17 +332,17 @@ def _fill(
         return copy(path) if path in copies and (not present or _is_unfilled(present)) else present
 
     paths = {*copies} - {table.record_path}
-    listed = claim.prepare(lambda: _listed(table), paths, lambda path: _empty(path, copy(path)))
-    if only_these and listed.keys() - paths - {table.record_path, table.moving_path}:
+    listing = claim.prepare(lambda: _all_files(table), paths, lambda path: _empty(path, copy(path)))
+    if only_these and listing.keys() - paths - {table.record_path, table.moving_path}:
         raise storage.conflict(table.folder)
     record = copy(table.record_path) if table.record_path in copies else None
-    if record is None and needs_record and (only_these or table.record_path not in listed):
-        record = _record_of(table, [*paths, *listed]).encode()
+    if record is None and needs_record and (only_these or table.record_path not in listing):
+        record = _record_of(table, [*paths, *listing]).encode()
     created = None
-    if record is not None and table.record_path not in listed:
+    if record is not None and table.record_path not in listing:
         created = storage.write(table.record_path, record, expected=None)
     try:
-        claim.write([path for path in listed if path != table.moving_path], content, listed)
+        claim.write([path for path in listing if path != table.moving_path], content, listing)
     except (ConflictError, NotFoundError):
         # The record is of no table, and the next new one would follow it; unless one has begun by it already.
         alone = not {info.path for info in table.files()} - {table.record_path, table.moving_path}
@@ -369,7 +369,7 @@ def _record_of(table: Table, files: Iterable[str]) -> LayoutRecord:
 # --- what both need ---------------------------------------------------------------------------
 
 
-def _listed(table: Table) -> list[BlobInfo]:
+def _all_files(table: Table) -> list[BlobInfo]:
     """Return all files of the table: those in its folders, and its single file."""
     single = table.storage.stat(table.path("file"))
     return [*table.files(), *([single] if single else [])]

@@ -61,13 +61,13 @@ class Claim:
             raise self.storage.conflict(self.path)
 
     def prepare(
-        self, listed: Callable[[], Iterable[BlobInfo]], paths: Iterable[str], empty: Callable[[str], bytes]
+        self, list_files: Callable[[], Iterable[BlobInfo]], paths: Iterable[str], empty: Callable[[str], bytes]
     ) -> dict[str, BlobInfo]:
         """Create those of ``paths`` that are absent, and return every file that there is then (steps 2 to 4).
 
         Parameters
         ----------
-        listed
+        list_files
             Lists the files of the table.
         empty
             The content of a path's file without rows.
@@ -78,7 +78,7 @@ class Claim:
             Another claim was made meanwhile.
         """
         self.check()
-        present = {info.path for info in listed()}
+        present = {info.path for info in list_files()}
         created: list[tuple[str, str]] = []
 
         def create(path: str) -> None:
@@ -86,7 +86,7 @@ class Claim:
                 created.append((path, self.storage.write(path, empty(path), expected=None)))
 
         at_once(self.storage, [path for path in paths if path not in present], create)
-        files = {info.path: info for info in listed()}
+        files = {info.path: info for info in list_files()}
         try:
             self.check()
         except ConflictError:
@@ -96,7 +96,7 @@ class Claim:
             raise
         return files
 
-    def write(self, paths: Iterable[str], content: Callable[[str], bytes], listed: Mapping[str, BlobInfo]) -> None:
+    def write(self, paths: Iterable[str], content: Callable[[str], bytes], listing: Mapping[str, BlobInfo]) -> None:
         """Write each file on condition of the version that `prepare` listed (step 5).
 
         Raises
@@ -105,9 +105,9 @@ class Claim:
         """
 
         def write(path: str) -> None:
-            if path not in listed:
+            if path not in listing:
                 raise self.storage.conflict(path)
-            self.storage.write(path, content(path), expected=listed[path].version)
+            self.storage.write(path, content(path), expected=listing[path].version)
 
         at_once(self.storage, list(paths), write)
 

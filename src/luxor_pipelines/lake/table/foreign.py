@@ -126,8 +126,8 @@ class ForeignFolder:
 def union(table: str, schemas: Mapping[str, pa.Schema]) -> ForeignFolder:
     """Return the columns that files have together.
 
-    A column that a file lacks is null there. Types are brought together where one of the lake's types holds them:
-    whole numbers and numbers are numbers.
+    A column that a file lacks is null there. A column that is of two types has the type that holds the values of both:
+    whole numbers in one file and numbers in another are numbers.
 
     Parameters
     ----------
@@ -146,16 +146,16 @@ def union(table: str, schemas: Mapping[str, pa.Schema]) -> ForeignFolder:
     for path, schema in schemas.items():
         for field in schema:
             before = types.get(field.name, pa.null())
-            together = _common(before, field.type)
-            if together is None:
+            common = _common(before, field.type)
+            if common is None:
                 raise _disagree(table, field.name, f"{field.type} in {path}, {before} in {first[field.name]}")
-            types[field.name] = together
+            types[field.name] = common
             if not pa.types.is_null(field.type):
                 first.setdefault(field.name, path)
     texts = {path: hive_values(path) for path in schemas}
     values: dict[str, dict[str, pa.Scalar]] = {path: {} for path in schemas}
-    for name in dict.fromkeys(name for of_file in texts.values() for name in of_file):
-        words = [of_file.get(name) for of_file in texts.values()]
+    for name in dict.fromkeys(name for folder_values in texts.values() for name in folder_values):
+        words = [folder_values.get(name) for folder_values in texts.values()]
         if pa.types.is_null(types.get(name, pa.null())):
             types[name] = _hive_type(words)
         lacking = [path for path, schema in schemas.items() if name not in schema.names]

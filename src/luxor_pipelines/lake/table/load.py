@@ -309,17 +309,17 @@ class Load:
             added = added_columns(self._codec.stored)
             if target is not None:
                 check_declared(target, stored, name, added=added, shadow=self.shadow)
-                others = [stored.field(column) for column in added if column not in target.names]
-                target = pa.schema([*target, *others])
+                undeclared = [stored.field(column) for column in added if column not in target.names]
+                target = pa.schema([*target, *undeclared])
             target = target or stored
-            given = [*df.columns, *([index_name] if index else [])]
-            self._left_out = [column for column in added if column not in given]
+            frame_columns = [*df.columns, *([index_name] if index else [])]
+            self._left_out = [column for column in added if column not in frame_columns]
             target = pa.schema([field for field in target if field.name not in self._left_out])
         batch = frame_to_arrow(
             df,
             table=name,
             target=target,
-            known=conventions.known_types(name, [*df.columns, index_name]),
+            known_types=conventions.known_types(name, [*df.columns, index_name]),
             increment=required,
             days=days,
             normalize=normalize,

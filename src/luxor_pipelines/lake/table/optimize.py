@@ -352,17 +352,17 @@ def _convert(table: Table, part: Part, stored: bytes, plan: _Plan, files: Mappin
     storage = table.storage
     claim = Claim.take(storage, part.info.path, stored, expected=part.info.version)
     partitions = {table.path(plan.layout, label): data for label, data in files.items()}
-    listed = claim.prepare(lambda: storage.list(table.folder), partitions, lambda _: empty)
-    if table.moving_path in listed:
+    listing = claim.prepare(lambda: storage.list(table.folder), partitions, lambda _: empty)
+    if table.moving_path in listing:
         raise table.moving()
-    leftovers = _leftovers(table, part, stored, listed.values())
-    claim.write(partitions, partitions.__getitem__, listed)
+    leftovers = _leftovers(table, part, stored, listing.values())
+    claim.write(partitions, partitions.__getitem__, listing)
     for info in leftovers:
         if info.path not in partitions:
             storage.delete(info.path, expected=info.version)
     claim.check()  # a load that has changed the file is seen before the record names a conversion of it
-    before = storage.read(table.record_path) if table.record_path in listed else None
-    if before is not None and before.version != listed[table.record_path].version:
+    before = storage.read(table.record_path) if table.record_path in listing else None
+    if before is not None and before.version != listing[table.record_path].version:
         raise storage.conflict(table.record_path)
     with _opened(part.info.path, stored) as file:
         birth = (file.schema.metadata or {}).get(BIRTH)
@@ -386,7 +386,7 @@ def _convert(table: Table, part: Part, stored: bytes, plan: _Plan, files: Mappin
     logger.info("%s is split into %d files", part.info.path, len(files))
 
 
-def _leftovers(table: Table, single: Part, stored: bytes, listed: Iterable[BlobInfo]) -> list[BlobInfo]:
+def _leftovers(table: Table, single: Part, stored: bytes, listing: Iterable[BlobInfo]) -> list[BlobInfo]:
     """Return the partitions that lie beside the single file, if conversions of it have left them all.
 
     Raises
@@ -394,7 +394,7 @@ def _leftovers(table: Table, single: Part, stored: bytes, listed: Iterable[BlobI
     UsageError
         Some may be a table of their own.
     """
-    leftovers, other_table = find_leftovers(table, stored, listed)
+    leftovers, other_table = find_leftovers(table, stored, listing)
     if other_table is not None:
         raise UsageError(
             f"Table {table.name} lies there twice: {table.summary(Snapshot('file', (single,)))}, which is what is "
@@ -404,18 +404,18 @@ def _leftovers(table: Table, single: Part, stored: bytes, listed: Iterable[BlobI
     return leftovers
 
 
-def find_leftovers(table: Table, stored: bytes, listed: Iterable[BlobInfo]) -> tuple[list[BlobInfo], Snapshot | None]:
+def find_leftovers(table: Table, stored: bytes, listing: Iterable[BlobInfo]) -> tuple[list[BlobInfo], Snapshot | None]:
     """Return the partitions beside a single file that conversions of it have left, and those that may be a table.
 
     Parameters
     ----------
     stored
         The single file's bytes.
-    listed
+    listing
         The files of the table's folder.
     """
     partitions: dict[Layout, list[Part]] = {"month": [], "year": []}
-    for info in listed:
+    for info in listing:
         layout_and_label = table.recognise(info.path)
         if layout_and_label is not None:
             layout, label = layout_and_label

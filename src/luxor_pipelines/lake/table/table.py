@@ -320,8 +320,8 @@ class Table:
         ``unusable`` is as for `Storage.list`.
         """
         folders = (self.folder, self.path("file"))
-        listed = at_once(self.storage, folders, lambda folder: self.storage.list(folder, unusable=unusable))
-        return [info for files in listed for info in files]
+        listings = at_once(self.storage, folders, lambda folder: self.storage.list(folder, unusable=unusable))
+        return [info for files in listings for info in files]
 
     def below(self, path: str) -> str:
         """Return a path as seen from the table's folder, or from the folder that has the name of its single file."""
@@ -1055,17 +1055,17 @@ def list_tables(storage: Storage, directory: str = DIRECTORY, *, unusable: list[
     else:
         for path, reason in refused:
             logger.warning("%s in %s is passed over: %s.", path, storage.url, reason)
-    listed = []
+    tables = []
     for name in sorted(name for name in names if not _refusal(name)):
         table = Table(storage, name, directory)
         # Partitions that nobody agreed on may be placeholders, and a folder may be one of tables.
         if name in singles or name in partitioned & recorded or _is_there(table):
-            listed.append(name)
+            tables.append(name)
         if name in singles & partitioned and unusable is None:
             with suppress(SchemaError, CorruptFileError, ConflictError):  # they are raised when the table is read
                 if shadow := table.shadow():
                     logger.warning("%s", shadow)
-    return listed
+    return tables
 
 
 def _is_there(table: Table) -> bool:

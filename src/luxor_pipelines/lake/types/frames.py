@@ -51,7 +51,7 @@ def frame_to_arrow(
     *,
     table: str,
     target: pa.Schema | None,
-    known: Mapping[str, pa.DataType] | None = None,
+    known_types: Mapping[str, pa.DataType] | None = None,
     increment: Collection[str] = (),
     days: Collection[str] = (),
     normalize: bool = True,
@@ -72,7 +72,7 @@ def frame_to_arrow(
     target
         The columns and types to fit, in this order; None for those of the frame. A type ``null`` in it is that of a
         column without a value so far, which takes the frame's.
-    known
+    known_types
         Without a target, types by column: a column of type date is converted to dates or refused, and whole numbers
         of a column of numbers are converted. A column without a value has its known type, else ``null``.
     increment
@@ -105,8 +105,8 @@ def frame_to_arrow(
     data = pa.table(columns)
     if target is None:
         data = decoded(data)
-        known = {**dict.fromkeys((name for name in increment if _look_like_dates(data, name)), DATE), **(known or {})}
-        data = _without_zones(_with_known_types(data, known, table), table)
+        types = dict.fromkeys((name for name in increment if _look_like_dates(data, name)), DATE)
+        data = _without_zones(_with_known_types(data, {**types, **(known_types or {})}, table), table)
     else:
         data = conform(data, table=table, target=target)
     for name in days:
@@ -152,10 +152,10 @@ def check_frame(df: object, table: str) -> None:
         )
 
 
-def _with_known_types(data: pa.Table, known: Mapping[str, pa.DataType], table: str) -> pa.Table:
+def _with_known_types(data: pa.Table, types: Mapping[str, pa.DataType], table: str) -> pa.Table:
     columns = {}
     for name, column in zip(data.column_names, data.columns, strict=True):
-        kind = known.get(name)
+        kind = types.get(name)
         untyped = kind is not None and pa.types.is_null(column.type)
         if untyped or kind == DATE or (kind == NUMBER and column.type == WHOLE):
             column = _fit(column, kind, table, name)
