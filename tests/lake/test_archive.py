@@ -327,6 +327,20 @@ def test_a_single_file_that_was_created_too_late_and_not_filled_is_no_table(rig:
     assert keys(storage) == {"new": 80}
 
 
+@layout_names
+def test_a_table_comes_back_where_files_without_rows_were_left(rig: Any, layout: Any) -> None:
+    storage = rig.storage()
+    load(storage, frame(), layout)
+    before = contents(storage)
+    data = next(storage.read(path).data for path in before if path.endswith(".parquet"))
+    archive(Table(storage, "t"), NOW)
+    for left in ("t.parquet", "t/month=2026-02/data.parquet", "t/month=2026-09/data.parquet"):
+        storage.write(f"{DIRECTORY}/{left}", _empty(left, data))
+    restore(Table(storage, "t"), NOW)
+    assert contents(storage) == before
+    assert keys(storage) == {"a": 80}
+
+
 @pytest.mark.parametrize("foreign", [False, True])
 def test_a_file_that_changes_while_it_is_moved_puts_all_back(make_rig: Any, there: Any, foreign: bool) -> None:
     """By a load that was under way, or by another program that asks nobody."""

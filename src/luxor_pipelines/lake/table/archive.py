@@ -264,11 +264,8 @@ def restore(table: Table, now: datetime, stamp: str | None = None) -> Move:
     """
     storage = table.storage
     moving = storage.stat(table.moving_path)
-    if moving is None and (files_there := [info for info in _all_files(table) if info.path != table.record_path]):
-        raise UsageError(
-            f"There is a table {table.name} in {storage.url}/{table.directory} ({files_there[0].path}).",
-            hint=f"`luxor archive {table.name}` moves it aside first.",
-        )
+    if moving is None:
+        _clear(table)
     copies = stamps(table)
     cut_short = _read_moving(table, moving, None)[0] if moving is not None else None
     stamp = stamp or cut_short or max(copies, default="")
@@ -290,6 +287,26 @@ def restore(table: Table, now: datetime, stamp: str | None = None) -> Move:
     except (ConflictError, NotFoundError) as error:
         raise _made_meanwhile(table) from error
     return Move(table.name, f"{ARCHIVE}/{stamp}", tuple(files))
+
+
+def _clear(table: Table) -> None:
+    """Delete what overtaken moves and conversions have left without rows.
+
+    Raises
+    ------
+    UsageError
+        There are other files: a table.
+    """
+    files = [info for info in _all_files(table) if info.path != table.record_path]
+    for info in files:
+        if not table.is_unfilled(info):
+            raise UsageError(
+                f"There is a table {table.name} in {table.storage.url}/{table.directory} ({info.path}).",
+                hint=f"`luxor archive {table.name}` moves it aside first.",
+            )
+    for info in files:
+        with suppress(ConflictError):
+            table.storage.delete(info.path, expected=info.version)
 
 
 def _fill(

@@ -534,9 +534,11 @@ class Table:
 
     def _is_no_table(self, single: BlobInfo, record: LayoutRecord | None) -> bool:
         """Whether a single file is no table: it is superseded, or a move that was overtaken has created it too late."""
-        if self._is_superseded(single, record):
-            return True
-        return 0 < single.size <= _PLACEHOLDER_BYTES and self.is_placeholder(Part("", single))
+        return self._is_superseded(single, record) or self.is_unfilled(single)
+
+    def is_unfilled(self, info: BlobInfo) -> bool:
+        """Whether a file is a placeholder; of a long one, the footer is not read."""
+        return 0 < info.size <= _PLACEHOLDER_BYTES and self.is_placeholder(Part("", info))
 
     def _is_superseded(self, single: BlobInfo, record: LayoutRecord | None) -> bool:
         """Return whether the single file is no table: see `LayoutRecord.supersedes`. Its footer is read if need be."""
