@@ -404,7 +404,7 @@ def _load(
 
 
 def _last_date(df: pd.DataFrame, column: str | None) -> datetime | None:
-    """Return the last date of a column that plainly holds dates; in a table split by dates the load goes there."""
+    """Return the last date of a column of dates, None of any other; it tells which partition the load will change."""
     if column is None or column not in getattr(df, "columns", ()):  # what is no frame is refused later
         return None
     values = df[column]

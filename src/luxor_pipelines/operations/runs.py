@@ -351,7 +351,7 @@ def _prepare(
         try:
             return _checked(pipeline, function(lq=query))
         except (SchemaError, DataError):
-            # Rows that do not fit the stored ones say less than that the table is another program's.
+            # The rows may fail to fit because the table is another program's; that error tells more.
             for schema in pipeline.declaration().outputs:
                 table = lake.table(schema.name)
                 table.check_ours(table.find())

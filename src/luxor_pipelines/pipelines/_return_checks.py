@@ -118,7 +118,7 @@ def check_returns(
     if np.isnan(month.returns).all():
         if same.rows.empty:
             findings += _unmatched(lq, frame, ref, label)
-        was_empty = not same.rows.empty and np.isnan(same.returns).all()  # as somebody has forced it
+        was_empty = not same.rows.empty and np.isnan(same.returns).all()  # stored with force
         if not any(finding.severity == "error" for finding in findings) and not was_empty:
             findings += _nothing(lq, frame, ref, label)
     return [*findings, *_bounds(frame, same, label)]

@@ -154,7 +154,7 @@ def drop_column(
         codec = table.codec(snapshot)
         if name not in codec.schema.names:
             if name in snapshot.columns.dropped and any(name in file.codec.schema.names for file in files):
-                return 0  # it is not read any more, and goes from the files that a change cut short has left
+                return 0  # the column is dropped already; files that still have it are rewritten
             raise SchemaError(
                 f"Table {table.name} has no column {shown(name)}; it has {sample(codec.schema.names, 20)}.",
                 hint="Check the spelling; column names are case-sensitive.",
@@ -217,7 +217,7 @@ def _alter(
             columns = change(snapshot.columns)
             if not recorded:  # else the change is made, and only files are left to be rewritten
                 if name in dict(columns.added) and name in snapshot.columns.dropped and not dry_run:
-                    _settle(table, rewritten)  # or it would come back with the values it had
+                    _settle(table, rewritten)  # else files that still have the dropped column would bring it back
                     snapshot = table.snapshot()
                 files, changed = (_files(table, snapshot, made) for made in (ColumnChanges(), columns))
                 values = check(snapshot, files, changed)
@@ -233,7 +233,7 @@ def _alter(
             return Altered(table.name, name, values, tuple(rewritten))
         except _FINAL:
             raise
-        except (ConflictError, NotFoundError) as error:  # a file that has gone was converted, or moved away
+        except (ConflictError, NotFoundError) as error:  # a file that is gone was converted, or moved away
             if attempt == attempts:
                 raise LoadConflictError(
                     f"Table {table.name}: other writers came first {attempts} times.",

@@ -361,7 +361,8 @@ def _fill(
     try:
         claim.write([path for path in listing if path != table.moving_path], content, listing)
     except (ConflictError, NotFoundError):
-        # The record is of no table, and the next new one would follow it; unless one has begun by it already.
+        # The record that was written belongs to no table, and the next new table would take its layout from it. Where
+        # a table has begun with that layout already, the record stays.
         alone = not {info.path for info in table.files()} - {table.record_path, table.moving_path}
         if created is not None and alone:
             with suppress(ConflictError):

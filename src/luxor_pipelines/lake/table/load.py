@@ -260,19 +260,19 @@ class Load:
         except CorruptFileError:
             if self.snapshot.whole:
                 raise
-        # That one month is damaged is no reason not to load another.
+        # One month is damaged: the others can still be loaded.
         self.snapshot = self._as_recorded(self.table.find())
         return self._stored_codec()
 
     def _as_recorded(self, snapshot: Snapshot | None) -> Snapshot | None:
-        """Return a snapshot with the changes of columns that the record names which the load goes by."""
+        """Return a snapshot with the changes of columns on the record that was read when the load began."""
         if snapshot is None:
             return None
         recorded = self._record is not None and self._record.layout == snapshot.layout
         return replace(snapshot, columns=self._record.columns if self._record and recorded else ColumnChanges())
 
     def _columns_changed(self, part: Part) -> bool:
-        """Return whether others have changed the table's columns since the load began, by a partition that differs."""
+        """Return whether a partition or the record differs from what the load began with, so that columns may, too."""
         return part != self._seen(part.label) or self.table.record() != self._record
 
     # --- the batch --------------------------------------------------------------------------
