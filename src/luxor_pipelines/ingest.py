@@ -61,7 +61,8 @@ def incremental_load(
     lq
         The lake to write to, or a query of it. Its cache forgets the table, so that a next read sees the load.
     df
-        The rows; never modified. An empty frame is a no-op.
+        The rows; never modified. An empty frame is a no-op. Columns that were added to the table (see `add_column`)
+        may be missing: rows that are stored keep what they have in them.
     increment_column
         The column that defines slices; None with ``unique_columns`` for a table without dates.
     index, index_name

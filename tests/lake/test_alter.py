@@ -42,6 +42,7 @@ from luxor_pipelines.lake.table.load import LayoutChangedError, Load
 from luxor_pipelines.lake.table.merge import with_stored_cells
 from luxor_pipelines.lake.table.table import Table
 from luxor_pipelines.lake.types.schema import Column, TableSchema
+from luxor_pipelines.operations.files import load_table_file, read_for
 from luxor_pipelines.quality.audit import audit
 from luxor_pipelines.settings import Settings
 
@@ -171,6 +172,32 @@ def test_cells_that_are_not_what_their_column_says_can_be_dropped(disk: Any) -> 
     put(storage, pa.table({"Date": ["2026-01-01", "2026-01-02"], "Asset": ["a", "b"], "Volume": ["much", "nan"]}))
     assert drop_column("t", "Volume", lq=lake(storage)).values == 1
     assert files(storage)[""].column_names == ["Date", "Asset"]
+
+
+def test_an_order_that_another_program_claims_is_not_taken_for_granted(disk: Any) -> None:
+    storage, sink = disk.storage(), BytesIO()
+    data = pa.table(
+        {"Date": pd.to_datetime(["2026-01-02", "2026-01-01"]), "Asset": ["a", "a"], "Last_Price": [2.0, 1.0]}
+    )
+    data = data.append_column("Note", [["x", "y"]])
+    order = [pq.SortingColumn(0), pq.SortingColumn(1)]
+    pq.write_table(data, sink, sorting_columns=order)
+    storage.write(f"{DIRECTORY}/hist_px_last.parquet", sink.getvalue())
+    drop_column("hist_px_last", "Note", lq=lake(storage))
+    prices = Table(storage, "hist_px_last", conventions=CONVENTIONS)
+    assert prices.series_index(prices.snapshot(), "Asset") is None
+    assert LuxorQuery(lake=lake(storage)).get_prices("a", "2026-01-03")["Last_Price"].tolist()[-1] == 2.0
+
+
+def test_a_dry_run_of_a_load_goes_by_the_columns_of_the_record(disk: Any, tmp_path: Any) -> None:
+    storage = disk.storage()
+    start(storage, "month")
+    die_early(storage, "add")
+    file = tmp_path / "t.csv"
+    rows("2026-03-10", 1, step=0.5, Note="n", **{NEW: "x"}).to_csv(file, index=False)
+    result = load_table_file(lake(storage), "t", read_for(lake(storage), "t", file), dry_run=True)
+    assert result.updated == 2
+    assert content(storage)[NEW].isna().all()
 
 
 def test_partitions_that_another_program_gave_a_column_agree_again(rig: Any) -> None:
@@ -719,6 +746,16 @@ def test_columns_are_changed_at_any_step_of_another_change(memory: Any, layout: 
         with suppress(SchemaError):  # the first change has completed the second
             CHANGES["drop"](storage)
         check_settled(storage, NEW)
+
+    def cut_short(storage: Storage) -> None:
+        start(storage, layout)
+        die_early(storage, "drop")
+
+    def restore(storage: Any) -> None:
+        add_column("t", "Note", "text", lq=lake(storage))
+
+    for storage in each_step(memory, cut_short, restore, CHANGES["add"]):
+        assert layout == "file" or check_settled(storage, "Note", NEW)["Note"].isna().all()
 
     def undo(storage: Storage) -> None:
         with suppress(SchemaError):  # there is no such column yet

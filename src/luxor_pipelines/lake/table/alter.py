@@ -46,6 +46,7 @@ from luxor_pipelines.lake.table.table import StoredFile, Table
 from luxor_pipelines.lake.types.schema import (
     COLUMN_TYPES,
     DATE_COLUMN,
+    ENCODING,
     LAST_UPDATED,
     ColumnType,
     column_type,
@@ -214,11 +215,12 @@ def _alter(
         try:
             snapshot = table.snapshot()
             table.check_ours(snapshot)
-            columns = change(snapshot.columns)
             if not recorded:  # else the change is made, and only files are left to be rewritten
-                if name in dict(columns.added) and name in snapshot.columns.dropped and not dry_run:
+                comes_back = name in snapshot.columns.dropped and name not in change(snapshot.columns).dropped
+                if comes_back and not dry_run:
                     _settle(table, rewritten)  # else files that still have the dropped column would bring it back
                     snapshot = table.snapshot()
+                columns = change(snapshot.columns)
                 files, changed = (_files(table, snapshot, made) for made in (ColumnChanges(), columns))
                 values = check(snapshot, files, changed)
                 lagging = [part for part, *pair in zip(snapshot.parts, files, changed, strict=True) if _differ(*pair)]
@@ -307,7 +309,9 @@ def _rewrite(table: Table, layout: Layout, part: Part, columns: ColumnChanges) -
     data = table.read_part(part, columns).physical
     marks = (CONVERSION, PLACEHOLDER) if len(data) else ()
     metadata = {key: text for key, text in (data.schema.metadata or {}).items() if key not in (b"pandas", *marks)}
-    by = takewhile(data.column_names.__contains__, table.sorted_by(part))
-    file = to_bytes(data.replace_schema_metadata(metadata), sorted_by=list(by))
+    # The order that another program says its rows have is not looked into.
+    order = table.sorted_by(part) if metadata.get(ENCODING) == b"typed" else ()
+    by = list(takewhile(data.column_names.__contains__, order))
+    file = to_bytes(data.replace_schema_metadata(metadata), sorted_by=by)
     table.write_part(layout, part.label, file, expected=part.info.version)
     logger.info("%s is new", part.info.path)

@@ -140,8 +140,7 @@ class ColumnChanges:
         """Return the changes after another column has been dropped."""
         if name in self.dropped:
             return self
-        others = tuple(column for column in self.dropped if column != name)
-        return ColumnChanges(tuple(column for column in self.added if column[0] != name), (*others, name))
+        return ColumnChanges(tuple(column for column in self.added if column[0] != name), (*self.dropped, name))
 
     def within(self, names: Iterable[str]) -> ColumnChanges:
         """Return the changes that are left when a table is written anew with these columns alone."""
