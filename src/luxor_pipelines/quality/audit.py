@@ -319,11 +319,11 @@ class _TableAudit:
         conventions = self.table.conventions
         kinds = conventions.known_types(self.table.name, newest.columns.names)
         for name, kind in kinds.items():
-            stored = newest.stored.codec.stored.field(name).type
+            stored_type = newest.stored.codec.stored.field(name).type
             if kind == DATE != newest.columns.field(name).type and not (
-                pa.types.is_temporal(stored) or pa.types.is_null(stored)
+                pa.types.is_temporal(stored_type) or pa.types.is_null(stored_type)
             ):
-                self._error(newest.part, f"column of dates, {name}, holds {stored}", 1)
+                self._error(newest.part, f"column of dates, {name}, holds {stored_type}", 1)
         expected = None if self._declared is None else self._declared.arrow()
         if expected is not None and (differing := _differing(_without_added(newest.columns, expected), expected)):
             fault = "columns are not what this version's pipeline writes"
@@ -333,13 +333,13 @@ class _TableAudit:
         """Name the columns that were added or dropped, where files have not been rewritten since."""
         if self._changes == ColumnChanges():
             return
-        stored = [{*self.table.stored(opened.part).codec.schema.names} for opened in partitions]
+        partition_columns = [{*self.table.stored(opened.part).codec.schema.names} for opened in partitions]
         for name, kind in self._changes.added:
-            if lagging := sum(name not in names for names in stored):
+            if lagging := sum(name not in names for names in partition_columns):
                 way = column_command(self.table.name, name, COLUMN_TYPES[kind])
                 self._warning(None, f"files lack the column {name} that was added", lagging, f"{way} completes it")
         for name in self._changes.dropped:
-            if lagging := sum(name in names for names in stored):
+            if lagging := sum(name in names for names in partition_columns):
                 way = column_command(self.table.name, name)
                 self._warning(None, f"files have the column {name} that was dropped", lagging, f"{way} completes it")
 

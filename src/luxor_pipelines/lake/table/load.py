@@ -305,13 +305,13 @@ class Load:
         if self._schema is not None:
             days |= {column.name for column in self._schema.columns if column.type == "date"}
         if self._codec is not None and not self._whole:
-            stored = self._open_types(self._codec)
+            stored_schema = self._open_types(self._codec)
             added = added_columns(self._codec.stored)
             if target is not None:
-                check_declared(target, stored, name, added=added, shadow=self.shadow)
-                undeclared = [stored.field(column) for column in added if column not in target.names]
+                check_declared(target, stored_schema, name, added=added, shadow=self.shadow)
+                undeclared = [stored_schema.field(column) for column in added if column not in target.names]
                 target = pa.schema([*target, *undeclared])
-            target = target or stored
+            target = target or stored_schema
             frame_columns = [*df.columns, *([index_name] if index else [])]
             self._left_out = [column for column in added if column not in frame_columns]
             target = pa.schema([field for field in target if field.name not in self._left_out])
@@ -370,8 +370,8 @@ class Load:
                 batch = batch.set_column(batch.schema.get_field_index(field.name), field.name, column.cast(TEXT))
             elif self.layout == "file":
                 self._types_given[field.name] = column.type
-                stored = codec.stored.set(at, pa.field(field.name, column.type))
-                self._codec = codec = codec_of(stored, self.table.name, self.table.conventions)
+                stored_schema = codec.stored.set(at, pa.field(field.name, column.type))
+                self._codec = codec = codec_of(stored_schema, self.table.name, self.table.conventions)
         return batch
 
     def _as_text(self, batch: pa.Table) -> pa.Table:
@@ -461,9 +461,9 @@ class Load:
 
         expected = types_of(batch)
         for part, columns in zip(touched, at_once(self.table.storage, touched, schema), strict=True):
-            stored = expected if columns is None else types_of(columns)
-            if stored != expected:
-                odd = sorted({name for name, _ in stored.items() ^ expected.items()})
+            types = expected if columns is None else types_of(columns)
+            if types != expected:
+                odd = sorted({name for name, _ in types.items() ^ expected.items()})
                 raise SchemaError(
                     f"Table {self.table.name}, partition {part.label} differs from the batch in "
                     f"{', '.join(map(repr, odd))}. Nothing was written.",

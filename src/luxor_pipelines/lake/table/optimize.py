@@ -195,20 +195,20 @@ def _once(
     plan = _plan(table, snapshot, layout, date_column, sort_by, types)
     before, after, rewritten = [], [], []
     for part in snapshot.parts:
-        stored = table.storage.read(part.info.path)
-        if stored.version != part.info.version:
+        blob = table.storage.read(part.info.path)
+        if blob.version != part.info.version:
             raise table.storage.changed(part.info.path)
         path = part.info.path
-        rows = _rewritten(table.name, path, stored.data, plan)
-        files = {label: to_bytes(piece, sorted_by=plan.by) for label, piece in rows.items()} or {"": stored.data}
-        before.append(_shape(path, snapshot.layout, stored.data, plan))
+        rows = _rewritten(table.name, path, blob.data, plan)
+        files = {label: to_bytes(piece, sorted_by=plan.by) for label, piece in rows.items()} or {"": blob.data}
+        before.append(_shape(path, snapshot.layout, blob.data, plan))
         after += [_shape(path, plan.layout, data, plan) for data in files.values()]
         if plan.layout != snapshot.layout:
             rewritten += list(files)
-            _leftovers(table, part, stored.data, table.storage.list(table.folder))
+            _leftovers(table, part, blob.data, table.storage.list(table.folder))
             if not dry_run:
-                _convert(table, part, stored.data, plan, files, to_bytes(next(iter(rows.values())).slice(0, 0)))
-        elif files[""] != stored.data:
+                _convert(table, part, blob.data, plan, files, to_bytes(next(iter(rows.values())).slice(0, 0)))
+        elif files[""] != blob.data:
             rewritten.append(part.label)
             if not dry_run:
                 table.storage.write(path, files[""], expected=part.info.version)
@@ -225,12 +225,12 @@ def _plan(
     types: Mapping[str, Any] | None,
 ) -> _Plan:
     codec = table.codec(snapshot, types)
-    stored = codec.stored
-    logical = _logical(stored.empty_table(), codec, table.name).schema
-    metadata = stored.metadata or {}
+    schema = codec.stored
+    logical = _logical(schema.empty_table(), codec, table.name).schema
+    metadata = schema.metadata or {}
     dates = [field.name for field in logical if field.type == DATE]
     texts = [field.name for field in logical if is_text_type(field.type)]
-    key = list(stored_key(stored))
+    key = list(stored_key(schema))
     partition = metadata.get(PARTITION_COLUMN, b"").decode() or None
     first = date_column or partition or next((name for name in [*key, *dates] if name in dates), None)
     # Rows that agree in these keep their order: of two prices of a date the last one counts.
@@ -259,9 +259,9 @@ def _plan(
 
 def retyped(codec: Codec, table: str) -> dict[str, tuple[pa.DataType, pa.DataType]]:
     """Return the columns that another program stored as a type that ours lack, each with its old and its new type."""
-    stored = codec.stored
-    new = _logical(stored.empty_table(), codec, table).schema
-    types = {field.name: (_without_dictionary(field.type), new.field(field.name).type) for field in stored}
+    schema = codec.stored
+    new = _logical(schema.empty_table(), codec, table).schema
+    types = {field.name: (_without_dictionary(field.type), new.field(field.name).type) for field in schema}
     return {column: (old, its) for column, (old, its) in types.items() if old != its and not is_text_type(its)}
 
 

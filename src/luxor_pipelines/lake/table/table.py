@@ -902,18 +902,18 @@ class Table:
         def read_part(part: Part, *, may_skip: bool = several) -> tuple[Part, pa.Table | None]:
             return self._read_current(part, selection, overrides, snapshot.columns, foreign, may_skip=may_skip)
 
-        read = at_once(self.storage, parts, read_part)
-        pieces = [(part, data) for part, data in read if data is not None]
-        if not pieces:  # one is read all the same, for its columns
+        results = at_once(self.storage, parts, read_part)
+        pieces = [(part, data) for part, data in results if data is not None]
+        if not pieces:  # one partition is read all the same, for its columns
             part, data = read_part(parts[-1], may_skip=False)
             assert data is not None
             pieces = [(part, data)]
-        current = {part.label: part for part, _ in (*read, *pieces)}
+        current = {part.label: part for part, _ in (*results, *pieces)}
         after = replace(snapshot, parts=tuple(current.get(part.label, part) for part in snapshot.parts))
         return Scan(self._concat(pieces, snapshot), after)
 
     def plan(self, snapshot: Snapshot, where: Sequence[Where]) -> list[Part]:
-        """Return the partitions that a scan reads: those that might hold rows wanted, at least one for its columns."""
+        """Return the partitions that a scan reads: those whose rows might match, and at least one for its columns."""
         parts = list(snapshot.parts)
         if len(parts) < 2 or not where or not snapshot.by_date:
             return parts
@@ -935,7 +935,7 @@ class Table:
         *,
         may_skip: bool,
     ) -> tuple[Part, pa.Table | None]:
-        """Return a partition as it is now, and its rows wanted; None for them if it ``may_skip`` one that has none."""
+        """Return a partition as it is now, and its selected rows; None if it ``may_skip`` them by their statistics."""
         for _ in range(_ATTEMPTS):
             try:
                 with self._open(part.info) as opened:
