@@ -138,7 +138,7 @@ class Observations:
         last = np.append((code[1:] != code[:-1]) | (date[1:] != date[:-1]), [True] * (len(code) > 0))
         if not last.all():
             rows, code, date = rows[last], code[last], date[last]
-        return cls(keys, code, date, price[rows], _taken(limit, rows).astype(np.int32), _taken(mark, rows))
+        return cls(keys, code, date, price[rows], _take(limit, rows).astype(np.int32), _take(mark, rows))
 
     def __len__(self) -> int:
         return len(self.code)
@@ -234,13 +234,13 @@ class Observations:
 
     def without_rows(self) -> Observations:
         """Return the same series without a row."""
-        return self._kept(slice(0))
+        return self._select(slice(0))
 
     def without_bad(self) -> Observations:
         """Return the rows that are not bad, those of the fallback left out."""
-        return self._kept(~self.bad) if self.fallback is not None or self.bad.any() else self
+        return self._select(~self.bad) if self.fallback is not None or self.bad.any() else self
 
-    def _kept(self, rows: slice | BoolArray) -> Observations:
+    def _select(self, rows: slice | BoolArray) -> Observations:
         return Observations(
             self.keys, self.code[rows], self.date[rows], self.price[rows], self.limit[rows], self.mark[rows]
         )
@@ -318,7 +318,7 @@ def _piece(values: NDArray[Any], pieces: Sequence[slice]) -> NDArray[Any]:
     return np.concatenate([values[:0], *(values[piece] for piece in pieces)])
 
 
-def _taken(values: NDArray[Any], rows: IntArray) -> NDArray[Any]:
+def _take(values: NDArray[Any], rows: IntArray) -> NDArray[Any]:
     """Return ``values[rows]``, quickly where all values are the same, as they mostly are."""
     return values[: len(rows)] if len(rows) and values.min() == values.max() else values[rows]
 

@@ -76,8 +76,8 @@ class Analysis:
         days = pd.date_range(start, end, name="Date", unit="us")
         return rows.to_wide().reindex(index=days, columns=pd.Index(list(keys), name="Asset"))
 
-    def _one(self, key: str, prices: pd.DataFrame) -> pd.Series:
-        """Return the prices of a benchmark, which there have to be."""
+    def _required_prices(self, key: str, prices: pd.DataFrame) -> pd.Series:
+        """Return the prices of a benchmark or of a risk-free series, which must have some."""
         column: pd.Series = prices[key]
         if column.notna().any():
             return column
@@ -108,8 +108,8 @@ class Analysis:
         table = statistics(
             prices[list(keys)],
             frequency,
-            benchmark=None if benchmark is None else self._one(benchmark, prices),
-            risk_free=self._one(risk_free, prices) if isinstance(risk_free, str) else risk_free or 0.0,
+            benchmark=None if benchmark is None else self._required_prices(benchmark, prices),
+            risk_free=self._required_prices(risk_free, prices) if isinstance(risk_free, str) else risk_free or 0.0,
             level=level,
             start=start,
             end=end,
@@ -132,8 +132,8 @@ class Analysis:
         """Return beta and alpha of each series, with standard errors; see `analytics.risk.regression`."""
         references = [key for key in (benchmark, risk_free) if isinstance(key, str)]
         prices = self.observed(list(dict.fromkeys([*keys, *references])), start, end, currency)
-        index = self._one(benchmark, prices)
-        free = self._one(risk_free, prices) if isinstance(risk_free, str) else risk_free or 0.0
+        index = self._required_prices(benchmark, prices)
+        free = self._required_prices(risk_free, prices) if isinstance(risk_free, str) else risk_free or 0.0
         fit = risk.price_regression(prices[list(keys)], index, frequency, risk_free=free, end=end)
         counts = fit.observations.to_numpy()
         return self._covered(fit.to_frame(), counts, frequency, start, end, "beta and alpha")
@@ -183,7 +183,7 @@ class Analysis:
     def tracking_error(self, key: str, benchmark: str, start: date, end: date, currency: str, frequency: str) -> float:
         """Return the tracking error a year of one series, NaN and a logged reason where it cannot be stated."""
         prices = self.observed(list(dict.fromkeys([key, benchmark])), start, end, currency)
-        index = self._one(benchmark, prices)
+        index = self._required_prices(benchmark, prices)
         frame = risk.tracking_error(prices[[key]], index, frequency, end=end).to_frame("Tracking_Error")
         own, _ = returns_beside(prices[[key]], index, frequency, end=end)
         covered = self._covered(frame, own.count().to_numpy(), frequency, start, end, "tracking error")

@@ -454,7 +454,7 @@ class LuxorQuery:
             _ignore_location("get_prices", holiday_location)
         recent_date, previous_date = _either(recent_date, end, "end"), _either(previous_date, start, "start")
         first, last = self._range(recent_date, previous_date, period, 30, force_month_end=force_month_end)
-        tickers = _listed(tickers)
+        tickers = _as_list(tickers)
         keys, answers = self._keys(tickers), self._answers(usdbrl_ticker)
         rows = answers.prices(
             keys, first, last, currency,
@@ -602,7 +602,7 @@ class LuxorQuery:
             ``End_Date``, ``Base_Price``, ``End_Price``.
         """
         start, end = self._range(recent_date, previous_date, period, 1, force_month_end=force_month_end)
-        tickers = _listed(tickers)
+        tickers = _as_list(tickers)
         frame = self._answers(usdbrl_ticker).changes(
             self._keys(tickers), start, end, currency, adjust=adjust_amortization, today=self.today()
         )
@@ -655,7 +655,7 @@ class LuxorQuery:
             There is no date or no currency, or a value is not one.
         """
         dates = [ref_dates] if isinstance(ref_dates, DateLike) else list(ref_dates)
-        tickers = _listed(tickers)
+        tickers = _as_list(tickers)
         frame = self._answers(usdbrl_ticker).returns_on(
             self._keys(tickers),
             [as_date(day) for day in dates],
@@ -1395,7 +1395,7 @@ def _either(familiar: DateLike | None, short: DateLike | None, name: str) -> Dat
     return short if familiar is None else familiar
 
 
-def _listed(tickers: str | Iterable[str] | None) -> list[str] | None:
+def _as_list(tickers: str | Iterable[str] | None) -> list[str] | None:
     """Return the tickers as a list, which can be read more than once; None for all assets."""
     return tickers if tickers is None else [tickers] if isinstance(tickers, str) else list(tickers)
 

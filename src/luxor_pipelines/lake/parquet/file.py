@@ -244,12 +244,12 @@ def _matching(file: Any, batch: Sequence[RowGroup], columns: Sequence[str]) -> l
         if rows is not None:
             groups.append(group)
             positions.append(rows)
-            pieces.append(_taken(part, rows))
+            pieces.append(_take(part, rows))
     undecoded = [name for name in columns if name not in decoded]
     if undecoded and groups:
         parts = _parts(_read_groups(file, groups, undecoded), groups)
         for at, (part, rows) in enumerate(zip(parts, positions, strict=True)):
-            matching = _taken(part, rows)
+            matching = _take(part, rows)
             for name in undecoded:
                 pieces[at] = pieces[at].append_column(matching.schema.field(name), matching[name])
     return [piece.select(columns) for piece in pieces]
@@ -298,7 +298,7 @@ def _matching_rows(part: pa.Table, where: Sequence[Where]) -> _Rows | None:
     return slice(first, last) if last - first == len(rows) >= len(part) // 2 else pa.array(rows)
 
 
-def _taken(part: pa.Table, rows: _Rows) -> pa.Table:
+def _take(part: pa.Table, rows: _Rows) -> pa.Table:
     return part.slice(rows.start, rows.stop - rows.start) if isinstance(rows, slice) else part.take(rows)
 
 

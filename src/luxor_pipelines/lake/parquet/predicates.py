@@ -161,7 +161,7 @@ class Where:
                 limits.append(pc.less_equal(column, pa.scalar(high, column.type)))
             masks.append(reduce(pc.and_, limits) if limits else _filled(column))
         if not masks:
-            return pa.chunked_array([_none(len(column))])
+            return pa.chunked_array([_all_false(len(column))])
         inside = reduce(pc.or_, masks)
         return pc.fill_null(inside, False) if inside.null_count else inside
 
@@ -199,7 +199,7 @@ def _filled(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.invert(pc.is_null(column, nan_is_null=True))
 
 
-def _none(rows: int) -> pa.Array:
+def _all_false(rows: int) -> pa.Array:
     return pa.repeat(pa.scalar(False), rows)
 
 

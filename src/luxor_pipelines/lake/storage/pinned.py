@@ -46,7 +46,7 @@ class PinnedFile(io.RawIOBase):
     def prefetch(self, ranges: Sequence[Range]) -> None:
         """Fetch the parts of these ranges (start, end) that lie inside the file and are not in memory."""
         inside = [(max(0, start), min(end, self._size)) for start, end in ranges]
-        missing = [(start, end) for start, end in inside if end > start and self._held(start, end) is None]
+        missing = [(start, end) for start, end in inside if end > start and self._cached(start, end) is None]
         if not missing:
             return
         whole = _coalesce(missing)
@@ -55,7 +55,7 @@ class PinnedFile(io.RawIOBase):
             parts = [next(pieces) for _ in _split(merged)]
             self._parts.append((merged[0], parts[0] if len(parts) == 1 else b"".join(parts)))
 
-    def _held(self, start: int, end: int) -> memoryview | None:
+    def _cached(self, start: int, end: int) -> memoryview | None:
         for first, data in self._parts:
             if first <= start and end <= first + len(data):
                 return memoryview(data)[start - first : end - first]
@@ -67,10 +67,10 @@ class PinnedFile(io.RawIOBase):
         end = self._size if size is None or size < 0 else min(start + size, self._size)
         if end <= start:
             return b""
-        cached = self._held(start, end)
+        cached = self._cached(start, end)
         if cached is None:
             self.prefetch([(start, end)])
-            cached = self._held(start, end)
+            cached = self._cached(start, end)
         if cached is None:
             raise EOFError(f"bytes {start} to {end} were asked for, and others answered")
         self._position = end

@@ -44,7 +44,7 @@ from luxor_pipelines.lake.table.layout import (
     pieces,
 )
 from luxor_pipelines.lake.table.layout import near as near_labels
-from luxor_pipelines.lake.table.merge import Merge, merge, sort_columns, sort_indices, taken, with_stored_cells
+from luxor_pipelines.lake.table.merge import Merge, merge, sort_columns, sort_indices, take_rows, with_stored_cells
 from luxor_pipelines.lake.table.table import StoredPart, Table
 from luxor_pipelines.lake.types.codec import Codec, codec_of
 from luxor_pipelines.lake.types.frames import check_frame, decoded, frame_to_arrow
@@ -273,7 +273,7 @@ class Load:
 
     def _columns_changed(self, part: Part) -> bool:
         """Return whether a partition or the record differs from what the load began with, so that columns may, too."""
-        return part != self._seen(part.label) or self.table.record() != self._record
+        return part != self._initial_part(part.label) or self.table.record() != self._record
 
     # --- the batch --------------------------------------------------------------------------
 
@@ -476,14 +476,14 @@ class Load:
 
         def prepare(piece: tuple[str, pa.Table]) -> _Change:
             label, rows = piece
-            return self._change(self._seen(label), label, rows, plan)
+            return self._change(self._initial_part(label), label, rows, plan)
 
         workers = _AHEAD if self.table.storage.concurrent else pa.cpu_count()
         with closing(ahead(prepare, parts, workers)) as changes:
             for (label, rows), change in zip(parts, changes, strict=True):
                 self._commit_partition(label, change, partial(self._change, label=label, batch=rows, plan=plan))
 
-    def _seen(self, label: str) -> Part | None:
+    def _initial_part(self, label: str) -> Part | None:
         """Return the partition as it was first seen, None for none."""
         return self.snapshot.part(label) if self.snapshot else None
 
@@ -499,7 +499,7 @@ class Load:
         again
             Gives the change of the partition as it is then.
         """
-        part, change = self._seen(label), first
+        part, change = self._initial_part(label), first
         for attempt in attempts(self._attempts):
             try:
                 if attempt > 1:
@@ -694,7 +694,7 @@ class Load:
 
     def _build(self, stored: StoredPart | None, batch: pa.Table, change: Merge, plan: _Plan) -> pa.Table:
         """Return the partition's new rows, in the types and the encoding that the stored ones have."""
-        new = taken(batch, change.take)
+        new = take_rows(batch, change.take)
         stamp = pa.scalar(self._now(), STAMP)
         stamped = new.append_column(LAST_UPDATED, pa.repeat(stamp, len(new)))
         if stored is not None:
@@ -704,12 +704,12 @@ class Load:
             by = sort_columns(new, plan.increment, plan.key)
             sorted_by = pa.concat_tables([logical.select(by), decoded(new.select(by))], promote_options="permissive")
             chosen = np.concatenate([change.keep, np.arange(len(physical), len(physical) + len(new))])
-            order = sort_indices(taken(sorted_by, chosen), plan.increment, plan.key)
-            data = taken(pa.concat_tables([physical, encoded]), chosen[order])
+            order = sort_indices(take_rows(sorted_by, chosen), plan.increment, plan.key)
+            data = take_rows(pa.concat_tables([physical, encoded]), chosen[order])
             anew = self._declared_anew(codec, plan)
             return data if anew is None else data.replace_schema_metadata(anew)
         metadata = None
-        data = taken(stamped, sort_indices(new, plan.increment, plan.key))
+        data = take_rows(stamped, sort_indices(new, plan.increment, plan.key))
         if self._codec is not None and (self._legacy or not self._whole):
             data = self._codec.encode(data)
             metadata = None if self._whole else self._codec.stored.metadata

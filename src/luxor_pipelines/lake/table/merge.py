@@ -16,7 +16,7 @@ from luxor_pipelines.errors import SchemaError, UsageError, sample
 from luxor_pipelines.lake.types.schema import LAST_UPDATED, is_text_type, with_codes
 from luxor_pipelines.names import normal_names
 
-__all__ = ["Merge", "merge", "sort_columns", "sort_indices", "taken", "with_stored_cells"]
+__all__ = ["Merge", "merge", "sort_columns", "sort_indices", "take_rows", "with_stored_cells"]
 
 Rows = NDArray[np.int64]
 
@@ -83,7 +83,7 @@ def merge(
     if stored is not None:
         by = key if mode == "upsert" else (increment,) if increment else ()
         touched = _meeting(stored, batch, by or (), folded)
-    old = batch.select(names).slice(0, 0) if stored is None else _fold(taken(stored.select(names), touched), folded)
+    old = batch.select(names).slice(0, 0) if stored is None else _fold(take_rows(stored.select(names), touched), folded)
     new = batch.select(names)
 
     ids = _row_ids(old, new, key or names)
@@ -99,13 +99,14 @@ def merge(
     has_match = match >= 0
     if mode == "upsert":  # so far each key column met the batch by itself
         touched, match = touched[has_match], match[has_match]
-        old = taken(old, np.flatnonzero(has_match))
+        old = take_rows(old, np.flatnonzero(has_match))
         has_match = np.ones(len(match), dtype=bool)
 
     same = np.zeros(len(match), dtype=bool)
     same[has_match] = True
     if key:
-        same[has_match] = _equal(taken(old, np.flatnonzero(has_match)), taken(new, match[has_match]), names, key)
+        with_match = np.flatnonzero(has_match)
+        same[has_match] = _equal(take_rows(old, with_match), take_rows(new, match[has_match]), names, key)
     # Of several stored rows with one key the first that equals the batch's stays.
     same_rows = np.flatnonzero(same)
     same_rows = same_rows[np.sort(np.unique(match[same_rows], return_index=True)[1])]
@@ -173,7 +174,7 @@ def sort_indices(table: pa.Table, increment: str | None, key: Sequence[str] | No
     return np.argsort(order, kind="stable")
 
 
-def taken(table: pa.Table, rows: Rows) -> pa.Table:
+def take_rows(table: pa.Table, rows: Rows) -> pa.Table:
     """Return the rows at these positions; nothing is copied where they follow each other."""
     if not len(rows) or (rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all()):
         return table.slice(rows[0] if len(rows) else 0, len(rows))

@@ -195,8 +195,8 @@ def conform(data: pa.Table, *, table: str, target: pa.Schema) -> pa.Table:
     unknown = [name for name in data.column_names if name not in names]
     missing = [name for name in names if name not in data.column_names]
     if unknown or missing:
-        parts = ([f"unknown: {_listed(unknown)}"] if unknown else []) + (
-            [f"missing: {_listed(missing)}"] if missing else []
+        parts = ([f"unknown: {_quoted(unknown)}"] if unknown else []) + (
+            [f"missing: {_quoted(missing)}"] if missing else []
         )
         examples = unknown[:3]
         alike = {name: close[0] for name in examples if (close := get_close_matches(name, missing or names, 1, 0.8))}
@@ -206,7 +206,7 @@ def conform(data: pa.Table, *, table: str, target: pa.Schema) -> pa.Table:
         hints += ["Add the missing ones to the frame."] if missing and not alike else []
         raise SchemaError(
             f"Table {table}: the frame's columns are not the table's; {'; '.join(parts)}. "
-            f"The table has {_listed(names)}.",
+            f"The table has {_quoted(names)}.",
             hint=" ".join(hints),
         )
     columns = [_fit(data[field.name], field.type, table, field.name) for field in fields]
@@ -329,7 +329,7 @@ def _whole(column: pa.ChunkedArray, table: str, name: str) -> pa.ChunkedArray:
     return column.cast(WHOLE)
 
 
-def _listed(names: Sequence[str]) -> str:
+def _quoted(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names)) or "none"
 
 
