@@ -177,6 +177,8 @@ def _check(case: Case, contenders: Sequence[Contender], works: Sequence[Callable
 
 def _plain(answer: Any, key: Sequence[str]) -> pd.DataFrame:
     frame = answer if isinstance(answer, pd.DataFrame) else answer.to_pandas()
+    # Categories sort by their codes, other contenders' texts by their letters.
+    frame = frame.astype(dict.fromkeys(frame.select_dtypes("category").columns, "str"))
     return frame.sort_values([*key], ignore_index=True) if key else frame.reset_index(drop=True)
 
 
