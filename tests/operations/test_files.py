@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from luxor_pipelines import LuxorQuery
 from luxor_pipelines.cli import main
 from luxor_pipelines.errors import UsageError
 from luxor_pipelines.lake.lake import Lake
+from luxor_pipelines.lake.parquet.file import to_bytes
+from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.operations.files import create_lake, load_table_file, put_files, read_for
 
 ASSETS = pd.DataFrame(
@@ -175,10 +178,6 @@ def test_a_table_is_described(lake: Lake, tmp_path: Path, capsys: pytest.Capture
 
 
 def test_missing_cells_of_a_legacy_table_are_counted(disk: Any) -> None:
-    import pyarrow as pa
-
-    from luxor_pipelines.lake.parquet.file import to_bytes
-
     rows = pa.table({"Date": ["2026-10-30", "nan"], "Last_Price": ["1.5", "None"], "Asset": ["a", "b"]})
     disk.storage().write("enriched/parquet/old.parquet", to_bytes(rows))
     described = disk.query().describe("old")
@@ -188,3 +187,24 @@ def test_missing_cells_of_a_legacy_table_are_counted(disk: Any) -> None:
         "Last_Price": 0.5,
         "Asset": 0.0,
     }
+
+
+@pytest.mark.parametrize(
+    ("named", "other"),
+    [
+        ("raw/x/Quotes 2025.parquet", "raw/x/quotes_2025.parquet"),
+        ("raw/Vendas 2025", "raw/vendas_2025"),
+        ("raw/q", "raw/q.parquet"),
+        ("raw/q.parquet", "raw/q"),
+        ("raw/many.parquet", "raw/many"),
+        ("raw/x/a(1).parquet", "raw/x/a.parquet"),
+        (f"{DIRECTORY}/Quotes 2025.parquet", f"{DIRECTORY}/quotes_2025.parquet"),
+    ],
+)
+def test_a_file_or_folder_of_the_lake_is_read_by_its_path_as_written(rig: Any, named: str, other: str) -> None:
+    storage = rig.storage()
+    is_folder = named in ("raw/Vendas 2025", "raw/q", "raw/many.parquet")
+    for place, word in ((named, "named"), (other, "other")):
+        is_file = place.endswith(".parquet") and not (is_folder and place == named)
+        storage.write(place if is_file else f"{place}/part-0.parquet", to_bytes(pa.table({"K": [word]})))
+        assert read_for(rig.query().lake, "new", named).rows["K"].tolist() == ["named"]

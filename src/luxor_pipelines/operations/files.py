@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -14,7 +15,6 @@ from luxor_pipelines.errors import (
     AccessError,
     InvalidNameError,
     NotFoundError,
-    TableNotFoundError,
     UsageError,
     sample,
     shown,
@@ -24,6 +24,7 @@ from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.storage.base import check_path
 from luxor_pipelines.lake.table.archive import ARCHIVE
 from luxor_pipelines.lake.table.layout import DIRECTORY
+from luxor_pipelines.lake.table.table import Table
 from luxor_pipelines.lake.types.schema import DATE_COLUMN, LAST_UPDATED, stored_key
 from luxor_pipelines.operations.discovery import declarations
 from luxor_pipelines.quality.assets import check_assets
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from luxor_pipelines.lake.table.layout import Snapshot
-    from luxor_pipelines.lake.table.table import Table
     from luxor_pipelines.lake.types.schema import TableSchema
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
@@ -268,20 +268,30 @@ def _rows_of(lake: Lake, path: str | Path, types: Mapping[str, Kind] | None) -> 
     if isinstance(path, Path) or not path.startswith(_IN_LAKE):
         return read_table_file(Path(path), types)
     path = check_path(path)
-    folder, _, name = path.rpartition("/")
+    name = path.rpartition("/")[2]
     if not name.endswith(".parquet") and lake.storage.stat(path) is not None:
         with tempfile.TemporaryDirectory() as local_folder:
             copy = Path(local_folder, name)
             copy.write_bytes(lake.storage.read(path).data)
             return read_table_file(copy, types)
-    try:
-        stored = lake.table(name.removesuffix(".parquet"), folder).scan(drop=(LAST_UPDATED,)).data
-    except (TableNotFoundError, InvalidNameError) as error:
+    table = _table_at(lake, path)
+    if table is None:
         raise NotFoundError(
             f"There is no file or table {shown(path, 300)} in {lake.url}.",
             hint=f"Check the path. One of this machine is written ./{path}.",
-        ) from error
-    return typed_frame(stored, path, types)
+        )
+    return typed_frame(table.scan(drop=(LAST_UPDATED,)).data, path, types)
+
+
+def _table_at(lake: Lake, path: str) -> Table | None:
+    """Return the lake's table of a path, else the Parquet file or folder there; None for none."""
+    folder, _, name = path.rpartition("/")
+    tables = [Table.at(lake.storage, place, conventions=lake.conventions) for place in (path, f"{path}.parquet")]
+    if folder == lake.directory:
+        with suppress(InvalidNameError):
+            table = lake.table(name.removesuffix(".parquet"))
+            tables = [table] if path in (table.folder, table.path("file")) else tables
+    return next((table for table in tables if table.find() is not None), None)
 
 
 def load_table_file(lake: Lake, table: str, file: TableFile, *, dry_run: bool = False) -> LoadResult:

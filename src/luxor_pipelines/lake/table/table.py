@@ -179,16 +179,27 @@ class Table:
         self.storage = storage
         self.name = table_name(name)
         self.directory = check_path(directory)
+        self.folder = f"{self.directory}/{self.name}"
+        """The folder of the table's partitions."""
+        self._single = f"{self.folder}.parquet"
         self.conventions = conventions or Conventions()
         self._footers: Footers = {} if footers is None else footers
 
+    @classmethod
+    def at(cls, storage: Storage, path: str, *, conventions: Conventions | None = None) -> Table:
+        """Return the table that is the file or folder of a path, as that is written, to be read and not written.
+
+        Other files are not taken for it, whatever the lake's spelling makes of its name.
+        """
+        path = check_path(path)
+        table = cls(storage, "table", conventions=conventions)
+        table.directory, _, name = path.rpartition("/")
+        table.name = name.removesuffix(".parquet")
+        table.folder = table._single = path
+        return table
+
     def __repr__(self) -> str:
         return f"Table({self.name!r} in {self.storage.url}/{self.directory})"
-
-    @property
-    def folder(self) -> str:
-        """The folder of the table's partitions."""
-        return f"{self.directory}/{self.name}"
 
     @property
     def record_path(self) -> str:
@@ -206,7 +217,7 @@ class Table:
 
     def path(self, layout: Layout, label: str = "") -> str:
         """Return the path of a partition's file."""
-        return f"{self.folder}.parquet" if layout == "file" else f"{self.folder}/{layout}={label}/data.parquet"
+        return self._single if layout == "file" else f"{self.folder}/{layout}={label}/data.parquet"
 
     def find(self) -> Snapshot | None:
         """Return the table's partitions as they are now; None only when there is definitely no such table.
@@ -279,7 +290,7 @@ class Table:
                 parts[layout].append(Part(label, info))
         layouts = [layout for layout in parts if parts[layout]]
         if not layouts:
-            return self._find_foreign([*files, *namesakes], unusable)
+            return self._find_foreign(list(dict.fromkeys([*files, *namesakes])), unusable)
         strays = [
             info.path for info in files if self.recognise(info.path) is None and is_parquet(self.below(info.path))
         ]
