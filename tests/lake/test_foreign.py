@@ -212,6 +212,16 @@ def test_where_a_file_is_ours_the_others_are_strays(rig: Any, caplog: pytest.Log
     assert "not read" in caplog.text
 
 
+def test_files_of_a_folder_that_are_not_read_are_named(rig: Any, caplog: pytest.LogCaptureFixture) -> None:
+    storage = rig.storage()
+    put(storage, "t/part-0.parquet", {"X": [1]})
+    put(storage, "t/extra.parquet", {"X": [2]})
+    with caplog.at_level(logging.WARNING, "luxor_pipelines"):
+        assert rig.query().get_table("t")["X"].tolist() == [1]
+    assert "t/extra.parquet" in caplog.text
+    assert "not read" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("mark", "kind", "name"),
     [

@@ -12,7 +12,7 @@ import pytest
 
 from luxor_pipelines import LuxorQuery
 from luxor_pipelines.cli import main
-from luxor_pipelines.errors import UsageError
+from luxor_pipelines.errors import DataError, ForeignTableError, SchemaError, UsageError
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.table.layout import DIRECTORY
@@ -208,3 +208,79 @@ def test_a_file_or_folder_of_the_lake_is_read_by_its_path_as_written(rig: Any, n
         is_file = place.endswith(".parquet") and not (is_folder and place == named)
         storage.write(place if is_file else f"{place}/part-0.parquet", to_bytes(pa.table({"K": [word]})))
         assert read_for(rig.query().lake, "new", named).rows["K"].tolist() == ["named"]
+
+
+def put_folder(rig: Any, tmp_path: Path, files: dict[str, dict[str, Any]]) -> list[str | Path]:
+    """Write Parquet files into a folder of the lake and one of this machine; return what both are called."""
+    for path, columns in files.items():
+        data = to_bytes(pa.table(columns))
+        rig.storage().write(f"raw/q/{path}", data)
+        file = tmp_path / "here" / "q" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    return ["raw/q", tmp_path / "here" / "q"]
+
+
+ROWS = {"Date": pd.to_datetime(["2025-01-05", "2025-01-06"]), "Fund": ["a", "b"]}
+
+
+def test_months_beside_years_are_not_added_up(rig: Any, tmp_path: Path) -> None:
+    paths = put_folder(rig, tmp_path, {"month=2025-01/data.parquet": ROWS, "year=2025/data.parquet": ROWS})
+    for path in paths:
+        with pytest.raises(SchemaError, match="both month= and year="):
+            read_for(rig.query().lake, "new", path)
+    record = b'{"layout": "month", "column": "Date"}'
+    rig.storage().write("raw/q/_layout.json", record)
+    (tmp_path / "here" / "q" / "_layout.json").write_bytes(record)
+    for path in paths:
+        assert read_for(rig.query().lake, "new", path).rows["Fund"].tolist() == ["a", "b"], "the record says the months"
+
+
+def test_a_column_that_was_dropped_does_not_come_back_by_a_load(rig: Any, tmp_path: Path) -> None:
+    paths = put_folder(rig, tmp_path, {"month=2025-01/data.parquet": {**ROWS, "Old": [1, 2]}})
+    record = b'{"layout": "month", "column": "Date", "columns": {"added": {"New": "number"}, "dropped": ["Old"]}}'
+    rig.storage().write("raw/q/_layout.json", record)
+    (tmp_path / "here" / "q" / "_layout.json").write_bytes(record)
+    for path in paths:
+        rows = read_for(rig.query().lake, "new", path).rows
+        assert list(rows.columns) == ["Date", "Fund", "New"]
+        assert rows["New"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("counted", "stray"),
+    [
+        ("month=2025-01/data.parquet", "month=2025-02/part-0.parquet"),
+        ("year=2025/data.parquet", "region=br/part-0.parquet"),
+        ("year=2025/data.parquet", "region=br/part-0"),
+        ("region=us/part-0.parquet", "region=br/part-0"),
+        ("part-0.parquet", "sub/part-0.parquet"),
+    ],
+)
+def test_a_folder_of_which_only_some_files_are_read_is_not_loaded(
+    rig: Any, tmp_path: Path, counted: str, stray: str
+) -> None:
+    for path in put_folder(rig, tmp_path, {counted: ROWS, stray: ROWS}):
+        with pytest.raises(DataError, match=f"not read with them: .*{stray}") as caught:
+            read_for(rig.query().lake, "new", path)
+        assert caught.value.hint
+
+
+def test_a_folder_with_marks_and_notes_is_loaded(rig: Any, tmp_path: Path) -> None:
+    paths = put_folder(rig, tmp_path, {"region=us/x.parquet": ROWS})
+    (tmp_path / "here" / "q" / "_SUCCESS").write_bytes(b"")
+    (tmp_path / "here" / "q" / "notes.txt").write_bytes(b"x")
+    (tmp_path / "here" / "q" / "region=us" / ".x.parquet.crc").write_bytes(b"x")
+    for path in paths:
+        assert read_for(rig.query().lake, "new", path).rows["region"].tolist() == ["us", "us"]
+
+
+def test_a_hudi_table_is_not_loaded(rig: Any, tmp_path: Path) -> None:
+    versions = {f"f1_{number}.parquet": {**ROWS, "_hoodie_commit_time": ["1", "1"]} for number in (1, 2)}
+    paths = put_folder(rig, tmp_path, versions)
+    (tmp_path / "here" / "q" / ".hoodie").mkdir()
+    (tmp_path / "here" / "q" / ".hoodie" / "hoodie.properties").write_bytes(b"x")
+    for path in paths:
+        with pytest.raises(ForeignTableError, match="a Hudi table") as caught:
+            read_for(rig.query().lake, "new", path)
+        assert "archive" not in caught.value.hint

@@ -25,7 +25,7 @@ from luxor_pipelines.lake.storage.base import check_path
 from luxor_pipelines.lake.table.archive import ARCHIVE
 from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.lake.table.table import Table
-from luxor_pipelines.lake.types.schema import DATE_COLUMN, LAST_UPDATED, stored_key
+from luxor_pipelines.lake.types.schema import DATE_COLUMN, stored_key
 from luxor_pipelines.operations.discovery import declarations
 from luxor_pipelines.quality.assets import check_assets
 from luxor_pipelines.quality.gate import Finding
@@ -36,7 +36,7 @@ from luxor_pipelines.sources.inspection import Inspection, inspect_price_file
 from luxor_pipelines.sources.limits import Limits
 from luxor_pipelines.sources.old_returns import long_returns
 from luxor_pipelines.sources.price_files import FOLDER, FORMATS_FILE
-from luxor_pipelines.sources.table_files import Kind, read_table_file, typed_frame
+from luxor_pipelines.sources.table_files import Kind, read_folder, read_table_file, typed_frame
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -274,24 +274,24 @@ def _rows_of(lake: Lake, path: str | Path, types: Mapping[str, Kind] | None) -> 
             copy = Path(local_folder, name)
             copy.write_bytes(lake.storage.read(path).data)
             return read_table_file(copy, types)
-    table = _table_at(lake, path)
-    if table is None:
+    rows = next((rows for table in _tables_at(lake, path) if (rows := read_folder(table)) is not None), None)
+    if rows is None:
         raise NotFoundError(
             f"There is no file or table {shown(path, 300)} in {lake.url}.",
             hint=f"Check the path. One of this machine is written ./{path}.",
         )
-    return typed_frame(table.scan(drop=(LAST_UPDATED,)).data, path, types)
+    return typed_frame(rows, path, types)
 
 
-def _table_at(lake: Lake, path: str) -> Table | None:
-    """Return the lake's table of a path, else the Parquet file or folder there; None for none."""
+def _tables_at(lake: Lake, path: str) -> list[Table]:
+    """Return the lake's table of a path; where it names none, the places of the file or folder, the likelier first."""
     folder, _, name = path.rpartition("/")
-    tables = [Table.at(lake.storage, place, conventions=lake.conventions) for place in (path, f"{path}.parquet")]
     if folder == lake.directory:
         with suppress(InvalidNameError):
             table = lake.table(name.removesuffix(".parquet"))
-            tables = [table] if path in (table.folder, table.path("file")) else tables
-    return next((table for table in tables if table.find() is not None), None)
+            if path in (table.folder, table.path("file")):
+                return [table]
+    return [Table.at(lake.storage, place, conventions=lake.conventions) for place in (path, f"{path}.parquet")]
 
 
 def load_table_file(lake: Lake, table: str, file: TableFile, *, dry_run: bool = False) -> LoadResult:

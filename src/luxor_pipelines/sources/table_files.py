@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -17,13 +15,13 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from luxor_pipelines.errors import CorruptFileError, DataError, NotFoundError, SchemaError, UsageError, sample, shown
-from luxor_pipelines.lake.parquet.file import ParquetFile, open_file
-from luxor_pipelines.lake.storage.base import BlobInfo, WholeFile
-from luxor_pipelines.lake.table.foreign import format_of, is_data, union
-from luxor_pipelines.lake.table.layout import recognise
+from luxor_pipelines.lake.storage.local import LocalStorage
+from luxor_pipelines.lake.table.table import Table
 from luxor_pipelines.lake.types.frames import arrow_to_frame
+from luxor_pipelines.lake.types.schema import LAST_UPDATED
+from luxor_pipelines.settings import Settings
 
-__all__ = ["KINDS", "Kind", "read_table_file", "typed_frame"]
+__all__ = ["KINDS", "Kind", "read_folder", "read_table_file", "typed_frame"]
 
 Kind: TypeAlias = Literal["text", "number", "whole", "date", "flag"]
 KINDS: tuple[Kind, ...] = ("text", "number", "whole", "date", "flag")
@@ -63,7 +61,9 @@ def read_table_file(path: Path, types: Mapping[str, Kind] | None = None) -> pd.D
     CorruptFileError
         The file is not what its name says.
     DataError
-        It has no columns.
+        It has no columns, or the folder no Parquet files, or some besides those of one table.
+    ForeignTableError
+        The folder is a table in a format whose log says which rows count.
     SchemaError
         A cell does not fit the type that is asked for.
     """
@@ -71,7 +71,7 @@ def read_table_file(path: Path, types: Mapping[str, Kind] | None = None) -> pd.D
     if not path.exists():
         raise NotFoundError(f"There is no file {shown(str(path), 300)}.", hint="Check the path.")
     if path.is_dir():
-        table = _read_folder(path)
+        table = _read_local_folder(path)
     elif name.endswith(_PARQUET):
         table = _read_parquet(path)
     elif name.endswith(_TEXT_FILES):
@@ -106,32 +106,43 @@ def typed_frame(table: pa.Table, file: str, types: Mapping[str, Kind] | None = N
     return arrow_to_frame(pa.table(columns, names=table.column_names))
 
 
-def _read_folder(path: Path) -> pa.Table:
-    """Read a folder as the lake reads one: partitions of ours, else plain files, whose folders may name columns."""
-    files = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
-    kind = format_of(files)
-    if kind is not None:
-        raise UsageError(
-            f"{path.name} is {'a Delta' if kind == 'delta' else 'an Iceberg'} table, whose log says which rows count.",
-            hint=f"Read it with {'deltalake' if kind == 'delta' else 'pyiceberg'}, save its rows as Parquet, and load "
-            "that file.",
+def read_folder(table: Table, *, raw: bool = False) -> pa.Table | None:
+    """Return the rows of a table that a path names, without the stamps of their loads; None where nothing is there.
+
+    Parameters
+    ----------
+    raw
+        Whether text stays as it is stored; else it is read by the conventions of the table's lake.
+
+    Raises
+    ------
+    DataError
+        The folder has files, besides those that are read, that may have rows too.
+    LakeError, SchemaError
+        As `Table.scan` raises them.
+    """
+    snapshot = table.find()
+    if snapshot is None:
+        return None
+    read = {part.info.path for part in snapshot.parts}
+    others = (info for info in table.storage.list(table.folder) if info.path not in read)
+    strays = table.strays(info for info in others if table.recognise(info.path) is None or snapshot.layout == "folder")
+    if strays and snapshot.layout != "file":
+        raise DataError(
+            f"{table.folder} has {len(read)} files of one table, and others that are not read with them: "
+            f"{sample(strays)}. Nothing was loaded.",
+            hint="Move the others away, or load them by themselves.",
         )
-    partitions = {label[1]: file for name, file in files.items() if (label := recognise(name)) is not None}
-    data = partitions or {name: file for name, file in files.items() if is_data(name, any_name=True)}
-    if not data:
+    return table.scan(snapshot=snapshot, drop=(LAST_UPDATED,), raw=raw).data
+
+
+def _read_local_folder(path: Path) -> pa.Table:
+    """Read a folder of this machine as the lake reads one: partitions of ours, else plain files."""
+    path = path.resolve()
+    rows = read_folder(Table.at(LocalStorage(path.parent, Settings.from_env()), path.name), raw=True)
+    if rows is None:
         raise DataError(f"{path.name} has no Parquet files.", hint="Name the folder that they lie in.")
-    with ExitStack() as stack:
-        opened = {name: stack.enter_context(_opened(file)) for name, file in data.items()}
-        folder = union(path.name, {name: file.schema for name, file in opened.items()})
-        return pa.concat_tables([folder.file(name, file).read() for name, file in opened.items()])
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[ParquetFile]:
-    data = path.read_bytes()
-    info = BlobInfo(str(path), "", len(data), datetime.fromtimestamp(path.stat().st_mtime, UTC))
-    with open_file(lambda: nullcontext(WholeFile(data)), info) as file:
-        yield file
+    return rows
 
 
 def _read_parquet(path: Path) -> pa.Table:

@@ -34,6 +34,7 @@ __all__ = [
     "is_hidden",
     "is_hudi",
     "is_parquet",
+    "may_be_data",
     "union",
 ]
 
@@ -70,6 +71,11 @@ def is_data(path: str, *, any_name: bool = False) -> bool:
 def is_parquet(path: str) -> bool:
     """Return whether a file is named as Parquet files are, and not hidden."""
     return path.lower().endswith(_EXTENSIONS) and not is_hidden(path)
+
+
+def may_be_data(path: str) -> bool:
+    """Return whether a file that is not read may have rows of the table, as its name, or the folder it is in, tells."""
+    return is_parquet(path) or is_data(f"{path}.parquet")
 
 
 def is_hidden(path: str) -> bool:

@@ -7,7 +7,7 @@ stored in the files. Should a file and a folder both exist, the file is the tabl
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -51,7 +51,7 @@ from luxor_pipelines.lake.table.foreign import (
     format_of,
     is_data,
     is_hudi,
-    is_parquet,
+    may_be_data,
     union,
 )
 from luxor_pipelines.lake.table.layout import (
@@ -291,14 +291,7 @@ class Table:
         layouts = [layout for layout in parts if parts[layout]]
         if not layouts:
             return self._find_foreign(list(dict.fromkeys([*files, *namesakes])), unusable)
-        strays = [
-            info.path for info in files if self.recognise(info.path) is None and is_parquet(self.below(info.path))
-        ]
-        if strays:
-            logger.warning(
-                "Table %s: files in %s are none of its partitions and are not read: %s; `luxor check %s` names all.",
-                *(self.name, self.folder, sample(strays), self.name),
-            )
+        self._warn_of_strays(info for info in files if self.recognise(info.path) is None)
         single, moving, record = self._look_after()
         if moving is not None:
             raise self.moving()
@@ -317,6 +310,17 @@ class Table:
         if agreed is None and self.is_placeholder(partitions[-1]):
             return None
         return Snapshot(layouts[0], tuple(partitions), columns=agreed.columns if agreed else ColumnChanges())
+
+    def strays(self, files: Iterable[BlobInfo]) -> list[str]:
+        """Return the paths of those files that may have rows of the table, by their names, among files not read."""
+        return [info.path for info in files if info.size and may_be_data(self.below(info.path))]
+
+    def _warn_of_strays(self, files: Iterable[BlobInfo]) -> None:
+        if strays := self.strays(files):
+            logger.warning(
+                "Table %s: files in %s are none of its partitions and are not read: %s; `luxor check %s` names all.",
+                *(self.name, self.folder, sample(strays), self.name),
+            )
 
     def is_foreign_data(self, info: BlobInfo) -> bool:
         """Return whether a file of the table's folders has rows as other programs write them; see `foreign.is_data`."""
@@ -367,6 +371,8 @@ class Table:
             return None
         if self.storage.stat(self.moving_path) is not None:  # then some may have been moved before they were listed
             raise self.moving()
+        read = set(data)
+        self._warn_of_strays(info for info in files if info not in read)
         return Snapshot("folder", tuple(Part(self.below(info.path), info) for info in data))
 
     def _unreadable(self, kind: Format) -> ForeignTableError:
@@ -375,11 +381,14 @@ class Table:
             "iceberg": ("an Iceberg table", "metadata", "pyiceberg"),
             "hudi": ("a Hudi table", "columns _hoodie_…", "hudi"),
         }[kind]
+        steps = f"`luxor archive {self.name}`, then `luxor load {self.name} FILE`"
+        if self.folder == self.path("file"):  # it is no table of the lake
+            steps = "and load that"
         return ForeignTableError(
             f"Table {self.name} in {self.storage.url} is {name} (it has {mark}), whose log says which of its rows "
             "count. luxor-pipelines neither reads nor writes it.",
             hint=f"Read it with its own library, such as {library}. To have it here: export it to a Parquet file, "
-            f"`luxor archive {self.name}`, then `luxor load {self.name} FILE`.",
+            f"{steps}.",
             kind=kind,
         )
 
