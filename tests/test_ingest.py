@@ -8,6 +8,7 @@ import threading
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from io import BytesIO
@@ -19,10 +20,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from luxor_pipelines import LoadResult, incremental_load, save_table
+from luxor_pipelines import LoadResult, add_column, incremental_load, save_table
 from luxor_pipelines.catalog import HIST_FILE_PX_LAST
 from luxor_pipelines.errors import CorruptFileError, LoadConflictError, SchemaError, UsageError
 from luxor_pipelines.lake.parquet.file import to_bytes
@@ -31,6 +32,7 @@ from luxor_pipelines.lake.table.layout import pieces
 from luxor_pipelines.lake.table.load import check_typed
 from luxor_pipelines.lake.table.table import Table
 from luxor_pipelines.lake.types.schema import Column, TableSchema
+from luxor_pipelines.names import normal_name
 from luxor_pipelines.settings import Settings
 
 BY_MONTH = TableSchema(
@@ -216,12 +218,140 @@ def test_a_load_makes_no_second_series_beside_one_in_another_spelling(rig: Any, 
 
 def test_slices_of_a_text_column_meet_stored_rows_in_any_spelling(rig: Any) -> None:
     lq = rig.query()
-    foreign = pa.table({"Location": ["BZ", "BZ ", "US"], "Asset": ["a", "b", "c"]})
+    foreign = pa.table({"Location": ["BZ", "BZ", "US"], "Asset": ["a", "b", "c"]})
     lq.lake.storage.write("enriched/parquet/places.parquet", to_bytes(foreign))
-    frame = pd.DataFrame({"Location": ["bz"], "Asset": ["z"]})
+    frame = pd.DataFrame({"Location": ["bz", "bz"], "Asset": ["a", "z"]})
     result = incremental_load(lq, "places", frame, increment_column="Location")
-    assert (result.inserted, result.deleted) == (1, 2)
-    assert sorted(lq.get_table("places")["Asset"]) == ["c", "z"]
+    assert (result.inserted, result.updated, result.deleted) == (1, 1, 1)
+    rows = lq.get_table("places")[["Location", "Asset"]]
+    assert sorted(map(tuple, rows.to_numpy())) == [("US", "c"), ("bz", "a"), ("bz", "z")], "a slice has one spelling"
+    assert incremental_load(lq, "places", frame, increment_column="Location").changed is False
+
+
+def test_a_slice_stored_in_several_spellings_is_not_replaced(rig: Any) -> None:
+    lq = rig.query()
+    funds = pd.DataFrame({"Fund": ["Alpha", "ALPHA", "alpha ", "beta"], "V": [1.0, 2.0, 3.0, 4.0]})
+    save_table(lq, "funds", funds, normalize_columns=False)
+    before = stored_files(lq)
+    told = (
+        r"Table funds, column 'Fund': 1 slice of the batch is stored in several spellings.*'ALPHA', 'Alpha', 'alpha '"
+    )
+    with pytest.raises(SchemaError, match=told):
+        incremental_load(lq, "funds", pd.DataFrame({"Fund": ["alpha"], "V": [1.0]}), increment_column="Fund")
+    assert stored_files(lq) == before
+    other = pd.DataFrame({"Fund": ["Beta"], "V": [5.0]})
+    result = incremental_load(lq, "funds", other, increment_column="Fund")
+    assert (result.inserted, result.deleted) == (1, 1)
+    assert len(lq.get_table("funds")) == 4
+
+
+@pytest.mark.parametrize(
+    ("own", "other"), [("ab", "AB"), ("caf\u00e9", "cafe\u0301"), ("a b", "a\u00a0b"), ("ab", " ab")]
+)
+def test_an_upsert_leaves_rows_in_another_spelling_beside_its_own(rig: Any, own: str, other: str) -> None:
+    """A table stored as it came tells rows apart by case and form."""
+    lq = rig.query()
+    save_table(lq, "codes", pd.DataFrame({"Code": [own, other], "V": [1.0, 2.0]}), normalize_columns=False)
+    add_column("codes", "Note", "text", lq=lq)
+    noted = pd.DataFrame({"Code": [other], "V": [2.0], "Note": ["precious"]})
+    options: dict[str, Any] = {"increment_column": None, "unique_columns": ["Code"]}
+    incremental_load(lq, "codes", noted, normalize_columns=False, **options)
+
+    result = incremental_load(lq, "codes", pd.DataFrame({"Code": [own], "V": [1.0]}), **options)
+    assert (result.unchanged, result.changed) == (1, False)
+    result = incremental_load(lq, "codes", pd.DataFrame({"Code": [own], "V": [3.0]}), **options)
+    assert (result.inserted, result.updated, result.unchanged, result.deleted) == (0, 1, 0, 0)
+    assert sorted(content_of(lq, "codes", ["Code", "V", "Note"])) == sorted(
+        [(own, 3.0, None), (other, 2.0, "precious")]
+    )
+
+
+def test_an_upsert_of_a_name_stored_in_several_other_spellings_is_refused(rig: Any) -> None:
+    lq = rig.query()
+    stored = pd.DataFrame({"Code": ["AB", "Ab", "C", " C", "d"], "V": [1.0, 2.0, 3.0, 4.0, 5.0]})
+    save_table(lq, "codes", stored, normalize_columns=False)
+    before = stored_files(lq)
+    options: dict[str, Any] = {"increment_column": None, "unique_columns": ["Code"]}
+    told = r"Table codes, column 'Code': 2 keys of the batch are stored in several.*\['AB', 'Ab'\], \[' C', 'C'\]"
+    batch = pd.DataFrame({"Code": ["ab", "c", "d"], "V": [9.0, 9.0, 9.0]})
+    with pytest.raises(SchemaError, match=told) as refusal:
+        incremental_load(lq, "codes", batch, **options)
+    assert "save_table" in refusal.value.hint
+    assert "normalize_columns=False" in refusal.value.hint
+    assert stored_files(lq) == before
+    # The hint is true of both ways.
+    named = pd.DataFrame({"Code": ["Ab"], "V": [9.0]})
+    assert incremental_load(lq, "codes", named, normalize_columns=False, **options).updated == 1
+    mended = lq.get_table("codes")[["Code", "V"]].assign(Code=["c", "ab", "ab2", "c2", "d"])
+    save_table(lq, "codes", mended, mode="replace")
+    assert incremental_load(lq, "codes", batch, **options).inserted == 0
+
+
+SPELLINGS = ["ab", "AB", "Ab ", "a b", "a\u00a0b", "\u00e9", "e\u0301", "\u00c9"]
+DAYS = ["2026-01-28", "2026-02-28"]
+spelled_rows = st.dictionaries(
+    st.tuples(st.sampled_from(DAYS), st.sampled_from(SPELLINGS)), st.sampled_from([1.0, 2.0]), min_size=1, max_size=7
+)
+
+
+@pytest.mark.hypothesis
+@pytest.mark.parametrize("schema", [IN_ONE_FILE, BY_MONTH], ids=["file", "month"])
+def test_no_row_goes_whose_name_is_not_loaded(disk: Any, schema: TableSchema) -> None:
+    """An upsert leaves every row but the one it meets: in its own spelling, else in the only one that is stored."""
+    lq, numbers = disk.query(), itertools.count()
+    key: dict[str, Any] = {"unique_columns": ["Date", "Asset"]}
+
+    @given(stored=spelled_rows, batch=spelled_rows)
+    @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    def check(stored: dict[tuple[str, str], float], batch: dict[tuple[str, str], float]) -> None:
+        name = f"t{next(numbers)}"
+        as_it_is = prices(*((day, asset, price) for (day, asset), price in stored.items()))
+        declared = replace(schema, name=name)
+        incremental_load(lq, name, as_it_is, schema=declared, normalize_columns=False, **key)
+        add_column(name, "Note", "text", lq=lq)
+        notes = {cell: f"note {number}" for number, cell in enumerate(stored)}
+        incremental_load(lq, name, as_it_is.assign(Note=list(notes.values())), normalize_columns=False, **key)
+        before = {(day, asset): (price, notes[day, asset]) for (day, asset), price in stored.items()}
+        new = {(day, normal_name(asset)): price for (day, asset), price in batch.items()}
+
+        want, refused = dict(before), False
+        for (day, asset), price in new.items():
+            words = [word for at, word in before if at == day and normal_name(word) == asset]
+            refused |= len(words) > 1 and asset not in words
+            met = asset if asset in words or not words else words[0]
+            price_before, note = want.pop((day, met), (None, None))
+            want[day, met if price_before == price else asset] = (price, note)
+
+        frame = prices(*((day, asset, price) for (day, asset), price in new.items()))
+        if refused:
+            with pytest.raises(SchemaError, match="several spellings"):
+                incremental_load(lq, name, frame, **key)
+            rows = spelled(lq, name)
+            loaded = {(day, asset) for day, asset in before if (day, normal_name(asset)) in new}
+            assert {cell: rows.get(cell) for cell in before.keys() - loaded} == {
+                cell: before[cell] for cell in before.keys() - loaded
+            }
+            assert schema.partition or rows == before
+            return
+        result = incremental_load(lq, name, frame, **key)
+        assert spelled(lq, name) == want
+        assert result.deleted == 0
+        assert result.inserted == len(want) - len(before)
+        assert result.inserted + result.updated + result.unchanged == len(new)
+        assert incremental_load(lq, name, frame, **key).changed is False
+
+    check()
+
+
+def spelled(lq: Any, name: str) -> dict[tuple[str, str], tuple[float, str | None]]:
+    """The price and the note of each day and name."""
+    rows = content_of(lq, name, ["Date", "Asset", "Last_Price", "Note"])
+    return {(str(day.date()), asset): (price, note) for day, asset, price, note in rows}
+
+
+def content_of(lq: Any, name: str, columns: list[str]) -> list[tuple[Any, ...]]:
+    frame = lq.get_table(name)[columns]
+    return list(map(tuple, frame.astype(object).where(frame.notna(), None).to_numpy()))
 
 
 def test_a_column_whose_case_is_kept_tells_rows_apart_by_case(rig: Any) -> None:

@@ -608,9 +608,18 @@ class Load:
             stored = self._read(part) if part else None
             rows = stored.logical if stored else None
             folded = self._folded(batch.schema, plan)
+            place = f"{self.table.name}, partition {label}" if label else self.table.name
             if rows is not None and self._left_out:
-                batch = with_stored_cells(rows, batch, self._left_out, plan.key, folded)
-            change = merge(rows, batch, mode=plan.mode, key=plan.key, increment=plan.increment, folded=folded)
+                batch = with_stored_cells(rows, batch, self._left_out, plan.key, folded, place)
+            change = merge(
+                rows,
+                batch,
+                mode=plan.mode,
+                key=plan.key,
+                increment=plan.increment,
+                folded=folded,
+                table=place,
+            )
             if rows is not None and self._left_out and not plan.key:
                 self._check_kept(rows, change)
         result = LoadResult(self.table.name, change.inserted, change.updated, change.unchanged, change.deleted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -51,6 +51,7 @@ def merge(
     key: tuple[str, ...] | None,
     increment: str | None,
     folded: Collection[str] = (),
+    table: str = "",
 ) -> Merge:
     """Return what a load of ``batch`` changes; merging the batch again with the outcome changes nothing.
 
@@ -67,12 +68,15 @@ def merge(
         the same if all their cells are, and each counts as often as it occurs.
     folded
         Columns of text whose stored cells are compared in their normal form, which the batch's have; other programs
-        may have stored them in another.
+        may have stored them in another. An upsert meets a row spelled as in the batch before those in other spellings.
+    table
+        The table's name, and of its partition, for messages.
 
     Raises
     ------
     SchemaError
-        The columns or types of the two differ, or the batch repeats a key.
+        The columns or types of the two differ, the batch repeats a key, or several spellings of one key or slice are
+        stored and nothing says which of them the batch means.
     """
     names = [name for name in batch.column_names if name != LAST_UPDATED]
     _check(stored, batch, names, key, increment)
@@ -83,8 +87,11 @@ def merge(
     if stored is not None:
         by = key if mode == "upsert" else (increment,) if increment else ()
         touched = _meeting(stored, batch, by or (), folded)
-    old = batch.select(names).slice(0, 0) if stored is None else _fold(take_rows(stored.select(names), touched), folded)
+    originals = batch.select(names).slice(0, 0) if stored is None else take_rows(stored.select(names), touched)
+    old, odd_cells = _fold(originals, folded)
     new = batch.select(names)
+    if mode == "slices" and increment in odd_cells:
+        _check_spellings(originals, _row_ids(old, old.slice(0, 0), [increment]), [increment], table, "slice")
 
     ids = _row_ids(old, new, key or names)
     if key:
@@ -96,6 +103,8 @@ def merge(
     else:  # the n-th of equal rows stands for the n-th
         before, after = _numbered(ids[: len(old)], ids[len(old) :])
     match = _positions(before, after)
+    if mode == "upsert":
+        match = _settled(match, originals, odd_cells, key or (), table)
     has_match = match >= 0
     if mode == "upsert":  # so far each key column met the batch by itself
         touched, match = touched[has_match], match[has_match]
@@ -107,6 +116,8 @@ def merge(
     if key:
         with_match = np.flatnonzero(has_match)
         same[has_match] = _equal(take_rows(old, with_match), take_rows(new, match[has_match]), names, key)
+    if mode == "slices" and increment in odd_cells:  # else a slice that changes in part would be left in two spellings
+        same &= ~odd_cells[increment]
     # Of several stored rows with one key the first that equals the batch's stays.
     same_rows = np.flatnonzero(same)
     same_rows = same_rows[np.sort(np.unique(match[same_rows], return_index=True)[1])]
@@ -130,7 +141,12 @@ def merge(
 
 
 def with_stored_cells(
-    stored: pa.Table, batch: pa.Table, columns: Sequence[str], key: Sequence[str] | None, folded: Collection[str] = ()
+    stored: pa.Table,
+    batch: pa.Table,
+    columns: Sequence[str],
+    key: Sequence[str] | None,
+    folded: Collection[str] = (),
+    table: str = "",
 ) -> pa.Table:
     """Return the batch with the stored cells in some columns, which it came without; null in rows that are new.
 
@@ -139,19 +155,30 @@ def with_stored_cells(
     key
         The columns that say which rows are the same row, the first of several; without one those are that agree in
         all other columns, and the n-th of equal rows stands for the n-th.
-    folded
+    folded, table
         As in `merge`.
+
+    Raises
+    ------
+    SchemaError
+        Several spellings of one key are stored, none of them the batch's.
     """
     if not len(stored):
         return batch
     by = key or [name for name in batch.column_names if name not in (*columns, LAST_UPDATED)]
-    ids = _row_ids(_fold(stored.select(by), folded), batch.select(by), by)
+    originals = stored.select(by)
+    old, odd_cells = _fold(originals, folded)
+    ids = _row_ids(old, batch.select(by), by)
     before, after = ids[: len(stored)], ids[len(stored) :]
     if not key:
         before, after = _numbered(before, after)
-    distinct, first = np.unique(before, return_index=True)
-    at = _positions(after, distinct)
-    rows = pa.array(first[at], mask=at < 0)
+    match = _positions(before, after)
+    if key:
+        match = _settled(match, originals, odd_cells, key, table)
+    matched, first = np.unique(match, return_index=True)
+    at = np.full(len(batch), -1)
+    at[matched[matched >= 0]] = first[matched >= 0]
+    rows = pa.array(at, mask=at < 0)
     for name in columns:
         batch = batch.set_column(batch.schema.get_field_index(name), name, stored[name].take(rows))
     return batch
@@ -221,8 +248,12 @@ def _simple(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.add(column, 0.0) if pa.types.is_floating(column.type) else column
 
 
-def _fold(rows: pa.Table, columns: Collection[str]) -> pa.Table:
-    """Return the rows with columns of text in their normal form (see `names.normal_name`), found by distinct word."""
+def _fold(rows: pa.Table, columns: Collection[str]) -> tuple[pa.Table, dict[str, NDArray[np.bool_]]]:
+    """Return the rows with columns of text in their normal form (see `names.normal_name`), found by distinct word.
+
+    Beside them comes, of each column that this changes, in which rows it does.
+    """
+    odd_cells = {}
     for at, name in enumerate(rows.column_names):
         if name in columns:
             codes, words = with_codes(rows[name])
@@ -230,7 +261,63 @@ def _fold(rows: pa.Table, columns: Collection[str]) -> pa.Table:
             if not plain.equals(words):
                 cells = plain.take(pa.array(codes, mask=codes < 0))
                 rows = rows.set_column(at, name, pa.chunked_array([cells]))
-    return rows
+                odd_words = pc.fill_null(pc.not_equal(plain, words), False).to_numpy(zero_copy_only=False)
+                odd_cells[name] = odd_words[codes] & (codes >= 0)
+    return rows, {name: cells for name, cells in odd_cells.items() if cells.any()}
+
+
+def _settled(
+    match: Rows, stored: pa.Table, odd_cells: Mapping[str, NDArray[np.bool_]], key: Sequence[str], table: str
+) -> Rows:
+    """Return the match of stored rows and the batch's without those whose key has the batch's spelling in another row.
+
+    Parameters
+    ----------
+    match
+        The position in the batch of each stored row's key, which is compared in its normal form; -1 for none.
+    odd_cells
+        The rows in another spelling than the batch's, by column; see `_fold`.
+
+    Raises
+    ------
+    SchemaError
+        A key is stored in several spellings, none of them the batch's.
+    """
+    columns = [name for name in key if name in odd_cells]
+    if not columns:
+        return match
+    odd_rows = np.logical_or.reduce([odd_cells[name] for name in columns])
+    exact = np.zeros(match.max(initial=-1) + 2, dtype=bool)
+    exact[match[~odd_rows]] = True
+    exact[-1] = False  # where the -1 of no match points
+    match = np.where(odd_rows & exact[match], -1, match)
+    doubtful = np.flatnonzero(odd_rows & (match >= 0))
+    _check_spellings(take_rows(stored, doubtful), match[doubtful], columns, table, "key")
+    return match
+
+
+def _check_spellings(rows: pa.Table, groups: Rows, columns: Sequence[str], table: str, kind: str) -> None:
+    """Refuse rows of one group, which are one key or slice, that are spelled in several ways.
+
+    Raises
+    ------
+    SchemaError
+    """
+    spellings = pd.DataFrame({"group": groups, "spelling": _row_ids(rows, rows.slice(0, 0), columns)})
+    spellings = spellings[~spellings.duplicated()]
+    several = spellings[spellings.duplicated("group", keep=False)]
+    if several.empty:
+        return
+    cells = take_rows(rows.select(columns), several.index.to_numpy()).to_pylist()
+    words = pd.Series([", ".join(map(str, row.values())) for row in cells])
+    examples = [sorted(spelled) for _, spelled in words.groupby(several["group"].to_numpy())]
+    verb = f"{kind} of the batch is" if len(examples) == 1 else f"{kind}s of the batch are"
+    raise SchemaError(
+        f"Table {table}, column {', '.join(map(repr, columns))}: {len(examples)} {verb} stored in several spellings, "
+        f"and which of them the batch means is not known: {sample(examples)}.",
+        hint="Give stored names one spelling: read the table, mend it, save_table(…, mode='replace'). Where spellings "
+        "tell rows apart, load with normalize_columns=False.",
+    )
 
 
 def _meeting(stored: pa.Table, batch: pa.Table, by: Sequence[str], folded: Collection[str]) -> Rows:
@@ -238,7 +325,7 @@ def _meeting(stored: pa.Table, batch: pa.Table, by: Sequence[str], folded: Colle
     rows = np.arange(len(stored))
     for name in by:
         column = stored[name] if len(rows) == len(stored) else stored[name].take(pa.array(rows))
-        column = _fold(pa.table({name: column}), folded)[name]
+        column = _fold(pa.table({name: column}), folded)[0][name]
         values = pc.unique(_simple(batch[name])).drop_null()
         hit = pc.is_in(_simple(column), value_set=values)
         if batch[name].null_count:
