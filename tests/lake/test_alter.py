@@ -591,6 +591,78 @@ def test_a_load_that_began_before_begins_anew(rig: Any, layout: str, change: str
         assert (content(storage)["Last_Price"] == 0.5).sum() == 2
 
 
+def stalled(storage: Storage, **more: Any) -> Callable[[], None]:
+    """A load of a day of the first month and one of the second that has looked at the table, and its writes."""
+    load = Load(table(storage), None, attempts=3, now=lake(storage).now)
+    frame = pd.concat([rows("2026-01-10", 1, step=0.5, **more), rows("2026-02-10", 1, step=0.5, **more)])
+    batch = load.batch(frame, index=False, index_name="", normalize=True, key=("Date", "Asset"))
+    return lambda: load.merge(batch, "slices", ("Date", "Asset"), "Date")
+
+
+@pytest.mark.parametrize("more", [{}, {NEW: 9.0}])
+@pytest.mark.parametrize("layout", ["month", "year"])
+def test_a_load_does_not_bring_back_an_added_column_that_was_dropped_meanwhile(
+    rig: Any, layout: str, more: Any
+) -> None:
+    storage = rig.storage()
+    incremental_load(lake(storage), "t", rows(), schema=schema(layout))
+    add_column("t", NEW, "number", lq=lake(storage))
+    merge = stalled(storage, **more)
+    drop_column("t", NEW, lq=lake(storage))
+    before = files(storage)
+    with pytest.raises(LayoutChangedError):
+        merge()
+    assert files(storage) == before
+
+
+def test_a_load_does_not_bring_back_a_column_where_a_partition_never_had_it(rig: Any) -> None:
+    """The column was being added, and so a partition that lacks it has nothing to lose when it is dropped."""
+    storage = rig.storage()
+    incremental_load(lake(storage), "t", rows(), schema=schema("month"))
+    with pytest.raises(Killed):
+        add_column("t", NEW, "number", lq=lake(Meanwhile(storage, 2, killed, late=True)))  # type: ignore[arg-type]
+    merge = stalled(storage, **{NEW: 9.0})
+    assert drop_column("t", NEW, lq=lake(storage)).rewritten == ("2026-01",)
+    before = files(storage)
+    with pytest.raises(LayoutChangedError):
+        merge()
+    assert files(storage) == before
+
+
+@pytest.mark.parametrize("more", [{}, {NEW: 9.0}])
+def test_a_column_added_again_in_another_type_is_of_that_type_in_all_partitions(rig: Any, more: Any) -> None:
+    """Though a load that knows the old type comes between the look of the second addition and its record."""
+    storage = rig.storage()
+    incremental_load(lake(storage), "t", rows(), schema=schema("month"))
+    add_column("t", NEW, "number", lq=lake(storage))
+    merge = stalled(storage, **more)
+    drop_column("t", NEW, lq=lake(storage))
+
+    def load() -> None:
+        with pytest.raises(LayoutChangedError):
+            merge()
+
+    add_column("t", NEW, "text", lq=lake(Meanwhile(storage, 1, load)))  # type: ignore[arg-type]
+    assert {str(data.schema.field(NEW).type) for data in files(storage).values()} == {"string"}
+    assert content(storage)[NEW].isna().all()
+
+
+@pytest.mark.parametrize("odd", ["2026-01", "2026-03"])
+def test_dropping_a_column_mends_partitions_that_disagree_on_it(rig: Any, odd: str) -> None:
+    storage = rig.storage()
+    incremental_load(lake(storage), "t", rows(), schema=schema("month"))
+    add_column("t", NEW, "text", lq=lake(storage))
+    data = files(storage)[odd]
+    numbers = pa.array([1.5, *[None] * (len(data) - 1)], pa.float64())
+    data = data.set_column(data.schema.get_field_index(NEW), NEW, numbers)
+    put(storage, data, f"{DIRECTORY}/t/month={odd}/data.parquet")
+    with pytest.raises(SchemaError, match="disagree on a column's type"):
+        content(storage)
+    assert drop_column("t", NEW, lq=lake(storage), dry_run=True).values == 1
+    assert drop_column("t", NEW, lq=lake(storage)).rewritten == ("2026-01", "2026-02", "2026-03")
+    assert len(check_settled(storage)) == 160
+
+
 @changes
 def test_a_reader_that_looked_before_reads_on(rig: Any, change: str) -> None:
     """Its snapshot names files that are rewritten by now, some of them or all."""

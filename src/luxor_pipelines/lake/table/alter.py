@@ -3,9 +3,11 @@
 A table in one file is rewritten on condition of its version. Partitions cannot be rewritten all at once, so their
 change is made by one write, that of the table's record, which names the column: from then on readers take the column
 for null in files that lack it and pass over it in files that still have it, and loads write files with the columns
-of the record. A load that began earlier begins anew when it meets a rewritten file, or has created one itself.
+of the record. A load that began earlier begins anew when it meets a file of another version than it looked at, or has
+created one itself, and the record is another by then.
 
-After the record the files are rewritten, each on condition of its version, for the other programs that read them. A
+After the record the files are rewritten, each on condition of its version, for the other programs that read them. When
+a column is dropped, a file that lacks it gets a new version too, lest a load that began earlier adds it there. A
 change that was cut short in between is complete for readers and loads; done again, it rewrites the files that are left.
 """
 
@@ -153,9 +155,10 @@ def drop_column(
 
     def check(snapshot: Snapshot, files: Sequence[StoredFile], changed: Sequence[StoredFile]) -> int:
         codec = table.codec(snapshot)
-        if name not in codec.schema.names:
-            if name in snapshot.columns.dropped and any(name in file.codec.schema.names for file in files):
-                return 0  # the column is dropped already; files that still have it are rewritten
+        holders = [part for part, file in zip(snapshot.parts, files, strict=True) if name in file.codec.schema.names]
+        if holders and name in snapshot.columns.dropped:
+            return 0  # the column is dropped already; files that still have it are rewritten
+        if not holders and name not in codec.schema.names:
             raise SchemaError(
                 f"Table {table.name} has no column {shown(name)}; it has {sample(codec.schema.names, 20)}.",
                 hint="Check the spelling; column names are case-sensitive.",
@@ -179,9 +182,15 @@ def drop_column(
                 f"Without {name!r} all columns of table {table.name} would be text, as in tables that tell no types.",
                 hint=f"Give the table types of its own first: `luxor optimize {table.name}`.",
             )
-        # As text, since cells that are not of their column's type go as well.
-        cells = table.scan([name], snapshot=snapshot, overrides={"str_nan_format": [name]}).data[name]
-        return len(cells) - int(cells.null_count)
+
+        def values(part: Part) -> int:
+            # As text, since cells that are not of their column's type go as well; and by itself, since partitions
+            # that disagree on the type are mended so.
+            alone = Snapshot(snapshot.layout, (part,))
+            cells = table.scan([name], snapshot=alone, overrides={"str_nan_format": [name]}).data[name]
+            return len(cells) - int(cells.null_count)
+
+        return sum(at_once(table.storage, holders, values))
 
     return _alter(table, name, lambda columns: columns.drop(name), check, attempts, dry_run=dry_run)
 
@@ -210,7 +219,7 @@ def _alter(
     *,
     dry_run: bool,
 ) -> Altered:
-    values, recorded, rewritten = 0, False, dict[str, None]()
+    values, recorded, rewritten, renewed = 0, False, dict[str, None](), set[str]()
     for attempt in attempt_numbers(attempts):
         try:
             snapshot = table.snapshot()
@@ -232,6 +241,9 @@ def _alter(
                 _record(table, snapshot, columns)
                 recorded = True
             _settle(table, rewritten)
+            if name in columns.dropped:
+                _renew(table, rewritten, renewed)
+                _settle(table, rewritten)
             return Altered(table.name, name, values, tuple(rewritten))
         except _FINAL:
             raise
@@ -297,6 +309,22 @@ def _settle(table: Table, rewritten: dict[str, None]) -> None:
                 conflicts.append(conflict)
         if conflicts:
             raise conflicts[0]
+
+
+def _renew(table: Table, rewritten: Collection[str], renewed: set[str]) -> None:
+    """Give partitions that did not lag a new version, lest a load that began earlier brings a dropped column back.
+
+    Raises
+    ------
+    ConflictError
+        Others came first at one of them.
+    """
+    snapshot = table.snapshot()
+    for part in snapshot.parts:
+        if part.label not in (*rewritten, *renewed):
+            file = table.storage.read(part.info.path)
+            table.write_part(snapshot.layout, part.label, file.data, expected=file.version)
+            renewed.add(part.label)
 
 
 def _rewrite(table: Table, layout: Layout, part: Part, columns: ColumnChanges) -> None:

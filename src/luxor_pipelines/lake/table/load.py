@@ -271,9 +271,14 @@ class Load:
         recorded = self._record is not None and self._record.layout == snapshot.layout
         return replace(snapshot, columns=self._record.columns if self._record and recorded else ColumnChanges())
 
-    def _columns_changed(self, part: Part) -> bool:
-        """Return whether a partition or the record differs from what the load began with, so that columns may, too."""
-        return part != self._initial_part(part.label) or self.table.record() != self._record
+    def _check_record(self) -> None:
+        """Check that the record still is what the load began with, and with it the columns of the table.
+
+        A record is written before the partitions that follow it. So one that is unchanged after a look at a partition
+        was the newest when the partition had that version.
+        """
+        if self.table.record() != self._record:
+            raise self._layout_changed()
 
     # --- the batch --------------------------------------------------------------------------
 
@@ -382,11 +387,22 @@ class Load:
         return batch
 
     def _read(self, part: Part) -> StoredPart:
-        """Read a partition; its columns without a value have the types that the batch gave them."""
+        """Read a partition; its columns without a value have the types that the batch gave them.
+
+        Raises
+        ------
+        LayoutChangedError
+            The table's columns are no longer those that the load began with.
+        """
         stored = self.table.read_part(part, self._columns)
+        if stored.codec.stored.names != self.table.stored(part).codec.stored.names:
+            self._check_record()  # a file is completed by the newest record alone
         columns = self._codec.schema if self._codec is not None else stored.codec.schema
-        if types_of(columns).keys() != types_of(stored.codec.schema).keys() and self._columns_changed(part):
-            raise self._layout_changed()
+        differing = {name for name, _ in types_of(columns).items() ^ types_of(stored.codec.schema).items()}
+        if differing - self._types_given.keys():
+            if part != self._initial_part(part.label):
+                raise self._layout_changed()
+            self._check_record()
         empty = [name for name in self._types_given if pa.types.is_null(stored.physical.schema.field(name).type)]
         if not empty:
             return stored
@@ -463,6 +479,7 @@ class Load:
         for part, columns in zip(touched, at_once(self.table.storage, touched, schema), strict=True):
             types = expected if columns is None else types_of(columns)
             if types != expected:
+                self._check_record()
                 odd = sorted({name for name, _ in types.items() ^ expected.items()})
                 raise SchemaError(
                     f"Table {self.table.name}, partition {part.label} differs from the batch in "
@@ -523,7 +540,7 @@ class Load:
         Raises
         ------
         LayoutChangedError
-            The table has another layout by now.
+            The table has another layout by now, or other columns.
         """
         place: tuple[Layout, str] = (self.layout, label)
         files, _ = self.table.look(list(dict.fromkeys([("file", ""), place])))
@@ -538,6 +555,8 @@ class Load:
             )
         if self._only_new and place in files:
             raise exists_error(self.table)
+        if self.layout != "file":
+            self._check_record()
         return Part(label, files[place]) if place in files else None
 
     # --- the layout of a table that is new ----------------------------------------------------
