@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
 import threading
 import zipfile
@@ -21,6 +22,9 @@ import pytest
 from luxor_pipelines import save_table
 from luxor_pipelines.catalog import PERIODS
 from luxor_pipelines.errors import DataError, SchemaError, TableNotFoundError, UsageError
+from luxor_pipelines.lake.parquet.file import to_bytes
+from luxor_pipelines.lake.storage.base import ANY
+from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.pipelines import fx_rates, hist_returns, market_prices
 
 REF = date(2026, 10, 31)
@@ -284,6 +288,20 @@ def test_a_zero_price_of_a_traded_series_is_no_price(disk: Any) -> None:
     assert outcome(frame, "a_a") == ("bad_price", None)
     found = row(frame, "a_a")
     assert (found["End_Date"], found["End_Price"], found["Base_Price"]) == (pd.Timestamp("2026-10-30"), 0, 10)
+
+
+def test_an_infinite_price_of_another_program_does_not_stop_the_month(disk: Any) -> None:
+    lq = lake(disk, [asset("a_a", "a"), asset("b_b", "b")], hist_px_last={"b": {MTD_BASE: 10.0, "2026-10-30": 11.0}})
+    days = pd.to_datetime([MTD_BASE, "2026-10-30"] * 2).as_unit("us")
+    prices = pa.table({"Date": days, "Asset": ["a", "a", "b", "b"], "Last_Price": [math.inf, 10.0, 10.0, 11.0]})
+    lq.lake.storage.write(f"{DIRECTORY}/hist_px_last.parquet", to_bytes(prices), expected=ANY)
+    hist_returns.run(REF, lq=disk.query())
+    frame = disk.query().get_table("hist_returns")
+    assert outcome(frame, "b_b") == ("ok", 11 / 10 - 1)
+    assert outcome(frame, "a_a") == ("bad_price", None)
+    found = row(frame, "a_a")
+    assert (found["Base_Date"], found["End_Price"]) == (pd.Timestamp(MTD_BASE), 10)
+    assert pd.isna(found["Base_Price"])
 
 
 def test_an_amortization_is_not_a_loss(disk: Any) -> None:

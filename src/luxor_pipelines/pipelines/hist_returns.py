@@ -218,5 +218,7 @@ def _returns(lq: LuxorQuery, ref_dates: Sequence[date], usdbrl_ticker: str) -> I
             date=ref,
             categories=True,
         )
+        for name in ("Base_Price", "End_Price"):  # a bad row's price may be infinite, which no table takes
+            frame[name] = frame[name].where(np.isfinite(frame[name]))
         frame.attrs["notes"] = tuple(answers.notes)
         yield frame
