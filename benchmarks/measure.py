@@ -235,10 +235,10 @@ def alone(work: str, arguments: Mapping[str, Any], batch: Sequence[Any], *, repe
     repeated.
     """
     function = load(work)(**arguments)
-    floor = _status("VmRSS")
+    floor = process_memory("VmRSS")
     before = _reads()
     function(*batch)
-    peak = _status("VmHWM")
+    peak = process_memory("VmHWM")
     if repeat:
         before = _reads()
         function(*batch)
@@ -247,7 +247,8 @@ def alone(work: str, arguments: Mapping[str, Any], batch: Sequence[Any], *, repe
     return [peak, growth, *(None if a is None or b is None else b - a for a, b in zip(before, after, strict=True))]
 
 
-def _status(field: str) -> int | None:
+def process_memory(field: str) -> int | None:
+    """Return a field of this process in bytes, such as ``VmHWM``, the most memory it has held; None but on Linux."""
     path = Path("/proc/self/status")
     if not path.exists():
         return None
