@@ -287,6 +287,26 @@ def test_an_upsert_of_a_name_stored_in_several_other_spellings_is_refused(rig: A
     assert incremental_load(lq, "codes", batch, **options).inserted == 0
 
 
+@pytest.mark.parametrize(
+    ("schema", "place"), [(IN_ONE_FILE, "t"), (BY_MONTH, "t, partition 2026-02")], ids=["file", "month"]
+)
+def test_cells_of_an_added_column_are_not_taken_from_one_of_several_names(
+    disk: Any, schema: TableSchema, place: str
+) -> None:
+    """A slice of dates gives way whole, but nobody can tell whose note the one row is to keep."""
+    lq = disk.query()
+    stored = prices(("2026-02-28", "AB", 1.0), ("2026-02-28", "Ab", 2.0))
+    incremental_load(lq, "t", stored, schema=schema, normalize_columns=False)
+    add_column("t", "Note", "text", lq=lq)
+    incremental_load(lq, "t", stored.assign(Note=["one", "two"]), normalize_columns=False)
+    before = content(lq)
+    with pytest.raises(SchemaError, match=rf"Table {place}, column 'Asset': 1 key .*\['AB', 'Ab'\]"):
+        incremental_load(lq, "t", prices(("2026-02-28", "ab", 3.0)))
+    assert content(lq) == before
+    result = incremental_load(lq, "t", prices(("2026-02-28", "ab", 3.0)).assign(Note="three"))
+    assert (result.inserted, result.updated, result.deleted) == (0, 1, 1)
+
+
 SPELLINGS = ["ab", "AB", "Ab ", "a b", "a\u00a0b", "\u00e9", "e\u0301", "\u00c9"]
 DAYS = ["2026-01-28", "2026-02-28"]
 spelled_rows = st.dictionaries(

@@ -81,7 +81,8 @@ def incremental_load(
     ------
     SchemaError
         A column that is unknown, missing or of another type, a cell that cannot be cast, a null
-        or duplicated key. Nothing has been written.
+        or duplicated key; nothing has been written. Or a key or slice whose stored rows are spelled in several ways,
+        where the partitions before the one named are committed.
     ForeignTableError
         The table is another program's: a folder of files, or a Delta or Iceberg table. Nothing has been written.
     LoadConflictError

@@ -427,7 +427,7 @@ class Load:
         Raises
         ------
         SchemaError
-            Nothing has been written.
+            Nothing has been written, but for the partitions before one whose own rows are the reason.
         LoadConflictError
             The partitions not yet committed are untouched.
         """
