@@ -17,9 +17,11 @@ import pytest
 from luxor_pipelines import incremental_load, save_table
 from luxor_pipelines.errors import ForeignTableError, SchemaError, TableNotFoundError
 from luxor_pipelines.lake.storage.base import Storage
+from luxor_pipelines.lake.table.archive import archive, restore
 from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.lake.table.optimize import optimize
 from luxor_pipelines.lake.table.table import Table
+from luxor_pipelines.operations.files import read_for
 from luxor_pipelines.quality.audit import audit
 
 
@@ -125,6 +127,34 @@ def test_values_of_folders(rig: Any) -> None:
 def test_a_month_that_is_not_named_as_ours(rig: Any) -> None:
     put(rig.storage(), "t/month=2024-01/part-0.parquet", {"X": [1]})
     assert rig.query().get_table("t").to_dict("list") == {"X": [1], "month": ["2024-01"]}
+
+
+@pytest.mark.parametrize(("column", "values"), [("year", [2024, 2025]), ("month", ["2024-01", "2024-02"])])
+def test_files_of_another_program_that_are_named_as_ours(rig: Any, column: str, values: list[Any]) -> None:
+    storage = rig.storage()
+    for number, value in enumerate(values):
+        put(storage, f"t/{column}={value}/data.parquet", {"Key": ["a"], "X": [number]})
+    lq = rig.query()
+    assert lq.list_tables() == ["t"]
+    expected = {"Key": ["a", "a"], "X": [0, 1], column: values}
+    assert lq.get_table("t").to_dict("list") == expected
+    assert lq.sql("select * from t").df().to_dict("list") == expected
+    assert lq.get_table("t", where={column: values[1]})["X"].tolist() == [1]
+    assert not [finding for finding in audit(lq.lake, declared={}).findings if finding.severity == "error"]
+    rows = pd.DataFrame({"Date": pd.to_datetime(["2024-02-29"]), "Key": ["a"], "X": [2]})
+    for work in (
+        lambda: incremental_load(lq, "t", rows),
+        lambda: incremental_load(lq, "t", rows.drop(columns="Date"), unique_columns=["Key"], increment_column=None),
+        lambda: optimize(lq.lake.table("t")),
+    ):
+        with pytest.raises(ForeignTableError):
+            work()
+    archived = archive(lq.lake.table("t"), lq.lake.now())
+    assert lq.list_tables() == []
+    path = f"{archived.folder}/{DIRECTORY}/t"
+    assert read_for(lq.lake, "t", path).rows.to_dict("list") == expected
+    restore(lq.lake.table("t"), lq.lake.now())
+    assert rig.query().get_table("t").to_dict("list") == expected
 
 
 def test_files_with_other_columns(rig: Any) -> None:
@@ -342,7 +372,7 @@ def test_a_table_that_a_load_begins_meanwhile_is_not_taken_for_another_programs(
 
         def list(self, path: str, **options: Any) -> Any:
             listed = self._storage.list(path, **options)
-            put(self._storage, "t/month=2024-01/data.parquet", {"X": [1]})
+            put(self._storage, "t/month=2024-01/data.parquet", {"Date": pd.to_datetime(["2024-01-31"]), "X": [1]})
             return listed
 
     storage = rig.storage()

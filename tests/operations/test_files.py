@@ -12,7 +12,7 @@ import pytest
 
 from luxor_pipelines import LuxorQuery
 from luxor_pipelines.cli import main
-from luxor_pipelines.errors import DataError, ForeignTableError, SchemaError, UsageError
+from luxor_pipelines.errors import DataError, ForeignTableError, NotFoundError, SchemaError, UsageError
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.table.layout import DIRECTORY
@@ -284,3 +284,10 @@ def test_a_hudi_table_is_not_loaded(rig: Any, tmp_path: Path) -> None:
         with pytest.raises(ForeignTableError, match="a Hudi table") as caught:
             read_for(rig.query().lake, "new", path)
         assert "archive" not in caught.value.hint
+
+
+def test_a_folder_of_tables_is_not_loaded_as_one(rig: Any) -> None:
+    for folder in (DIRECTORY, f"archive/20260101T000000Z/{DIRECTORY}"):
+        rig.storage().write(f"{folder}/a.parquet", to_bytes(pa.table(ROWS)))
+        with pytest.raises(NotFoundError):
+            read_for(rig.query().lake, "new", folder)

@@ -286,6 +286,8 @@ def _rows_of(lake: Lake, path: str | Path, types: Mapping[str, Kind] | None) -> 
 def _tables_at(lake: Lake, path: str) -> list[Table]:
     """Return the lake's table of a path; where it names none, the places of the file or folder, the likelier first."""
     folder, _, name = path.rpartition("/")
+    if f"/{path}".endswith(f"/{lake.directory}"):  # its files are tables, each by itself
+        return []
     if folder == lake.directory:
         with suppress(InvalidNameError):
             table = lake.table(name.removesuffix(".parquet"))

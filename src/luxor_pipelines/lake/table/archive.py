@@ -281,12 +281,21 @@ def restore(table: Table, now: datetime, stamp: str | None = None) -> Move:
         claim.release()
         raise _made_meanwhile(table)
     try:
-        owns_files = any(table.recognise(path) or path == table.path("file") for path in files)
-        _fill(table, claim, files, only_these=moving is None, needs_record=owns_files)
+        owned = _is_ours(table, copies.get(stamp, ()))
+        _fill(table, claim, files, only_these=moving is None, needs_record=owned)
         claim.release()
     except (ConflictError, NotFoundError) as error:
         raise _made_meanwhile(table) from error
     return Move(table.name, f"{ARCHIVE}/{stamp}", tuple(files))
+
+
+def _is_ours(table: Table, copies: Iterable[BlobInfo]) -> bool:
+    """Return whether copies in the archive are those of a single file or of partitions of ours."""
+    by_path = {info.path.split("/", 2)[2]: info for info in copies}
+    partitions = [Part(path, info) for path, info in sorted(by_path.items()) if table.recognise(path)]
+    if table.path("file") in by_path or not partitions:
+        return table.path("file") in by_path
+    return table.record_path in by_path or not table.is_of_another_program(partitions[-1])
 
 
 def _clear(table: Table) -> None:

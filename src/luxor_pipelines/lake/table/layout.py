@@ -18,7 +18,8 @@ back. The rules by which the layout is told:
 2. A single file is the table, whatever lies in the folder; except one that `LayoutRecord.supersedes`.
 3. Else the partitions are. If there are some by month and some by year, those count that the record names.
 4. Else, where no file has the name of a partition, the Parquet files of another program are; see `foreign`. They
-   are read and not written.
+   are read and not written. So are files with such names if there is no record, and the newest of them has neither
+   `PARTITION_COLUMN` nor a date.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ from luxor_pipelines.lake.table.layout import (
     table_name,
 )
 from luxor_pipelines.lake.types.codec import Codec, Overrides, codec_of, overridden
-from luxor_pipelines.lake.types.schema import DATE, ENCODING, Conventions
+from luxor_pipelines.lake.types.schema import DATE, DATE_COLUMN, ENCODING, Conventions
 from luxor_pipelines.telemetry import span
 
 __all__ = [
@@ -291,7 +291,6 @@ class Table:
         layouts = [layout for layout in parts if parts[layout]]
         if not layouts:
             return self._find_foreign(list(dict.fromkeys([*files, *namesakes])), unusable)
-        self._warn_of_strays(info for info in files if self.recognise(info.path) is None)
         single, moving, record = self._look_after()
         if moving is not None:
             raise self.moving()
@@ -307,8 +306,12 @@ class Table:
             )
         partitions = sorted(parts[layouts[0]], key=lambda part: part.label)
         agreed = record if record is not None and record.layout in layouts else None
-        if agreed is None and self.is_placeholder(partitions[-1]):
-            return None
+        if agreed is None:
+            if self.is_placeholder(partitions[-1]):
+                return None
+            if self.is_of_another_program(partitions[-1]):
+                return self._find_foreign(list(dict.fromkeys([*files, *namesakes])), unusable)
+        self._warn_of_strays(info for info in files if self.recognise(info.path) is None)
         return Snapshot(layouts[0], tuple(partitions), columns=agreed.columns if agreed else ColumnChanges())
 
     def strays(self, files: Iterable[BlobInfo]) -> list[str]:
@@ -316,7 +319,8 @@ class Table:
         return [info.path for info in files if info.size and may_be_data(self.below(info.path))]
 
     def _warn_of_strays(self, files: Iterable[BlobInfo]) -> None:
-        if strays := self.strays(files):
+        strays = self.strays(files)
+        if strays and self.folder != self.path("file"):  # else who reads it by its path says so
             logger.warning(
                 "Table %s: files in %s are none of its partitions and are not read: %s; `luxor check %s` names all.",
                 *(self.name, self.folder, sample(strays), self.name),
@@ -348,7 +352,7 @@ class Table:
         Parameters
         ----------
         files, unusable
-            Listings in which no file is one of our partitions. Nothing is listed again, since a load may have begun
+            Listings in which no file is a partition of ours. Nothing is listed again, since a load may have begun
             the table meanwhile.
         """
         kind = format_of(self.below(info.path) for info in files)
@@ -432,6 +436,19 @@ class Table:
         marks = stored.codec.stored.metadata or {}
         return not stored.rows and (CONVERSION in marks or PLACEHOLDER in marks)
 
+    def is_of_another_program(self, part: Part) -> bool:
+        """Return whether a file in a place where a partition of ours may lie is one of a folder of another program.
+
+        Its metadata names no column by which the rows are partitioned, and it has no dates: the folder alone tells
+        month or year.
+        """
+        try:
+            codec = self.stored(part).codec
+        except (CorruptFileError, SchemaError, VersionChangedError):  # who reads it next finds out
+            return False
+        is_marked = PARTITION_COLUMN in (codec.stored.metadata or {})
+        return not (is_marked or DATE_COLUMN in codec.schema.names or DATE in codec.schema.types)
+
     def has_partitions(self) -> bool:
         """Return whether the table's folder has partitions, be they the table or not; placeholders do not count."""
         for info in self.storage.list(self.folder):
@@ -492,6 +509,8 @@ class Table:
                 return Snapshot("file", (Part("", files["file", ""]),)), record
             if len(files) == 1:
                 ((layout, label), info) = next(iter(files.items()))
+                if record is None and self.is_of_another_program(Part(label, info)):
+                    break
                 columns = record.columns if record is not None and record.layout == layout else ColumnChanges()
                 return Snapshot(layout, (Part(label, info),), whole=False, columns=columns), record
             if files:
