@@ -218,6 +218,8 @@ def test_old_returns_that_are_none(column: str, value: str | None, named: str) -
         long_returns(wide)
     with pytest.raises(SchemaError, match="no column 'Currency'"):
         long_returns(wide.drop(columns="Currency"))
+    with pytest.raises(SchemaError, match="no column of a period"):
+        long_returns(wide[["Date", "Key", "Currency"]])
 
 
 def test_old_returns_with_types() -> None:

@@ -104,6 +104,13 @@ def test_parquet_files_and_folders_of_them(tmp_path: Path) -> None:
     assert sorted(frame["month"]) == [10, 11]
 
 
+def test_one_file_of_a_partitioned_table_has_its_own_columns_alone(tmp_path: Path) -> None:
+    file = tmp_path / "month=2026-10" / "data.parquet"
+    file.parent.mkdir()
+    pd.DataFrame({"Date": pd.to_datetime(["2026-10-30"]), "X": [1]}).to_parquet(file)
+    assert list(read_table_file(file).columns) == ["Date", "X"]
+
+
 @pytest.mark.parametrize(
     ("name", "data", "kind", "word"),
     [

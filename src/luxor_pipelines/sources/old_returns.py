@@ -27,7 +27,7 @@ def long_returns(wide: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     SchemaError
-        A column of the key is missing, a date is no month's end, or a return is no number.
+        A column of the key or every one of a period is missing, a date is no month's end, or a return is no number.
     """
     absent = [name for name in _KEY if name not in wide.columns]
     if absent:
@@ -36,6 +36,11 @@ def long_returns(wide: pd.DataFrame) -> pd.DataFrame:
             hint="A row is to be of one month, asset and currency, with columns Date, Key and Currency.",
         )
     periods = [period for period in PERIODS if period in wide.columns]
+    if not periods:
+        raise SchemaError(
+            f"The old returns have no column of a period ({', '.join(PERIODS)}); they have {sample(wide.columns, 20)}.",
+            hint="Each period is to be a column, with the returns of its name.",
+        )
     dates = _column(wide, "Date", DATE)
     next_days = pc.add(dates, pa.scalar(np.timedelta64(1, "D").astype("timedelta64[us]")))
     odd = dates.filter(pc.fill_null(pc.not_equal(pc.day(next_days), 1), True))

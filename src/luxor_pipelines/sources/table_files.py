@@ -149,10 +149,10 @@ def _read_parquet(path: Path) -> pa.Table:
     import pyarrow.dataset as ds
 
     try:
-        return ds.dataset(path, format="parquet", partitioning="hive").to_table()
+        return ds.dataset(path, format="parquet").to_table()
     except (pa.ArrowException, OSError) as error:
         raise CorruptFileError(
-            f"{path.name} is no Parquet file, or its files differ in their columns ({_first_line(error)}).",
+            f"{path.name} is no Parquet file ({_first_line(error)}).",
             hint="Write it again.",
         ) from error
 
