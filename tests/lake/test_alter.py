@@ -889,6 +889,37 @@ def test_a_table_that_is_replaced_whole_has_its_own_columns_alone(rig: Any) -> N
     assert table(storage).snapshot().columns == ColumnChanges()
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", ["text", "number"])
+def test_a_column_that_a_table_is_replaced_with_is_not_an_added_one(rig: Any, layout: str, kind: Any) -> None:
+    """Be it of the type that it had when it was added, so that files may stay as they are, or of another."""
+    storage = rig.storage()
+    incremental_load(lake(storage), "t", rows(), schema=schema(layout))
+    add_column("t", NEW, kind, lq=lake(storage))
+    incremental_load(lake(storage), "t", rows(**{NEW: "1" if kind == "text" else 1.0}))
+    save_table("t", rows(**{NEW: 1.0}), lq=lake(storage), mode="replace")
+    assert table(storage).snapshot().columns == ColumnChanges()
+    assert not any(ADDED in (data.schema.metadata or {}) for data in files(storage).values())
+    with pytest.raises(SchemaError, match=f"missing: '{NEW}'"):
+        incremental_load(lake(storage), "t", rows("2026-01-10", 1))
+    before = files(storage)
+    assert not save_table("t", rows(**{NEW: 1.0}), lq=lake(storage), mode="replace").changed
+    assert files(storage) == before
+
+
+@pytest.mark.parametrize("where", [{NEW: ("<=", 2.0)}, {NEW: (">=", 1.0)}, {NEW: 1.0}, {NEW: "x"}])
+@pytest.mark.parametrize("odd", ["2026-01", "2026-03"])
+def test_a_predicate_on_a_column_of_several_types_is_refused_in_words(disk: Any, odd: str, where: Any) -> None:
+    storage = disk.storage()
+    incremental_load(lake(storage), "t", rows(**{NEW: 1.0}), schema=schema("month", Column(NEW, "number")))
+    data = files(storage)[odd]
+    words = pa.array(["x"] * len(data))
+    data = data.set_column(data.schema.get_field_index(NEW), NEW, words)
+    put(storage, data, f"{DIRECTORY}/t/month={odd}/data.parquet")
+    with pytest.raises((SchemaError, UsageError), match=f"{NEW}"):
+        LuxorQuery(lake=lake(storage)).get_table("t", where=where)
+
+
 def test_other_writers_all_the_time_end_in_a_conflict(disk: Any) -> None:
     storage = disk.storage()
     start(storage, "file")

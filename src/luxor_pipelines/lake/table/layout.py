@@ -29,7 +29,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
@@ -143,11 +143,9 @@ class ColumnChanges:
             return self
         return ColumnChanges(tuple(column for column in self.added if column[0] != name), (*self.dropped, name))
 
-    def within(self, names: Iterable[str]) -> ColumnChanges:
-        """Return the changes that are left when a table is written anew with these columns alone."""
-        columns = set(names)
-        added = tuple(column for column in self.added if column[0] in columns)
-        return ColumnChanges(added, tuple(column for column in self.dropped if column not in columns))
+    def anew(self, names: Collection[str]) -> ColumnChanges:
+        """Return the changes that are left when a table is written anew with these columns; none of them was added."""
+        return ColumnChanges((), tuple(column for column in self.dropped if column not in names))
 
     def apply(self, stored: pa.Schema, *, legacy: bool) -> pa.Schema:
         """Return a file's columns, with its metadata, once the changes are made to it.

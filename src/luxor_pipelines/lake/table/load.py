@@ -31,6 +31,7 @@ from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.storage.base import BlobInfo, VersionChangedError
 from luxor_pipelines.lake.storage.lease import check_fence, fenced_delete, renew_version
 from luxor_pipelines.lake.table.layout import (
+    ADDED,
     BIRTH,
     CONVERSION,
     PARTITION_COLUMN,
@@ -338,7 +339,7 @@ class Load:
                 batch = batch.append_column(column, pa.chunked_array([nulls]))
             batch = self._set_types(batch, self._codec)
         else:
-            self._columns = self._columns.within(batch.column_names)
+            self._columns = self._columns.anew(batch.column_names)
             if self.layout != "file":
                 check_typed(batch, name)
             batch = self._as_text(batch)
@@ -748,11 +749,16 @@ class Load:
         return data.replace_schema_metadata(metadata or (None if self._legacy else self._metadata(plan.key)))
 
     def _declared_anew(self, codec: Codec, plan: _Plan) -> dict[bytes, bytes] | None:
-        """Return the new metadata of a replaced table whose declared schema is another than before; else None."""
-        if not self._whole or self._schema is None or codec.legacy:
+        """Return the new metadata of a replaced table: of another declared schema, or no longer with added columns.
+
+        None where it stays.
+        """
+        if not self._whole:
             return None
         before = codec.stored.metadata or {}
-        anew = before | self._metadata(plan.key)
+        anew = {name: text for name, text in before.items() if name != ADDED}
+        if self._schema is not None and not codec.legacy:
+            anew |= self._metadata(plan.key)
         return None if anew == before else anew
 
     def _lineage(self, part: Part | None, metadata: Mapping[bytes, bytes]) -> dict[bytes, bytes]:

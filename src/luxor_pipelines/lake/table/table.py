@@ -939,7 +939,12 @@ class Table:
         several = len(parts) > 1
 
         def read_part(part: Part, *, may_skip: bool = several) -> tuple[Part, pa.Table | None]:
-            return self._read_current(part, selection, overrides, snapshot.columns, foreign, may_skip=may_skip)
+            try:
+                return self._read_current(part, selection, overrides, snapshot.columns, foreign, may_skip=may_skip)
+            except (TypeError, pa.ArrowException, CorruptFileError) as error:
+                if several and foreign is None:
+                    self._check_comparable(part, snapshot, selection.where, error)
+                raise
 
         results = at_once(self.storage, parts, read_part)
         pieces = [(part, data) for part, data in results if data is not None]
@@ -950,6 +955,30 @@ class Table:
         current = {part.label: part for part, _ in (*results, *pieces)}
         after = replace(snapshot, parts=tuple(current.get(part.label, part) for part in snapshot.parts))
         return Scan(self._concat(pieces, snapshot), after)
+
+    def _check_comparable(self, part: Part, snapshot: Snapshot, where: Sequence[Where], error: Exception) -> None:
+        """Name the column for which a predicate fails in a partition that has it in another type than the table.
+
+        Raises
+        ------
+        SchemaError
+        """
+        try:
+            schema, own = self.codec(snapshot).schema, self.stored(part, columns=snapshot.columns).codec.schema
+        except VersionChangedError:  # what failed is told as it is
+            return
+        for name in (condition.column for condition in where):
+            if name in schema.names and name in own.names and schema.field(name).type != own.field(name).type:
+                raise self._disagreement(
+                    f"{name!r} is {own.field(name).type} in {part.label}, {schema.field(name).type} in the newest"
+                ) from error
+
+    def _disagreement(self, detail: str) -> SchemaError:
+        return SchemaError(
+            f"Table {self.name}: its partitions disagree on a column's type ({detail}).",
+            hint="Rewrite the odd partition with the table's types; or drop the column from all, with its values: "
+            f"`luxor drop-column {self.name} COLUMN`.",
+        )
 
     def plan(self, snapshot: Snapshot, where: Sequence[Where]) -> list[Part]:
         """Return the partitions that a scan reads: those whose rows might match, and at least one for its columns."""
@@ -1014,10 +1043,7 @@ class Table:
         try:
             return pa.concat_tables(tables, promote_options="permissive")
         except pa.ArrowException as error:
-            raise SchemaError(
-                f"Table {self.name}: its partitions disagree on a column's type ({error}).",
-                hint="Rewrite the odd partition with the table's types.",
-            ) from error
+            raise self._disagreement(str(error)) from error
 
 
 def find_all(storage: Storage, names: Sequence[str], directory: str = DIRECTORY) -> dict[str, Snapshot | None]:
