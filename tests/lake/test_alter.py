@@ -237,6 +237,10 @@ def test_what_is_refused_changes_nothing(disk: Any, layout: str) -> None:
         (7, "text", UsageError, "7 is not a column's name"),
         (NEW, "float", UsageError, "'float' is not a type of column"),
         (NEW, "stamp", UsageError, "'stamp' is not a type of column"),
+        (NEW, ["text"], UsageError, "is not a type of column"),
+        (NEW, None, UsageError, "is not a type of column"),
+        ("__index_level_0__", "number", UsageError, "is what pandas names an index that it stores unasked"),
+        *([] if layout == "file" else [(layout.title(), "text", UsageError, f"is split by {layout}, of which")]),
     ]:
         with pytest.raises(error, match=message):
             add_column("t", name, kind, lq=lake(storage))  # type: ignore[arg-type]
@@ -862,6 +866,18 @@ def test_a_dropped_column_that_comes_back_is_empty(rig: Any) -> None:
     assert content(storage)["Note"].isna().all()
     add_column("t", "Note", "text", lq=lake(storage))
     assert table(storage).snapshot().columns == ColumnChanges((("Note", "text"),), ())
+
+
+def test_a_dry_run_says_what_adding_a_column_in_another_type_would_do(rig: Any) -> None:
+    """After a drop that was cut short, so that files still have the column in its old type."""
+    storage = rig.storage()
+    start(storage, "month")
+    with pytest.raises(Killed):
+        CHANGES["drop"](Meanwhile(storage, 2, killed, late=True))  # type: ignore[arg-type]
+    planned = add_column("t", "Note", "number", lq=lake(storage), dry_run=True)
+    assert add_column("t", "Note", "number", lq=lake(storage)) == planned
+    assert planned.rewritten == ("2026-01", "2026-02", "2026-03")
+    assert check_settled(storage, "Note")["Note"].isna().all()
 
 
 def test_one_change_completes_another_that_was_cut_short(rig: Any) -> None:

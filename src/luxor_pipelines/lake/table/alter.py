@@ -18,6 +18,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
+import pyarrow as pa
+
 from luxor_pipelines.errors import (
     ConflictError,
     FileLockedError,
@@ -45,11 +47,13 @@ from luxor_pipelines.lake.table.layout import (
     Snapshot,
 )
 from luxor_pipelines.lake.table.table import StoredFile, Table
+from luxor_pipelines.lake.types.codec import codec_of
 from luxor_pipelines.lake.types.schema import (
     COLUMN_TYPES,
     DATE_COLUMN,
     ENCODING,
     LAST_UPDATED,
+    TEXT,
     ColumnType,
     column_type,
     stored_key,
@@ -102,11 +106,17 @@ def add_column(table: Table, name: str, kind: ColumnType, *, attempts: int = 12,
         Other writers kept coming first. What was done stays, and doing it again completes it.
     """
     _check_name(table, name)
-    if kind not in COLUMN_TYPES or kind == "stamp":
-        kinds = [word for word in COLUMN_TYPES if word != "stamp"]
+    kinds = [word for word in COLUMN_TYPES if word != "stamp"]
+    if kind not in kinds:
         raise UsageError(f"{shown(kind)} is not a type of column.", hint=f"There are: {', '.join(kinds)}.")
 
     def check(snapshot: Snapshot, files: Sequence[StoredFile], changed: Sequence[StoredFile]) -> int:
+        if snapshot.by_date and name.lower() == snapshot.layout:
+            raise UsageError(
+                f"Table {table.name} is split by {snapshot.layout}, of which its folders are named: other programs "
+                f"take {name!r} for what these say, and cannot read files that have such a column.",
+                hint="Give the new column another name.",
+            )
         alike = [other for other in table.codec(snapshot).schema.names if other.lower() == name.lower() != other]
         if alike and name not in table.codec(snapshot).schema.names:
             raise UsageError(
@@ -200,6 +210,11 @@ def _check_name(table: Table, name: object) -> None:
         raise UsageError(
             f"{shown(name)} is not a column's name.", hint="Use letters, digits and signs, without blanks at the ends."
         )
+    if not codec_of(pa.schema([(name, TEXT)]), table.name, table.conventions).schema.names:
+        raise UsageError(
+            f"{shown(name)} is what pandas names an index that it stores unasked, and is not read as a column.",
+            hint="Use another name.",
+        )
     if name == LAST_UPDATED:
         raise UsageError(
             f"Column {name!r} of table {table.name} is written by every load, and not added.", hint="Use another name."
@@ -230,7 +245,10 @@ def _alter(
                     _settle(table, rewritten)  # else files that still have the dropped column would bring it back
                     snapshot = table.snapshot()
                 columns = change(snapshot.columns)
-                files, changed = (_files(table, snapshot, made) for made in (ColumnChanges(), columns))
+                files = _files(table, snapshot)
+                if comes_back:  # as the files are once they are settled, which a dry run leaves to be done
+                    files = _changed(table, files, snapshot.columns)
+                changed = _changed(table, files, columns)
                 values = check(snapshot, files, changed)
                 lagging = [part for part, *pair in zip(snapshot.parts, files, changed, strict=True) if _differ(*pair)]
                 if dry_run or not lagging:
@@ -244,7 +262,7 @@ def _alter(
             if name in columns.dropped:
                 _renew(table, rewritten, renewed)
                 _settle(table, rewritten)
-            return Altered(table.name, name, values, tuple(rewritten))
+            return Altered(table.name, name, values, tuple(sorted(rewritten)))
         except _FINAL:
             raise
         except (ConflictError, NotFoundError) as error:  # a file that is gone was converted, or moved away
@@ -256,9 +274,14 @@ def _alter(
     raise AssertionError("unreachable")
 
 
-def _files(table: Table, snapshot: Snapshot, columns: ColumnChanges) -> list[StoredFile]:
-    """Return what the partitions' footers tell, as if changes of columns had been made to the files."""
-    return at_once(table.storage, snapshot.parts, lambda part: table.stored(part, columns=columns))
+def _files(table: Table, snapshot: Snapshot) -> list[StoredFile]:
+    """Return what the partitions' footers tell."""
+    return at_once(table.storage, snapshot.parts, table.stored)
+
+
+def _changed(table: Table, files: Sequence[StoredFile], columns: ColumnChanges) -> list[StoredFile]:
+    """Return what the footers will tell once changes of columns are made to the files."""
+    return [file._replace(codec=table.changed_codec(file.codec, columns)) for file in files]
 
 
 def _differ(file: StoredFile, changed: StoredFile) -> bool:
@@ -294,8 +317,9 @@ def _settle(table: Table, rewritten: dict[str, None]) -> None:
     """
     while True:
         snapshot = table.snapshot()
-        pairs = zip(*(_files(table, snapshot, made) for made in (ColumnChanges(), snapshot.columns)), strict=True)
-        lagging = [part for part, pair in zip(snapshot.parts, pairs, strict=True) if _differ(*pair)]
+        files = _files(table, snapshot)
+        changed = _changed(table, files, snapshot.columns)
+        lagging = [part for part, *pair in zip(snapshot.parts, files, changed, strict=True) if _differ(*pair)]
         if not lagging:
             return
         conflicts: list[ConflictError | NotFoundError] = []

@@ -929,7 +929,11 @@ class Table:
         self, stored: pa.Schema, overrides: Overrides | None = None, columns: ColumnChanges | None = None
     ) -> Codec:
         codec = codec_of(stored, self.name, self.conventions, overrides)
-        if columns is None or columns == ColumnChanges():
+        return codec if columns is None else self.changed_codec(codec, columns, overrides)
+
+    def changed_codec(self, codec: Codec, columns: ColumnChanges, overrides: Overrides | None = None) -> Codec:
+        """Return the codec of a file once changes of columns are made to it."""
+        if columns == ColumnChanges():
             return codec
         return codec_of(columns.apply(codec.stored, legacy=codec.legacy), self.name, self.conventions, overrides)
 
