@@ -97,8 +97,8 @@ def incremental_load(
     lake = lake_of(lq)
     unique = [unique_columns] if isinstance(unique_columns, str) else list(dict.fromkeys(unique_columns or ()))
 
-    def load_once() -> LoadResult:
-        load = _load(lake, table_name, directory, schema, near=_last_date(df, increment_column))
+    def load_once(done: dict[str, LoadResult]) -> LoadResult:
+        load = _load(lake, table_name, directory, schema, near=_last_date(df, increment_column), done=done)
         check_frame(df, load.table.name)
         if not len(df):
             return load.result()
@@ -217,8 +217,8 @@ def save_table(
         )
     lake = open_lake() if lq is None else lake_of(lq)
 
-    def save_once() -> LoadResult:
-        load = _load(lake, name, directory, schema, whole=True, only_new=mode != "replace")
+    def save_once(done: dict[str, LoadResult]) -> LoadResult:
+        load = _load(lake, name, directory, schema, whole=True, only_new=mode != "replace", done=done)
         if load.snapshot is not None and mode == "skip":
             return load.result()
         load.table.check_ours(load.snapshot)
@@ -340,11 +340,15 @@ def drop_column(
         lake.forget(table.name, table.directory)
 
 
-def _until_settled(lake: Lake, load_once: Callable[[], LoadResult]) -> LoadResult:
-    """Return the result of a load, begun anew where others create, convert or move its table meanwhile."""
+def _until_settled(lake: Lake, load_once: Callable[[dict[str, LoadResult]], LoadResult]) -> LoadResult:
+    """Return the result of a load, begun anew where others create, convert, alter or move its table meanwhile.
+
+    What the attempts do is kept by partition, since one leaves unchanged what the ones before have written.
+    """
+    done: dict[str, LoadResult] = {}
     for attempt in attempts(lake.settings.load_attempts):
         try:
-            return load_once()
+            return load_once(done)
         except LayoutChangedError:
             if attempt == lake.settings.load_attempts:
                 raise
@@ -392,6 +396,7 @@ def _load(
     whole: bool = False,
     only_new: bool = False,
     near: datetime | None = None,
+    done: dict[str, LoadResult],
 ) -> Load:
     return Load(
         lake.table(name, directory),
@@ -402,6 +407,7 @@ def _load(
         only_new=only_new,
         near=near,
         one_file=lake.settings.layout == "file",
+        done=done,
     )
 
 

@@ -603,6 +603,24 @@ def stalled(storage: Storage, **more: Any) -> Callable[[], None]:
     return lambda: load.merge(batch, "slices", ("Date", "Asset"), "Date")
 
 
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+@pytest.mark.parametrize("change", ["add", "drop"])
+def test_a_load_that_begins_anew_counts_what_it_did_before(rig: Any, at: int, change: str) -> None:
+    """Two rows of each of two months are other than before, two days are new, one of them in a new month."""
+    storage = rig.storage()
+    start(storage, "month")
+    add_column("t", "Spare", "text", lq=lake(storage))
+    then = {"add": CHANGES["add"], "drop": lambda storage: drop_column("t", "Spare", lq=lake(storage))}[change]
+    busy: Any = Meanwhile(storage, at, lambda: then(storage))
+    days = [(f"2026-0{month}-10", 0.5) for month in (1, 2, 4)] + [("2026-03-28", 0.0)]
+    frame = pd.concat([rows(day, 1, step=step, Note="n") for day, step in days])
+    same = rows("2026-01-01", 1, Note="n")
+    result = incremental_load(lake(busy), "t", pd.concat([frame, same]))
+    assert (result.inserted, result.updated, result.unchanged, result.deleted) == (4, 4, 2, 0)
+    assert result.partitions == ("2026-01", "2026-02", "2026-03", "2026-04")
+    assert len(content(storage)) == 164
+
+
 @pytest.mark.parametrize("more", [{}, {NEW: 9.0}])
 @pytest.mark.parametrize("layout", ["month", "year"])
 def test_a_load_does_not_bring_back_an_added_column_that_was_dropped_meanwhile(

@@ -129,6 +129,17 @@ class LoadResult:
             _together([result.version_after for result in results]),
         )
 
+    def then(self, later: LoadResult) -> LoadResult:
+        """Return what two loads of the same rows did together; what the earlier wrote is unchanged in the later."""
+        return replace(
+            later,
+            inserted=self.inserted + later.inserted,
+            updated=self.updated + later.updated,
+            unchanged=max(later.unchanged - self.inserted - self.updated, 0),
+            deleted=self.deleted + later.deleted,
+            partitions=self.partitions or later.partitions,
+        )
+
     @property
     def changed(self) -> bool:
         """Whether anything was written."""
@@ -189,6 +200,8 @@ class Load:
         An instant of the batch. The load then looks only at the partitions there, not at all of a long history.
     one_file
         Whether the table is made as one file if it is new, whatever its schema declares.
+    done
+        What was done so far, by partition: by a load of the same rows that had to begin anew, and by this one.
 
     Attributes
     ----------
@@ -207,6 +220,7 @@ class Load:
         only_new: bool = False,
         near: datetime | None = None,
         one_file: bool = False,
+        done: dict[str, LoadResult] | None = None,
     ) -> None:
         self.table = table
         self._schema = schema
@@ -245,10 +259,10 @@ class Load:
         self._looked = set(labels[:1] if has_own else labels)
         self._types_given: dict[str, pa.DataType] = {}
         self._stored_as_null: list[str] = []
-        self._created: list[BlobInfo] = []
+        self._created: list[tuple[str, BlobInfo]] = []
         self._before: dict[str, Part | None] = {}
         self._after: dict[str, Part | None] = {}
-        self._done: list[LoadResult] = []
+        self._done: dict[str, LoadResult] = {} if done is None else done
 
     def _stored_codec(self) -> Codec | None:
         """Return the codec of the table's files; None where there is no such table."""
@@ -608,9 +622,10 @@ class Load:
             alone = ("file", "") not in files if self.layout != "file" else not self.table.has_partitions()
             if alone and self.table.record() == self._record:
                 return
-        for info in self._created:
+        for label, info in self._created:
             with suppress(ConflictError):  # others have loaded into it: the next attempt does, too
                 self.table.storage.delete(info.path, expected=info.version)
+                del self._done[label]
         raise self._layout_changed()
 
     def _layout_changed(self) -> LayoutChangedError:
@@ -701,11 +716,11 @@ class Load:
             info = BlobInfo(self.table.path(self.layout, label), version, len(file), self._now())
             self._after[label] = Part(label, info)
             if part is None:
-                self._created.append(info)
+                self._created.append((label, info))
             logger.info("%s%s written: %s", self.table.name, f" {label}" if label else "", result)
         elif part is not None:
             self._after[label] = Part(label, renew_version(self.table.storage, part.info))
-        self._done.append(result)
+        self._done[label] = self._done[label].then(result) if label in self._done else result
 
     def _against(self, part: Part, batch: pa.Table, plan: _Plan) -> tuple[StoredPart | None, Merge]:
         """Return the merge that replaces a partition; one with other columns, or bad cells, goes as a whole."""
@@ -784,7 +799,7 @@ class Load:
 
     def result(self) -> LoadResult:
         """Return the sum of the changes made so far."""
-        total = LoadResult.total([LoadResult(self.table.name), *self._done])
+        total = LoadResult.total([LoadResult(self.table.name), *self._done.values()])
         return replace(total, version_before=self._version(self._before), version_after=self._version(self._after))
 
     def _version(self, parts: Mapping[str, Part | None]) -> str | None:
