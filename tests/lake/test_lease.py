@@ -414,20 +414,22 @@ def test_a_renewal_that_fails_is_told_and_the_next_one_comes(
     held = lease(storage, 90.0)
     held._stop = Turns(3)
     write, problems = storage.write, [UnreachableError("no answer"), RuntimeError("what is this")]
+    versions = []
 
     def failing(path: str, data: bytes, *, expected: Any) -> str:
         if expected is not None and problems:
             raise problems.pop(0)
-        return str(write(path, data, expected=expected))
+        versions.append(str(write(path, data, expected=expected)))
+        return versions[-1]
 
     monkeypatch.setattr(storage, "write", failing)
     assert held.acquire() is None
-    before = held._version
     assert held._thread is not None
     held._thread.join(30)
     assert not problems
     assert held.held
-    assert held._version != before, "the third renewal did"
+    assert len(versions) == 2, "the lease was taken, and the third renewal wrote it again"
+    assert held._version == versions[-1]
     assert not caplog.records, "a thread of its own would tell it outside the run's log"
     held.check()
     assert [record.message for record in caplog.records] == [
