@@ -148,7 +148,9 @@ def test_a_failed_run_gives_the_lock_up(disk: Any) -> None:
 def take_over(rig: Any) -> None:
     """Do as an heir does who took the present holder for dead, and wait until that one has noticed."""
     rig.storage().write(f"{LOCKS}/hist_returns/{MONTH}.json", b'{"owner": "heir", "ttl": -5.0, "about": {}}')
-    (thread,) = [each for each in threading.enumerate() if each.name.startswith("renews ")]
+    (thread,) = [
+        thread for thread in threading.enumerate() if thread.name == f"renews {LOCKS}/hist_returns/{MONTH}.json"
+    ]
     thread.join(30)
 
 
