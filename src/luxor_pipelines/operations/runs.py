@@ -299,24 +299,14 @@ def in_layout(
 
 
 def prepare(
-    name: str,
+    pipeline: str | Pipeline,
     ref_date: date | datetime | str | None,
     lake: Lake | LuxorQuery | str | os.PathLike[str] | None,
     now: datetime | None,
     params: Mapping[str, Any],
 ) -> _Job:
     """Check the arguments of a run, and resolve its reference date; nothing is written yet."""
-    return _prepare(get_pipeline(name), ref_date, lake, now, params)
-
-
-def _prepare(
-    pipeline: Pipeline,
-    ref_date: date | datetime | str | None,
-    lake: Lake | LuxorQuery | str | os.PathLike[str] | None,
-    now: datetime | None,
-    params: Mapping[str, Any],
-) -> _Job:
-    """Check the arguments of a run of a pipeline that has been looked up."""
+    pipeline = get_pipeline(pipeline) if isinstance(pipeline, str) else pipeline
     day = None if ref_date is None else as_reference_date(ref_date)
     if now is not None and now.utcoffset() is None:
         raise UsageError(f"now ({now}) has no time zone.", hint="Give it one, such as datetime.UTC.")
@@ -406,7 +396,7 @@ def _in_one_pass(
     with ExitStack() as leases:
         for ref_date in ref_dates:
             try:
-                job = _prepare(pipeline, ref_date, view, now, params)
+                job = prepare(pipeline, ref_date, view, now, params)
                 lease = _lease(job)
                 if lease.acquire() is None:
                     held.append((job, leases.enter_context(lease)))

@@ -194,8 +194,8 @@ def drop_column(
             )
 
         def values(part: Part) -> int:
-            # As text, since cells that are not of their column's type go as well; and by itself, since partitions
-            # that disagree on the type are mended so.
+            # Cells are counted as text, since those that are not of their column's type go as well, and each partition
+            # by itself, since dropping the column is how partitions that disagree on its type are mended.
             alone = Snapshot(snapshot.layout, (part,))
             cells = table.scan([name], snapshot=alone, overrides={"str_nan_format": [name]}).data[name]
             return len(cells) - int(cells.null_count)
