@@ -129,7 +129,7 @@ def read_folder(table: Table, *, raw: bool = False) -> pa.Table | None:
     strays = table.strays(info for info in others if table.recognise(info.path) is None or snapshot.layout == "folder")
     if strays and snapshot.layout != "file":
         raise DataError(
-            f"{table.folder} has {len(read)} files of one table, and others that are not read with them: "
+            f"{table.folder} has files of one table ({len(read)}), and others that are not read with them: "
             f"{sample(strays)}. Nothing was loaded.",
             hint="Move the others away, or load them by themselves.",
         )
