@@ -141,10 +141,12 @@ def run(
         "%d files: %d rows good, %d files with rows in quarantine", len(files.read), len(prices), len(quarantine)
     )
     if files.refused:
+        others = f"the {len(prices)} good rows of the others are loaded" if len(prices) else "nothing was loaded"
         raise DataError(
-            f"{len(files.refused)} of {len(files.refused) + len(files.read)} files in {FOLDER} could not be read; the "
-            f"{len(prices)} good rows of the others are loaded. {' '.join(files.refused.values())}",
-            hint="Replace those files by good copies, or move them to a folder that starts with _.",
+            f"{len(files.refused)} of {len(files.refused) + len(files.read)} files in {FOLDER} could not be read; "
+            f"{others}. {' '.join(files.refused.values())}",
+            hint=f"Declare what they hold in {FOLDER}/_formats.json, replace them by good copies, or move them to a "
+            "folder that starts with _.",
         )
     reasons = sum((rows.reasons for rows in files.read.values()), Counter[str]())
     details: dict[str, JSON] = {
