@@ -134,8 +134,8 @@ UNREADABLE: dict[str, tuple[str, bytes, str]] = {
     "csv-header-twice": ("csv", b"Date,Date,Asset,Last_Price\n", "each once"),
     "csv-too-large": ("csv", HEADER + ROW * (LIMIT // len(ROW)), "once unpacked"),
     "csv-far-too-large": ("csv", HEADER + b" " * 10 * LIMIT, "read at most"),
-    "csv-too-many-rows": ("csv", HEADER + ROW * 100_001, "rows"),
-    "csv-too-many-cells": ("csv", b"Date" + b",fund" * 999 + (b"\n" + b"," * 999) * 300, "cells"),
+    "csv-too-many-rows": ("csv", b"Date,fund\n" + b",1\n" * 100_001, "more than 100,000 rows"),
+    "csv-too-many-cells": ("csv", b"Date" + b",fund" * 999 + (b"\n" + b"," * 999) * 300, "more than 200,000 cells"),
     "csv-too-many-ragged-rows": ("csv", HEADER + b"x\n" * 100_001, "another number of cells"),
     "csv-open-quote": ("csv", HEADER + b'2026-10-30,"a,1\n' * 99, "several lines"),
     "csv-open-quote-at-the-end": ("csv", HEADER + ROW + b'2026-10-30,a,"1', "quote"),
@@ -191,7 +191,7 @@ UNREADABLE: dict[str, tuple[str, bytes, str]] = {
     "parquet-bomb-of-equal-rows": (
         "parquet",
         parquet(repeated(10**6, "a")),
-        "rows",
+        "more than 100,000 rows",
     ),
     "parquet-of-many-row-groups": ("parquet", parquet(repeated(10_001, "a"), row_group_size=1), "row groups"),
     # Others
