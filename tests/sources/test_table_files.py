@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from openpyxl import Workbook
 
 from luxor_pipelines.errors import CorruptFileError, DataError, LuxorError, NotFoundError, SchemaError, UsageError
 from luxor_pipelines.sources.table_files import read_table_file
@@ -67,6 +68,90 @@ def test_text_with_a_comma_is_no_decimal(tmp_path: Path) -> None:
     frame = read_table_file(write(tmp_path, "t.csv", "A;B\n1,5;x,1\n2,5;2,5\n"))
     assert frame["A"].tolist() == [1.5, 2.5]
     assert frame["B"].tolist() == ["x,1", "2,5"]
+
+
+def test_points_stand_between_thousands_in_a_file_of_decimal_commas(tmp_path: Path) -> None:
+    frame = read_table_file(
+        write(tmp_path, "t.csv", "Price;Volume;Code;Odd\n3,5;1.234;0.123;1.234,5\n4;2.500;007;1.5\n")
+    )
+    assert frame["Price"].tolist() == [3.5, 4.0]
+    assert frame["Volume"].tolist() == [1234, 2500]
+    assert frame["Code"].tolist() == ["0.123", "007"]
+    assert frame["Odd"].tolist() == ["1.234,5", "1.5"], "1.5 has no thousands: it is not 15"
+
+
+@pytest.mark.parametrize(("separator", "quote"), [("\t", ""), ("|", ""), (",", '"')])
+def test_commas_that_may_stand_between_thousands_are_no_decimal_signs(
+    tmp_path: Path, separator: str, quote: str
+) -> None:
+    text = f"A{separator}B\nx{separator}{quote}1,234{quote}\ny{separator}{quote}12,500,000{quote}\n"
+    file = write(tmp_path, "t.csv", text)
+    assert read_table_file(file)["B"].tolist() == ["1,234", "12,500,000"]
+    with pytest.raises(SchemaError, match="'B': not every cell is a number"):
+        read_table_file(file, {"B": "number"})
+    sure = write(tmp_path, "u.csv", text.replace("12,500,000", "0,5"))
+    assert read_table_file(sure, {"B": "number"})["B"].tolist() == [1.234, 0.5]
+
+
+def test_digits_that_a_number_does_not_hold_stay_text(tmp_path: Path) -> None:
+    frame = read_table_file(
+        write(tmp_path, "t.csv", "A,B\n12345678901234567890,1234567890123456789\n12345678901234567891,1.5\n")
+    )
+    assert frame["A"].tolist() == ["12345678901234567890", "12345678901234567891"]
+    assert frame["B"].tolist() == ["1234567890123456789", "1.5"]
+
+
+def test_columns_without_a_name(tmp_path: Path) -> None:
+    frame = read_table_file(write(tmp_path, "t.csv", "A,B,,\n1,,,\n2,,,\n"))
+    assert list(frame.columns) == ["A", "B"], "separators at the ends of lines are no columns"
+    assert frame["B"].isna().all()
+    with pytest.raises(SchemaError, match="without a name: 2"):
+        read_table_file(write(tmp_path, "t.csv", "A,,C\n1,2,3\n"))
+
+
+def test_text_in_the_encodings_of_excel(tmp_path: Path) -> None:
+    text = "Nome\tPreço\n€ – ação\t1,5\n"
+    for encoding in ("utf-16", "cp1252"):
+        frame = read_table_file(write(tmp_path, "t.txt", text, encoding))
+        assert frame.to_dict("list") == {"Nome": ["€ – ação"], "Preço": [1.5]}
+
+
+def sheet(folder: Path, rows: list[list[Any]], *others: list[list[Any]], hidden: int = 0) -> Path:
+    book = Workbook()
+    for at, cells in enumerate([rows, *others]):
+        page = book.active if not at else book.create_sheet()
+        assert page is not None
+        page.sheet_state = "hidden" if at < hidden else "visible"
+        for row in cells:
+            page.append(row)
+    book.save(folder / "t.xlsx")
+    return folder / "t.xlsx"
+
+
+def test_a_named_column_of_a_workbook_without_a_value_is_a_column(tmp_path: Path) -> None:
+    frame = read_table_file(sheet(tmp_path, [["A", "B", None], [1, None, None]]))
+    assert list(frame.columns) == ["A", "B"]
+    assert frame["B"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "word"), [([["A", "A"], [1, 2]], "twice"), ([["Report", None], ["A", "B"], [1, 2]], "without a name: 2")]
+)
+def test_names_in_a_workbook_are_not_made_up(tmp_path: Path, rows: list[list[Any]], word: str) -> None:
+    with pytest.raises(SchemaError, match=word):
+        read_table_file(sheet(tmp_path, rows))
+
+
+def test_a_number_in_a_workbook_may_be_larger_than_whole_numbers_are(tmp_path: Path) -> None:
+    assert read_table_file(sheet(tmp_path, [["A"], [1e20], [2]]))["A"].tolist() == [1e20, 2.0]
+
+
+def test_the_first_visible_sheet_is_read_and_others_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows, others = [["A"], [1]], [["A"], [2]]
+    assert read_table_file(sheet(tmp_path, rows, others, hidden=1))["A"].tolist() == [2]
+    assert not caplog.messages
+    assert read_table_file(sheet(tmp_path, rows, others))["A"].tolist() == [1]
+    assert ["only the first is read" in message for message in caplog.messages] == [True]
 
 
 def test_days_before_months_stay_text(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -23,6 +26,8 @@ from luxor_pipelines.settings import Settings
 
 __all__ = ["KINDS", "Kind", "read_folder", "read_table_file", "typed_frame"]
 
+logger = logging.getLogger(__name__)
+
 Kind: TypeAlias = Literal["text", "number", "whole", "date", "flag"]
 KINDS: tuple[Kind, ...] = ("text", "number", "whole", "date", "flag")
 
@@ -35,15 +40,24 @@ _ABSENT = ("", "#N/A", "#N/A N/A", "#n/d")
 _WHOLE = r"^[+-]?(0|[1-9]\d{0,17})$"
 """Digits that are a number; with a zero in front they are a code, and stay text."""
 _NUMBER = r"^[+-]?(0|[1-9]\d*)?(\.\d+)?([eE][+-]?\d+)?$"
+_LONG = r"^[+-]?\d{16,}$"
+"""Digits that a float may not hold: among numbers that are not all whole they are a code, and stay text."""
+_COMMA_NUMBER = r"^[+-]?(\d+|[1-9]\d{0,2}(\.\d{3})+)(,\d+)?([eE][+-]?\d+)?$"
+"""A number with a decimal comma, and perhaps points between its thousands."""
+_COMMA_THOUSANDS = r"^[+-]?[1-9]\d{0,2}(,\d{3})+$"
+"""Digits with commas that may stand between thousands, as in English."""
 _DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?)?$"
+_LARGEST = 2**63 - 1
 _FLAGS = {"true": True, "false": False, "verdadeiro": True, "falso": False}
 
 
 def read_table_file(path: Path, types: Mapping[str, Kind] | None = None) -> pd.DataFrame:
     """Read a csv, spreadsheet or Parquet file, or a folder of Parquet files, into a frame.
 
-    A column of text becomes whole numbers, numbers, ISO dates or flags where every cell spells one; digits with a
-    zero in front stay text, as do dates in any other order. A file whose separator is ``;`` may have decimal commas.
+    A column of text becomes whole numbers, numbers, ISO dates or flags where every cell spells one. Digits with a
+    zero in front, or more of them than a number holds, stay text, as do dates in any other order. A file whose
+    separator is ``;`` may have decimal commas; points then stand between thousands. Of a workbook the first visible
+    sheet is read.
 
     Parameters
     ----------
@@ -65,7 +79,7 @@ def read_table_file(path: Path, types: Mapping[str, Kind] | None = None) -> pd.D
     ForeignTableError
         The folder is a table in a format whose log says which rows count.
     SchemaError
-        A cell does not fit the type that is asked for.
+        A cell does not fit the type that is asked for, a name of a column occurs twice, or one with cells has none.
     """
     name = path.name.lower()
     if not path.exists():
@@ -158,67 +172,125 @@ def _read_parquet(path: Path) -> pa.Table:
 
 
 def _read_text(path: Path) -> pa.Table:
-    """Return every column as text; a decimal comma is made a point where the separator is no comma."""
+    """Return every column as text; decimal commas are made points where the separator is no comma."""
     import gzip
 
     try:
         data = gzip.decompress(path.read_bytes()) if path.name.lower().endswith(".gz") else path.read_bytes()
-    except (OSError, EOFError) as error:
+        text = _decoded(data)
+    except (OSError, EOFError, UnicodeError) as error:
         raise CorruptFileError(f"{path.name} cannot be read ({_first_line(error)}).", hint="Fetch it again.") from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")  # what Excel writes in Brazil
-    header = text.partition("\n")[0]
+    header, _, body = text.partition("\n")
     separator = max(_SEPARATORS, key=header.count)
     names = next(csv.reader(io.StringIO(header.rstrip("\r")), delimiter=separator), [])
     if not any(names):
         return pa.table({})
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise SchemaError(f"{path.name} names columns twice: {sample(repeated)}.", hint="Rename or remove one of each.")
+    places = [str(place) for place in range(len(names))]  # names need not be unique yet
     options = pa_csv.ConvertOptions(
-        column_types=dict.fromkeys(names, pa.string()),
+        column_types=dict.fromkeys(places, pa.string()),
         null_values=list(_ABSENT),
         strings_can_be_null=True,
     )
     parsing = pa_csv.ParseOptions(delimiter=separator, newlines_in_values=True)
+    reading = pa_csv.ReadOptions(column_names=places)
     try:
-        table = pa_csv.read_csv(io.BytesIO(text.encode()), parse_options=parsing, convert_options=options)
+        columns = (
+            pa_csv.read_csv(io.BytesIO(body.encode()), reading, parsing, options).columns
+            if body.strip()
+            else [pa.chunked_array([], pa.string()) for _ in places]
+        )
     except pa.ArrowException as error:
         raise CorruptFileError(
             f"{path.name} cannot be read as rows of {len(names)} cells ({_first_line(error)}).",
             hint="Look at the line for a quote that is not closed, or a separator within a cell.",
         ) from error
-    if separator == ",":
-        return table
-    return pa.table([_with_points(column) for column in table.columns], names=table.column_names)
+    if separator == ";" or (separator != "," and any(_has_comma(column, sure=True) for column in columns)):
+        columns = _with_points(columns)
+    return _named(columns, names, path.name)
 
 
-def _with_points(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column of numbers with decimal commas, with points; any other column as it is."""
-    plain = pc.replace_substring_regex(column, r"^([+-]?[\d.]*\d),(\d+)$", r"\1#\2")
-    if not pc.any(pc.match_substring(plain, "#"), min_count=0).as_py():
-        return column
-    plain = pc.replace_substring(pc.replace_substring(plain, ".", ""), "#", ".")
-    return plain if pc.all(pc.match_substring_regex(plain, _NUMBER), min_count=0).as_py() else column
+def _decoded(data: bytes) -> str:
+    """Return a file's text: in UTF-8, in UTF-16 with its mark, or as Excel writes it in Brazil."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    for encoding in ("utf-8-sig", "cp1252"):
+        with suppress(UnicodeDecodeError):
+            return data.decode(encoding)
+    return data.decode("latin-1")
+
+
+def _named(columns: Sequence[pa.ChunkedArray | pa.Array], names: Sequence[str], file: str) -> pa.Table:
+    """Return a file's columns by name, without those that have neither a name nor a cell.
+
+    Raises
+    ------
+    SchemaError
+        A name occurs twice, or a column with cells has none.
+    """
+    filled = [at for at, name in enumerate(names) if name.strip() or columns[at].null_count < len(columns[at])]
+    nameless = [at + 1 for at in filled if not names[at].strip()]
+    if nameless:
+        raise SchemaError(
+            f"{file} has cells in columns without a name: {sample(nameless)}, counted from 1.",
+            hint="Name them in the file's first row, or clear them.",
+        )
+    kept = [names[at] for at in filled]
+    repeated = sorted({name for name in kept if kept.count(name) > 1})
+    if repeated:
+        raise SchemaError(f"{file} names columns twice: {sample(repeated)}.", hint="Rename or remove one of each.")
+    return pa.table([columns[at] for at in filled], names=kept)
+
+
+def _has_comma(column: pa.ChunkedArray, *, sure: bool = False) -> bool:
+    """Return whether a column is numbers of which some have a decimal comma; ``sure``: no sign of thousands."""
+    cells = pc.utf8_trim_whitespace(column).drop_null()
+    commas = cells.filter(pc.match_substring(cells, ","))
+    if not len(commas) or not _spells(cells, _COMMA_NUMBER):
+        return False
+    return not (sure and _spells(commas, _COMMA_THOUSANDS))
+
+
+def _with_points(columns: Sequence[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
+    """Return the columns of a file that has decimal commas, these made points; without any as they are.
+
+    A point in such a file stands between thousands, in columns without a comma too.
+    """
+    if not any(map(_has_comma, columns)):
+        return list(columns)
+    texts = [pc.utf8_trim_whitespace(column) for column in columns]
+    return [
+        pc.replace_substring(pc.replace_substring(text, ".", ""), ",", ".") if _spells(text, _COMMA_NUMBER) else column
+        for text, column in zip(texts, columns, strict=True)
+    ]
 
 
 def _read_workbook(path: Path) -> pa.Table:
+    """Return the cells of a workbook's first visible sheet."""
     try:
-        # Words such as "nan" are text; only empty cells and these are missing.
-        frame = pd.read_excel(path, engine="calamine", dtype=object, keep_default_na=False, na_values=list(_ABSENT))
+        with pd.ExcelFile(path, engine="calamine") as book:
+            cells = [sheet for sheet in book.book.sheets_metadata if str(sheet.typ).endswith("WorkSheet")]
+            sheets = [str(sheet.name) for sheet in cells if str(sheet.visible).endswith("Visible")]
+            # Words such as "nan" are text; only empty cells and these are missing.
+            absent = list(_ABSENT)
+            rows = pd.read_excel(book, sheets[0], header=None, dtype=object, keep_default_na=False, na_values=absent)
+            rows = rows.dropna(how="all")
     except Exception as error:  # a damaged workbook fails in any way
         raise CorruptFileError(
             f"{path.name} cannot be read as a workbook ({_first_line(error)}).", hint="Save it again, or as csv."
         ) from error
-    frame = frame.dropna(how="all", axis="columns").dropna(how="all")
-    return pa.table([_cells(frame[name]) for name in frame.columns], names=[str(name) for name in frame.columns])
+    if len(sheets) > 1:
+        logger.warning("%s has the sheets %s: only the first is read", path.name, sample(sheets))
+    if rows.empty:
+        return pa.table({})
+    names = ["" if name is None or name != name else str(name) for name in rows.iloc[0].tolist()]
+    return _named([_cells(rows[at].iloc[1:]) for at in rows.columns], names, path.name)
 
 
 def _cells(column: pd.Series) -> pa.Array:
     """Return a workbook's cells; where they are of several types, as text."""
     values = [None if value is None or value != value else value for value in column.tolist()]
+    # Numbers are floats in a workbook; those that look whole come as integers of any size.
+    values = [float(value) if isinstance(value, int) and abs(value) > _LARGEST else value for value in values]
     try:
         return pa.array(values)
     except (pa.ArrowException, TypeError):
@@ -240,7 +312,8 @@ def _typed(column: pa.ChunkedArray, name: str, kind: Kind | None, file: str) -> 
     try:
         if is_text and kind != "text":
             column = pc.utf8_trim_whitespace(column)
-            return _flags(column) if kind == "flag" else _with_points(column).cast(target)
+            column = _with_points([column])[0] if _has_comma(column, sure=True) else column
+            return _flags(column) if kind == "flag" else column.cast(target)
         return column.cast(target)
     except (pa.ArrowException, KeyError) as error:
         raise SchemaError(
@@ -252,6 +325,8 @@ def _typed(column: pa.ChunkedArray, name: str, kind: Kind | None, file: str) -> 
 def _inferred(column: pa.ChunkedArray) -> pa.ChunkedArray:
     for pattern, kind in ((_WHOLE, pa.int64()), (_NUMBER, pa.float64()), (_DATE, pa.timestamp("us"))):
         if column.null_count < len(column) and _spells(column, pattern):
+            if kind == pa.float64() and pc.any(pc.match_substring_regex(column, _LONG), min_count=0).as_py():
+                return column
             try:
                 return column.cast(kind)
             except pa.ArrowException:  # 2026-02-30 looks like a date
