@@ -17,13 +17,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from luxor_pipelines.catalog import ASSETS, HIST_FILE_PX_LAST
 from luxor_pipelines.errors import DataError, sample
 from luxor_pipelines.ingest import LoadResult, incremental_load
 from luxor_pipelines.lake.parquet.predicates import Where
 from luxor_pipelines.lake.storage.lease import fenced_replace
-from luxor_pipelines.lake.types.schema import TableSchema
+from luxor_pipelines.lake.types.schema import TableSchema, with_codes
 from luxor_pipelines.names import normal_names
 from luxor_pipelines.pipelines import JSON, Declaration, PipelineResult
 from luxor_pipelines.quality.gate import Finding, gate
@@ -204,16 +205,21 @@ def restated(lq: LuxorQuery, table: str, files: Mapping[str, FileRows], prices: 
     compared = []
     for part in _parts(prices):
         span = tuple(day.astype("M8[D]").astype("M8[us]").item() for day in part.days[[0, -1]])
-        stored = lq.lake.cache.scan(table, columns, (Where("Date", (span,)),), keep=False)
-        code = pc.fill_null(pc.index_in(normal_names(stored["Asset"]), names), -1).to_numpy()
+        where = (Where("Date", (span,)),)
+        stored = lq.lake.cache.scan(table, columns, where, dictionary=("Asset",), keep=False)
+        words_of, words = with_codes(stored["Asset"])
+        code_of_word = pc.fill_null(pc.index_in(normal_names(words), names), -1).to_numpy()
+        code = np.append(code_of_word, -1)[words_of]  # the last is for a null, whose word is -1
         day = stored["Date"].to_numpy().astype("M8[D]").astype(np.int32)
         row = np.where(code >= 0, part.positions(day, code), -1)
         in_both = row >= 0
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = part.prices[row[in_both]] / stored["Last_Price"].to_numpy()[in_both]
-        compared.append(pd.DataFrame({"code": code[in_both], "day": day[in_both], "ratio": ratio}))
-    rows = pd.concat(compared, ignore_index=True)
-    rows["differs"] = ~((rows["ratio"] - 1).abs() < 1e-9)
+        compared.append((code[in_both].astype(np.int32), day[in_both], ratio))
+    code, day, ratio = (np.concatenate(pieces) for pieces in zip(*compared, strict=True))
+    differs = ~(np.abs(ratio - 1) < 1e-9)
+    near = _near_one_factor(code[differs], ratio[differs], len(names))[code]
+    rows = pd.DataFrame({"code": code[near], "day": day[near], "ratio": ratio[near], "differs": differs[near]})
     odd = (
         rows[rows["differs"]]
         .groupby("code")
@@ -236,6 +242,18 @@ def restated(lq: LuxorQuery, table: str, files: Mapping[str, FileRows], prices: 
             what = "stored rows are multiplied, older ones are not"
             findings.append(Finding("error", table, "", what, int(count), example))
     return findings
+
+
+def _near_one_factor(code: NDArray[np.int32], ratio: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
+    """Return which of ``count`` series have ratios so close together that they may be of one factor.
+
+    Most corrections are not, and need no closer look.
+    """
+    low, high = np.full(count, np.inf), np.zeros(count)
+    np.fmin.at(low, code, ratio)
+    np.fmax.at(high, code, ratio)
+    is_near: NDArray[np.bool_] = np.isfinite(low) & (high * (1 - FACTOR_MAX) <= low * (1 + FACTOR_MAX))
+    return is_near
 
 
 def _has_stored_before(lq: LuxorQuery, table: str, name: str, day: int) -> bool:
@@ -264,8 +282,11 @@ def _load(lq: LuxorQuery, table: str, prices: Prices, schema: TableSchema | None
 
 
 def _parts(prices: Prices) -> Iterator[Prices]:
-    years = prices.days.astype("M8[D]").astype("M8[Y]")
-    starts = [0, *np.flatnonzero(years[1:] != years[:-1]) + 1, len(prices)]
+    if not len(prices):
+        return
+    first, last = prices.days[[0, -1]].astype("M8[D]").astype("M8[Y]")
+    years = np.arange(first, last + 1).astype("M8[D]").astype(np.int32)
+    starts = [*np.searchsorted(prices.days, years), len(prices)]
     start = 0
     while start < len(prices):
         ends = [end for end in starts if start < end <= start + LOAD_ROWS]

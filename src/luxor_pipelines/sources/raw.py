@@ -468,7 +468,7 @@ class _Text(RawFile):
             return
         for column in batch.columns:
             words = column.dictionary if pa.types.is_dictionary(column.type) else column
-            broken = pc.match_substring_regex(words, "[\r\n]")
+            broken = pc.or_(pc.match_substring(words, "\n"), pc.match_substring(words, "\r"))  # quicker than a regex
             if pc.any(broken, min_count=0).as_py():
                 if pa.types.is_dictionary(column.type):
                     broken = broken.take(column.indices)
