@@ -468,8 +468,9 @@ class _Reading:
         prices = self._without_conflicts()
         parts = [part for part in self._bad if len(part)]
         columns_of_bad = ["Row", *LONG, "Reason"]
-        bad = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns_of_bad)
-        bad = bad.sort_values("Row", kind="stable", ignore_index=True)
+        bad = pd.DataFrame(columns=columns_of_bad)
+        if parts:
+            bad = pd.concat(parts).sort_values("Row", kind="stable", ignore_index=True)
         return FileRows(prices, bad, self._reasons, self._missing, self._warnings(len(bad)))
 
     def _warnings(self, bad_count: int) -> tuple[str, ...]:
@@ -663,7 +664,8 @@ def _is_formula(name: str) -> bool:
 
     Full-width signs count too: a sheet, or the program that makes it one, may turn them into plain ones.
     """
-    return unicodedata.normalize("NFKC", name).lstrip().startswith(("=", "+", "-", "@"))
+    plain = name if name.isascii() else unicodedata.normalize("NFKC", name)
+    return plain.lstrip().startswith(("=", "+", "-", "@"))
 
 
 class _Growing:
@@ -869,5 +871,8 @@ def merge_files(files: Iterable[Prices]) -> Prices:
         np.concatenate([np.empty(0, np.int32), *(next(owners)[part.assets] for part in parts)]),
         np.concatenate([np.empty(0), *(part.prices for part in parts)]),
     )
-    order, starts = _runs(merged.keys())
+    keys = merged.keys()
+    if _ascend(keys):
+        return merged
+    order, starts = _runs(keys)
     return merged.take(order if len(starts) == len(order) else order[np.append(starts[1:], len(order)) - 1])

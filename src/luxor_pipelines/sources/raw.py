@@ -353,8 +353,14 @@ class _Text(RawFile):
             ) from error
 
     def _records(self, text: str) -> list[list[str]]:
-        lines = list(io.StringIO(text, newline=""))
-        reader = csv.reader(iter(lines), delimiter=self._separator)
+        lines: list[str] = []
+
+        def read() -> Iterator[str]:  # only the first of the lines are needed
+            for line in io.StringIO(text, newline=""):
+                lines.append(line)
+                yield line
+
+        reader = csv.reader(read(), delimiter=self._separator)
         records: list[list[str]] = []
         lines_used = size = 0
         try:
