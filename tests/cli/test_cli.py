@@ -324,6 +324,22 @@ def test_table_goes_to_the_pipeline(lake: Path, here: Here) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["list --details", "status", "tables", "runs", "runs show {run}", "unlock", "backfill hist_returns --dry-run"],
+)
+def test_commands_that_make_no_frame_do_not_import_pandas(demo_lake: Path, command: str) -> None:
+    run = next((demo_lake / "system" / "runs" / "hist_returns").rglob("*.json")).stem[-12:]
+    lake = [] if command.startswith("list") else ["--lake", str(demo_lake)]
+    code = (
+        "import sys; from luxor_pipelines.cli import main\n"
+        f"assert main({[*command.format(run=run).split(), *lake]}) == 0\n"
+        "print(sorted({'pandas', 'exchange_calendars', 'openpyxl', 'adlfs', 'duckdb', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["[]"]), done.stderr
+
+
 def test_runs_are_listed_newest_first(demo_lake: Path, here: Here) -> None:
     found = here.json("runs", "hist_returns", "--limit", "3", "--lake", demo_lake)["runs"]
     assert [each["ref_date"] for each in found[:2]] == ["2026-10-31", "2026-09-30"]

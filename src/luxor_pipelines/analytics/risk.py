@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from luxor_pipelines.analytics.sampling import (
@@ -21,6 +20,7 @@ from luxor_pipelines.analytics.sampling import (
     sampled_returns,
 )
 from luxor_pipelines.errors import UsageError
+from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.periods import DateLike, as_days
 
 __all__ = [

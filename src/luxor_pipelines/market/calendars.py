@@ -9,10 +9,10 @@ from functools import reduce
 from typing import Literal, TypeAlias
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from luxor_pipelines.errors import SchemaError, UsageError, sample
+from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.periods import DateLike, DatesLike, as_date, as_days
 from luxor_pipelines.names import normal_name
 from luxor_pipelines.notices import warn

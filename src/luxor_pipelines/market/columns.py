@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
+
+from luxor_pipelines.lazy import pd
 
 __all__ = ["Texts", "coded", "coded_column", "text_column"]
 

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from luxor_pipelines.errors import SchemaError, UsageError, sample
+from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.observations import FloatArray, IntArray, Observations
 from luxor_pipelines.market.periods import DateArray, DatesLike, as_days
 from luxor_pipelines.market.prices import AsOf, asof

@@ -14,10 +14,10 @@ from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from luxor_pipelines.errors import SchemaError, UsageError, sample
+from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.periods import DateArray, DatesLike, as_days
 
 __all__ = [

@@ -14,10 +14,10 @@ from datetime import date, datetime, timedelta
 from typing import TypeAlias
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from luxor_pipelines.errors import InvalidPeriodError, UsageError, shown
+from luxor_pipelines.lazy import pd
 
 __all__ = [
     "INCEPTION",
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 DateLike: TypeAlias = date | datetime | np.datetime64 | str
-DatesLike: TypeAlias = ArrayLike | pd.Series | pd.Index | Sequence[DateLike]
+DatesLike: TypeAlias = "ArrayLike | pd.Series | pd.Index | Sequence[DateLike]"
 DateArray: TypeAlias = NDArray[np.datetime64]
 
 INCEPTION = "inception"
@@ -68,9 +68,9 @@ def as_date(value: object) -> date:
             raise UsageError(f"{shown(value)} is not an ISO date", hint=_DATE_HINT) from error
     elif isinstance(day, np.datetime64) and np.datetime_data(day.dtype)[0] not in ("Y", "M", "W"):
         day = day.astype("datetime64[D]").item()  # None for NaT, a number beyond year 9999
-    if day is pd.NaT:  # which claims to be a datetime
-        raise UsageError("NaT is not a date", hint=_DATE_HINT)
     if isinstance(day, datetime):
+        if day != day:  # pandas' NaT, which claims to be a datetime
+            raise UsageError("NaT is not a date", hint=_DATE_HINT)
         if day.tzinfo is not None:
             raise UsageError(f"{value!r} has a time zone, so its date depends on the place", hint=_DATE_HINT)
         return day.date()
@@ -89,8 +89,8 @@ def as_days(values: DatesLike) -> DateArray:
     """
     if isinstance(values, np.ndarray) and values.dtype.kind == "M":
         return values.astype("datetime64[D]")
-    if isinstance(values, list | tuple) and all(type(value) is date for value in values):
-        return np.array(values, dtype="datetime64[D]")
+    if isinstance(values, list | tuple) and all(value is None or type(value) in (date, datetime) for value in values):
+        return np.array([None if value is None else as_date(value) for value in values], dtype="datetime64[D]")
     series = pd.Series(values)
     if series.dtype.kind == "M":
         if series.dt.tz is not None:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from luxor_pipelines.errors import SchemaError, UsageError, sample
+from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.observations import (
     BoolArray,
     FloatArray,

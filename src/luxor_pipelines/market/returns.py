@@ -14,10 +14,10 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from luxor_pipelines.errors import UsageError
+from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.columns import Texts, coded_column, text_column
 from luxor_pipelines.market.currency import as_currency, factors
 from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray

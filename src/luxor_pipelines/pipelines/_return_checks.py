@@ -8,7 +8,6 @@ from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from luxor_pipelines.catalog import CURRENCIES, HIST_RETURNS, IMPORTED, PERIODS, PRICE_TABLES
@@ -16,6 +15,7 @@ from luxor_pipelines.errors import CorruptFileError, SchemaError, TableNotFoundE
 from luxor_pipelines.lake.parquet.predicates import conditions
 from luxor_pipelines.lake.table.layout import Snapshot, near
 from luxor_pipelines.lake.table.load import check_declared
+from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.observations import FloatArray
 from luxor_pipelines.market.periods import add_months
 from luxor_pipelines.market.prices import asof

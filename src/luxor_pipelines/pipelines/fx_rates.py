@@ -12,12 +12,12 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from luxor_pipelines.catalog import HIST_ECB_PX_LAST
 from luxor_pipelines.errors import sample
 from luxor_pipelines.ingest import incremental_load
 from luxor_pipelines.lake.storage.lease import fenced_replace
+from luxor_pipelines.lazy import pd
 from luxor_pipelines.pipelines import JSON, Declaration, Due, PipelineResult
 from luxor_pipelines.quality.gate import Finding, gate, half_gone
 from luxor_pipelines.quality.series import check_batch

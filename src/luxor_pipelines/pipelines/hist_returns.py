@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from luxor_pipelines.catalog import (
     ASSETS,
@@ -23,6 +22,7 @@ from luxor_pipelines.catalog import (
 )
 from luxor_pipelines.errors import UsageError
 from luxor_pipelines.ingest import incremental_load
+from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.columns import coded
 from luxor_pipelines.market.periods import DateLike, as_date, base_date, month_end
 from luxor_pipelines.market.returns import returns_frame

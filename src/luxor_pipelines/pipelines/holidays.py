@@ -15,11 +15,10 @@ from dataclasses import replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from luxor_pipelines.catalog import HOLIDAYS_EXCHANGE
 from luxor_pipelines.errors import DataError, UsageError
 from luxor_pipelines.ingest import save_table
+from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.calendars import coverage_facts, stored_coverage
 from luxor_pipelines.pipelines import JSON, Declaration, PipelineResult
 from luxor_pipelines.telemetry import span

@@ -14,7 +14,6 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from luxor_pipelines.ingest import LoadResult, incremental_load
 from luxor_pipelines.lake.parquet.predicates import Where
 from luxor_pipelines.lake.storage.lease import fenced_replace
 from luxor_pipelines.lake.types.schema import TableSchema, with_codes
+from luxor_pipelines.lazy import pd
 from luxor_pipelines.names import normal_names
 from luxor_pipelines.pipelines import JSON, Declaration, PipelineResult
 from luxor_pipelines.quality.gate import Finding, gate

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from luxor_pipelines.catalog import HOLIDAYS, HOLIDAYS_EXCHANGE
 from luxor_pipelines.lake.lake import Lake
-from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.market.calendars import HolidayCalendar, stored_coverage
 
 __all__ = ["Calendar"]
@@ -27,7 +26,8 @@ class Calendar:
         table = HOLIDAYS if self._cache.exists(HOLIDAYS) else HOLIDAYS_EXCHANGE.name
 
         def read() -> HolidayCalendar:
-            rows = arrow_to_frame(self._cache.scan(table, ("Date", "Location")))
-            return HolidayCalendar.from_frame(rows, stored_coverage(self._cache.codec(table).stored.metadata))
+            rows = self._cache.scan(table, ("Date", "Location"))
+            coverage = stored_coverage(self._cache.codec(table).stored.metadata)
+            return HolidayCalendar(rows["Date"].to_pylist(), rows["Location"].to_pylist(), coverage)
 
         return self._cache.derive(table, "calendar", read)

@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from luxor_pipelines.errors import AccessError, CorruptFileError, DataError, Sch
 from luxor_pipelines.lake.concurrency import ahead
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.storage.base import BlobInfo, Unusable
+from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.columns import text_column
 from luxor_pipelines.names import normal_name
 from luxor_pipelines.sources.cells import (

@@ -12,13 +12,13 @@ from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from luxor_pipelines.errors import SchemaError, UsageError, shown
 from luxor_pipelines.lake.types.schema import is_text_type
+from luxor_pipelines.lazy import pd
 from luxor_pipelines.names import normal_name, normal_names
 
 __all__ = ["Conditions", "Spelt", "Where", "apply", "conditions", "find_column", "mask"]

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from luxor_pipelines.errors import SchemaError, UsageError, sample
 from luxor_pipelines.lake.types.schema import LAST_UPDATED, is_text_type, with_codes
+from luxor_pipelines.lazy import pd
 from luxor_pipelines.names import normal_names
 
 __all__ = ["Merge", "merge", "sort_columns", "sort_indices", "take_rows", "with_stored_cells"]

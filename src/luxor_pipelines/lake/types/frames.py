@@ -10,7 +10,6 @@ from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -29,6 +28,7 @@ from luxor_pipelines.lake.types.schema import (
     is_text_type,
     plain,
 )
+from luxor_pipelines.lazy import pd
 from luxor_pipelines.names import normal_names
 
 __all__ = ["arrow_to_frame", "check_frame", "conform", "decoded", "frame_to_arrow"]

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from luxor_pipelines.errors import SchemaError, sample, shown
+from luxor_pipelines.lazy import pd
 
 __all__ = [
     "COLUMN_TYPES",

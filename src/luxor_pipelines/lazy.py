@@ -1,0 +1,18 @@
+"""pandas as ``pd``, imported when it is first used: commands that make no frame answer without waiting for it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+
+    class _Pandas:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(import_module("pandas"), name)
+
+    pd = _Pandas()
+
+__all__ = ["pd"]
