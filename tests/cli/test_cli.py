@@ -16,7 +16,7 @@ import subprocess
 import sys
 import unicodedata
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -1113,6 +1113,23 @@ def test_every_table_is_written_as_a_workbook(
     if command.startswith("show hist_returns"):
         assert header[-1].value == "Last_Updated"
         assert all(row[-1].value is not None for row in rows)
+
+
+def test_a_workbook_has_as_text_what_its_numbers_and_dates_do_not_hold(
+    demo_lake: Path, here: Here, tmp_path: Path
+) -> None:
+    from openpyxl import load_workbook
+
+    query = """
+        select 9007199254740993 as above, 9007199254740992 as most, -9223372036854775807 as below, true as flag,
+               date '1899-12-31' as old, date '1900-01-01' as first, timestamp '1850-01-01 10:00:00' as instant
+    """
+    here("sql", query, "--xlsx", tmp_path / "out.xlsx", "--lake", demo_lake)
+    _, row = load_workbook(tmp_path / "out.xlsx").active.iter_rows(values_only=True)
+    assert row == (
+        "9007199254740993", 2**53, "-9223372036854775807", True,
+        "1899-12-31", datetime(1900, 1, 1), "1850-01-01T10:00:00",
+    )  # fmt: skip
 
 
 def test_csv_of_files_and_runs_is_one_table_and_nothing_else(lake: Path, here: Here, tmp_path: Path) -> None:

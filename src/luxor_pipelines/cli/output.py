@@ -61,6 +61,8 @@ _DIGITS = 6
 _BAD = frozenset({"failed", "died", "error", "expired"})
 _GOOD = frozenset({"ok", "done", "held"})
 _SHEET_ROWS = 1_048_576
+_SHEET_WHOLE = 2**53
+"""The largest whole number that is the same as a float, and so are all below it."""
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 """Characters that no workbook may have."""
 _STEP_LOGGERS = ("luxor_pipelines.operations.runs", "luxor_pipelines.pipelines")
@@ -243,6 +245,8 @@ def _exact(cell: Value) -> str | None:
 def _write_workbook(grid: Grid, file: str) -> None:
     """Write a table into a new Excel workbook; text stays text, whatever it begins with, and instants are in UTC.
 
+    Whole numbers and dates that a workbook does not hold are written as text.
+
     Raises
     ------
     UsageError
@@ -266,6 +270,8 @@ def _write_workbook(grid: Grid, file: str) -> None:
         if value is None or (isinstance(value, float) and not math.isfinite(value)):
             return None
         cell = WriteOnlyCell(sheet)
+        if not _fits_sheet(value):
+            value = _exact(value)
         if isinstance(value, datetime):
             cell.value = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
             cell.number_format = "yyyy-mm-dd hh:mm:ss"
@@ -293,6 +299,13 @@ def _write_workbook(grid: Grid, file: str) -> None:
     except OSError as error:
         raise UsageError(f"{shown(file)} cannot be written: {error.strerror}.", hint="Name another file.") from error
     note(f"Written to {file}")
+
+
+def _fits_sheet(value: Value) -> bool:
+    """Return whether a workbook holds a value as it is: its numbers are floats, its dates begin in 1900."""
+    if isinstance(value, date):
+        return value.year >= 1900
+    return not isinstance(value, int) or abs(value) <= _SHEET_WHOLE
 
 
 def _letters(count: int) -> list[str]:
