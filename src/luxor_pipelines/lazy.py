@@ -1,4 +1,8 @@
-"""pandas as ``pd``, imported when it is first used: commands that make no frame answer without waiting for it."""
+"""pandas as ``pd``, imported when it is first used.
+
+Modules that commands without a frame import on their way, such as those of `luxor status`, take it from here: pandas
+is a third of the time that such a command takes.
+"""
 
 from __future__ import annotations
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from luxor_pipelines.analytics.sampling import FloatArray
 from luxor_pipelines.errors import DataError, UsageError, sample
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.periods import DateArray, DatesLike, as_days
 
 __all__ = ["present_value", "twr", "xirr"]

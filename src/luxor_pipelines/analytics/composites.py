@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from luxor_pipelines.analytics.sampling import FloatArray, price_frame
 from luxor_pipelines.errors import DataError, UsageError, sample
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.periods import DateArray, as_days
 from luxor_pipelines.names import normal_name
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from luxor_pipelines.analytics.sampling import FloatArray, price_frame
 from luxor_pipelines.errors import UsageError
-from luxor_pipelines.lazy import pd
 
 __all__ = ["drawdowns", "max_drawdown", "previous_peaks", "worst_drawdowns"]
 

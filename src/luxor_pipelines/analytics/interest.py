@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from luxor_pipelines.analytics.sampling import FloatArray, price_frame
 from luxor_pipelines.errors import DataError, UsageError, sample
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.calendars import HolidayCalendar
 from luxor_pipelines.market.periods import DateArray, DateLike, as_date, as_days
 

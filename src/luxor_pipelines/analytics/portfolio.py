@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 
 from luxor_pipelines.analytics.composites import as_weights, composite
 from luxor_pipelines.errors import UsageError
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.periods import as_days
 
 __all__ = ["simulate"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from luxor_pipelines.analytics.sampling import (
@@ -20,7 +21,6 @@ from luxor_pipelines.analytics.sampling import (
     sampled_returns,
 )
 from luxor_pipelines.errors import UsageError
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.periods import DateLike, as_days
 
 __all__ = [

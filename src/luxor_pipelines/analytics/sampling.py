@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import Any, Final, TypeAlias
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from luxor_pipelines.errors import DataError, UsageError, sample
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.periods import DateArray, DateLike, as_date, as_days
 
 __all__ = [

@@ -10,6 +10,7 @@ from datetime import date
 from typing import Final, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from luxor_pipelines.analytics.drawdowns import max_drawdown
@@ -25,7 +26,6 @@ from luxor_pipelines.analytics.sampling import (
     shortage,
 )
 from luxor_pipelines.errors import UsageError
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.periods import DateLike, as_date, as_days
 
 __all__ = ["RELATIVE", "STATISTICS", "Statistics", "annualized", "statistics"]

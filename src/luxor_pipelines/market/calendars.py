@@ -6,16 +6,18 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import reduce
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from luxor_pipelines.errors import SchemaError, UsageError, sample
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.periods import DateLike, DatesLike, as_date, as_days
 from luxor_pipelines.names import normal_name
 from luxor_pipelines.notices import warn
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["CalendarRangeWarning", "HolidayCalendar", "coverage_facts", "stored_coverage"]
 

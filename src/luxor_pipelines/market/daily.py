@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from luxor_pipelines.errors import UsageError
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.columns import text_column
 from luxor_pipelines.market.observations import BoolArray, FloatArray, Observations
 from luxor_pipelines.market.periods import DateArray, DateLike, as_date

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from luxor_pipelines.errors import SchemaError, UsageError, sample
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.periods import DateArray, DatesLike, as_days
 
 __all__ = [
@@ -309,7 +308,7 @@ class Observations:
     @cached_property
     def _by_limit(self) -> list[tuple[int, IntArray, IntArray]]:
         """Each distinct limit with its observations' positions and their sort keys."""
-        limits = [int(limit) for limit in pd.unique(self.limit)]
+        limits = [int(limit) for limit in np.unique(self.limit)]
         positions = [np.flatnonzero(self.limit == limit) for limit in limits]
         return [(limit, at, self.order[at]) for limit, at in zip(limits, positions, strict=True)]
 

@@ -168,7 +168,7 @@ def opened(lake: Lake | LuxorQuery | str | os.PathLike[str] | None) -> Lake:
     ConfigurationError
         No lake is named, or what is named cannot be one.
     """
-    from luxor_pipelines.catalog import open_lake  # brings pandas
+    from luxor_pipelines.catalog import open_lake  # brings pyarrow
     from luxor_pipelines.lake.lake import lake_of
 
     return open_lake(lake) if lake is None or isinstance(lake, str) or hasattr(lake, "__fspath__") else lake_of(lake)

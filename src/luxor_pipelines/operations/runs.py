@@ -638,7 +638,7 @@ def as_reference_date(value: date | datetime | str, *, first: bool = False) -> d
     if month and 1 <= int(month[2]) <= 12 and int(month[1]):
         year, number = int(month[1]), int(month[2])
         return date(year, number, 1 if first else calendar.monthrange(year, number)[1])
-    from luxor_pipelines.market.periods import as_date  # brings pandas
+    from luxor_pipelines.market.periods import as_date  # brings numpy
 
     return as_date(value)
 

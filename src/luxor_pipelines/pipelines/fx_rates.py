@@ -21,10 +21,10 @@ from luxor_pipelines.lazy import pd
 from luxor_pipelines.pipelines import JSON, Declaration, Due, PipelineResult
 from luxor_pipelines.quality.gate import Finding, gate, half_gone
 from luxor_pipelines.quality.series import check_batch
-from luxor_pipelines.sources.ecb import FOLDER, EcbRates, fetch_ecb, newest_ecb, public_address, read_ecb, to_series
 
 if TYPE_CHECKING:
     from luxor_pipelines.query.luxor_query import LuxorQuery
+    from luxor_pipelines.sources.ecb import EcbRates
 
 __all__ = ["DECLARATION", "SCHEMA", "check_rates", "run"]
 
@@ -75,6 +75,8 @@ def run(
     UnreachableError
         The bank did not answer.
     """
+    from luxor_pipelines.sources.ecb import newest_ecb, to_series
+
     if lq is None:
         from luxor_pipelines.query.luxor_query import LuxorQuery
 
@@ -97,6 +99,8 @@ def run(
 
 def _fetched(lq: LuxorQuery) -> tuple[str, EcbRates]:
     """Fetch the bank's file, keep it in ``raw/ecb`` if it can be read, and return its path and rates."""
+    from luxor_pipelines.sources.ecb import FOLDER, fetch_ecb, public_address, read_ecb
+
     url, path = lq.settings.ecb_url, f"{FOLDER}/{FETCHED}"
     data = fetch_ecb(url, deadline=lq.settings.request_timeout)
     rates = read_ecb(data, public_address(url), FETCHED)

@@ -22,18 +22,17 @@ from luxor_pipelines.catalog import (
 )
 from luxor_pipelines.errors import UsageError
 from luxor_pipelines.ingest import incremental_load
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.columns import coded
 from luxor_pipelines.market.periods import DateLike, as_date, base_date, month_end
 from luxor_pipelines.market.returns import returns_frame
 from luxor_pipelines.pipelines import Declaration, Due, PipelineResult
 from luxor_pipelines.pipelines._return_checks import MonthReturns, WrittenMonth, check_returns
 from luxor_pipelines.quality.gate import gate
-from luxor_pipelines.query.answers import Answers
-from luxor_pipelines.query.prices import NO_SERIES
 from luxor_pipelines.telemetry import span
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
 __all__ = ["DECLARATION", "SCHEMA", "first_date", "get_returns", "reference_date", "run", "run_many"]
@@ -194,6 +193,10 @@ def get_returns(lq: LuxorQuery, ref_date: DateLike, *, usdbrl_ticker: str = USDB
 
 def _returns(lq: LuxorQuery, ref_dates: Sequence[date], usdbrl_ticker: str) -> Iterator[pd.DataFrame]:
     """Yield the returns of each month end in turn, all computed at once."""
+    # Imported here, with all that computes, since commands import this module to read what it declares.
+    from luxor_pipelines.query.answers import Answers
+    from luxor_pipelines.query.prices import NO_SERIES
+
     assets = lq.market.assets.frame(("Key", "Price_Key"))
     # An asset that names no series is one without observations.
     price_key = assets["Price_Key"].fillna(NO_SERIES).to_numpy(dtype=object)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 
+import pandas as pd
+
 from luxor_pipelines.catalog import ASSETS, CURRENCY_FACTS, TABLES
 from luxor_pipelines.errors import SchemaError, sample
 from luxor_pipelines.lake.types.schema import LAST_UPDATED
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.names import normal_name
 from luxor_pipelines.quality.gate import Finding
 

@@ -12,6 +12,7 @@ from datetime import date
 from typing import Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -57,7 +58,6 @@ from luxor_pipelines.lake.types.schema import (
     stored_key,
     with_codes,
 )
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.observations import NO_LIMIT, StalenessLimits
 from luxor_pipelines.names import normal_name
 from luxor_pipelines.quality.gate import Finding

@@ -9,6 +9,7 @@ from datetime import date
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from luxor_pipelines.analytics import composites, drawdowns, risk
@@ -25,7 +26,6 @@ from luxor_pipelines.analytics.sampling import (
 )
 from luxor_pipelines.analytics.statistics import Statistics, annualized, statistics
 from luxor_pipelines.errors import DataError, UnknownAssetError, UsageError, sample
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.calendars import HolidayCalendar
 from luxor_pipelines.market.periods import add_months, as_days, month_end
 from luxor_pipelines.query.answers import Answers

@@ -10,12 +10,12 @@ from datetime import date
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from luxor_pipelines.analytics.statistics import annualized
 from luxor_pipelines.catalog import USDBRL
 from luxor_pipelines.errors import SchemaError, UsageError, sample
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.currency import as_currency, factors
 from luxor_pipelines.market.daily import PriceRows, daily_prices, observed_prices, sampled_prices
 from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray, Observations

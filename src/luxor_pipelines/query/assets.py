@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,7 +18,6 @@ from luxor_pipelines.errors import DataError, SchemaError, TableNotFoundError, U
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import LAST_UPDATED, TEXT
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.market import currency as fx
 from luxor_pipelines.names import normal_name, normal_names
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import date
 
 import numpy as np
+import pandas as pd
 
 from luxor_pipelines.analytics.composites import composite
 from luxor_pipelines.analytics.interest import accumulate_rate, chain
 from luxor_pipelines.catalog import CASH_RATES, COMPOSITES
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.daily import daily_prices
 from luxor_pipelines.market.observations import Observations
 from luxor_pipelines.market.periods import as_days

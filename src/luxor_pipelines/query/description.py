@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+import pandas as pd
+
 from luxor_pipelines.catalog import TABLES, known_key
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.types.schema import stored_key
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.notebook import html_facts
 
 __all__ = ["TableDescription", "describe"]

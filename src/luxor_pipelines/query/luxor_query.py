@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Literal, cast
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from luxor_pipelines.analytics.cash_flows import twr, xirr
@@ -22,7 +23,6 @@ from luxor_pipelines.lake.parquet.predicates import Conditions, Where, condition
 from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import LAST_UPDATED
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.calendars import Inclusive
 from luxor_pipelines.market.periods import DateLike, add_months, as_date, as_period, base_date, is_month_end, month_end
 from luxor_pipelines.names import normal_name

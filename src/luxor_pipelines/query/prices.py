@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import date
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,7 +21,6 @@ from luxor_pipelines.lake.concurrency import at_once
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import DATE, NUMBER, TEXT
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.observations import (
     NO_LIMIT,
     BoolArray,

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time
 from typing import Any
 
+import pandas as pd
+
 from luxor_pipelines.catalog import ASSETS, BDR_SIZES, FIELD_MAP, HIST_FIELDS, LAST_FIELDS, PX_LAST
 from luxor_pipelines.errors import DataError, SchemaError, UnknownAssetError, sample
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.parquet.predicates import conditions
 from luxor_pipelines.lake.types.frames import arrow_to_frame
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.names import normal_name
 from luxor_pipelines.query.assets import AssetMaster, unknown_asset
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pyarrow as pa
 
 from luxor_pipelines.errors import ConfigurationError, InvalidNameError, LuxorError, TableNotFoundError, UsageError
@@ -23,7 +24,6 @@ from luxor_pipelines.lake.parquet.predicates import Where
 from luxor_pipelines.lake.table.layout import table_name
 from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import is_text_type
-from luxor_pipelines.lazy import pd
 
 if TYPE_CHECKING:
     import polars as pl

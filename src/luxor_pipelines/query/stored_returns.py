@@ -6,13 +6,14 @@ import logging
 from collections.abc import Collection, Iterable
 from datetime import date
 
+import pandas as pd
+
 from luxor_pipelines.catalog import HIST_RETURNS, PERIODS
 from luxor_pipelines.errors import DataError, UsageError, sample
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.parquet.predicates import conditions
 from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import LAST_UPDATED
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.currency import as_currency
 from luxor_pipelines.market.periods import DateLike, as_date, month_end
 from luxor_pipelines.query.assets import AssetMaster

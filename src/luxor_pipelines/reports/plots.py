@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from luxor_pipelines.errors import ConfigurationError, DataError, UsageError
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.periods import DateLike
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import tenacity
@@ -35,7 +36,6 @@ from luxor_pipelines.errors import (
 )
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.storage.base import BlobInfo
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.sources.cells import cell_text, parse_dates, parse_numbers
 from luxor_pipelines.sources.limits import Limits
 from luxor_pipelines.sources.raw import RawFile, open_raw

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -11,7 +12,6 @@ from luxor_pipelines.errors import SchemaError, sample
 from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.parsing import parse
 from luxor_pipelines.lake.types.schema import DATE, LAST_UPDATED, NUMBER, TEXT, is_text_type
-from luxor_pipelines.lazy import pd
 
 __all__ = ["long_returns"]
 

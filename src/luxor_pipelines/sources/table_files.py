@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
@@ -21,7 +22,6 @@ from luxor_pipelines.lake.storage.local import LocalStorage
 from luxor_pipelines.lake.table.table import Table
 from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import LAST_UPDATED
-from luxor_pipelines.lazy import pd
 from luxor_pipelines.settings import Settings
 
 __all__ = ["KINDS", "Kind", "read_folder", "read_table_file", "typed_frame"]

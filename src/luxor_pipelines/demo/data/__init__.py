@@ -12,8 +12,9 @@ from datetime import date
 from importlib.resources import files
 from io import StringIO
 
+import pandas as pd
+
 from luxor_pipelines.analytics.interest import accumulate_rate
-from luxor_pipelines.lazy import pd
 
 __all__ = ["demo_assets", "ecb_zip", "overnight_indexes"]
 

@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import tenacity
-from filelock import FileLock, Timeout
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
@@ -291,6 +289,8 @@ class LocalStorage(Storage):
         The lock's file says which process does so, and its time of change is that of the file last deleted under it.
         It is never removed: that would let in both a process that has it open and one that makes it anew.
         """
+        from filelock import FileLock, Timeout
+
         locks = self.root / LOCKS
         locks.mkdir(parents=True, exist_ok=True)
         place = locks / _lock_name(path)
@@ -405,12 +405,16 @@ def _once(operation: Callable[..., Any], *arguments: Any, **options: Any) -> Any
     return operation(*arguments, **options)
 
 
-_again = tenacity.retry(
-    retry=tenacity.retry_if_exception_type(PermissionError),
-    stop=tenacity.stop_after_delay(5),
-    wait=tenacity.wait_random_exponential(0.01, max=0.2),
-    reraise=True,
-)(_once)
+def _again(operation: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    import tenacity
+
+    attempts = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(PermissionError),
+        stop=tenacity.stop_after_delay(5),
+        wait=tenacity.wait_random_exponential(0.01, max=0.2),
+        reraise=True,
+    )
+    return attempts(operation, *arguments, **options)
 
 
 def _clear_up(target: Path) -> None:
