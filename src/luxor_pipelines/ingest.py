@@ -21,12 +21,11 @@ from luxor_pipelines.lake.table import alter
 from luxor_pipelines.lake.table.alter import Altered
 from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.lake.table.load import LayoutChangedError, Load, LoadResult, TableExistsError, exists_error
-from luxor_pipelines.lake.types.frames import check_frame
+from luxor_pipelines.lake.types.frames import check_frame, column_names
 from luxor_pipelines.telemetry import span
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from luxor_pipelines.lake.types.frames import Frame
     from luxor_pipelines.lake.types.schema import ColumnType, TableSchema
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
@@ -38,7 +37,7 @@ logger = logging.getLogger(__name__)
 def incremental_load(
     lq: Lake | LuxorQuery,
     table_name: str,
-    df: pd.DataFrame,
+    df: Frame,
     *,
     increment_column: str | None = "Date",
     index: bool = False,
@@ -61,8 +60,8 @@ def incremental_load(
     lq
         The lake to write to, or a query of it. Its cache forgets the table, so that a next read sees the load.
     df
-        The rows; never modified. An empty frame is a no-op. Columns that were added to the table (see `add_column`)
-        may be missing: rows that are stored keep what they have in them.
+        The rows, as a pandas DataFrame or an Arrow table; never modified. Without rows nothing is done. Columns that
+        were added to the table (see `add_column`) may be missing: rows that are stored keep what they have in them.
     increment_column
         The column that defines slices; None with ``unique_columns`` for a table without dates.
     index, index_name
@@ -106,7 +105,7 @@ def incremental_load(
         by_date = load.partition_column if load.layout != "file" else None
         unique_here = [by_date, *unique] if unique and by_date is not None and by_date not in unique else unique
         key = tuple(unique_here) or load.key
-        if not unique and load.key and increment_column in df.columns and increment_column not in load.key:
+        if not unique and load.key and increment_column in column_names(df) and increment_column not in load.key:
             raise UsageError(
                 f"The key of table {load.table.name} ({', '.join(load.key)}) does not hold {increment_column!r}: of "
                 "two slices each could bring a row of one key.",
@@ -139,7 +138,7 @@ def incremental_load(
 def save_table(
     lq: Lake | LuxorQuery,
     table_name: str,
-    df: pd.DataFrame,
+    df: Frame,
     /,
     *,
     index: bool = False,
@@ -156,7 +155,7 @@ def save_table(
 @overload
 def save_table(
     table_name: str,
-    df: pd.DataFrame,
+    df: Frame,
     *,
     lq: Lake | LuxorQuery | None = None,
     index: bool = False,
@@ -174,7 +173,7 @@ def save_table(
     *args: Any,
     lq: Lake | LuxorQuery | None = None,
     table_name: str | None = None,
-    df: pd.DataFrame | None = None,
+    df: Frame | None = None,
     index: bool = False,
     index_name: str = "index",
     normalize_columns: bool = True,
@@ -191,7 +190,7 @@ def save_table(
     lq
         The lake to write to, or a query of it; default the one the environment names.
     table_name, df
-        The table's name, and its rows; the frame is never modified.
+        The table's name, and its rows, as in `incremental_load`.
     mode
         What to do with a table that exists: ``"error"`` (default), ``"replace"`` its content, or
         ``"skip"`` the save. ``override=True`` is the familiar way to say ``"replace"``. A legacy
@@ -356,8 +355,8 @@ def _until_settled(lake: Lake, load_once: Callable[[dict[str, LoadResult]], Load
 
 
 def _target(
-    args: Sequence[Any], lq: Lake | LuxorQuery | None, table_name: str | None, df: pd.DataFrame | None
-) -> tuple[Lake | LuxorQuery | None, str, pd.DataFrame]:
+    args: Sequence[Any], lq: Lake | LuxorQuery | None, table_name: str | None, df: Frame | None
+) -> tuple[Lake | LuxorQuery | None, str, Frame]:
     """Return the lake, the table's name and its rows, however `save_table` was given them."""
     positional = list(args)
     if lq is None and positional and len(positional) + (table_name is not None) + (df is not None) == 3:
@@ -370,7 +369,7 @@ def _target(
     first_is_lake = isinstance(getattr(table_name, "lake", table_name), Lake)
     if positional or not named or df is None or first_is_lake:
         raise UsageError(
-            "save_table takes a lake, a table's name and its rows, a DataFrame.",
+            "save_table takes a lake, a table's name and its rows, a DataFrame or an Arrow table.",
             hint="Call save_table(lq, table_name, df) or save_table(table_name, df, lq=lq).",
         )
     return lq, table_name, df  # type: ignore[return-value] # whatever was given as the name is checked as one
@@ -411,11 +410,11 @@ def _load(
     )
 
 
-def _last_date(df: pd.DataFrame, column: str | None) -> datetime | None:
+def _last_date(df: Frame, column: str | None) -> datetime | None:
     """Return the last date of a column of dates, None of any other; it tells which partition the load will change."""
-    if column is None or column not in getattr(df, "columns", ()):  # what is no frame is refused later
+    if column is None or not hasattr(df, "columns") or column_names(df).count(column) != 1:  # refused later
         return None
-    values = df[column]
+    values = df[column] if not hasattr(df, "column_names") else df[column].to_pandas(date_as_object=False)
     if values.ndim != 1 or values.dtype.kind != "M" or not values.notna().any():
         return None
     try:

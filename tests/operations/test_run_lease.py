@@ -39,14 +39,14 @@ class Gate:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reached, self.open = threading.Event(), threading.Event()
-        compute = hist_returns.get_returns
+        compute = hist_returns.compute_returns
 
         def gated(*args: Any, **options: Any) -> Any:
             self.reached.set()
             assert self.open.wait(60)
             return compute(*args, **options)
 
-        monkeypatch.setattr(hist_returns, "get_returns", gated)
+        monkeypatch.setattr(hist_returns, "compute_returns", gated)
 
 
 @pytest.fixture

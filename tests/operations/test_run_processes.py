@@ -37,7 +37,7 @@ from luxor_pipelines.errors import LuxorError
 from luxor_pipelines.pipelines import hist_returns
 from luxor_pipelines.operations.runs import run
 
-compute, now = hist_returns.get_returns, datetime.fromisoformat(sys.argv[1])
+compute, now = hist_returns.compute_returns, datetime.fromisoformat(sys.argv[1])
 
 def gated(*args, **options):
     frame = compute(*args, **options)
@@ -45,7 +45,7 @@ def gated(*args, **options):
     sys.stdin.readline()
     return frame
 
-hist_returns.get_returns = gated
+hist_returns.compute_returns = gated
 try:
     run("hist_returns", ref_date="2026-10-31", lq=LuxorQuery(clock=lambda: now))
     print("done", flush=True)

@@ -44,7 +44,7 @@ def endless(*args, **options):
     while not threading.Event().wait(0.05):
         pass
 
-hist_returns.get_returns = endless
+hist_returns.compute_returns = endless
 work = lambda: run("hist_returns", ref_date="2026-10-31", lq=LuxorQuery())
 if where == "main":
     work()
@@ -146,7 +146,7 @@ class Worker(threading.Thread):
         self.outcome: Any = None
         self.lq = lake.query()
         storage = self.lq.lake.storage
-        compute, write = hist_returns.get_returns, storage.write
+        compute, write = hist_returns.compute_returns, storage.write
 
         def hold() -> None:
             self.reached.set()
@@ -164,7 +164,7 @@ class Worker(threading.Thread):
         if in_a_write:
             monkeypatch.setattr(storage, "write", writing)
         else:
-            monkeypatch.setattr(hist_returns, "get_returns", computing)
+            monkeypatch.setattr(hist_returns, "compute_returns", computing)
         self.start()
         assert self.reached.wait(60)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -133,7 +134,7 @@ def test_a_month_of_the_same_pass_is_not_read_back(rig: Any, monkeypatch: pytest
     monkeypatch.setattr(Table, "scan", lambda self, *args, **kw: scanned.append(self.name) or scan(self, *args, **kw))
     load_october()
     assert TABLE not in scanned
-    check_returns(lq, MonthReturns.of(frame_of(lq)), date(2026, 11, 30))
+    check_returns(lq, MonthReturns.of(pa.Table.from_pandas(frame_of(lq))), date(2026, 11, 30))
     assert TABLE in scanned, "October is read where it is not of the pass"
 
 
@@ -251,8 +252,13 @@ def frame_of(lq: Any) -> pd.DataFrame:
     return hist_returns.get_returns(lq, OCTOBER)
 
 
+def computing(frame: pd.DataFrame) -> Callable[..., Iterator[hist_returns.ComputedMonth]]:
+    """What computes these rows for any month."""
+    return lambda *args: iter([hist_returns.ComputedMonth(pa.Table.from_pandas(frame, preserve_index=False), ())])
+
+
 def found(lq: Any, frame: pd.DataFrame) -> list[str]:
-    return [each.what for each in check_returns(lq, MonthReturns.of(frame), date(2026, 10, 31))]
+    return [each.what for each in check_returns(lq, MonthReturns.of(pa.Table.from_pandas(frame)), date(2026, 10, 31))]
 
 
 def test_each_period_has_its_bounds(disk: Any) -> None:
@@ -313,7 +319,7 @@ def test_a_status_that_the_row_denies_is_stopped(
     lq = fill(disk.query())
     wrong = frame_of(lq)
     wrong.loc[wrong["Return"].notna(), list(change)] = list(change.values())
-    monkeypatch.setattr(hist_returns, "get_returns", lambda *args, **options: wrong)
+    monkeypatch.setattr(hist_returns, "compute_returns", computing(wrong))
     assert "rows have a status that their prices and return deny: " in stopped(disk.query())
 
 
@@ -372,7 +378,7 @@ def test_columns_and_keys_stay_the_loads_to_check_and_cannot_be_forced(
         monkeypatch.setattr(
             hist_returns, "check_returns", lambda *args: []
         )  # which would trip over a column that is not there
-        monkeypatch.setattr(hist_returns, "get_returns", lambda *args, wrong=wrong, **options: wrong)
+        monkeypatch.setattr(hist_returns, "compute_returns", computing(wrong))
         with pytest.raises(SchemaError):
             run(TABLE, ref_date=OCTOBER, lq=lq, force=True)
     assert not lq.table_exists(TABLE)

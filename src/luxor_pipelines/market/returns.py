@@ -24,7 +24,7 @@ from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray
 from luxor_pipelines.market.periods import DateArray, DateLike, as_date
 from luxor_pipelines.market.prices import AsOf
 
-__all__ = ["COLUMNS", "STATUSES", "Returns", "returns", "returns_frame"]
+__all__ = ["COLUMNS", "STATUSES", "Returns", "returns", "returns_columns", "returns_frame"]
 
 STATUSES = (
     "unknown",  # no row on any date in any table
@@ -143,10 +143,22 @@ def returns_frame(
     *,
     columns: Sequence[str] = COLUMNS,
     texts: Mapping[str, Texts] = _NO_TEXTS,
+) -> pd.DataFrame:
+    """Return one row per currency, series and period, in that order; parameters and errors as of `returns_columns`."""
+    return pd.DataFrame(returns_columns(by_currency, keys, periods, columns=columns, texts=texts), copy=False)
+
+
+def returns_columns(
+    by_currency: Mapping[str, Returns],
+    keys: Texts,
+    periods: Sequence[str],
+    *,
+    columns: Sequence[str] = COLUMNS,
+    texts: Mapping[str, Texts] = _NO_TEXTS,
     date: DateLike | None = None,
     categories: bool = False,
-) -> pd.DataFrame:
-    """Return one row per currency, series and period, in that order.
+) -> dict[str, Any]:
+    """Return arrays with one element per currency, series and period, in that order.
 
     Parameters
     ----------
@@ -201,7 +213,7 @@ def returns_frame(
             case _:
                 return values(name.lower())
 
-    return pd.DataFrame({name: column(name) for name in columns}, copy=False)
+    return {name: column(name) for name in columns}
 
 
 def returns(

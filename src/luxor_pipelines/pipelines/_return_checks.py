@@ -8,6 +8,8 @@ from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from luxor_pipelines.catalog import CURRENCIES, HIST_RETURNS, IMPORTED, PERIODS, PRICE_TABLES
@@ -15,6 +17,7 @@ from luxor_pipelines.errors import CorruptFileError, SchemaError, TableNotFoundE
 from luxor_pipelines.lake.parquet.predicates import conditions
 from luxor_pipelines.lake.table.layout import Snapshot, near
 from luxor_pipelines.lake.table.load import check_declared
+from luxor_pipelines.lake.types.schema import with_codes
 from luxor_pipelines.lazy import pd
 from luxor_pipelines.market.observations import FloatArray
 from luxor_pipelines.market.periods import add_months
@@ -62,20 +65,20 @@ class MonthReturns(NamedTuple):
         [n_keys, n_currencies, n_periods]; NaN where there is no return.
     """
 
-    rows: pd.DataFrame
+    rows: pa.Table
     keys: pd.Index
     returns: FloatArray
 
     @classmethod
-    def of(cls, rows: pd.DataFrame) -> MonthReturns:
+    def of(cls, rows: pa.Table) -> MonthReturns:
         """Take the returns from rows with the columns ``Key``, ``Currency``, ``Period`` and ``Return``."""
-        keys = rows["Key"].astype("category").cat.remove_unused_categories().cat.categories
+        keys = pd.Index(rows["Key"].unique().drop_null().to_pandas())
         returns = np.full((len(keys), len(CURRENCIES), len(PERIODS)), np.nan)
         cells, is_known = _cells(rows, keys)
-        returns[cells] = rows["Return"].to_numpy(dtype=float)[is_known]
+        returns[cells] = _numbers(rows, "Return")[is_known]
         return cls(rows, keys, returns)
 
-    def at(self, rows: pd.DataFrame) -> FloatArray:
+    def at(self, rows: pa.Table) -> FloatArray:
         """Return the return of each row's key, currency and period; NaN where there is none."""
         returns = np.full(len(rows), np.nan)
         cells, is_known = _cells(rows, self.keys)
@@ -105,9 +108,9 @@ def check_returns(
     written
         Months that were loaded just now.
     """
-    frame, label = month.rows, f"{ref:%Y-%m}"
-    findings = [*_contradictions(frame, label)]
-    same = nothing = MonthReturns(frame.iloc[:0], pd.Index([]), np.empty((0, len(CURRENCIES), len(PERIODS))))
+    rows, label = month.rows, f"{ref:%Y-%m}"
+    findings = [*_contradictions(rows, label)]
+    same = nothing = MonthReturns(rows.slice(0, 0), pd.Index([]), np.empty((0, len(CURRENCIES), len(PERIODS))))
     try:
         stored, basis = _stored(lq, ref, written) or (nothing, ref)
         same = stored if basis == ref else nothing
@@ -116,12 +119,12 @@ def check_returns(
         what = "stored month, which these returns should be compared with, cannot be read"
         findings.append(Finding("warning", _TABLE, label, what, 1, error.message))
     if np.isnan(month.returns).all():
-        if same.rows.empty:
-            findings += _unmatched(lq, frame, ref, label)
-        was_empty = not same.rows.empty and np.isnan(same.returns).all()  # stored with force
+        if not len(same.rows):
+            findings += _unmatched(lq, rows, ref, label)
+        was_empty = len(same.rows) and np.isnan(same.returns).all()  # stored with force
         if not any(finding.severity == "error" for finding in findings) and not was_empty:
-            findings += _nothing(lq, frame, ref, label)
-    return [*findings, *_bounds(frame, same, label)]
+            findings += _nothing(lq, rows, ref, label)
+    return [*findings, *_bounds(rows, same, label)]
 
 
 def _stored(lq: LuxorQuery, ref: date, written: Iterable[WrittenMonth]) -> tuple[MonthReturns, date] | None:
@@ -144,7 +147,7 @@ def _stored(lq: LuxorQuery, ref: date, written: Iterable[WrittenMonth]) -> tuple
             schema = table.codec(place).schema
             check_declared(HIST_RETURNS.arrow(), schema, _TABLE)
             where = conditions(schema, _TABLE, {"Date": day, "Status": ("!=", IMPORTED)})
-            rows = table.scan([*_ROW, "Return"], where, snapshot=place, dictionary=_ROW).data.to_pandas()
+            rows = table.scan([*_ROW, "Return"], where, snapshot=place, dictionary=_ROW).data
             if len(rows):
                 return MonthReturns.of(rows), day
             snapshot, _ = table.find_near(_midnight(before))  # only the month's own partition was looked at
@@ -155,7 +158,7 @@ def _midnight(day: date) -> datetime:
     return datetime.combine(day, time.min)
 
 
-def _cells(rows: pd.DataFrame, keys: pd.Index) -> tuple[tuple[NDArray[np.int64], ...], NDArray[np.bool_]]:
+def _cells(rows: pa.Table, keys: pd.Index) -> tuple[tuple[NDArray[np.int64], ...], NDArray[np.bool_]]:
     """Return the positions of rows in `MonthReturns.returns`, and which of the rows have one."""
     names: tuple[Iterable[str], ...] = (keys, CURRENCIES, PERIODS)
     positions = [_positions(rows[column], among) for column, among in zip(_ROW, names, strict=True)]
@@ -163,12 +166,19 @@ def _cells(rows: pd.DataFrame, keys: pd.Index) -> tuple[tuple[NDArray[np.int64],
     return tuple(position[is_known] for position in positions), is_known
 
 
-def _positions(column: pd.Series, names: Iterable[str]) -> NDArray[np.int64]:
+def _positions(column: pa.ChunkedArray, names: Iterable[str]) -> NDArray[np.int64]:
     """Return the position of each text among ``names``, −1 for a text that is not among them."""
-    words = column.astype("category").cat
-    of_word = np.append(pd.Index(names).get_indexer(words.categories), -1)  # the last is where a null's code points
-    positions: NDArray[np.int64] = of_word[words.codes.to_numpy()]
+    codes, words = with_codes(column)
+    of_word = pc.fill_null(pc.index_in(words, pa.array(list(names), words.type)), -1)
+    # The last is where a null's code points.
+    positions: NDArray[np.int64] = np.append(of_word.to_numpy(), -1)[codes]
     return positions
+
+
+def _numbers(rows: pa.Table, column: str) -> FloatArray:
+    """Return a column of numbers, NaN for a null."""
+    numbers: FloatArray = rows[column].to_numpy()
+    return numbers
 
 
 def _coverage(now: MonthReturns, before: MonthReturns, label: str, basis: date) -> list[Finding]:
@@ -202,10 +212,14 @@ def _gone(keys: pd.Index, what: str, label: str, severity: Literal["error", "war
     return Finding(severity, _TABLE, label, what, len(keys), sample(sorted(keys)))
 
 
-def _unmatched(lq: LuxorQuery, frame: pd.DataFrame, ref: date, label: str) -> list[Finding]:
+def _unmatched(lq: LuxorQuery, rows: pa.Table, ref: date, label: str) -> list[Finding]:
     """Find that no asset has a price, although the month has prices: their names do not match."""
-    keys = frame["Key"].unique()
-    if len(keys) < 2 or (~frame.loc[frame["Currency"] == "local", "Status"].isin(["unknown", "no_end"])).any():
+    keys = rows["Key"].unique().to_pylist()
+    is_local, is_unpriced = (
+        _positions(rows[column], names) >= 0
+        for column, names in (("Currency", ("local",)), ("Status", ("unknown", "no_end")))
+    )
+    if len(keys) < 2 or (is_local & ~is_unpriced).any():
         return []
     month = (ref.replace(day=1), ref)
     tables = [table.name for table in PRICE_TABLES if not table.fallback and lq.table_exists(table.name)]
@@ -217,9 +231,9 @@ def _unmatched(lq: LuxorQuery, frame: pd.DataFrame, ref: date, label: str) -> li
     return [Finding("error", _TABLE, label, what, len(keys), sample(keys))]
 
 
-def _nothing(lq: LuxorQuery, frame: pd.DataFrame, ref: date, label: str) -> list[Finding]:
+def _nothing(lq: LuxorQuery, rows: pa.Table, ref: date, label: str) -> list[Finding]:
     """Find that no asset has a return, though one had before, or that all prices are too old: a feed has died."""
-    prices = asof(lq.market.prices.observations(frame["Price_Key"].dropna().unique(), [ref]), [ref])
+    prices = asof(lq.market.prices.observations(rows["Price_Key"].unique().drop_null().to_pylist(), [ref]), [ref])
     if prices.has_row.any() and (prices.stale | ~prices.has_row).all():
         why = f"all prices are too old, the last of {np.nanmax(prices.date[prices.has_row])}"
     else:
@@ -227,7 +241,7 @@ def _nothing(lq: LuxorQuery, frame: pd.DataFrame, ref: date, label: str) -> list
         if before is None:
             return []
         why = f"{before:%Y-%m} has returns"
-    keys, what = frame["Key"].unique(), f"assets, all there are, have no return, though {why}"
+    keys, what = rows["Key"].unique().to_pylist(), f"assets, all there are, have no return, though {why}"
     return [Finding("error", _TABLE, label, what, len(keys), sample(keys))]
 
 
@@ -242,48 +256,44 @@ def _last_month_with_returns(lq: LuxorQuery, ref: date) -> pd.Timestamp | None:
     return None if pd.isna(last) else last
 
 
-def _contradictions(frame: pd.DataFrame, label: str) -> list[Finding]:
+def _contradictions(rows: pa.Table, label: str) -> list[Finding]:
     """Find returns that contradict their status or their prices."""
-    value, base, end = (frame[name].to_numpy(dtype=float) for name in ("Return", "Base_Price", "End_Price"))
-    has_return, denies_price = (_positions(frame["Status"], names) >= 0 for names in (_STATED, _UNPRICED))
+    value, base, end = (_numbers(rows, name) for name in ("Return", "Base_Price", "End_Price"))
+    has_return, denies_price = (_positions(rows["Status"], names) >= 0 for names in (_STATED, _UNPRICED))
     odd = (np.isnan(value) == has_return) | ((base > 0) & (end > 0) & denies_price)
     if not odd.any():
         return []
-    wrong = frame[odd]
+    wrong = rows.filter(pa.array(odd))
     what = "rows have a status that their prices and return deny"
-    return [Finding("error", _TABLE, label, what, len(wrong), _rows(wrong, wrong["Status"]))]
+    return [Finding("error", _TABLE, label, what, len(wrong), _sample(wrong, wrong["Status"].to_pylist()))]
 
 
-def _bounds(frame: pd.DataFrame, stored: MonthReturns, label: str) -> list[Finding]:
+def _bounds(rows: pa.Table, stored: MonthReturns, label: str) -> list[Finding]:
     """Find returns that are impossible or hardly possible, other than those that are stored already."""
     limits = np.array([*PLAUSIBLE.values(), (np.nan, np.nan)])  # the last for a period that is none
-    low, high = limits[_positions(frame["Period"], PLAUSIBLE)].T
-    value = frame["Return"].to_numpy(dtype=float)
-    lost = frame["End_Price"].to_numpy(dtype=float) == 0  # a mark that was written off
+    low, high = limits[_positions(rows["Period"], PLAUSIBLE)].T
+    value = _numbers(rows, "Return")
+    lost = _numbers(rows, "End_Price") == 0  # a mark that was written off
     beyond = ((value <= low) & ~lost) | (value < -1) | (value > high)
     if not beyond.any():
         return []
-    odd = frame[beyond]
-    stored_returns = stored.at(odd)
-    odd = odd[~np.isclose(odd["Return"].to_numpy(dtype=float), stored_returns, rtol=_SAME, atol=0)]
-    impossible = odd["Return"] <= -1
+    odd = rows.filter(pa.array(beyond))
+    odd = odd.filter(pa.array(~np.isclose(_numbers(odd, "Return"), stored.at(odd), rtol=_SAME, atol=0)))
+    is_impossible = _numbers(odd, "Return") <= -1
     kinds = (
-        (odd[impossible], "returns are -100 % or less, though the end price is not 0"),
-        (odd[~impossible], "returns are beyond what is plausible"),
+        (odd.filter(pa.array(is_impossible)), "returns are -100 % or less, though the end price is not 0"),
+        (odd.filter(pa.array(~is_impossible)), "returns are beyond what is plausible"),
     )
     return [
-        Finding(
-            "error",
-            _TABLE,
-            label,
-            what,
-            len(rows),
-            _rows(rows, (100 * rows["Return"]).map("{:,.1f} %".format)),
-        )
-        for rows, what in kinds
-        if len(rows)
+        Finding("error", _TABLE, label, what, len(of_kind), _sample(of_kind, _percent(of_kind)))
+        for of_kind, what in kinds
+        if len(of_kind)
     ]
 
 
-def _rows(rows: pd.DataFrame, shown: pd.Series) -> str:
-    return sample([" ".join(row) for row in zip(*(rows[name] for name in _ROW), shown, strict=True)])
+def _percent(rows: pa.Table) -> list[str]:
+    return [f"{100 * value:,.1f} %" for value in _numbers(rows, "Return")]
+
+
+def _sample(rows: pa.Table, shown: Iterable[str]) -> str:
+    return sample([" ".join(row) for row in zip(*(rows[name].to_pylist() for name in _ROW), shown, strict=True)])

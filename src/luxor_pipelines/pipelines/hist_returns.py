@@ -6,9 +6,10 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from luxor_pipelines.catalog import (
     ASSETS,
@@ -24,7 +25,7 @@ from luxor_pipelines.errors import UsageError
 from luxor_pipelines.ingest import incremental_load
 from luxor_pipelines.market.columns import coded
 from luxor_pipelines.market.periods import DateLike, as_date, base_date, month_end
-from luxor_pipelines.market.returns import returns_frame
+from luxor_pipelines.market.returns import returns_columns
 from luxor_pipelines.pipelines import Declaration, Due, PipelineResult
 from luxor_pipelines.pipelines._return_checks import MonthReturns, WrittenMonth, check_returns
 from luxor_pipelines.quality.gate import gate
@@ -91,8 +92,8 @@ def run(
         lq = LuxorQuery()
     ref_date = reference_date(ref_date, lq.lake.today(now or lq.now()))
     with span("compute"):
-        returns_data = get_returns(lq, ref_date, usdbrl_ticker=usdbrl_ticker)
-    return _load(lq, ref_date, returns_data, force=force)
+        returns = next(compute_returns(lq, [ref_date], usdbrl_ticker))
+    return _load(lq, ref_date, returns, force=force)
 
 
 def run_many(
@@ -109,51 +110,52 @@ def run_many(
     in that order, each month is compared with the one before.
     """
     dates = sorted(set(ref_dates))
-    frames = _returns(lq, dates, usdbrl_ticker)
+    months = compute_returns(lq, dates, usdbrl_ticker)
     written: list[WrittenMonth] = []
     for ref_date in dates:
         with span("compute"):
-            returns_data = next(frames)
-        yield ref_date, partial(_load, lq, ref_date, returns_data, force=force, written=written)
+            returns = next(months)
+        yield ref_date, partial(_load, lq, ref_date, returns, force=force, written=written)
 
 
 def _load(
     lq: LuxorQuery,
     ref_date: date,
-    returns_data: pd.DataFrame,
+    returns: ComputedMonth,
     *,
     force: bool,
     written: list[WrittenMonth] | None = None,
 ) -> PipelineResult:
     """Check and load a month's returns; ``written`` has the month loaded last, and is given this one."""
     logger.info("hist_returns for %s", ref_date)
-    if returns_data["End_Date"].isna().all():
+    rows = returns.rows
+    if rows["End_Date"].null_count == len(rows):
         first = first_date(lq)
         if first is not None and ref_date < first:
             raise UsageError(
                 f"No table has a price of {ref_date} or before: the first is of the month that ends on {first}.",
                 hint=f"The earliest month that can be run is {first}.",
             )
-    month = MonthReturns.of(returns_data)
+    month = MonthReturns.of(rows)
     passed = gate(
         f"hist_returns of {ref_date}",
         check_returns(lq, month, ref_date, written or ()),
         force=force,
         command=f"luxor run hist_returns --ref-date {ref_date}",
     )
-    load = incremental_load(lq, SCHEMA.name, returns_data, normalize_columns=True, schema=SCHEMA)
+    load = incremental_load(lq, SCHEMA.name, rows, normalize_columns=True, schema=SCHEMA)
     if written is not None:
         written[:] = [WrittenMonth(ref_date, load.version_after, month)]
-    statuses = returns_data["Status"].value_counts()
+    statuses = sorted(rows["Status"].value_counts().to_pylist(), key=lambda status: -status["counts"])
     logger.info("hist_returns for %s: %s", ref_date, load)
     return PipelineResult(
         loads=(load,),
-        rows=len(returns_data),
+        rows=len(rows),
         details={
-            "statuses": {str(status): int(count) for status, count in statuses.items() if count},
+            "statuses": {status["values"]: status["counts"] for status in statuses},
             **passed.details,
         },
-        warnings=(*returns_data.attrs["notes"], *passed.warnings),
+        warnings=(*returns.notes, *passed.warnings),
         ref_date=ref_date,
     )
 
@@ -188,10 +190,19 @@ def get_returns(lq: LuxorQuery, ref_date: DateLike, *, usdbrl_ticker: str = USDB
 
     Every asset has a row for every currency and period, whether or not a return can be stated.
     """
-    return next(_returns(lq, [month_end(as_date(ref_date))], usdbrl_ticker))
+    rows = next(compute_returns(lq, [month_end(as_date(ref_date))], usdbrl_ticker)).rows
+    frame: pd.DataFrame = rows.to_pandas().copy()  # Arrow's memory is read-only
+    return frame
 
 
-def _returns(lq: LuxorQuery, ref_dates: Sequence[date], usdbrl_ticker: str) -> Iterator[pd.DataFrame]:
+class ComputedMonth(NamedTuple):
+    """A month's rows, text dictionary-encoded, and notes on what came up while they were computed."""
+
+    rows: pa.Table
+    notes: tuple[str, ...]
+
+
+def compute_returns(lq: LuxorQuery, ref_dates: Sequence[date], usdbrl_ticker: str) -> Iterator[ComputedMonth]:
     """Yield the returns of each month end in turn, all computed at once."""
     # Imported here, with all that computes, since commands import this module to read what it declares.
     from luxor_pipelines.query.answers import Answers
@@ -210,10 +221,10 @@ def _returns(lq: LuxorQuery, ref_dates: Sequence[date], usdbrl_ticker: str) -> I
     answers = Answers(lq.market, usdbrl_ticker)
     by_currency = list(answers.returns(keys, spans, CURRENCIES))
     for place, ref in enumerate(ref_dates):
-        columns = slice(place * len(PERIODS), (place + 1) * len(PERIODS))
+        own = slice(place * len(PERIODS), (place + 1) * len(PERIODS))
         # Each series is computed once; the assets that share it take its rows.
-        frame = returns_frame(
-            {currency: returns.select(columns).take(series) for currency, returns in by_currency},
+        columns = returns_columns(
+            {currency: returns.select(own).take(series) for currency, returns in by_currency},
             price_keys,
             PERIODS,
             columns=[column.name for column in SCHEMA.columns],
@@ -222,6 +233,6 @@ def _returns(lq: LuxorQuery, ref_dates: Sequence[date], usdbrl_ticker: str) -> I
             categories=True,
         )
         for name in ("Base_Price", "End_Price"):  # a bad row's price may be infinite, which no table takes
-            frame[name] = frame[name].where(np.isfinite(frame[name]))
-        frame.attrs["notes"] = tuple(answers.notes)
-        yield frame
+            columns[name][np.isinf(columns[name])] = np.nan
+        rows = pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
+        yield ComputedMonth(rows, tuple(answers.notes))

@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -48,7 +48,7 @@ from luxor_pipelines.lake.table.layout import near as near_labels
 from luxor_pipelines.lake.table.merge import Merge, merge, sort_columns, sort_indices, take_rows, with_stored_cells
 from luxor_pipelines.lake.table.table import StoredPart, Table
 from luxor_pipelines.lake.types.codec import Codec, codec_of
-from luxor_pipelines.lake.types.frames import check_frame, decoded, frame_to_arrow
+from luxor_pipelines.lake.types.frames import Frame, check_frame, column_names, decoded, frame_to_arrow
 from luxor_pipelines.lake.types.schema import (
     DATE_COLUMN,
     ENCODING,
@@ -63,9 +63,6 @@ from luxor_pipelines.lake.types.schema import (
     stored_key,
 )
 from luxor_pipelines.notebook import html_facts
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = [
     "LayoutChangedError",
@@ -299,7 +296,7 @@ class Load:
 
     def batch(
         self,
-        df: pd.DataFrame,
+        df: Frame,
         *,
         index: bool,
         index_name: str,
@@ -332,14 +329,14 @@ class Load:
                 undeclared = [stored_schema.field(column) for column in added if column not in target.names]
                 target = pa.schema([*target, *undeclared])
             target = target or stored_schema
-            frame_columns = [*df.columns, *([index_name] if index else [])]
+            frame_columns = [*column_names(df), *([index_name] if index else [])]
             self._left_out = [column for column in added if column not in frame_columns]
             target = pa.schema([field for field in target if field.name not in self._left_out])
         batch = frame_to_arrow(
             df,
             table=name,
             target=target,
-            known_types=conventions.known_types(name, [*df.columns, index_name]),
+            known_types=conventions.known_types(name, [*column_names(df), index_name]),
             increment=required,
             days=days,
             normalize=normalize,

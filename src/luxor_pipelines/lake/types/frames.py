@@ -1,4 +1,4 @@
-"""Conversion of pandas frames into typed Arrow columns, and back."""
+"""Conversion of pandas frames and Arrow tables into typed Arrow columns, and back to frames."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +31,10 @@ from luxor_pipelines.lake.types.schema import (
 from luxor_pipelines.lazy import pd
 from luxor_pipelines.names import normal_names
 
-__all__ = ["arrow_to_frame", "check_frame", "conform", "decoded", "frame_to_arrow"]
+__all__ = ["Frame", "arrow_to_frame", "check_frame", "column_names", "conform", "decoded", "frame_to_arrow"]
+
+Frame: TypeAlias = "pd.DataFrame | pa.Table"
+"""Rows as callers hand them over."""
 
 _WORDS = {DATE: "dates", TEXT: "text", NUMBER: "numbers", WHOLE: "whole numbers", FLAG: "flags", STAMP: "stamps"}
 
@@ -47,7 +50,7 @@ _YEARS = (np.datetime64("0001", "us").astype(int), np.datetime64("10000", "us").
 
 
 def frame_to_arrow(
-    df: pd.DataFrame,
+    df: Frame,
     *,
     table: str,
     target: pa.Schema | None,
@@ -61,7 +64,8 @@ def frame_to_arrow(
 ) -> pa.Table:
     """Return a frame as typed columns; the frame itself is never changed.
 
-    Categories of text come dictionary-encoded, each word once, where the target has text; see `decoded`.
+    Categories of text, and Arrow's dictionaries, come dictionary-encoded, each word once, where the target has text;
+    see `decoded`.
 
     Parameters
     ----------
@@ -92,9 +96,14 @@ def frame_to_arrow(
         hold exactly.
     """
     check_frame(df, table)
-    names = _column_names(df, table)
+    names = _checked_names(df, table)
     columns = {name: _infer(df[name], table, name) for name in names if name != LAST_UPDATED}
     if index:
+        if isinstance(df, pa.Table):
+            raise UsageError(
+                f"Table {table}: an Arrow table has no index to store as {index_name!r}.",
+                hint="Leave index out; what is to be stored is a column of the table.",
+            )
         if isinstance(df.index, pd.MultiIndex) or index_name in names:
             reason = "has several levels" if isinstance(df.index, pd.MultiIndex) else "has the name of a column"
             raise SchemaError(
@@ -125,8 +134,11 @@ def _normal(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return normal_names(column)
     chunks = []
     for chunk in column.chunks:
-        words = normal_names(chunk.dictionary).dictionary_encode()
-        chunks.append(pa.DictionaryArray.from_arrays(words.indices.take(chunk.indices), words.dictionary))
+        words = normal_names(chunk.dictionary)
+        if not words.equals(chunk.dictionary):
+            distinct = words.dictionary_encode()
+            chunk = pa.DictionaryArray.from_arrays(distinct.indices.take(chunk.indices), distinct.dictionary)
+        chunks.append(chunk)
     return pa.chunked_array(chunks, column.type)
 
 
@@ -140,16 +152,22 @@ def decoded(data: pa.Table) -> pa.Table:
 
 
 def check_frame(df: object, table: str) -> None:
-    """Raise unless ``df`` is a frame.
+    """Raise unless ``df`` is a frame or an Arrow table.
 
     Raises
     ------
     UsageError
     """
-    if not isinstance(df, pd.DataFrame):
+    if not isinstance(df, pd.DataFrame | pa.Table):
         raise UsageError(
-            f"Table {table}: rows come as a DataFrame, not as {type(df).__name__}.", hint="Convert it to a DataFrame."
+            f"Table {table}: rows come as a pandas DataFrame or an Arrow table, not as {type(df).__name__}.",
+            hint="Convert it to one; a Polars frame by df.to_arrow().",
         )
+
+
+def column_names(df: Frame) -> list[Any]:
+    """Return the names of the columns of a frame or an Arrow table, in their order."""
+    return list(df.column_names if isinstance(df, pa.Table) else df.columns)
 
 
 def _with_known_types(data: pa.Table, types: Mapping[str, pa.DataType], table: str) -> pa.Table:
@@ -224,20 +242,20 @@ def conform(data: pa.Table, *, table: str, target: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def _column_names(df: pd.DataFrame, table: str) -> list[str]:
-    if isinstance(df.columns, pd.MultiIndex):
+def _checked_names(df: Frame, table: str) -> list[str]:
+    if isinstance(df, pd.DataFrame) and isinstance(df.columns, pd.MultiIndex):
         raise SchemaError(
             f"Table {table}: the frame's columns have {df.columns.nlevels} levels.",
             hint="Flatten them to one name a column.",
         )
-    labels: list[Any] = list(df.columns)
+    labels = column_names(df)
     odd = [name for name in labels if not isinstance(name, str)]
     if odd:
         raise SchemaError(
             f"Table {table}: column names are text, but the frame has {sample(odd)}.",
             hint="Rename them, for instance with df.rename(columns=str).",
         )
-    twice = [name for name, count in Counter(df.columns).items() if count > 1]
+    twice = [name for name, count in Counter(labels).items() if count > 1]
     if twice:
         raise SchemaError(
             f"Table {table}: the frame has more than one column {sample(twice)}.", hint="Rename or drop the others."
@@ -336,11 +354,13 @@ def _quoted(names: Sequence[str]) -> str:
 # --- a frame's column as one of the stored types --------------------------------------------------
 
 
-def _infer(series: pd.Series[Any], table: str, name: str) -> pa.ChunkedArray:
+def _infer(series: pd.Series[Any] | pa.ChunkedArray, table: str, name: str) -> pa.ChunkedArray:
     """Return a frame's column as the stored type that its cells have; ``null`` where that is not known.
 
     Categories of text come dictionary-encoded.
     """
+    if isinstance(series, pa.ChunkedArray):
+        return _to_stored(series, table, name)
     if isinstance(series.dtype, pd.CategoricalDtype):
         try:
             values = _infer(pd.Series(series.cat.categories), table, name).combine_chunks()
@@ -369,7 +389,7 @@ def _infer(series: pd.Series[Any], table: str, name: str) -> pa.ChunkedArray:
 def _to_stored(array: pa.ChunkedArray, table: str, name: str) -> pa.ChunkedArray:
     kind = array.type
     if pa.types.is_dictionary(kind):
-        return _to_stored(array.cast(kind.value_type), table, name)
+        return _each_word_once(array) if is_text_type(kind) else _to_stored(array.cast(kind.value_type), table, name)
     if pa.types.is_null(kind):
         return array
     if is_text_type(kind):
@@ -389,6 +409,18 @@ def _to_stored(array: pa.ChunkedArray, table: str, name: str) -> pa.ChunkedArray
         zoned = pa.types.is_timestamp(kind) and kind.tz
         return _within_years(_micros(array, STAMP if zoned else DATE, table, name), table, name)
     raise _unsupported(table, name, str(kind))
+
+
+def _each_word_once(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return text that is dictionary-encoded with one code for each word, of one type whoever has encoded it."""
+    chunks = []
+    for chunk in column.chunks:
+        words = chunk.dictionary.cast(TEXT)
+        if words.null_count or len(words.unique()) < len(words):
+            chunks.append(chunk.cast(TEXT).dictionary_encode())
+        else:
+            chunks.append(pa.DictionaryArray.from_arrays(chunk.indices.cast(pa.int32()), words))
+    return pa.chunked_array(chunks, pa.dictionary(pa.int32(), TEXT))
 
 
 def _finite(numbers: pa.ChunkedArray, table: str, name: str) -> pa.ChunkedArray:
