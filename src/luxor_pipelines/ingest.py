@@ -94,11 +94,11 @@ def incremental_load(
             hint="Name the column that defines slices, or the key; to replace a whole table use save_table.",
         )
     lake = lake_of(lq)
+    check_frame(df, table_name)
     unique = [unique_columns] if isinstance(unique_columns, str) else list(dict.fromkeys(unique_columns or ()))
 
     def load_once(done: dict[str, LoadResult]) -> LoadResult:
         load = _load(lake, table_name, directory, schema, near=_last_date(df, increment_column), done=done)
-        check_frame(df, load.table.name)
         if not len(df):
             return load.result()
         load.table.check_ours(load.snapshot)
@@ -412,7 +412,7 @@ def _load(
 
 def _last_date(df: Frame, column: str | None) -> datetime | None:
     """Return the last date of a column of dates, None of any other; it tells which partition the load will change."""
-    if column is None or not hasattr(df, "columns") or column_names(df).count(column) != 1:  # refused later
+    if column is None or column_names(df).count(column) != 1:
         return None
     values = df[column] if not hasattr(df, "column_names") else df[column].to_pandas(date_as_object=False)
     if values.ndim != 1 or values.dtype.kind != "M" or not values.notna().any():

@@ -157,7 +157,7 @@ def test_nor_does_one_of_them_make_a_table(case: str, lake: Any, refused: Any) -
 
 @pytest.mark.parametrize(
     "rows",
-    [None, [1, 2], {"Date": 1}, "Date,Asset", pd.Series([1, 2]), np.ones((2, 3)), pa.table({"Date": [1]})],
+    [None, [1, 2], {"Date": 1}, "Date,Asset", pd.Series([1, 2]), np.ones((2, 3)), pa.record_batch({"Date": [1]})],
     ids=type,
 )
 def test_what_is_no_frame_is_refused(rows: Any, lake: Any, refused: Any) -> None:

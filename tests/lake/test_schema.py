@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 from luxor_pipelines.catalog import CONVENTIONS
 from luxor_pipelines.errors import SchemaError, UsageError
 from luxor_pipelines.lake.types.frames import arrow_to_frame, frame_to_arrow
+from luxor_pipelines.lake.types.keys import check_key, repeated_keys
 from luxor_pipelines.lake.types.schema import (
     LAST_UPDATED,
     Column,
     TableSchema,
-    check_key,
-    repeated_keys,
 )
 from luxor_pipelines.names import normal_name, normal_names
 

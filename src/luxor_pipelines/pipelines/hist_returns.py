@@ -220,6 +220,8 @@ def compute_returns(lq: LuxorQuery, ref_dates: Sequence[date], usdbrl_ticker: st
     spans = [(base_date(ref, period), ref) for ref in ref_dates for period in PERIODS]
     answers = Answers(lq.market, usdbrl_ticker)
     by_currency = list(answers.returns(keys, spans, CURRENCIES))
+    names = [column.name for column in SCHEMA.columns]
+    same: dict[str, pa.Array] = {}  # the columns that are the same in every month
     for place, ref in enumerate(ref_dates):
         own = slice(place * len(PERIODS), (place + 1) * len(PERIODS))
         # Each series is computed once; the assets that share it take its rows.
@@ -227,12 +229,13 @@ def compute_returns(lq: LuxorQuery, ref_dates: Sequence[date], usdbrl_ticker: st
             {currency: returns.select(own).take(series) for currency, returns in by_currency},
             price_keys,
             PERIODS,
-            columns=[column.name for column in SCHEMA.columns],
+            columns=[name for name in names if name not in same],
             texts=words,
             date=ref,
             categories=True,
         )
         for name in ("Base_Price", "End_Price"):  # a bad row's price may be infinite, which no table takes
             columns[name][np.isinf(columns[name])] = np.nan
-        rows = pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
-        yield ComputedMonth(rows, tuple(answers.notes))
+        arrays = same | {name: pa.array(values, from_pandas=True) for name, values in columns.items()}
+        same = {name: arrays[name] for name in (*words, "Price_Key", "Currency", "Period")}
+        yield ComputedMonth(pa.table({name: arrays[name] for name in names}), tuple(answers.notes))

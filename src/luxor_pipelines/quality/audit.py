@@ -43,6 +43,7 @@ from luxor_pipelines.lake.table.layout import (
     recognise,
 )
 from luxor_pipelines.lake.table.table import StoredFile, Table, list_tables
+from luxor_pipelines.lake.types.keys import repeated_keys
 from luxor_pipelines.lake.types.schema import (
     COLUMN_TYPES,
     DATE,
@@ -54,7 +55,6 @@ from luxor_pipelines.lake.types.schema import (
     column_command,
     is_text_type,
     plain,
-    repeated_keys,
     stored_key,
     with_codes,
 )

@@ -49,6 +49,7 @@ from luxor_pipelines.lake.table.merge import Merge, merge, sort_columns, sort_in
 from luxor_pipelines.lake.table.table import StoredPart, Table
 from luxor_pipelines.lake.types.codec import Codec, codec_of
 from luxor_pipelines.lake.types.frames import Frame, check_frame, column_names, decoded, frame_to_arrow
+from luxor_pipelines.lake.types.keys import check_key
 from luxor_pipelines.lake.types.schema import (
     DATE_COLUMN,
     ENCODING,
@@ -57,7 +58,6 @@ from luxor_pipelines.lake.types.schema import (
     STAMP,
     TEXT,
     TableSchema,
-    check_key,
     column_command,
     is_text_type,
     stored_key,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from luxor_pipelines.errors import SchemaError, UsageError, sample
+from luxor_pipelines.lake.types.keys import cell_codes, comparable, pair_ids, row_ids
 from luxor_pipelines.lake.types.schema import LAST_UPDATED, is_text_type, with_codes
 from luxor_pipelines.lazy import pd
 from luxor_pipelines.names import normal_names
@@ -91,9 +92,9 @@ def merge(
     old, odd_cells = _fold(originals, folded)
     new = batch.select(names)
     if mode == "slices" and increment in odd_cells:
-        _check_spellings(originals, _row_ids(old, old.slice(0, 0), [increment]), [increment], table, "slice")
+        _check_spellings(originals, row_ids(old, [increment]), [increment], table, "slice")
 
-    ids = _row_ids(old, new, key or names)
+    ids = _ids_of_both(old, new, key or names)
     if key:
         before, after = ids[: len(old)], ids[len(old) :]
         if not pd.Index(after).is_unique:
@@ -168,7 +169,7 @@ def with_stored_cells(
     by = key or [name for name in batch.column_names if name not in (*columns, LAST_UPDATED)]
     originals = stored.select(by)
     old, odd_cells = _fold(originals, folded)
-    ids = _row_ids(old, batch.select(by), by)
+    ids = _ids_of_both(old, batch.select(by), by)
     before, after = ids[: len(stored)], ids[len(stored) :]
     if not key:
         before, after = _numbered(before, after)
@@ -196,7 +197,7 @@ def sort_indices(table: pa.Table, increment: str | None, key: Sequence[str] | No
     for name in sort_columns(table, increment, key):
         ranks, size = _ranks(table[name])
         if size > 1:
-            order = _combine(order, ranks, size)
+            order = pair_ids(order, ranks, size)
     # Stored rows come sorted already, and a stable sort of sorted runs is quick.
     return np.argsort(order, kind="stable")
 
@@ -229,7 +230,7 @@ def _check(
             hint="Load rows with the columns of the stored table.",
         )
     for name in names:
-        is_, should = _kind(batch[name]), _kind(stored[name])
+        is_, should = _plain_type(batch[name]), _plain_type(stored[name])
         if is_ != should:
             raise SchemaError(
                 f"Column {name!r} is {is_} in the batch and {should} in the stored rows.",
@@ -237,15 +238,8 @@ def _check(
             )
 
 
-def _kind(column: pa.ChunkedArray) -> pa.DataType:
+def _plain_type(column: pa.ChunkedArray) -> pa.DataType:
     return pa.string() if is_text_type(column.type) else column.type
-
-
-def _simple(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return the column with one representation of each value: no -0.0, and text decoded."""
-    if is_text_type(column.type):
-        return column.cast(pa.string())
-    return pc.add(column, 0.0) if pa.types.is_floating(column.type) else column
 
 
 def _fold(rows: pa.Table, columns: Collection[str]) -> tuple[pa.Table, dict[str, NDArray[np.bool_]]]:
@@ -303,7 +297,7 @@ def _check_spellings(rows: pa.Table, groups: Rows, columns: Sequence[str], table
     ------
     SchemaError
     """
-    spellings = pd.DataFrame({"group": groups, "spelling": _row_ids(rows, rows.slice(0, 0), columns)})
+    spellings = pd.DataFrame({"group": groups, "spelling": row_ids(rows, columns)})
     spellings = spellings[~spellings.duplicated()]
     several = spellings[spellings.duplicated("group", keep=False)]
     if several.empty:
@@ -326,51 +320,21 @@ def _meeting(stored: pa.Table, batch: pa.Table, by: Sequence[str], folded: Colle
     for name in by:
         column = stored[name] if len(rows) == len(stored) else stored[name].take(pa.array(rows))
         column = _fold(pa.table({name: column}), folded)[0][name]
-        values = pc.unique(_simple(batch[name])).drop_null()
-        hit = pc.is_in(_simple(column), value_set=values)
+        values = pc.unique(comparable(batch[name])).drop_null()
+        hit = pc.is_in(comparable(column), value_set=values)
         if batch[name].null_count:
             hit = pc.or_(hit, pc.is_null(column))
         rows = rows[hit.to_numpy()]
     return rows
 
 
-def _codes(column: pa.ChunkedArray) -> tuple[Rows, pa.Array | NDArray[Any]]:
-    """Return a number for each cell, -1 for a null, and the distinct values in the order of their numbers."""
-    if is_text_type(column.type):
-        codes, words = with_codes(column)
-        return codes.astype(np.int64), words
-    column = _simple(column)
-    if pa.types.is_boolean(column.type):
-        column = column.cast(pa.int8())
-    absent = pc.is_null(column).to_numpy() if column.null_count else None
-    if pa.types.is_temporal(column.type):
-        column = column.cast(pa.int64())
-    filled = pc.fill_null(column, 0) if absent is not None else column
-    codes, distinct = pd.factorize(filled.to_numpy())
-    codes = codes.astype(np.int64)
-    if absent is not None:
-        codes[absent] = -1
-    return codes, np.asarray(distinct)
-
-
-def _combine(ids: Rows, codes: Rows, size: int) -> Rows:
-    """Return one number for each pair of ``ids`` and ``codes``, in the order of the pairs."""
-    highest = int(ids.max(initial=0)) + 1
-    if highest * size >= 2**62:
-        ids = np.unique(ids, return_inverse=True)[1].astype(np.int64)
-    return ids * size + codes
-
-
-def _row_ids(old: pa.Table, new: pa.Table, names: Sequence[str]) -> Rows:
-    """Return a number for each row of both tables, the same for rows that are equal in ``names``."""
-    ids = np.zeros(len(old) + len(new), dtype=np.int64)
-    for name in names:
-        column = new[name]
-        if len(old):
-            column = pa.chunked_array([*_simple(old[name]).chunks, *_simple(column).chunks], _kind(column))
-        codes, values = _codes(column)
-        ids = _combine(ids, codes + 1, len(values) + 1)
-    return ids
+def _ids_of_both(old: pa.Table, new: pa.Table, names: Sequence[str]) -> Rows:
+    """Return what `row_ids` does, for the rows of both tables one after the other."""
+    if not len(old):
+        return row_ids(new, names)
+    columns = [[*comparable(old[name]).chunks, *comparable(new[name]).chunks] for name in names]
+    both = {name: pa.chunked_array(chunks, _plain_type(new[name])) for name, chunks in zip(names, columns, strict=True)}
+    return row_ids(pa.table(both), names)
 
 
 def _numbered(before: Rows, after: Rows) -> tuple[Rows, Rows]:
@@ -406,7 +370,7 @@ def _equal(left: pa.Table, right: pa.Table, names: Sequence[str], key: Sequence[
 
 def _ranks(column: pa.ChunkedArray) -> tuple[Rows, int]:
     """Return the rank of each cell among the distinct values, missing last, and the number of ranks."""
-    codes, values = _codes(column)
+    codes, values = cell_codes(column)
     order = pc.sort_indices(values if isinstance(values, pa.Array) else pa.array(values)).to_numpy()
     places = np.empty(len(values) + 1, dtype=np.int64)
     places[order] = np.arange(len(values))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -17,8 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from luxor_pipelines.errors import SchemaError, sample, shown
-from luxor_pipelines.lazy import pd
+from luxor_pipelines.errors import SchemaError, shown
 
 __all__ = [
     "COLUMN_TYPES",
@@ -37,12 +36,10 @@ __all__ = [
     "Conventions",
     "TableSchema",
     "bad_cells",
-    "check_key",
     "column_command",
     "column_type",
     "is_text_type",
     "plain",
-    "repeated_keys",
     "stored_key",
     "with_codes",
 ]
@@ -191,56 +188,6 @@ def column_command(table: str, column: str, kind: pa.DataType | None = None) -> 
 def stored_key(stored: pa.Schema) -> tuple[str, ...]:
     """Return the key that a file's metadata names; empty where it names none."""
     return tuple(filter(None, (stored.metadata or {}).get(KEY, b"").decode().split("\n")))
-
-
-def check_key(table: pa.Table, key: Sequence[str], name: str) -> None:
-    """Raise where two rows share a key.
-
-    Raises
-    ------
-    SchemaError
-        The message has the number of repeated keys and a few of them.
-    """
-    repeated = repeated_keys(table, key)
-    if not len(repeated):
-        return
-    shown = [tuple(map(plain, row.values())) for row in repeated.select(list(key)).slice(0, 3).to_pylist()]
-    rows = pc.sum(repeated["count_all"]).as_py()
-    raise SchemaError(
-        f"Table {name}: {len(repeated)} keys ({', '.join(key)}) occur in {rows} rows of the batch, where each may "
-        f"occur once: {sample(shown)}{f' and {len(repeated) - 3} more' if len(repeated) > 3 else ''}.",
-        hint="Drop the duplicates, for instance with drop_duplicates(subset=[...], keep='last').",
-    )
-
-
-def repeated_keys(table: pa.Table, key: Sequence[str]) -> pa.Table:
-    """Return the keys that occur more than once, with the number of their rows in ``count_all``."""
-    columns = pa.table([_without_minus_zero(table[column]) for column in key], names=list(key))
-    # Arrow cannot group by words of several dictionaries, nor by lists.
-    cells = [with_codes(cells)[0] if pa.types.is_dictionary(cells.type) else cells for cells in columns.columns]
-    grouped = pa.table(cells, names=list(key))
-    simple = not any(map(pa.types.is_nested, grouped.schema.types))
-    if simple and grouped.group_by(list(key)).aggregate([]).num_rows == len(columns):
-        return columns.slice(0, 0).append_column("count_all", pa.array([], pa.int64()))
-    repeated = _coded(columns).duplicated(keep=False).to_numpy()
-    rows = columns.filter(pa.array(repeated))
-    plain_text = [column.cast(TEXT) if is_text_type(column.type) else column for column in rows.columns]
-    rows = pa.table(plain_text, names=list(key))
-    return rows.group_by(list(key)).aggregate([([], "count_all")])
-
-
-def _without_minus_zero(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.add(column, 0.0) if pa.types.is_floating(column.type) else column
-
-
-def _coded(columns: pa.Table) -> pd.DataFrame:
-    """Return the columns for comparing rows, with text as the codes of its words, which is quicker."""
-    return pd.DataFrame(
-        {
-            name: with_codes(column)[0] if is_text_type(column.type) else column.to_pandas()
-            for name, column in zip(columns.column_names, columns.columns, strict=True)
-        }
-    )
 
 
 def with_codes(column: pa.ChunkedArray) -> tuple[np.ndarray[Any, Any], pa.Array]:
