@@ -40,6 +40,8 @@ LOCKS = "system/locks"
 _SHARED_LOCKS = re.compile(r"archive(?=/)|system/(?!locks/runs/)([^/]+/)*[^/]+(?=/)")
 """Folders whose files have new names all the time; a lock of its own for each would leave a file for each."""
 
+_TEMPORARY = re.compile(r"[0-9a-f]{32}\.tmp")
+"""The name of a temporary file after that of the file it is for."""
 _IN_USE = ", and that no other program, such as Excel or Power BI, has the file open."
 _NO_FILE = "it is neither a file nor a folder but a pipe, a socket or a device"
 _GRAIN_NS = 100
@@ -419,10 +421,12 @@ def _again(operation: Callable[..., Any], *arguments: Any, **options: Any) -> An
 
 def _clear_up(target: Path) -> None:
     """Remove temporary files of killed writers of this file; its lock is held, so nobody is writing it now."""
-    leftover = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{32}}\.tmp")
+    start = f".{target.name}."
     with os.scandir(target.parent) as entries:
-        names = [entry.name for entry in entries if leftover.fullmatch(entry.name)]
+        names = [entry.name for entry in entries if entry.name.startswith(start)]
     for name in names:
+        if not _TEMPORARY.fullmatch(name, len(start)):
+            continue
         with contextlib.suppress(OSError):  # such as a scanner that has it open: it is never read, and can wait
             target.with_name(name).unlink()
 

@@ -299,17 +299,20 @@ def pieces(layout: Layout, rows: pa.Table, column: str, name: str) -> list[tuple
     """
     if layout == "file":
         return [("", rows)]
+    if not len(rows):
+        return []
     days: np.ndarray[Any, Any] = rows[column].to_numpy().astype("datetime64[us]")
-    if len(days) and not (days.min() >= _YEARS[0] and days.max() < _YEARS[1]):
-        example = days.max() if days.max() >= _YEARS[1] else days.min()
+    first, last = days.min(), days.max()
+    if not (first >= _YEARS[0] and last < _YEARS[1]):
+        example = last if last >= _YEARS[1] else first
         raise SchemaError(
             f"Table {name}, column {column!r}: {example} is in no year from 1 to 9999, and so in no partition.",
             hint="Correct the date.",
         )
-    unit_of_row = days.astype(f"datetime64[{_UNITS[layout]}]")
-    if len(days) and unit_of_row.min() == unit_of_row.max():
-        return [(str(unit_of_row[0]), rows)]
-    units, of_row, counts = np.unique(unit_of_row, return_inverse=True, return_counts=True)
+    unit = f"datetime64[{_UNITS[layout]}]"
+    if first.astype(unit) == last.astype(unit):
+        return [(str(first.astype(unit)), rows)]
+    units, of_row, counts = np.unique(days.astype(unit), return_inverse=True, return_counts=True)
     rows = rows.take(pa.array(np.argsort(of_row, kind="stable")))
     starts = np.cumsum(counts) - counts
     return [(str(unit), rows.slice(start, count)) for unit, start, count in zip(units, starts, counts, strict=True)]

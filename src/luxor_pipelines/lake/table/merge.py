@@ -59,7 +59,8 @@ def merge(
     Parameters
     ----------
     stored
-        The rows there are; None where there is no table. Its ``Last_Updated`` is not compared.
+        The rows there are; None where there is no table, which takes the batch as it is. Their ``Last_Updated`` is
+        not compared.
     mode
         ``"slices"``: the stored rows whose ``increment`` value occurs in the batch (all of them,
         if ``increment`` is None) give way to the batch's rows. ``"upsert"``: those whose key
@@ -83,12 +84,13 @@ def merge(
     _check(stored, batch, names, key, increment)
     if mode == "upsert" and not key:
         raise UsageError("An upsert needs a key.", hint="Name the columns that say which rows are the same row.")
-    total = 0 if stored is None else len(stored)
-    touched: Rows = np.empty(0, dtype=np.int64)
-    if stored is not None:
-        by = key if mode == "upsert" else (increment,) if increment else ()
-        touched = _meeting(stored, batch, by or (), folded)
-    originals = batch.select(names).slice(0, 0) if stored is None else take_rows(stored.select(names), touched)
+    if stored is None:
+        rows = np.arange(len(batch))
+        return Merge(rows[:0], rows, inserted=len(batch), updated=0, unchanged=0, deleted=0)
+    total = len(stored)
+    by = key if mode == "upsert" else (increment,) if increment else ()
+    touched = _meeting(stored, batch, by or (), folded)
+    originals = take_rows(stored.select(names), touched)
     old, odd_cells = _fold(originals, folded)
     new = batch.select(names)
     if mode == "slices" and increment in odd_cells:
