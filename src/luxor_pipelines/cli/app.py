@@ -24,6 +24,7 @@ from luxor_pipelines.settings import Settings
 from luxor_pipelines.telemetry import configure_azure_monitor, triggered_by
 
 if TYPE_CHECKING:
+    from luxor_pipelines.lake.lake import Lake as OpenLake
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "exit_code",
     "files",
     "open_lake",
+    "open_query",
     "prints_table",
 ]
 
@@ -97,9 +99,16 @@ def options(
         configure_azure_monitor()
 
 
-def open_lake(lake: str | None) -> LuxorQuery:
+def open_lake(lake: str | None) -> OpenLake:
     """Return the lake that ``--lake`` names, else the environment."""
-    from luxor_pipelines.query.luxor_query import LuxorQuery
+    from luxor_pipelines.operations.records import opened
+
+    return opened(checked_lake(lake))
+
+
+def open_query(lake: str | None) -> LuxorQuery:
+    """Return a query of the lake that ``--lake`` names, else the environment."""
+    from luxor_pipelines.query.luxor_query import LuxorQuery  # brings pandas
 
     return LuxorQuery(lake=checked_lake(lake))
 
@@ -151,7 +160,7 @@ def complete_pipelines(incomplete: str) -> list[str]:
 
 def complete_tables(context: typer.Context, incomplete: str) -> list[str]:
     """Return the tables whose names begin so, for the shell: of ``--lake`` if given, else of the environment's lake."""
-    return _completions(lambda: open_lake(context.params.get("lake")).list_tables(), incomplete)
+    return _completions(lambda: open_lake(context.params.get("lake")).tables(), incomplete)
 
 
 def _completions(names: Callable[[], Iterable[str]], incomplete: str) -> list[str]:

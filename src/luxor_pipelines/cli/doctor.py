@@ -34,7 +34,7 @@ def doctor(form: Form, lake: Lake = None) -> None:
             rows = [(origin.variable, str(origin.value), origin.origin) for origin in chosen]
             print_grid(Grid(("Setting", "Value", "From"), rows), form)
         emit(f"{len(origins) - len(chosen)} of {len(origins)} settings have their defaults.\n")
-    opened = open_lake(lake).lake
+    opened = open_lake(lake)
     with working("Checking the lake"):
         checks = list(check_lake(opened))
     failed = sum(check.outcome == "failed" for check in checks)

@@ -16,6 +16,7 @@ from luxor_pipelines.cli.app import (
     complete_tables,
     confirmed,
     open_lake,
+    open_query,
     prints_table,
 )
 from luxor_pipelines.cli.output import Form, Grid, counted, emit, note, print_grid, print_json, working
@@ -59,7 +60,7 @@ def put(
     if len(paths) < 2:
         raise UsageError("A file or the folder is missing.", hint="As in: luxor put prices.csv raw/prices")
     with working("Putting files"):
-        outcomes = put_files(open_lake(lake).lake, [Path(path) for path in paths[:-1]], paths[-1], replace=replace)
+        outcomes = put_files(open_lake(lake), [Path(path) for path in paths[:-1]], paths[-1], replace=replace)
     if json:
         print_json({"files": outcomes})
     else:
@@ -90,7 +91,7 @@ def inspect(
     from luxor_pipelines.operations.files import inspect_file
 
     with working("Reading"):
-        inspection = inspect_file(open_lake(lake) if file.startswith("raw/") or lake else None, file, formats)
+        inspection = inspect_file(open_query(lake) if file.startswith("raw/") or lake else None, file, formats)
     outcomes = [
         {
             "declaration": outcome.title,
@@ -192,7 +193,7 @@ def load(
     """
     from luxor_pipelines.operations.files import load_table_file, read_for
 
-    opened = open_lake(lake).lake
+    opened = open_lake(lake)
     keys = [name.strip() for name in key.split(",") if name.strip()] if key else []
     with working("Reading"):
         file = read_for(opened, table, path, key=keys, types=_kinds(kinds or []), replace=replace)
@@ -237,7 +238,7 @@ def describe(
 
     Also its missing cells, rows, layout and last load. Csv and workbooks have the columns.
     """
-    lq = open_lake(lake)
+    lq = open_query(lake)
     with working("Reading"):
         description = lq.describe(table)
     facts = description.facts()

@@ -234,10 +234,10 @@ def runs(
 
     `luxor runs show ID` shows all that is recorded of one.
     """
-    from luxor_pipelines.operations.records import find_run, last_runs, opened
+    from luxor_pipelines.operations.records import find_run, last_runs
     from luxor_pipelines.operations.runs import as_reference_date
 
-    where = opened(checked_lake(lake))
+    where = open_lake(lake)
     if name == "show":
         if ident is None:
             raise UsageError("Which run is to be shown?", hint="luxor runs show ID; `luxor runs` has the ids.")
@@ -530,10 +530,9 @@ def backfill_(
     """
     from luxor_pipelines.operations.backfill import Backfill, carry_out, plan_backfill
     from luxor_pipelines.operations.discovery import parse_params
-    from luxor_pipelines.operations.records import opened
 
     params = parse_params(name, [*(param or []), *(["force=true"] if force else [])])
-    where = opened(checked_lake(lake))
+    where = open_lake(lake)
     plan = plan_backfill(name, start, end, lake=where, missing=missing, failed=failed, stale=stale)
     result = Backfill(name, tuple(plan))
     if not form.json and (dry_run or not form.one_table):
@@ -617,9 +616,8 @@ def unlock(
     later runs guard against what it might write.
     """
     from luxor_pipelines.lake.storage import lease
-    from luxor_pipelines.operations.records import opened
 
-    storage = opened(checked_lake(lake)).storage
+    storage = open_lake(lake).storage
     states = lease.lease_states(storage)
     if name is None:
         _print_leases(states, form)

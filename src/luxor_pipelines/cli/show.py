@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from luxor_pipelines.cli.app import Lake, app, checked_lake, complete_tables, open_lake, prints_table
+from luxor_pipelines.cli.app import Lake, app, complete_tables, open_lake, open_query, prints_table
 from luxor_pipelines.cli.output import Form, Grid, counted, emit, note, print_grid, print_json, tell_error, working
 from luxor_pipelines.errors import ForeignTableError, LakeError, SchemaError, UnreachableError, UsageError
 
@@ -45,9 +45,8 @@ def tables(form: Form, lake: Lake = None) -> None:
     from luxor_pipelines.lake.concurrency import at_once
     from luxor_pipelines.lake.table.layout import Snapshot
     from luxor_pipelines.lake.table.table import Extent, find_all
-    from luxor_pipelines.operations.records import opened
 
-    where = opened(checked_lake(lake))
+    where = open_lake(lake)
     storage, names = where.storage, where.tables()
     snapshots = find_all(storage, names, where.directory)
 
@@ -129,11 +128,11 @@ def show(
     from luxor_pipelines.cli.rows import grid_of, json_rows, select
     from luxor_pipelines.lake.types.schema import LAST_UPDATED
 
-    lq = open_lake(lake)
+    opened = open_lake(lake)
     chosen = None if columns is None else [name for name in columns.split(",") if name.strip()]
     if chosen == []:
         raise UsageError("--columns names none.", hint="Write it like --columns Date,Asset.")
-    data = select(lq.lake.table(table), chosen, where or [], sort)
+    data = select(opened.table(table), chosen, where or [], sort)
     shown = _some(data, limit, tail=tail)
     if form.json:
         print_json({"table": table, "total_rows": len(data), "columns": shown.column_names, "rows": json_rows(shown)})
@@ -166,7 +165,7 @@ def find(
     """
     from luxor_pipelines.cli.rows import arrow_of, grid_of, json_rows
 
-    data = arrow_of(open_lake(lake).find(text, limit))
+    data = arrow_of(open_query(lake).find(text, limit))
     if form.json:
         print_json({"text": text, "rows": json_rows(data)})
     else:
@@ -187,7 +186,7 @@ def sql(
     """
     from luxor_pipelines.cli.rows import grid_of, json_rows
 
-    data = open_lake(lake).sql(sys.stdin.read() if query == "-" else query).arrow()
+    data = open_query(lake).sql(sys.stdin.read() if query == "-" else query).arrow()
     if form.json:
         print_json({"total_rows": len(data), "columns": data.column_names, "rows": json_rows(data)})
     else:
@@ -219,7 +218,7 @@ def returns(
     from luxor_pipelines.catalog import HIST_RETURNS
     from luxor_pipelines.cli.rows import arrow_of, grid_of, json_rows, narrowed
 
-    frame = open_lake(lake).get_hist_returns(ref_date, currency.value, wide=True)
+    frame = open_query(lake).get_hist_returns(ref_date, currency.value, wide=True)
     day = f"{frame['Date'].iloc[0]:%Y-%m-%d}"
     data = narrowed(arrow_of(frame.drop(columns="Date")), HIST_RETURNS.name, where or [], sort)
     shown = _some(data, limit)

@@ -74,7 +74,7 @@ def check(
     from luxor_pipelines.quality.gate import Finding
 
     with working("Checking"):
-        where = open_lake(lake).lake
+        where = open_lake(lake)
         report = audit(where, table, declared=declared_schemas())
         if table is None:
             damaged = [Finding("warning", "", "", "file is no run record", 1, path) for path in damaged_records(where)]
@@ -129,7 +129,7 @@ def add_column(
     from luxor_pipelines.ingest import add_column as add
 
     with working(f"Adding {column}"):
-        altered = add(table, column, kind.value, lq=open_lake(lake).lake, dry_run=dry_run)
+        altered = add(table, column, kind.value, lq=open_lake(lake), dry_run=dry_run)
     _tell_altered(altered, f"added to {altered.table}", dry_run=dry_run, json=json)
 
 
@@ -150,7 +150,7 @@ def drop_column(
     from luxor_pipelines.ingest import drop_column as drop
     from luxor_pipelines.operations.discovery import declared_schemas
 
-    opened = open_lake(lake).lake
+    opened = open_lake(lake)
     schema = declared_schemas().get(opened.table(table).name)
     with working("Reading"):
         altered = drop(table, column, lq=opened, schema=schema, dry_run=True)
@@ -204,8 +204,8 @@ def archive(
     from luxor_pipelines.lake.table.archive import archive as move
     from luxor_pipelines.lake.table.archive import layouts
 
-    lq = open_lake(lake)
-    place = lq.lake.table(table, lq.blob_directory)
+    opened = open_lake(lake)
+    place = opened.table(table)
     snapshots = layouts(place)
     if only is not None or len(snapshots) > 1:
         _print_layouts(place, snapshots)
@@ -213,12 +213,12 @@ def archive(
         part.info.size for kind, snapshot in snapshots.items() for part in snapshot.parts if only in (None, kind)
     )
     subject = f"the {only.value} of {place.name}" if only else place.name
-    question = f"Move {subject} ({size:,} bytes) in {lq.lake.storage.url} to archive/?"
+    question = f"Move {subject} ({size:,} bytes) in {opened.storage.url} to archive/?"
     if not confirmed(question, yes=yes, action="Moving a table aside"):
         note("Nothing was moved.")
         raise typer.Exit(1)
     with working(f"Moving {subject}"):
-        moved = move(place, lq.lake.now(), only.value if only else None)
+        moved = move(place, opened.now(), only.value if only else None)
     if json:
         print_json({"table": moved.table, "moved_to": list(moved.paths)})
     else:
@@ -254,10 +254,10 @@ def restore(
     """
     from luxor_pipelines.lake.table.archive import restore as move
 
-    lq = open_lake(lake)
-    place = lq.lake.table(table, lq.blob_directory)
+    opened = open_lake(lake)
+    place = opened.table(table)
     with working(f"Restoring {place.name}"):
-        moved = move(place, lq.lake.now(), stamp)
+        moved = move(place, opened.now(), stamp)
     if json:
         print_json({"table": moved.table, "from": moved.folder, "restored": list(moved.paths)})
     else:
@@ -310,8 +310,8 @@ def optimize(
     from luxor_pipelines.lake.table.optimize import optimize as rewrite
     from luxor_pipelines.lake.table.optimize import retyped
 
-    lq = open_lake(lake)
-    place = lq.lake.table(table)
+    opened = open_lake(lake)
+    place = opened.table(table)
     snapshot = place.snapshot()
     place.check_ours(snapshot)
     changes = []
@@ -322,7 +322,7 @@ def optimize(
         changes += [f"{name} turns from {old} into {new}" for name, (old, new) in retyped(codec, table).items()]
     if layout is not None and snapshot.layout == "file":
         changes.append(f"its one file is split by {layout.value}")
-    question = f"{place.name} in {lq.lake.storage.url}: {', and '.join(changes)}. Are its other readers ready for that?"
+    question = f"{place.name} in {opened.storage.url}: {', and '.join(changes)}. Are its other readers ready for that?"
     action = f"Converting {place.name} ({', and '.join(changes)})"
     if changes and not dry_run and not confirmed(question, yes=yes, action=action):
         note("Nothing was changed.")
@@ -334,7 +334,7 @@ def optimize(
             date_column=date_column,
             sort_by=[name.strip() for name in (sort_by or "").split(",") if name.strip()],
             types=_types(kinds or []),
-            attempts=lq.settings.load_attempts,
+            attempts=opened.settings.load_attempts,
             dry_run=dry_run,
         )
     if form.json:
