@@ -42,6 +42,7 @@ from luxor_pipelines.operations.discovery import (
 )
 from luxor_pipelines.operations.records import RunReport, last_runs
 from luxor_pipelines.operations.runs import run
+from luxor_pipelines.operations.status import table_status
 
 NOW = datetime(2026, 11, 23, 18, 30, tzinfo=UTC)
 
@@ -109,7 +110,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (site / "acme_curves.py").write_text(textwrap.dedent(PLUGIN), encoding="utf-8")
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-curves\nVersion: 1.0\n", encoding="utf-8")
     (info / "entry_points.txt").write_text(
-        "[luxor_pipelines.pipelines]\ncurves = acme_curves\nother = acme_curves:other\n"
+        "[luxor_pipelines.pipelines]\ncurves = acme_curves\nother = acme_curves:other\nAcme-other = acme_curves:other\n"
         "broken = acme_is_not_there\nfx_rates = acme_curves\n",
         encoding="utf-8",
     )
@@ -470,6 +471,12 @@ def test_runs_are_listed_newest_first(disk: Any, plugin: Path, clock: Any) -> No
     assert last_runs(lq, limit=2) == made[:1:-1]
     assert last_runs(lq, "curves") == [made[2], made[0]]
     assert last_runs(lq, "curves", limit=1) == [made[2]]
+
+
+def test_runs_are_found_under_a_name_with_hyphens_and_capitals(lq: Any) -> None:
+    report = run("Acme-other", lq=lq)
+    assert last_runs(lq, "Acme-other") == [report]
+    assert [each.last_run for each in table_status(lq) if each.pipeline == "Acme-other"] == [report]
 
 
 @pytest.mark.parametrize("limit", [1, 3, None])

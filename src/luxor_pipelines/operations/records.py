@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from luxor_pipelines.ingest import LoadResult
     from luxor_pipelines.lake.lake import Lake
+    from luxor_pipelines.lake.storage.base import BlobInfo
     from luxor_pipelines.pipelines import JSON
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
@@ -39,6 +40,7 @@ __all__ = [
     "find_run",
     "json_ready",
     "judged",
+    "last_run",
     "last_runs",
     "opened",
     "read_record",
@@ -222,17 +224,35 @@ def last_runs(
         There are no runs of that name, nor is there such a pipeline.
     """
     lake = opened(lake)
-    name = None if name is None else name.strip().lower().replace("-", "_")
-    files = [info for info in lake.storage.list(RUNS if name is None else f"{RUNS}/{name}") if _is_record(info.path)]
-    if name is not None and not files:
-        get_pipeline(name)
+    if name is None:
+        files = _record_files(lake, None)
+    else:  # an installed package's pipeline may have a name with hyphens or capitals
+        spellings = dict.fromkeys((name.strip().lower().replace("-", "_"), name.strip()))
+        files = next(filter(None, (_record_files(lake, spelling) for spelling in spellings)), [])
+        if not files:
+            get_pipeline(name)
     if since is not None:
         moment = since if isinstance(since, datetime) else datetime(since.year, since.month, since.day, tzinfo=UTC)
         stamp = f"{moment.astimezone(UTC):%Y%m%dT%H%M%SZ}"
         files = [info for info in files if _stamp(info.path) >= stamp]
-    files.sort(key=lambda info: (_stamp(info.path), info.modified), reverse=True)
+    return _newest(lake, files, limit, failed=failed)
+
+
+def last_run(lake: Lake, pipeline: str) -> RunReport | None:
+    """Return a pipeline's most recent run, its status as in `last_runs`; None where there is none."""
+    return next(iter(_newest(lake, _record_files(lake, pipeline), 1)), None)
+
+
+def _record_files(lake: Lake, name: str | None) -> list[BlobInfo]:
+    files = lake.storage.list(RUNS if name is None else f"{RUNS}/{name}")
+    return [info for info in files if _is_record(info.path)]
+
+
+def _newest(lake: Lake, files: Iterable[BlobInfo], limit: int | None, *, failed: bool = False) -> list[RunReport]:
+    """Return the newest runs of these records, newest first; see `last_runs`."""
+    newest_first = sorted(files, key=lambda info: (_stamp(info.path), info.modified), reverse=True)
     reports: list[RunReport] = []
-    for stored in _read_records(lake, [info.path for info in files]):
+    for stored in _read_records(lake, [info.path for info in newest_first]):
         # The stamp has whole seconds: only the records tell which of one second's is the newest.
         full = limit is not None and len(reports) >= limit
         if full and not (reports and _stamp(stored.path) == _stamp(reports[-1].path)):
@@ -246,8 +266,7 @@ def last_runs(
 
 def damaged_records(lake: Lake, limit: int = 1000) -> list[str]:
     """Return the paths of the newest files among the run records that are no records."""
-    files = [info for info in lake.storage.list(RUNS) if _is_record(info.path)]
-    files.sort(key=lambda info: _stamp(info.path), reverse=True)
+    files = sorted(_record_files(lake, None), key=lambda info: _stamp(info.path), reverse=True)
 
     def is_damaged(path: str) -> bool:
         try:

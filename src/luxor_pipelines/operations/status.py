@@ -17,7 +17,7 @@ from luxor_pipelines.lake.table.layout import Snapshot
 from luxor_pipelines.lake.table.table import find_all
 from luxor_pipelines.market.calendars import CalendarRangeWarning, HolidayCalendar
 from luxor_pipelines.operations.discovery import declarations
-from luxor_pipelines.operations.records import RunReport, last_runs, opened
+from luxor_pipelines.operations.records import RunReport, last_run, opened
 from luxor_pipelines.pipelines import Dates, Due, location, reference_dates
 from luxor_pipelines.query.calendar import Calendar
 
@@ -101,13 +101,13 @@ def table_status(
             due = None if lag is None else Due(days=lag)
             lines.append((prices.name, None, "Date", "days", due))
     pipelines = [writer for writer in dict.fromkeys(line[1] for line in lines) if writer is not None]
-    runs = dict(zip(pipelines, at_once(lake.storage, pipelines, lambda name: last_runs(lake, name, 1)), strict=True))
+    runs = dict(zip(pipelines, at_once(lake.storage, pipelines, lambda name: last_run(lake, name)), strict=True))
     snapshots = find_all(lake.storage, [line[0] for line in lines if line[0] is not None], lake.directory)
     newest = at_once(lake.storage, lines, lambda line: _newest(lake, line[0], line[2], snapshots))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CalendarRangeWarning)  # beyond the known holidays every weekday counts
         statuses = [
-            _judged(table, writer, next(iter(runs.get(writer or "", [])), None), last, dates, due, moment, calendar)
+            _judged(table, writer, runs.get(writer or ""), last, dates, due, moment, calendar)
             for (table, writer, _, dates, due), last in zip(lines, newest, strict=True)
             if writer is not None or last is not None  # else a price table that this lake does not have
         ]
