@@ -41,10 +41,12 @@ def check_key(table: pa.Table, key: Sequence[str], name: str) -> None:
 
 def repeated_keys(table: pa.Table, key: Sequence[str]) -> pa.Table:
     """Return the keys that occur more than once, with the number of their rows in ``count_all``."""
-    ids = pd.Index(row_ids(table, key))
-    repeated = pa.array(np.zeros(len(ids), dtype=bool) if ids.is_unique else ids.duplicated(keep=False))
-    rows = pa.table([comparable(column) for column in table.select(list(key)).filter(repeated).columns], list(key))
-    return rows.group_by(list(key)).aggregate([([], "count_all")])
+    ids, names = pd.Index(row_ids(table, key)), list(key)
+    if ids.is_unique:
+        return table.select(names).slice(0, 0).append_column("count_all", pa.array([], pa.int64()))
+    rows = table.select(names).filter(pa.array(ids.duplicated(keep=False)))
+    rows = pa.table([comparable(column) for column in rows.columns], names)
+    return rows.group_by(names).aggregate([([], "count_all")])
 
 
 def row_ids(table: pa.Table, names: Sequence[str]) -> Codes:
