@@ -31,7 +31,7 @@ from luxor_pipelines.settings import Settings
 ROOT = Path(__file__).parents[2]
 HOST = Path(__file__).parent / "host.py"
 SCALE = 0.01
-COMPUTE = "luxor_pipelines.pipelines.hist_returns.get_returns"
+COMPUTE = "luxor_pipelines.pipelines.hist_returns.compute_returns"
 MOMENTS = [
     "luxor_pipelines.operations.runs.write_record",
     "luxor_pipelines.operations.runs.fenced",

@@ -216,7 +216,7 @@ def test_a_run_that_keeps_failing_ends_in_the_poison_queue(
     def broken(*args: Any, **options: Any) -> Any:
         raise AccessError("no")
 
-    monkeypatch.setattr(hist_returns, "get_returns", broken)
+    monkeypatch.setattr(hist_returns, "compute_returns", broken)
     assert [host_of_queues.step() for _ in range(6)] == ["again: AccessError"] * 4 + ["poison: AccessError", "empty"]
     assert host_of_queues.step("run_pipeline_poison") == "ended"
     (report,) = last_runs(disk_lake.query())
@@ -250,7 +250,7 @@ def test_a_run_that_is_killed_at_every_try_is_recorded_as_failed(
     call = {
         "function": "run_pipeline_queue",
         "message": queued["path"],
-        "tell": "luxor_pipelines.pipelines.hist_returns.get_returns",
+        "tell": "luxor_pipelines.pipelines.hist_returns.compute_returns",
         "pause": True,
     }
     for _ in range(2):

@@ -97,14 +97,14 @@ def test_a_timer_that_meets_an_http_run_of_its_month_is_skipped(
     lake: Any, load: Any, mtd: Any, said: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reached, go = threading.Event(), threading.Event()
-    compute = hist_returns.get_returns
+    compute = hist_returns.compute_returns
 
     def gated(*args: Any, **options: Any) -> Any:
         reached.set()
         assert go.wait(60)
         return compute(*args, **options)
 
-    monkeypatch.setattr(hist_returns, "get_returns", gated)
+    monkeypatch.setattr(hist_returns, "compute_returns", gated)
     monkeypatch.setenv("LUXOR_RUN_LOCK_TTL", "3")  # the timer watches until the lease is renewed, after a third
     by_hand, by_timer = load("run_pipeline"), load("run_hist_returns")
     body = f'{{"ref_date": "{LAST_MONTH.replace(day=5)}"}}'.encode()

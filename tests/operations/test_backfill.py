@@ -81,7 +81,7 @@ def test_a_month_that_fails_stops_those_after_it(disk: Any, monkeypatch: pytest.
     load = hist_returns.incremental_load
 
     def broken(lq: Any, name: str, frame: Any, **options: Any) -> Any:
-        if frame["Date"].iloc[0] == pd.Timestamp("2026-09-30"):
+        if frame["Date"][0].as_py() == datetime(2026, 9, 30):
             raise OSError("no")
         return load(lq, name, frame, **options)
 
@@ -124,7 +124,7 @@ def test_dates_whose_last_run_failed_or_died(disk: Any, monkeypatch: pytest.Monk
     fill(lq)
     run("hist_returns", "2026-07-31", lake=lq)
     with monkeypatch.context() as patch:
-        patch.setattr("luxor_pipelines.pipelines.hist_returns.get_returns", None)
+        patch.setattr("luxor_pipelines.pipelines.hist_returns.compute_returns", None)
         for month in ("2026-07-31", "2026-08-31"):
             with pytest.raises(TypeError):
                 run("hist_returns", month, lake=lq)
