@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import logging
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from luxor_pipelines import incremental_load, save_table
-from luxor_pipelines.errors import ForeignTableError, SchemaError, TableNotFoundError
+from luxor_pipelines.errors import CorruptFileError, ForeignTableError, SchemaError, TableNotFoundError
 from luxor_pipelines.lake.storage.base import Storage
 from luxor_pipelines.lake.table.archive import archive, restore
 from luxor_pipelines.lake.table.layout import DIRECTORY
@@ -68,6 +69,20 @@ def test_a_folder_is_read_whoever_wrote_it(rig: Any, writer: str) -> None:
     assert lq.scan("sales", "ID", "year < 2025")["ID"].to_pylist() == [1, 2]
     assert lq.scan("sales", ["Amount"], ["country = br", "ID = 3"]).num_rows == 0
     assert len(lq.lake.paths("sales")) == 2
+
+
+def test_a_file_is_not_read_whose_days_rule_its_rows_out(rig: Any) -> None:
+    storage = rig.storage()
+    for month, day in (("01", dt.date(2026, 1, 30)), ("02", dt.date(2026, 2, 27))):
+        put(storage, f"sales/month={month}/part-0.parquet", {"Date": [day], "Amount": [float(month)]})
+    first = f"{DIRECTORY}/sales/month=01/part-0.parquet"
+    rows_destroyed = bytearray(storage.read(first).data)
+    rows_destroyed[4:40] = bytes(36)
+    storage.write(first, bytes(rows_destroyed))
+    lq = rig.query()
+    with pytest.raises(CorruptFileError):
+        lq.get_table("sales", where="Date < 2026-02-01")
+    assert lq.get_table("sales", where="Date >= 2026-02-27")["Amount"].tolist() == [2.0]
 
 
 def _with_arrow(rows: pa.Table, folder: Path) -> None:

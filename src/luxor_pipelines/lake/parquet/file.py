@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -41,6 +42,9 @@ ROW_GROUP = 64 * 1024
 _BATCH = 256 * 1024
 """Rows decoded at once; rows that do not meet the conditions are dropped before the next batch."""
 
+_FEW_ROWS = 4096
+"""Rows that are read sooner than it is found out how to read them best, or several threads are begun."""
+
 PerBatch = Callable[[pa.Table], pa.Table]
 """A function that is applied to the rows of each batch, before the batches are concatenated."""
 
@@ -56,7 +60,7 @@ class ParquetFile:
     footer: Footer
     _open: Callable[[], Reader]
 
-    @property
+    @cached_property
     def schema(self) -> pa.Schema:
         """The columns as the file stores them, with its metadata."""
         with corrupt(self.info.path):
@@ -119,7 +123,8 @@ class ParquetFile:
             if not groups:
                 return self._no_rows(columns, dictionary, per_batch)
             self._open().prefetch(self.footer.ranges(groups, needed))
-            to_encode.update(name for name in texts if self.footer.repeats(groups, name))
+            if _are_many(groups):
+                to_encode.update(name for name in texts if self.footer.repeats(groups, name))
             encoded = [name for name in texts if name in to_encode and self.footer.reads_encoded(groups, name)]
         fields = [self.schema.field(name) for name in dict.fromkeys(columns)]
         casts = [field for field in fields if field.name in encoded and field.name not in dictionary]
@@ -256,9 +261,14 @@ def _matching(file: Any, batch: Sequence[RowGroup], columns: Sequence[str]) -> l
 
 
 def _read_groups(file: Any, groups: Sequence[RowGroup], names: Sequence[str]) -> pa.Table:
-    table = file.read_row_groups([group.number for group in groups], columns=list(dict.fromkeys(names)))
+    numbers, wanted = [group.number for group in groups], list(dict.fromkeys(names))
+    table = file.read_row_groups(numbers, columns=wanted, use_threads=_are_many(groups))
     _check_codes(table)
     return table
+
+
+def _are_many(groups: Sequence[RowGroup]) -> bool:
+    return sum(group.rows for group in groups) > _FEW_ROWS
 
 
 def _parts(table: pa.Table, groups: Sequence[RowGroup]) -> Iterator[pa.Table]:

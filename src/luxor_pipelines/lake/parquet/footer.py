@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import date, datetime
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -98,8 +99,8 @@ class Footer:
 
     @cached_property
     def rows(self) -> list[int]:
-        """The number of rows of each row group."""
-        return [group.num_rows for group in self._row_groups]
+        """The number of rows of each row group, for which no chunk need be checked."""
+        return [self.metadata.row_group(number).num_rows for number in range(self.metadata.num_row_groups)]
 
     @cached_property
     def _leaves(self) -> dict[str, list[int]]:
@@ -116,7 +117,7 @@ class Footer:
         """Return whether some row may meet all conditions, judged by those on columns of dates alone."""
         for condition in where:
             at = self.schema.get_field_index(condition.column)
-            if at >= 0 and self.schema.field(at).type == DATE:
+            if at >= 0 and self.schema.field(at).type in (DATE, pa.date32()):
                 bounds = self._column_bounds(condition.column)
                 if not any(b is None or condition.might_match(b.low, b.high) for b in bounds):
                     return False
@@ -132,15 +133,13 @@ class Footer:
                 groups.append(RowGroup(number, rows, residual))
         return groups
 
-    def ranges(self, groups: Sequence[RowGroup], columns: Sequence[str]) -> list[tuple[int, int]]:
-        """Return the first byte and the one after the last of each column chunk."""
-        ranges = []
+    def ranges(self, groups: Sequence[RowGroup], columns: Sequence[str]) -> Iterator[tuple[int, int]]:
+        """Yield the first byte and the one after the last of each column chunk."""
         for chunk in self._chunks(groups, columns):
             start = chunk.data_page_offset
             if chunk.has_dictionary_page and chunk.dictionary_page_offset:
                 start = min(start, chunk.dictionary_page_offset)
-            ranges.append((start, start + chunk.total_compressed_size))
-        return ranges
+            yield start, start + chunk.total_compressed_size
 
     def repeats(self, groups: Sequence[RowGroup], column: str) -> bool:
         """Return whether a text column takes so few bytes a row that its cells must be codes of repeated words."""
@@ -197,6 +196,8 @@ def _chunk_bounds(chunk: Any, kind: str, column: str) -> _Bounds | None:
         low, high = statistics.min, statistics.max
     except (OverflowError, ValueError):  # such as a date beyond the year 9999, for which Python has no object
         return None
+    if type(low) is date:  # other programs' days, which conditions compare as instants
+        low, high = (datetime(day.year, day.month, day.day) for day in (low, high))
     # Statistics do not count NaNs, which meet no condition.
     complete = not isinstance(low, float) and statistics.has_null_count and statistics.null_count == 0
     return _Bounds(low, high, complete)

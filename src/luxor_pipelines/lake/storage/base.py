@@ -11,7 +11,7 @@ import logging
 import re
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Final, NamedTuple, Protocol
@@ -83,7 +83,7 @@ class Reader(Protocol):
     def source(self) -> Any:
         """Return a file object for pyarrow: one that threads may share, or a new one for each call."""
 
-    def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
+    def prefetch(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Say which byte ranges (start, end) will be read next, so that they can be fetched at once."""
 
 
@@ -99,7 +99,7 @@ class WholeFile:
         """Return the bytes as a file of pyarrow's."""
         return self._source
 
-    def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
+    def prefetch(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Do nothing: all bytes are in memory."""
 
 

@@ -12,7 +12,7 @@ import re
 import stat
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -177,8 +177,8 @@ class LocalStorage(Storage):
                     unusable.append(Unusable(path, _NO_FILE))
         return files, folders
 
-    def _status(self, path: str) -> os.stat_result | None:
-        """Return the system's description of a file; None if there is none, or a folder.
+    def _status(self, path: str, place: str | None = None) -> os.stat_result | None:
+        """Return the system's description of a file, whose place may be known; None if there is none, or a folder.
 
         Raises
         ------
@@ -186,7 +186,7 @@ class LocalStorage(Storage):
             There is a pipe, a socket or a device, which would wait for ever to be read.
         """
         try:
-            status = os.stat(self._at(path))  # noqa: PTH116
+            status = os.stat(place or self._at(path))  # noqa: PTH116
         except (FileNotFoundError, NotADirectoryError):
             return None
         if stat.S_ISDIR(status.st_mode):
@@ -218,10 +218,11 @@ class LocalStorage(Storage):
 
         # An open file keeps its content when the name is given to another one: that is the pin.
         with _translated(self, info.path):
-            if self._status(info.path) is None:
+            place = self._at(info.path)
+            if self._status(info.path, place) is None:
                 raise self.changed(info.path)
             try:
-                file = _patiently(pa.OSFile, self._at(info.path))
+                file = _patiently(pa.OSFile, place)
             except FileNotFoundError:
                 raise self.changed(info.path) from None
             with file:
@@ -347,7 +348,7 @@ class _LocalReader:
         """Return the file of pyarrow's."""
         return self._source
 
-    def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
+    def prefetch(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Do nothing: the operating system reads ahead."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 __all__ = ["CHUNK", "PinnedFile"]
 
@@ -43,7 +43,7 @@ class PinnedFile(io.RawIOBase):
         other._parts = self._parts
         return other
 
-    def prefetch(self, ranges: Sequence[Range]) -> None:
+    def prefetch(self, ranges: Iterable[Range]) -> None:
         """Fetch the parts of these ranges (start, end) that lie inside the file and are not in memory."""
         inside = [(max(0, start), min(end, self._size)) for start, end in ranges]
         missing = [(start, end) for start, end in inside if end > start and self._cached(start, end) is None]
