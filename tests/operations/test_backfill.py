@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import textwrap
+import tomllib
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import ROOT
 from luxor_pipelines import incremental_load, run, save_table
 from luxor_pipelines.catalog import HIST_FILE_PX_LAST
 from luxor_pipelines.errors import ConfigurationError, UsageError
@@ -279,6 +282,8 @@ def test_a_dry_run_only_plans(disk: Any) -> None:
 PLUGIN = '''
 """A number a day, for tests."""
 
+import sys
+
 import pandas as pd
 
 from luxor_pipelines import incremental_load
@@ -301,7 +306,7 @@ def run(ref_date=None, *, lq=None, now=None, bad: str = "", api_key: str = "") -
         raise DataError(f"No number for {ref_date}.")
     frame = pd.DataFrame({"Date": [pd.Timestamp(ref_date)], "Number": [float(ref_date.toordinal())]})
     load = incremental_load(lq, "numbers", frame, schema=SCHEMA)
-    return PipelineResult((load,), 1, ref_date=ref_date)
+    return PipelineResult((load,), 1, {"cli": "luxor_pipelines.cli" in sys.modules}, ref_date=ref_date)
 '''
 
 
@@ -360,6 +365,18 @@ def test_dates_are_divided_among_processes(disk: Any, numbers: Path, monkeypatch
     assert [outcome.status for outcome in done.outcomes] == ["done"] * 5
     assert lq.get_table("numbers")["Number"].is_monotonic_increasing
     assert len(last_runs(lq)) == 5
+
+
+def test_processes_of_the_script_import_no_command_line(disk: Any, numbers: Path, tmp_path: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    module, _, function = project["scripts"]["luxor"].partition(":")
+    script = tmp_path / "luxor"  # as an installer writes it
+    script.write_text(
+        f"import sys\nfrom {module} import {function}\nif __name__ == '__main__':\n    sys.exit({function}())\n"
+    )
+    arguments = ["backfill", "numbers", "--from", "2026-11-02", "--to", "2026-11-03", "--jobs", "2"]
+    subprocess.run([sys.executable, script, *arguments, "--lake", disk.arguments["lake"]], check=True)
+    assert [report.details["cli"] for report in last_runs(disk.query())] == [False, False]
 
 
 def test_what_cannot_travel_is_refused(disk: Any, make_rig: Any, numbers: Path) -> None:
