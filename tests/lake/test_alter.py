@@ -37,11 +37,11 @@ from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.storage.base import Storage
 from luxor_pipelines.lake.storage.connect import connect
-from luxor_pipelines.lake.table.layout import ADDED, DIRECTORY, ColumnChanges, LayoutRecord
+from luxor_pipelines.lake.table.layout import DIRECTORY, ColumnChanges, LayoutRecord
 from luxor_pipelines.lake.table.load import LayoutChangedError, Load
 from luxor_pipelines.lake.table.merge import with_stored_cells
 from luxor_pipelines.lake.table.table import Table
-from luxor_pipelines.lake.types.schema import Column, TableSchema
+from luxor_pipelines.lake.types.schema import ADDED, Column, TableSchema
 from luxor_pipelines.operations.files import load_table_file, read_for
 from luxor_pipelines.quality.audit import audit
 from luxor_pipelines.settings import Settings
@@ -83,6 +83,12 @@ def files(storage: Any) -> dict[str, pa.Table]:
     return {part.label: pq.ParquetFile(BytesIO(storage.read(part.info.path).data)).read() for part in parts}
 
 
+def series_index(storage: Any) -> list[dict[str, Any]]:
+    index = table(storage).series_index(table(storage).snapshot(), "Asset")
+    assert index is not None
+    return index.to_pylist()
+
+
 def put(storage: Storage, data: pa.Table, path: str = f"{DIRECTORY}/t.parquet") -> None:
     sink = BytesIO()
     pq.write_table(data, sink)
@@ -105,6 +111,7 @@ def test_a_column_of_each_type_is_added_and_dropped_again(disk: Any, kind: Any) 
 def check_added_and_dropped(storage: Storage, layout: str, kind: Any) -> None:
     incremental_load(lake(storage), "t", rows(), schema=schema(layout))
     before, labels = files(storage), tuple(part.label for part in table(storage).snapshot().parts)
+    last_rows = series_index(storage)
 
     planned = add_column("t", NEW, kind, lq=lake(storage), dry_run=True)
     assert {label: data.column_names for label, data in files(storage).items()} == {
@@ -117,6 +124,7 @@ def check_added_and_dropped(storage: Storage, layout: str, kind: Any) -> None:
         assert data.column_names == ["Date", "Asset", "Last_Price", NEW, "Last_Updated"]
         assert data[NEW].null_count == len(data)
         assert data.drop_columns(NEW).equals(before[label]), "the rows, their order and stamps are as they were"
+    assert series_index(storage) == last_rows
     again = add_column("t", NEW, kind, lq=lake(storage))
     assert (again.rewritten, again.changed) == ((), False)
     assert not audit(lake(storage), "t", declared={}).findings
@@ -125,6 +133,7 @@ def check_added_and_dropped(storage: Storage, layout: str, kind: Any) -> None:
     one = rows()[rows()["Date"] == "2026-02-03"].assign(**{NEW: values[kind]})
     assert incremental_load(lake(storage), "t", one).updated == 2
     assert content(storage)[NEW].notna().sum() == 2
+    assert series_index(storage) == last_rows
 
     planned = drop_column("t", NEW, lq=lake(storage), dry_run=True)
     assert content(storage)[NEW].notna().sum() == 2
@@ -137,7 +146,7 @@ def check_added_and_dropped(storage: Storage, layout: str, kind: Any) -> None:
         assert data.drop_columns("Last_Updated").equals(before[label].drop_columns("Last_Updated"))
     with pytest.raises(SchemaError, match=r"no column 'Source'; it has 'Date', 'Asset', 'Last_Price', 'Last_Updated'"):
         drop_column("t", NEW, lq=lake(storage))
-    assert table(storage).series_index(table(storage).snapshot(), "Asset") is not None
+    assert series_index(storage) == last_rows
 
 
 def test_an_all_text_table_stays_all_text(rig: Any) -> None:

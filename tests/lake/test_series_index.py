@@ -19,7 +19,7 @@ from luxor_pipelines.lake.parquet.file import open_file, to_bytes
 from luxor_pipelines.lake.parquet.series_index import FIRST as FIRST_DATE
 from luxor_pipelines.lake.parquet.series_index import MAGIC
 from luxor_pipelines.lake.storage.base import BlobInfo, WholeFile
-from luxor_pipelines.lake.types.schema import STAMP
+from luxor_pipelines.lake.types.schema import ADDED, STAMP
 
 BY = ("Date", "Asset")
 FIRST = datetime(2024, 1, 1)
@@ -109,6 +109,17 @@ def test_when_a_row_was_written_is_not_among_them() -> None:
     found = stored(to_bytes(data.append_column("Last_Updated", stamps), sorted_by=BY))
     assert found is not None
     assert found.column_names == ["Date", "Asset", "Last_Price", FIRST_DATE]
+
+
+def test_columns_that_were_added_later_are_not_among_them() -> None:
+    before = stored(to_bytes(series(), sorted_by=BY))
+    source, volume = pa.array([None, "bbg"] * 140), pa.array([1.0, None] * 140)
+    data = series().append_column("Source", source).append_column("Volume", volume)
+    added = data.replace_schema_metadata({ADDED: b"Source\nVolume"})
+    assert stored(to_bytes(added, sorted_by=BY)) == before
+    assert stored(to_bytes(data, sorted_by=BY)) is None
+    by_added = data.select(["Asset", "Last_Price"]).append_column("Date", series()["Date"])
+    assert stored(to_bytes(by_added.replace_schema_metadata({ADDED: b"Date"}), sorted_by=BY)) is None
 
 
 def test_chance_bytes_before_the_footer_are_no_ends() -> None:

@@ -38,7 +38,6 @@ from luxor_pipelines.lake.table.layout import (
     Layout,
     Part,
     Snapshot,
-    added_columns,
     bounds,
     recognise,
 )
@@ -52,6 +51,7 @@ from luxor_pipelines.lake.types.schema import (
     NUMBER,
     TEXT,
     TableSchema,
+    added_columns,
     column_command,
     is_text_type,
     plain,

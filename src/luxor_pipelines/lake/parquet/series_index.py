@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from luxor_pipelines.lake.types.schema import DATE, LAST_UPDATED, NUMBER, TEXT
+from luxor_pipelines.lake.types.schema import DATE, LAST_UPDATED, NUMBER, TEXT, added_columns
 
 __all__ = ["FIRST", "build_index", "insert_index", "read_index"]
 
@@ -37,14 +37,17 @@ _MAX_SERIES = 50_000
 def build_index(table: pa.Table, sorted_by: Sequence[str]) -> pa.Table | None:
     """Return the index of a table of series that is sorted by date and name; None of any other table.
 
-    It has one row per name, sorted: the columns of the last row without `LAST_UPDATED`, and the first date. Rows
-    with an empty cell do not count.
+    It has one row per name, sorted: date, name and number of the last row, and the first date. Rows without one of the
+    three do not count. `LAST_UPDATED` and the columns that were added to the table later are left out.
     """
-    data = table.drop_columns([LAST_UPDATED]) if LAST_UPDATED in table.column_names else table
+    left_out = {LAST_UPDATED, *added_columns(table.schema)}
+    data = table.drop_columns([name for name in table.column_names if name in left_out])
     kinds = [field.type for field in data.schema]
     if len(sorted_by) < 2 or sorted(map(str, kinds)) != sorted(map(str, (DATE, TEXT, NUMBER))):
         return None
     date, name = sorted_by[:2]
+    if not {date, name} <= {*data.column_names}:
+        return None
     if data.schema.field(date).type != DATE or data.schema.field(name).type != TEXT:
         return None
     encoded = data[name].dictionary_encode().combine_chunks()

@@ -39,10 +39,9 @@ import pyarrow as pa
 
 from luxor_pipelines.errors import CorruptFileError, InvalidNameError, SchemaError, shown
 from luxor_pipelines.lake.storage.base import BlobInfo, check_path
-from luxor_pipelines.lake.types.schema import COLUMN_TYPES, LAST_UPDATED, TEXT, ColumnType
+from luxor_pipelines.lake.types.schema import ADDED, COLUMN_TYPES, LAST_UPDATED, TEXT, ColumnType, added_columns
 
 __all__ = [
-    "ADDED",
     "BIRTH",
     "CONVERSION",
     "DIRECTORY",
@@ -55,7 +54,6 @@ __all__ = [
     "LayoutRecord",
     "Part",
     "Snapshot",
-    "added_columns",
     "bounds",
     "near",
     "pieces",
@@ -72,8 +70,6 @@ CONVERSION = b"luxor.conversion"
 """A partition's metadata holds the id of the conversion that made it, until a load changes the partition."""
 PLACEHOLDER = b"luxor.placeholder"
 """The metadata of a file that a move has created, and not filled yet."""
-ADDED = b"luxor.added"
-"""The entry of a file's metadata that names the columns added to it later, one per line: rows may come without them."""
 LAYOUT_FILE = "_layout.json"
 MOVING_FILE = "_moving.json"
 
@@ -169,11 +165,6 @@ class ColumnChanges:
 
 
 _NO_CHANGES = ColumnChanges()
-
-
-def added_columns(stored: pa.Schema) -> tuple[str, ...]:
-    """Return the columns that a file's metadata says were added later, and without which rows may come."""
-    return tuple(filter(None, (stored.metadata or {}).get(ADDED, b"").decode().split("\n")))
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.storage.base import BlobInfo, VersionChangedError
 from luxor_pipelines.lake.storage.lease import check_fence, fenced_delete, renew_version
 from luxor_pipelines.lake.table.layout import (
-    ADDED,
     BIRTH,
     CONVERSION,
     PARTITION_COLUMN,
@@ -41,7 +40,6 @@ from luxor_pipelines.lake.table.layout import (
     LayoutRecord,
     Part,
     Snapshot,
-    added_columns,
     pieces,
 )
 from luxor_pipelines.lake.table.layout import near as near_labels
@@ -51,6 +49,7 @@ from luxor_pipelines.lake.types.codec import Codec, codec_of
 from luxor_pipelines.lake.types.frames import Frame, check_frame, column_names, decoded, frame_to_arrow
 from luxor_pipelines.lake.types.keys import check_key
 from luxor_pipelines.lake.types.schema import (
+    ADDED,
     DATE_COLUMN,
     ENCODING,
     KEY,
@@ -58,6 +57,7 @@ from luxor_pipelines.lake.types.schema import (
     STAMP,
     TEXT,
     TableSchema,
+    added_columns,
     column_command,
     is_text_type,
     stored_key,

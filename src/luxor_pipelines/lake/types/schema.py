@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from luxor_pipelines.errors import SchemaError, shown
 
 __all__ = [
+    "ADDED",
     "COLUMN_TYPES",
     "DATE",
     "DATE_COLUMN",
@@ -35,6 +36,7 @@ __all__ = [
     "ColumnType",
     "Conventions",
     "TableSchema",
+    "added_columns",
     "bad_cells",
     "column_command",
     "column_type",
@@ -52,6 +54,8 @@ ENCODING = b"luxor.encoding"
 """The entry of a file's metadata that is ``typed`` where the columns are stored as they are read."""
 KEY = b"luxor.key"
 """The entry of a file's metadata that names the key's columns, one per line."""
+ADDED = b"luxor.added"
+"""The entry of a file's metadata that names the columns added to it later, one per line: rows may come without them."""
 
 DATE = pa.timestamp("us")
 TEXT = pa.string()
@@ -175,6 +179,11 @@ def bad_cells(table: str, column: str, count: int, total: int, fault: str, examp
 def column_type(kind: pa.DataType) -> ColumnType | None:
     """Return the name of a stored type; None of any other type."""
     return next((name for name, stored in COLUMN_TYPES.items() if stored == kind), None)
+
+
+def added_columns(stored: pa.Schema) -> tuple[str, ...]:
+    """Return the columns that a file's metadata says were added later, and without which rows may come."""
+    return tuple(filter(None, (stored.metadata or {}).get(ADDED, b"").decode().split("\n")))
 
 
 def column_command(table: str, column: str, kind: pa.DataType | None = None) -> str:
