@@ -50,6 +50,10 @@ def unexpected(ref_date=None, *, lq=None, now=None):
     raise ValueError("first line AccountKey=abc123def\\nsecond line")
 
 
+def leaves(ref_date=None, *, lq=None, now=None):
+    raise SystemExit(0)
+
+
 def endless(ref_date=None, *, lq=None, now=None):
     print("ready", flush=True)
     while not threading.Event().wait(0.05):
@@ -83,10 +87,12 @@ def site(tmp_path: Path) -> Path:
     info = folder / "acme_wrong-1.0.dist-info"
     info.mkdir(parents=True)
     (folder / "acme_wrong.py").write_text(PLUGIN, encoding="utf-8")
+    (folder / "acme_unreadable.py").write_text("def run(:", encoding="utf-8")
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-wrong\nVersion: 1.0\n", encoding="utf-8")
     (info / "entry_points.txt").write_text(
         "[luxor_pipelines.pipelines]\n"
-        + "".join(f"{name} = acme_wrong:{name}\n" for name in ("conflict", "unexpected", "endless")),
+        + "".join(f"{name} = acme_wrong:{name}\n" for name in ("conflict", "unexpected", "leaves", "endless"))
+        + "unreadable = acme_unreadable\n",
         encoding="utf-8",
     )
     return folder
@@ -103,6 +109,11 @@ def luxor(*args: object, **environment: str) -> subprocess.CompletedProcess[str]
         timeout=120,
         check=False,
     )
+
+
+def beside(site: Path) -> str:
+    """Return a path for Python to find a package on, beside the one it has."""
+    return os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
 
 
 class Here:
@@ -860,6 +871,29 @@ def test_a_conflict(tmp_path: Path, site: Path) -> None:
     done = luxor("run", "conflict", "--lake", tmp_path, PYTHONPATH=str(site))
     assert done.returncode == 4
     assert done.stderr.endswith("Error: Table t: other writers came first 12 times.\nRun the load again.\n")
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_pipeline_that_ends_the_process_has_failed(lake: Path, site: Path, dry: list[str]) -> None:
+    done = luxor("run", "leaves", *dry, "--lake", lake, PYTHONPATH=beside(site))
+    assert done.returncode == 1
+    assert "Error: acme_wrong:leaves called sys.exit(0) while it ran." in done.stderr
+
+
+def test_no_failure_of_a_pipeline_stops_the_others(lake: Path, site: Path) -> None:
+    names = ("unexpected", "leaves", "unreadable", "holidays")
+    done = luxor("run", *names, "--lake", lake, "--json", PYTHONPATH=beside(site))
+    assert done.returncode == 1
+    told = json.loads(done.stdout)["runs"]
+    assert [run["error"] and run["error"]["class"] for run in told] == [
+        "ValueError", "LuxorError", "ConfigurationError", None
+    ]  # fmt: skip
+    assert "abc123def" not in done.stdout + done.stderr
+    again = luxor("retry", "--failed", "--lake", lake, PYTHONPATH=beside(site))
+    assert (again.returncode, again.stderr.count(" failed: ")) == (1, 2)
+    done = luxor("status", "--lake", lake, PYTHONPATH=beside(site))
+    assert done.returncode == 0, done.stderr
+    assert "unreadable (acme_unreadable, of acme-wrong) cannot be imported: SyntaxError: " in done.stderr
 
 
 def test_an_unexpected_error_is_one_line_without_secrets(tmp_path: Path, site: Path) -> None:

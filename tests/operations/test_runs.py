@@ -182,6 +182,31 @@ def test_one_broken_package_stops_no_other(lq: Any) -> None:
         run("broken", lq=lq)
 
 
+def test_a_name_that_no_record_can_have_is_not_used(plugin: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (plugin / "acme_curves-1.0.dist-info" / "entry_points.txt").write_text(
+        "[luxor_pipelines.pipelines]\nMy-Curves = acme_curves\na curve = acme_curves\n", encoding="utf-8"
+    )
+    assert "My-Curves" in find_pipelines()
+    assert "a curve" not in find_pipelines()
+    assert "The pipeline a curve of acme-curves is not used: its name is not of letters" in caplog.text
+
+
+@pytest.mark.parametrize("fault", ["def run(:", "raise KeyError('x')", "raise SystemExit(0)"])
+def test_a_package_that_fails_while_it_is_imported_stops_no_other(
+    plugin: Path, lq: Any, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    (plugin / "acme_is_not_there").mkdir()
+    (plugin / "acme_is_not_there" / "__init__.py").write_text(fault, encoding="utf-8")
+    entry_points = plugin / "acme_curves-1.0.dist-info" / "entry_points.txt"
+    entry_points.write_text(entry_points.read_text(encoding="utf-8") + "below = acme_is_not_there.below\n")
+    assert find_pipelines()["below"].description == ""
+    assert {"curves", "hist_returns"} <= declarations().keys()
+    assert "broken" not in declarations()
+    assert in_order(["broken", "other"]) == ["broken", "other"]
+    with pytest.raises(ConfigurationError, match=r"broken .* of acme-curves\) cannot be imported: \w+: "):
+        run("broken", lq=lq)
+
+
 @pytest.mark.parametrize("name", ["hist_returns", "hist-returns", " HIST_RETURNS "])
 def test_names_are_forgiving(name: str) -> None:
     assert get_pipeline(name).name == "hist_returns"

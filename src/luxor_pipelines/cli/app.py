@@ -16,7 +16,6 @@ from luxor_pipelines.errors import (
     AccessError,
     ConfigurationError,
     ConflictError,
-    LuxorError,
     UnreachableError,
     UsageError,
 )
@@ -193,7 +192,7 @@ def files(count: int) -> str:
     return counted(count, "file")
 
 
-def exit_code(error: LuxorError) -> int:
+def exit_code(error: Exception) -> int:
     """Return the exit code of the command that ends in an error."""
     if isinstance(error, UsageError):
         return 2

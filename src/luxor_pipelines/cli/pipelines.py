@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from enum import StrEnum
 from itertools import groupby
@@ -34,7 +35,7 @@ from luxor_pipelines.cli.output import (
     tell_error,
     working,
 )
-from luxor_pipelines.errors import LuxorError, NotFoundError, UsageError
+from luxor_pipelines.errors import ConfigurationError, LuxorError, NotFoundError, UsageError, redact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from luxor_pipelines.pipelines import Declaration
 
 __all__ = ["backfill_", "list_", "retry", "run_", "runs", "status", "unlock"]
+
+logger = logging.getLogger(__name__)
 
 Param = Annotated[
     list[str] | None,
@@ -126,9 +129,14 @@ def run_(
     chosen = list(names or find_pipelines())
     if len(chosen) > 1:
         chosen = in_order(chosen)
-    params = {name: parse_params(name, texts) for name in chosen}
+    params: dict[str, Any] = {}
+    for name in chosen:
+        try:
+            params[name] = parse_params(name, texts)
+        except ConfigurationError:  # it cannot be imported, which is told when its turn comes
+            params[name] = {}
     where = checked_lake(lake) if len(chosen) == 1 else open_lake(lake)
-    failures: list[LuxorError] = []
+    failures: list[Exception] = []
     reports: list[dict[str, Any]] = []
     for name in chosen:
         try:
@@ -141,10 +149,11 @@ def run_(
                     )
                 else:
                     result = run(name, ref_date, lake=where, layout=layout.value if layout else None, **params[name])
-        except LuxorError as error:
+        except Exception as error:
             if len(chosen) == 1:
                 raise
-            tell_error(f"{name} failed: {error}")
+            tell_error(f"{name} failed: {_told(error)}")
+            logger.debug("How %s failed:", name, exc_info=True)
             failures.append(error)
             reports.append({"pipeline": name, "error": _described(error)})
             continue
@@ -313,15 +322,17 @@ def retry(
             if report.status != "skipped":
                 last.setdefault((report.pipeline, report.ref_date), report)
         chosen = [report for report in last.values() if report.status in ("failed", "died")][::-1]
-    failures: list[LuxorError] = []
+    failures: list[Exception] = []
     reports: list[dict[str, Any]] = []
     reruns: list[RunReport] = []
     for report in chosen:
         try:
             with working(f"{report.pipeline} is running"):
                 rerun = again(report, lake=where)
-        except LuxorError as error:
-            tell_error(f"{report.pipeline}{f' of {report.ref_date}' if report.ref_date else ''} failed: {error}")
+        except Exception as error:
+            day = f" of {report.ref_date}" if report.ref_date else ""
+            tell_error(f"{report.pipeline}{day} failed: {_told(error)}")
+            logger.debug("How %s failed:", report.pipeline, exc_info=True)
             failures.append(error)
             reports.append({"pipeline": report.pipeline, "error": _described(error)})
             continue
@@ -339,8 +350,13 @@ def retry(
         raise typer.Exit(exit_code(failures[0]))
 
 
-def _described(error: LuxorError) -> dict[str, str]:
-    return {"class": type(error).__name__, "message": error.message, "hint": error.hint}
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, LuxorError) else redact(f"{type(error).__name__}: {error}")
+
+
+def _described(error: Exception) -> dict[str, str]:
+    message, hint = (error.message, error.hint) if isinstance(error, LuxorError) else (redact(str(error)), "")
+    return {"class": type(error).__name__, "message": message, "hint": hint}
 
 
 def _print_run(report: RunReport) -> None:

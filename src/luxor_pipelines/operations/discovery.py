@@ -51,6 +51,7 @@ _GIVEN = ("ref_date", "lq", "now")
 _RESERVED = (*_GIVEN, "lake", "if_running")
 """Arguments of `run` itself, which no parameter of a pipeline may set."""
 
+_NAME = re.compile(r"[\w-]{1,100}", re.ASCII)
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -84,9 +85,10 @@ class Pipeline:
             for part in filter(None, attribute.split(".")):
                 target = getattr(target, part)
             function: Callable[..., PipelineResult] = target if callable(target) else target.run
-        except (ImportError, AttributeError) as error:
+        except (Exception, SystemExit) as error:
+            told = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
             raise ConfigurationError(
-                f"The pipeline {self.name} ({self.target}, of {self.package}) cannot be imported: {error}.",
+                f"The pipeline {self.name} ({self.target}, of {self.package}) cannot be imported: {told}.",
                 hint=f"Install or repair the package {self.package} and what it needs.",
             ) from error
         return function
@@ -124,13 +126,13 @@ def find_pipelines() -> dict[str, Pipeline]:
         package = entry.dist.name if entry.dist else entry.module
         target = entry.module + (f":{entry.attr}" if entry.attr else "")
         pipeline = Pipeline(entry.name, target, package)
-        if by_name.setdefault(entry.name, pipeline) != pipeline:
-            logger.warning(
-                "The pipeline %s of %s is not used: %s has one of that name.",
-                entry.name,
-                package,
-                by_name[entry.name].package,
-            )
+        if not _NAME.fullmatch(entry.name):  # records and leases have it in their paths
+            reason = "its name is not of letters a to z, digits, - and _ alone"
+        elif by_name.setdefault(entry.name, pipeline) != pipeline:
+            reason = f"{by_name[entry.name].package} has one of that name"
+        else:
+            continue
+        logger.warning("The pipeline %s of %s is not used: %s.", entry.name, package, reason)
     return dict(sorted(by_name.items()))
 
 
@@ -160,7 +162,7 @@ def _source(module: str) -> str:
     try:
         spec = importlib.util.find_spec(module)
         text: str | None = spec.loader.get_source(module) if spec and spec.loader else None  # type: ignore[attr-defined]
-    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - finding a module imports the packages it is in
         logger.debug("No source of %s: %s", module, error)
         return ""
     return text or ""
@@ -207,13 +209,21 @@ def declared_schemas() -> dict[str, TableSchema]:
 def in_order(names: Iterable[str]) -> list[str]:
     """Return pipelines so that each comes after those that write its inputs; else in the order given.
 
+    One that cannot be imported is taken for one without inputs and outputs.
+
     Raises
     ------
     UnknownPipelineError
     ConfigurationError
-        A pipeline cannot be imported, or some need each other's tables.
+        Some pipelines need each other's tables.
     """
-    declared = {get_pipeline(name).name: get_pipeline(name).declaration() for name in names}
+    declared: dict[str, Declaration] = {}
+    for pipeline in map(get_pipeline, names):
+        try:
+            declared[pipeline.name] = pipeline.declaration()
+        except ConfigurationError as error:  # running it says so
+            logger.debug("%s", error)
+            declared[pipeline.name] = Declaration(outputs=())
     writers = {schema.name: name for name, declaration in declared.items() for schema in declaration.outputs}
     sorter = graphlib.TopologicalSorter(
         {

@@ -339,7 +339,8 @@ def prepare(
 
     def work(query: LuxorQuery) -> PipelineResult:
         try:
-            return _checked(pipeline, function(lq=query))
+            with _staying(pipeline):
+                return _checked(pipeline, function(lq=query))
         except (SchemaError, DataError):
             # The rows may fail to fit because the table is another program's; that error tells more.
             for schema in pipeline.declaration().outputs:
@@ -411,9 +412,10 @@ def _in_one_pass(
             assert day is not None
 
             def finish_next(_: LuxorQuery, computed: Iterator[Any] = computed) -> PipelineResult:
-                _, finish = next(computed)
-                result: PipelineResult = finish()
-                return result
+                with _staying(pipeline):
+                    _, finish = next(computed)
+                    result: PipelineResult = finish()
+                    return result
 
             job = replace(job, work=finish_next, query=query, began=time.perf_counter())
             try:
@@ -641,6 +643,20 @@ def as_reference_date(value: date | datetime | str, *, first: bool = False) -> d
     from luxor_pipelines.market.periods import as_date  # brings numpy
 
     return as_date(value)
+
+
+@contextmanager
+def _staying(pipeline: Pipeline) -> Iterator[None]:
+    """Make an error of the end of the process that a pipeline asks for: nothing else tells that its work failed."""
+    try:
+        yield
+    except Terminated:
+        raise
+    except SystemExit as end:
+        raise LuxorError(
+            f"{pipeline.target} called sys.exit({'' if end.code is None else repr(end.code)}) while it ran.",
+            hint="A pipeline returns a PipelineResult, or raises an error.",
+        ) from end
 
 
 def _checked(pipeline: Pipeline, result: Any) -> PipelineResult:
