@@ -210,6 +210,23 @@ def test_what_a_microsecond_does_not_hold_is_refused(disk: Any) -> None:
     assert disk.storage().read(f"{DIRECTORY}/fine.parquet").data == before
 
 
+@pytest.mark.parametrize("layout", [None, "month"])
+def test_a_column_without_a_value_is_not_made_text(disk: Any, layout: Any) -> None:
+    lq = disk.query()
+    stored = prices(days=3, assets=2)
+    stored = stored.append_column("Volume", pa.nulls(len(stored))).append_column("Source", pa.nulls(len(stored)))
+    table = put(lq.lake.storage, "t", stored)
+    if layout:
+        with pytest.raises(SchemaError, match="column 'Source': no cell has a value"):
+            optimize(table, layout=layout)
+        assert [part.label for part in table.snapshot().parts] == [""]
+    optimize(table, layout=layout, types={"float": ["Source"]} if layout else None, sort_by=("Source", "Date", "Asset"))
+    assert table.codec().stored.field("Volume").type == NUMBER, "known by its name"
+    frame = lq.get_table("t")
+    incremental_load(lq, "t", frame.assign(Volume=1.5, Source=2.5))
+    assert lq.get_table("t")[["Volume", "Source"]].drop_duplicates().to_numpy().tolist() == [[1.5, 2.5]]
+
+
 def test_what_is_refused_changes_nothing(disk: Any) -> None:
     storage = disk.storage()
     bad = put(storage, "bad", pa.table({"Date": ["2024-01-31", "31/01/2024"], "Asset": ["a", "b"]}))

@@ -117,6 +117,16 @@ def test_without_a_key_rows_replace_those_of_their_dates(lake: Lake, tmp_path: P
     assert LuxorQuery(lake=lake).get_table("mine")["X"].tolist() == [1, 3]
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.xlsx"])
+def test_a_column_without_a_value_gets_the_type_of_the_first_ones(lake: Lake, tmp_path: Path, name: str) -> None:
+    rows = pd.DataFrame({"Key": ["a", "b"], "Size": [None, None]})
+    for size in (None, 1.5):
+        rows = rows.assign(Size=size)
+        (rows.to_csv if name.endswith(".csv") else rows.to_excel)(tmp_path / name, index=False)
+        load_table_file(lake, "sizes", read_for(lake, "sizes", tmp_path / name, key=["Key"]))
+    assert LuxorQuery(lake=lake).get_table("sizes")["Size"].tolist() == [1.5, 1.5]
+
+
 def test_nothing_is_guessed_where_nothing_says_what_is_replaced(lake: Lake, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("A,B\n1,2\n", encoding="utf-8")
     new = read_for(lake, "mine", tmp_path / "a.csv")

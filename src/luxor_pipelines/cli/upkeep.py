@@ -292,7 +292,8 @@ def optimize(
         typer.Option(
             "--type",
             metavar="COLUMN=KIND",
-            help="What a column of an all-text table holds: number, date, flag or text; can be repeated.",
+            help="What a column of an all-text table, or one without a value, holds: number, date, flag or text; "
+            "can be repeated.",
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would come of it.")] = False,

@@ -847,18 +847,22 @@ def check_filled(batch: pa.Table, needed: Iterable[str], table: str) -> None:
             )
 
 
-def check_typed(batch: pa.Table, table: str) -> None:
+def check_typed(
+    rows: pa.Table,
+    table: str,
+    hint: str = "Give it one, for instance df[column].astype('float64[pyarrow]'), or leave the column out.",
+) -> None:
     """Raise where a new partitioned table would get a column without a value: the next month's type may be another.
 
     Raises
     ------
     SchemaError
     """
-    empty = [field.name for field in batch.schema if pa.types.is_null(field.type)]
+    empty = [field.name for field in rows.schema if pa.types.is_null(field.type)]
     if empty:
         raise SchemaError(
             f"Table {table}, column {', '.join(map(repr, empty))}: no cell has a value, so that its type is not known.",
-            hint="Give it one, for instance df[column].astype('float64[pyarrow]'), or leave the column out.",
+            hint=hint,
         )
 
 

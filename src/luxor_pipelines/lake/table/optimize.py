@@ -55,6 +55,7 @@ from luxor_pipelines.lake.table.layout import (
     Snapshot,
     pieces,
 )
+from luxor_pipelines.lake.table.load import check_typed
 from luxor_pipelines.lake.table.merge import sort_indices
 from luxor_pipelines.lake.table.table import Table
 from luxor_pipelines.lake.types.codec import Codec, codec_of, overridden
@@ -148,7 +149,8 @@ def optimize(
         The columns to sort by; default the date and the key that the table's file names, else its first
         dates and first texts. A table without dates or key is left in its order.
     types
-        Types for columns of a legacy text table beyond those known by name (see `codec.overridden`).
+        Types for columns of a legacy text table, or without a value, beyond those known by name (see
+        `codec.overridden`).
     attempts
         How often a file is tried when other writers come first.
     dry_run
@@ -161,7 +163,7 @@ def optimize(
         The table is another program's.
     SchemaError
         A cell of a text table that is not of its type; an instant finer than a microsecond; a row without a
-        date to split by. Nothing was written.
+        date to split by, or a column to split whose type is not known. Nothing was written.
     UsageError
         A column that is not there, or a change of layout that is not offered.
     LoadConflictError
@@ -269,16 +271,20 @@ def _without_dictionary(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
-def _logical(data: pa.Table, codec: Codec, name: str) -> pa.Table:
+def _logical(data: pa.Table, codec: Codec, name: str, known_types: Mapping[str, pa.DataType] | None = None) -> pa.Table:
     """Return the rows as typed columns; a legacy table's ``Last_Updated`` is taken for UTC.
 
     Decimals stay decimals, and whole numbers whole, unless the codec knows their column as numbers and each of them
-    is a float64.
+    is a float64. A column that has had no value yet gets the type that is known of it; without one it stays open.
     """
     typed = codec.decode(data)
     for at, field in enumerate(typed.schema):
         column = data[field.name]
         kind = _without_dictionary(column.type)
+        if pa.types.is_null(kind):
+            known = (known_types or {}).get(field.name, kind)
+            typed = typed.set_column(at, pa.field(field.name, known), column.cast(known))
+            continue
         if (
             pa.types.is_integer(kind)
             and field.type == NUMBER
@@ -311,8 +317,10 @@ def _rewritten(table: str, path: str, stored: bytes, plan: _Plan) -> dict[str, p
     """Return a file's rows in their new shape, by label or, where the layout stays, under ""; none if they have it."""
     with _opened(path, stored) as file:
         codec = codec_of(file.schema, table, plan.conventions, overridden(plan.types))
-        rows = _logical(file.read(), codec, table)
-        order = np.arange(len(rows)) if not plan.by else sort_indices(rows, None, plan.by)
+        known_types = plan.conventions.known_types(table, codec.stored.names) | overridden(plan.types)
+        rows = _logical(file.read(), codec, table, known_types)
+        by = [name for name in plan.by if not pa.types.is_null(rows.schema.field(name).type)]
+        order = sort_indices(rows, None, by) if by else np.arange(len(rows))
         keeps_layout, in_order = plan.layout == plan.stored_layout, bool((np.diff(order) == 1).all())
         if keeps_layout and in_order and _in_shape(file, rows, plan.by):
             return {}
@@ -331,6 +339,7 @@ def _rewritten(table: str, path: str, stored: bytes, plan: _Plan) -> dict[str, p
             else f"Table {table} has no rows to split.",
             hint="Correct or drop those rows, or leave the table in one file.",
         )
+    check_typed(rows, table, "Give it one: --type, types=; or drop the column.")
     metadata.pop(BIRTH, None)
     metadata |= {PARTITION_COLUMN: plan.date.encode(), CONVERSION: plan.conversion.encode()}
     return dict(pieces(plan.layout, rows.replace_schema_metadata(metadata), plan.date, table))
