@@ -331,13 +331,13 @@ class _Text(RawFile):
         super().__init__(watch.file, [])
         self.head = self._records(self._start())
 
-    def _start(self) -> str:
+    def _start(self) -> bytes:
         start = bytearray()
         for piece in self._utf8(self._pieces()):
             start += piece
             if len(start) >= _BLOCK:
                 break
-        return bytes(start[:_BLOCK]).decode(errors="ignore")
+        return bytes(start[:_BLOCK])
 
     def _utf8(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         """Yield the text as UTF-8 without a byte-order mark, in pieces."""
@@ -352,21 +352,18 @@ class _Text(RawFile):
                 hint="Replace the file by a good copy, or declare its encoding in _formats.json, such as cp1252.",
             ) from error
 
-    def _records(self, text: str) -> list[list[str]]:
-        lines: list[str] = []
+    def _records(self, text: bytes) -> list[list[str]]:
+        size = 0
 
-        def read() -> Iterator[str]:  # only the first of the lines are needed
-            for line in io.StringIO(text, newline=""):
-                lines.append(line)
+        def lines() -> Iterator[str]:  # only as many as the records have are decoded
+            nonlocal size
+            for line in io.TextIOWrapper(io.BytesIO(text), "utf-8", errors="ignore", newline=""):
+                size += len(line.encode())
                 yield line
 
-        reader = csv.reader(read(), delimiter=self._separator)
         records: list[list[str]] = []
-        lines_used = size = 0
         try:
-            for record in reader:
-                size += sum(len(line.encode()) for line in lines[lines_used : reader.line_num])
-                lines_used = reader.line_num
+            for record in csv.reader(lines(), delimiter=self._separator):
                 records.append(record)
                 self._ends.append(size)
                 if len(records) == HEAD_ROWS:
@@ -564,9 +561,9 @@ class _Sheet(_Text):
     def _all(self) -> Iterator[bytes]:
         return self._confined.read(whole=False, **self._request)
 
-    def _start(self) -> str:
+    def _start(self) -> bytes:
         start = self._confined.read(whole=False, rows=HEAD_ROWS, **self._request)
-        return b"".join(self._utf8(start)).decode()
+        return b"".join(self._utf8(start))
 
 
 def _check_archive(data: bytes, watch: _Watch) -> None:
