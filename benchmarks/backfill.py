@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import multiprocessing
+import os
 import resource
 import sys
 import tempfile
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--assets", type=int, default=2000)
     parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # processes of an installed library need not compile it
     with tempfile.TemporaryDirectory(prefix="luxor-backfill-") as folder:
         years = options.months // 12 + 3
         address = Lakes(Path(folder), Size(options.assets, (years, years, years)), None).local("optimized")

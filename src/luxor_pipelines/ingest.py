@@ -414,7 +414,9 @@ def _last_date(df: Frame, column: str | None) -> datetime | None:
     """Return the last date of a column of dates, None of any other; it tells which partition the load will change."""
     if column is None or column_names(df).count(column) != 1:
         return None
-    values = df[column] if not hasattr(df, "column_names") else df[column].to_pandas(date_as_object=False)
+    values: Any = df[column]
+    if not hasattr(values, "dtype"):  # of an Arrow table
+        values = values.unique().to_pandas(date_as_object=False)
     if values.ndim != 1 or values.dtype.kind != "M" or not values.notna().any():
         return None
     try:

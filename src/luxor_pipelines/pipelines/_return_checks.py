@@ -66,24 +66,24 @@ class MonthReturns(NamedTuple):
     """
 
     rows: pa.Table
-    keys: pd.Index
+    keys: pa.Array
     returns: FloatArray
 
     @classmethod
     def of(cls, rows: pa.Table) -> MonthReturns:
         """Take the returns from rows with the columns ``Key``, ``Currency``, ``Period`` and ``Return``."""
-        keys = pd.Index(rows["Key"].unique().drop_null().to_pandas())
+        codes, words = with_codes(rows["Key"])
+        keys = words.filter(pa.array(np.bincount(codes + 1, minlength=len(words) + 1)[1:] > 0))
         returns = np.full((len(keys), len(CURRENCIES), len(PERIODS)), np.nan)
-        cells, is_known = _cells(rows, keys)
-        returns[cells] = _numbers(rows, "Return")[is_known]
+        cells = _cells(rows, keys)
+        is_known = cells >= 0
+        returns.reshape(-1)[cells[is_known]] = _numbers(rows, "Return")[is_known]
         return cls(rows, keys, returns)
 
     def at(self, rows: pa.Table) -> FloatArray:
         """Return the return of each row's key, currency and period; NaN where there is none."""
-        returns = np.full(len(rows), np.nan)
-        cells, is_known = _cells(rows, self.keys)
-        returns[is_known] = self.returns[cells]
-        return returns
+        cells = _cells(rows, self.keys)
+        return np.where(cells >= 0, np.append(self.returns, np.nan)[cells], np.nan)
 
 
 class WrittenMonth(NamedTuple):
@@ -110,7 +110,9 @@ def check_returns(
     """
     rows, label = month.rows, f"{ref:%Y-%m}"
     findings = [*_contradictions(rows, label)]
-    same = nothing = MonthReturns(rows.slice(0, 0), pd.Index([]), np.empty((0, len(CURRENCIES), len(PERIODS))))
+    same = nothing = MonthReturns(
+        rows.slice(0, 0), pa.array([], pa.string()), np.empty((0, len(CURRENCIES), len(PERIODS)))
+    )
     try:
         stored, basis = _stored(lq, ref, written) or (nothing, ref)
         same = stored if basis == ref else nothing
@@ -158,20 +160,27 @@ def _midnight(day: date) -> datetime:
     return datetime.combine(day, time.min)
 
 
-def _cells(rows: pa.Table, keys: pd.Index) -> tuple[tuple[NDArray[np.int64], ...], NDArray[np.bool_]]:
-    """Return the positions of rows in `MonthReturns.returns`, and which of the rows have one."""
-    names: tuple[Iterable[str], ...] = (keys, CURRENCIES, PERIODS)
-    positions = [_positions(rows[column], among) for column, among in zip(_ROW, names, strict=True)]
-    is_known = np.all([position >= 0 for position in positions], axis=0)
-    return tuple(position[is_known] for position in positions), is_known
+def _cells(rows: pa.Table, keys: pa.Array) -> NDArray[np.int64]:
+    """Return the place of each row in `MonthReturns.returns`, flattened; −1 for a row that has none."""
+    key = _positions(rows["Key"], keys)
+    currency = _positions(rows["Currency"], CURRENCIES)
+    period = _positions(rows["Period"], PERIODS)
+    is_known = (key >= 0) & (currency >= 0) & (period >= 0)
+    return np.where(is_known, (key * len(CURRENCIES) + currency) * len(PERIODS) + period, -1)
 
 
-def _positions(column: pa.ChunkedArray, names: Iterable[str]) -> NDArray[np.int64]:
+def _positions(column: pa.ChunkedArray, names: Iterable[str] | pa.Array) -> NDArray[np.int64]:
     """Return the position of each text among ``names``, −1 for a text that is not among them."""
     codes, words = with_codes(column)
-    of_word = pc.fill_null(pc.index_in(words, pa.array(list(names), words.type)), -1)
     # The last is where a null's code points.
-    positions: NDArray[np.int64] = np.append(of_word.to_numpy(), -1)[codes]
+    positions: NDArray[np.int64] = np.append(_positions_in(names, words), -1)[codes]
+    return positions
+
+
+def _positions_in(names: Iterable[str] | pa.Array, words: pa.Array) -> NDArray[np.int64]:
+    """Return the position of each of ``words`` among ``names``, −1 for one that is not among them."""
+    among = names if isinstance(names, pa.Array) else pa.array(list(names), words.type)
+    positions: NDArray[np.int64] = pc.fill_null(pc.index_in(words, among), -1).to_numpy().astype(np.int64)
     return positions
 
 
@@ -183,7 +192,7 @@ def _numbers(rows: pa.Table, column: str) -> FloatArray:
 
 def _coverage(now: MonthReturns, before: MonthReturns, label: str, basis: date) -> list[Finding]:
     """Find half or more of the assets gone, or half or more of the returns that could be stated before."""
-    keys, at = before.keys, now.keys.get_indexer(before.keys)
+    keys, at = before.keys.to_numpy(zero_copy_only=False), _positions_in(now.keys, before.keys)
     if half_gone(before=np.ones(len(keys), dtype=bool), now=at >= 0):
         return [_gone(keys[at < 0], f"of the {len(keys):,} assets stored for {basis} are missing", label)]
     keys = keys[at >= 0]
@@ -208,7 +217,7 @@ def _coverage(now: MonthReturns, before: MonthReturns, label: str, basis: date) 
     return findings
 
 
-def _gone(keys: pd.Index, what: str, label: str, severity: Literal["error", "warning"] = "error") -> Finding:
+def _gone(keys: NDArray[np.object_], what: str, label: str, severity: Literal["error", "warning"] = "error") -> Finding:
     return Finding(severity, _TABLE, label, what, len(keys), sample(sorted(keys)))
 
 

@@ -219,14 +219,14 @@ def compute_returns(lq: LuxorQuery, ref_dates: Sequence[date], usdbrl_ticker: st
     price_keys = coded([key if key != NO_SERIES else None for key in price_key])
     spans = [(base_date(ref, period), ref) for ref in ref_dates for period in PERIODS]
     answers = Answers(lq.market, usdbrl_ticker)
-    by_currency = list(answers.returns(keys, spans, CURRENCIES))
+    # Each series is computed once; the assets that share it take its rows.
+    by_currency = {currency: returns.take(series) for currency, returns in answers.returns(keys, spans, CURRENCIES)}
     names = [column.name for column in SCHEMA.columns]
     same: dict[str, pa.Array] = {}  # the columns that are the same in every month
     for place, ref in enumerate(ref_dates):
         own = slice(place * len(PERIODS), (place + 1) * len(PERIODS))
-        # Each series is computed once; the assets that share it take its rows.
         columns = returns_columns(
-            {currency: returns.select(own).take(series) for currency, returns in by_currency},
+            {currency: returns.select(own) for currency, returns in by_currency.items()},
             price_keys,
             PERIODS,
             columns=[name for name in names if name not in same],
