@@ -95,7 +95,9 @@ def incremental_load(
         )
     lake = lake_of(lq)
     check_frame(df, table_name)
-    unique = [unique_columns] if isinstance(unique_columns, str) else list(dict.fromkeys(unique_columns or ()))
+    unique = [unique_columns] if isinstance(unique_columns, str) else list(unique_columns or ())
+    _check_names(index_name, *unique, *(() if increment_column is None else (increment_column,)))
+    unique = list(dict.fromkeys(unique))
 
     def load_once(done: dict[str, LoadResult]) -> LoadResult:
         load = _load(lake, table_name, directory, schema, near=_last_date(df, increment_column), done=done)
@@ -207,6 +209,7 @@ def save_table(
         As `incremental_load` does.
     """
     lq, name, rows = _target(args, lq, table_name, df)
+    _check_names(index_name)
     mode = mode or ("replace" if override else "error")
     if mode not in {"error", "replace", "skip"}:
         raise UsageError(f"mode {mode!r} is not known.", hint="Use 'error', 'replace' or 'skip'.")
@@ -352,6 +355,21 @@ def _until_settled(lake: Lake, load_once: Callable[[dict[str, LoadResult]], Load
             if attempt == lake.settings.load_attempts:
                 raise
     raise AssertionError("unreachable")
+
+
+def _check_names(*names: object) -> None:
+    """Refuse names of columns that are no text, such as a list of them where one is meant.
+
+    Raises
+    ------
+    UsageError
+    """
+    for name in names:
+        if not isinstance(name, str):
+            raise UsageError(
+                f"{name!r} is no column's name.",
+                hint="Give one name as text; only unique_columns takes a list of them.",
+            )
 
 
 def _target(

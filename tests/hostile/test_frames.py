@@ -174,6 +174,28 @@ def test_an_index_of_several_levels_is_not_stored(index: Any, lake: Any, refused
         save_table("new_table", frame, lq=lake.query(), index=True, index_name="Date")
 
 
+@pytest.mark.parametrize("name", ["__index_level_0__", "__null_dask_index__"])
+def test_a_column_that_no_reader_would_be_given_is_not_stored(name: str, lake: Any, refused: Any) -> None:
+    frame = with_price([1.0, 2.0]).assign(**{name: 1})
+    with refused(lake, SchemaError, name, "not read as a column"):
+        save_table("new_table", frame, lq=lake.query())
+    with refused(lake, SchemaError, name, "not read as a column"):
+        incremental_load(lake.query(), "new_table", frame)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"increment_column": ["Date"]}, {"unique_columns": [["Date", "Asset"]]}, {"index": True, "index_name": ["Date"]}],
+    ids=str,
+)
+def test_a_list_is_no_name_of_a_column(arguments: Any, lake: Any, refused: Any) -> None:
+    with refused(lake, UsageError, "is no column's name"):
+        incremental_load(lake.query(), "hist_px_last", with_price([1.0, 2.0]), **arguments)
+    if "index" in arguments:
+        with refused(lake, UsageError, "is no column's name"):
+            save_table("new_table", with_price([1.0, 2.0]), lq=lake.query(), **arguments)
+
+
 FITTING = {
     "categories": lambda: with_asset(pd.Categorical(["a", "b"])),
     "category-that-is-not-used": lambda: with_asset(pd.Categorical(["a", "b"], categories=["b", "z", "a"])),

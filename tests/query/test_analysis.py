@@ -345,6 +345,8 @@ def test_the_table_of_returns_has_months_years_and_a_benchmark(lq: LuxorQuery) -
         assert row["Benchmark"] == pytest.approx(lq.get_pct_change("index", end, f"{year - 1}-12-31"))
     assert table["Partial"].tolist() == ["", "", "", "", "Nov to 2026-11-20"]
     assert np.isnan(table.loc[2026, "Dec"])
+    itself = lq.returns_table("us1", benchmark="us1", recent_date=END)
+    assert itself["Benchmark"].tolist() == itself["Year"].tolist() == table["Year"].tolist()
 
 
 def test_partial_months_are_marked_not_hidden(lq: LuxorQuery) -> None:

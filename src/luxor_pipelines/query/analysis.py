@@ -248,8 +248,7 @@ class Analysis:
         spans += [_cut(date(year, 1, 1), date(year, 12, 31), begin, end) for year in years]
         stated = [span for span in spans if span is not None]
         place = {span: at for at, span in enumerate(dict.fromkeys(stated))}
-        names = [key] if benchmark is None else [key, benchmark]
-        values, _ = self._values(names, list(place), currency)
+        values, _ = self._values(list(dict.fromkeys([key, benchmark or key])), list(place), currency)
         cells = [np.nan if span is None else values[0, place[span]] for span in spans]
         table = pd.DataFrame(
             np.reshape(cells[: len(months)], (len(years), 12)),
@@ -259,7 +258,7 @@ class Analysis:
         table["Year"] = cells[len(months) :]
         if benchmark is not None:
             yearly = spans[len(months) :]
-            table["Benchmark"] = [np.nan if span is None else values[1, place[span]] for span in yearly]
+            table["Benchmark"] = [np.nan if span is None else values[-1, place[span]] for span in yearly]
         partial: dict[int, list[str]] = {year: [] for year in years}
         for (year, month), span in zip(months, spans, strict=False):
             if span is not None:

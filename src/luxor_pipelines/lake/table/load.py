@@ -350,6 +350,7 @@ class Load:
                 batch = batch.append_column(column, pa.chunked_array([nulls]))
             batch = self._set_types(batch, self._codec)
         else:
+            check_readable(batch, codec_of(batch.schema, name, conventions), name)
             self._columns = self._columns.anew(batch.column_names)
             if self.layout != "file":
                 check_typed(batch, name)
@@ -845,6 +846,22 @@ def check_filled(batch: pa.Table, needed: Iterable[str], table: str) -> None:
                 "in a column that says which rows they are.",
                 hint="Fill or drop those rows.",
             )
+
+
+def check_readable(batch: pa.Table, codec: Codec, table: str) -> None:
+    """Refuse a new table's columns that no reader of it would be given.
+
+    Raises
+    ------
+    SchemaError
+    """
+    hidden = [column for column in batch.column_names if column not in codec.schema.names]
+    if hidden:
+        raise SchemaError(
+            f"Table {table}: {', '.join(map(repr, hidden))} is what pandas names an index that it stores unasked, "
+            "and is not read as a column.",
+            hint="Rename it, or drop it.",
+        )
 
 
 def check_typed(
