@@ -30,7 +30,7 @@ from luxor_pipelines.errors import ConflictError, NotFoundError, TableNotFoundEr
 from luxor_pipelines.lake.parquet.file import to_bytes
 from luxor_pipelines.lake.storage.base import BlobInfo, Storage
 from luxor_pipelines.lake.table.claim import Claim
-from luxor_pipelines.lake.table.layout import BIRTH, PLACEHOLDER, Layout, LayoutRecord, Part, Snapshot
+from luxor_pipelines.lake.table.layout import BIRTH, PLACEHOLDER, LayoutRecord, Part, Snapshot
 from luxor_pipelines.lake.table.optimize import find_leftovers
 from luxor_pipelines.lake.table.table import Table
 
@@ -68,12 +68,8 @@ def layouts(table: Table) -> dict[Only, Snapshot]:
         raise _not_there(table)
     if single is not None:
         snapshots["file"] = Snapshot("file", (Part("", single),))
-    parts: defaultdict[Layout, list[Part]] = defaultdict(list)
-    for info in files:
-        layout_and_label = table.recognise(info.path)
-        if layout_and_label is not None:
-            parts[layout_and_label[0]].append(Part(layout_and_label[1], info))
-    if not parts:
+    parts = table.partitions(files)
+    if not any(parts.values()):
         parts["folder"] = [Part(table.below(info.path), info) for info in files if table.is_foreign_data(info)]
     if any(parts.values()):
         layout = max(parts, key=lambda kind: len(parts[kind]))

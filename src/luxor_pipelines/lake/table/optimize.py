@@ -423,12 +423,7 @@ def find_leftovers(table: Table, stored: bytes, listing: Iterable[BlobInfo]) -> 
     listing
         The files of the table's folder.
     """
-    partitions: dict[Layout, list[Part]] = {"month": [], "year": []}
-    for info in listing:
-        layout_and_label = table.recognise(info.path)
-        if layout_and_label is not None:
-            layout, label = layout_and_label
-            partitions[layout].append(Part(label, info))
+    partitions = table.partitions(listing)
     record = table.record()
     converted = record is not None and record.digest == hashlib.sha256(stored).hexdigest()
 

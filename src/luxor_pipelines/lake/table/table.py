@@ -215,6 +215,16 @@ class Table:
         """Return layout and label of a partition's file, from its path in the lake; None for any other file."""
         return recognise(path[len(self.folder) + 1 :])
 
+    def partitions(self, files: Iterable[BlobInfo]) -> dict[Layout, list[Part]]:
+        """Return those of some files that lie where partitions do, by month and by year, each in the files' order."""
+        parts: dict[Layout, list[Part]] = {layout: [] for layout in _SPLIT}
+        for info in files:
+            layout_and_label = self.recognise(info.path)
+            if layout_and_label is not None:
+                layout, label = layout_and_label
+                parts[layout].append(Part(label, info))
+        return parts
+
     def path(self, layout: Layout, label: str = "") -> str:
         """Return the path of a partition's file."""
         return self._single if layout == "file" else f"{self.folder}/{layout}={label}/data.parquet"
@@ -269,8 +279,6 @@ class Table:
         namesakes, unusable
             The files in the folder that has the name of the single file, and the entries there that cannot be used.
         """
-        parts: dict[Layout, list[Part]] = {"month": [], "year": []}
-        listed_record = None
         files = self.storage.list(self.folder, unusable=unusable)
         for entry in unusable:  # `luxor check` names the others
             place = entry.path[len(self.folder) + 1 :]
@@ -279,40 +287,34 @@ class Table:
                     f"Table {self.name} cannot be read: {entry.path}: {entry.reason}.",
                     hint="Make that partition readable, or move it away.",
                 )
-        for info in files:
-            if info.path == self.moving_path:
-                raise self.moving()
-            if info.path == self.record_path:
-                listed_record = info
-            layout_and_label = self.recognise(info.path)
-            if layout_and_label is not None:
-                layout, label = layout_and_label
-                parts[layout].append(Part(label, info))
-        layouts = [layout for layout in parts if parts[layout]]
-        if not layouts:
+        listed = {info.path: info for info in files}
+        if self.moving_path in listed:
+            raise self.moving()
+        by_layout = {layout: parts for layout, parts in self.partitions(files).items() if parts}
+        if not by_layout:
             return self._find_foreign(list(dict.fromkeys([*files, *namesakes])), unusable)
         single, moving, record = self._look_after()
         if moving is not None:
             raise self.moving()
         settled = single is None or self._is_no_table(single, record)
+        listed_record = listed.get(self.record_path)
         if not settled or (record.version if record else None) != (listed_record.version if listed_record else None):
             raise _TableMovedError
-        if record is not None and record.layout in layouts:
-            layouts = [record.layout]
-        elif len(layouts) > 1:
+        agreed = record if record is not None and record.layout in by_layout else None
+        if agreed is None and len(by_layout) > 1:
             raise SchemaError(
                 f"Table {self.name} has both month= and year= partitions in {self.folder}.",
                 hint="Move the ones that do not belong there aside.",
             )
-        partitions = sorted(parts[layouts[0]], key=lambda part: part.label)
-        agreed = record if record is not None and record.layout in layouts else None
+        layout = agreed.layout if agreed is not None else next(iter(by_layout))
+        partitions = sorted(by_layout[layout], key=lambda part: part.label)
         if agreed is None:
             if self.is_placeholder(partitions[-1]):
                 return None
             if self.is_of_another_program(partitions[-1]):
                 return self._find_foreign(list(dict.fromkeys([*files, *namesakes])), unusable)
         self._warn_of_strays(info for info in files if self.recognise(info.path) is None)
-        return Snapshot(layouts[0], tuple(partitions), columns=agreed.columns if agreed else ColumnChanges())
+        return Snapshot(layout, tuple(partitions), columns=agreed.columns if agreed else ColumnChanges())
 
     def strays(self, files: Iterable[BlobInfo]) -> list[str]:
         """Return the paths of those files that may have rows of the table, by their names, among files not read."""
@@ -451,11 +453,8 @@ class Table:
 
     def has_partitions(self) -> bool:
         """Return whether the table's folder has partitions, be they the table or not; placeholders do not count."""
-        for info in self.storage.list(self.folder):
-            layout_and_label = self.recognise(info.path)
-            if layout_and_label is not None and not self.is_placeholder(Part(layout_and_label[1], info)):
-                return True
-        return False
+        by_layout = self.partitions(self.storage.list(self.folder))
+        return any(not self.is_placeholder(part) for parts in by_layout.values() for part in parts)
 
     def shadow(self) -> str:
         """Return words about a single file that hides partitions: who wrote either, when, and what to do.
@@ -465,11 +464,7 @@ class Table:
         snapshot = self.find()
         if snapshot is None or snapshot.layout != "file":
             return ""
-        parts: dict[Layout, list[Part]] = {"month": [], "year": []}
-        for info in self.storage.list(self.folder):
-            layout_and_label = self.recognise(info.path)
-            if layout_and_label is not None:
-                parts[layout_and_label[0]].append(Part(layout_and_label[1], info))
+        parts = self.partitions(self.storage.list(self.folder))
         layout = max(parts, key=lambda layout: len(parts[layout]))
         hidden = Snapshot(layout, tuple(sorted(parts[layout], key=lambda part: part.label)))
         if not hidden.parts or self._is_left(hidden.parts[-1]):
