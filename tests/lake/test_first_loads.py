@@ -17,8 +17,9 @@ from luxor_pipelines.errors import CorruptFileError, LoadConflictError, MoveInPr
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.storage.base import Storage
 from luxor_pipelines.lake.table.layout import LayoutRecord
+from luxor_pipelines.lake.table.listing import find_all, list_tables
 from luxor_pipelines.lake.table.optimize import optimize
-from luxor_pipelines.lake.table.table import Table, find_all, list_tables
+from luxor_pipelines.lake.table.table import Table
 from luxor_pipelines.lake.types.schema import Column, TableSchema
 
 MONTHLY = TableSchema(

@@ -34,7 +34,8 @@ from luxor_pipelines.lake.parquet.predicates import Where, apply
 from luxor_pipelines.lake.storage import pinned
 from luxor_pipelines.lake.storage.connect import connect
 from luxor_pipelines.lake.table.layout import PARTITION_COLUMN, Layout, bounds, near, pieces, recognise, table_name
-from luxor_pipelines.lake.table.table import Table, find_all, list_tables
+from luxor_pipelines.lake.table.listing import find_all, list_tables
+from luxor_pipelines.lake.table.table import Table
 
 FOLDER = "enriched/parquet"
 LAYOUTS: tuple[Layout, ...] = ("file", "month", "year")

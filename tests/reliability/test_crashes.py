@@ -12,7 +12,8 @@ import pytest
 
 from luxor_pipelines.lake.storage.base import Storage
 from luxor_pipelines.lake.storage.local import LocalStorage
-from luxor_pipelines.lake.table.table import Table, list_tables
+from luxor_pipelines.lake.table.listing import list_tables
+from luxor_pipelines.lake.table.table import Table
 from reliability.conftest import Scale
 from reliability.model import LAYOUTS, TABLE, Layout, State, committed, partitions, random_batch, stored
 from reliability.processes import Child, load_for_ever

@@ -44,7 +44,8 @@ def tables(form: Form, lake: Lake = None) -> None:
     """
     from luxor_pipelines.lake.concurrency import at_once
     from luxor_pipelines.lake.table.layout import Snapshot
-    from luxor_pipelines.lake.table.table import Extent, find_all
+    from luxor_pipelines.lake.table.listing import find_all
+    from luxor_pipelines.lake.table.table import Extent
 
     where = open_lake(lake)
     storage, names = where.storage, where.tables()

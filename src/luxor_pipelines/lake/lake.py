@@ -15,7 +15,8 @@ from luxor_pipelines.lake.storage.base import BlobInfo, Storage, check_path
 from luxor_pipelines.lake.storage.connect import connect
 from luxor_pipelines.lake.table.cache import TableCache
 from luxor_pipelines.lake.table.layout import DIRECTORY
-from luxor_pipelines.lake.table.table import Table, list_tables
+from luxor_pipelines.lake.table.listing import list_tables
+from luxor_pipelines.lake.table.table import Table
 from luxor_pipelines.lake.types.schema import Conventions
 from luxor_pipelines.notebook import html_facts
 from luxor_pipelines.settings import Settings

@@ -14,7 +14,7 @@ from luxor_pipelines.catalog import PRICE_LAGS, PRICE_TABLES
 from luxor_pipelines.errors import LakeError, SchemaError, TableNotFoundError, UnreachableError
 from luxor_pipelines.lake.concurrency import at_once
 from luxor_pipelines.lake.table.layout import Snapshot
-from luxor_pipelines.lake.table.table import find_all
+from luxor_pipelines.lake.table.listing import find_all
 from luxor_pipelines.market.calendars import CalendarRangeWarning, HolidayCalendar
 from luxor_pipelines.operations.discovery import declarations
 from luxor_pipelines.operations.records import RunReport, last_run, opened

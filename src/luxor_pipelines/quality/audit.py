@@ -41,7 +41,8 @@ from luxor_pipelines.lake.table.layout import (
     bounds,
     recognise,
 )
-from luxor_pipelines.lake.table.table import StoredFile, Table, list_tables
+from luxor_pipelines.lake.table.listing import list_tables
+from luxor_pipelines.lake.table.table import StoredFile, Table
 from luxor_pipelines.lake.types.keys import repeated_keys
 from luxor_pipelines.lake.types.schema import (
     COLUMN_TYPES,

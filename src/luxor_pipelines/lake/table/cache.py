@@ -19,7 +19,8 @@ from luxor_pipelines.lake.parquet.footer import TAIL
 from luxor_pipelines.lake.parquet.predicates import Where
 from luxor_pipelines.lake.storage.base import Storage, VersionChangedError, check_path
 from luxor_pipelines.lake.table.layout import Snapshot, bounds, table_name
-from luxor_pipelines.lake.table.table import Table, find_all
+from luxor_pipelines.lake.table.listing import find_all
+from luxor_pipelines.lake.table.table import Table
 from luxor_pipelines.lake.types.codec import Codec
 from luxor_pipelines.lake.types.schema import Conventions
 

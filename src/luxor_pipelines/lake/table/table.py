@@ -18,17 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from luxor_pipelines.errors import (
-    AccessError,
-    ConflictError,
     CorruptFileError,
     ForeignTableError,
-    InvalidNameError,
     LakeError,
     MoveInProgressError,
     NotFoundError,
     SchemaError,
     TableNotFoundError,
-    UnreachableError,
     sample,
 )
 from luxor_pipelines.lake.concurrency import at_once
@@ -80,8 +76,6 @@ __all__ = [
     "StoredPart",
     "Summary",
     "Table",
-    "find_all",
-    "list_tables",
 ]
 
 logger = logging.getLogger(__name__)
@@ -257,19 +251,21 @@ class Table:
         raise self.storage.changed(self.name)
 
     def find_partitions(self, *, namesake: bool) -> Snapshot | None:
-        """Return the table's partitions where there is no single file; None where there are none.
+        """Do as `find` does, with less work, for a table of which a listing has shown no single file.
 
         Parameters
         ----------
         namesake
-            Whether there is a folder that has the name of the single file.
+            Whether the listing has shown a folder that has the name of the single file.
         """
         unusable: list[Unusable] = []
         namesakes = self.storage.list(self.path("file"), unusable=unusable) if namesake else ()
-        return self._find_partitions(namesakes, unusable)
+        with suppress(_TableMovedError):
+            return self._find_partitions(namesakes, unusable)
+        return self.find()
 
     def _find_partitions(self, namesakes: Sequence[BlobInfo], unusable: list[Unusable]) -> Snapshot | None:
-        """Do as `find_partitions` does.
+        """Return the partitions where there is no single file; None where there are none.
 
         Partitions that are listed are the table if afterwards there is no single file either, and the record is as it
         was listed: else a conversion is writing them, or a move has come and gone.
@@ -1043,111 +1039,3 @@ class Table:
             return pa.concat_tables(tables, promote_options="permissive")
         except pa.ArrowException as error:
             raise self._disagreement(str(error)) from error
-
-
-def find_all(storage: Storage, names: Sequence[str], directory: str = DIRECTORY) -> dict[str, Snapshot | None]:
-    """Return the snapshots of several tables, None for none, with one look at the folder for those in one file.
-
-    A table that cannot be told, such as one that is being moved, is left out; the error comes when it is asked for
-    by itself.
-    """
-    directory_listing = storage.folder(directory, unusable=[])
-    files = {info.path.rpartition("/")[2]: info for info in directory_listing.files}
-    folders = frozenset(directory_listing.folders)
-    snapshots: dict[str, Snapshot | None] = {}
-    unseen = []
-    for name in names:
-        single = files.get(f"{name}.parquet")
-        if single is not None and single.size and name not in folders:
-            snapshots[name] = Snapshot("file", (Part("", single),))
-        elif (
-            single is not None
-            or not folders.isdisjoint({name, f"{name}.parquet"})
-            or _was_missed(storage, f"{directory}/{name}.parquet")
-        ):
-            unseen.append(Table(storage, name, directory))
-        else:
-            snapshots[name] = None
-
-    def find(table: Table) -> dict[str, Snapshot | None]:
-        namesake = f"{table.name}.parquet" in folders
-        partitions_only = (namesake or table.name in folders) and f"{table.name}.parquet" not in files
-        try:
-            with suppress(_TableMovedError):
-                return {table.name: table.find_partitions(namesake=namesake) if partitions_only else table.find()}
-            return {table.name: table.find()}
-        except (AccessError, UnreachableError):
-            raise
-        except (SchemaError, LakeError):
-            return {}
-
-    for snapshot in at_once(storage, unseen, find):
-        snapshots |= snapshot
-    return snapshots
-
-
-def _was_missed(storage: Storage, path: str) -> bool:
-    """Return whether a file exists that a listing did not show, as on a disk while it is being replaced."""
-    return not storage.concurrent and storage.stat(path) is not None
-
-
-def list_tables(storage: Storage, directory: str = DIRECTORY, *, unusable: list[Unusable] | None = None) -> list[str]:
-    """Return the names of the tables directly in ``directory``, of any layout, sorted.
-
-    Folders of other programs are named too, those in formats that are not read included. Parquet files whose names are
-    no table's are named in a warning, or added to ``unusable`` if it is given; see `Storage.list`. A warning also
-    names the tables of which a single file hides partitions.
-    """
-    names: dict[str, str] = {}
-    singles, partitioned, recorded = set[str](), set[str](), set[str]()
-    entries: list[Unusable] = []
-    for info in storage.list(directory, unusable=entries if unusable is not None else None):
-        below = info.path[len(check_path(directory)) + 1 :]
-        folder, _, inner = below.partition("/")
-        name = folder.removesuffix(".parquet")
-        if not inner and name != folder:
-            singles.add(name)
-            names.setdefault(name, info.path)
-        elif inner == LAYOUT_FILE:
-            recorded.add(name)
-        elif inner and info.size:
-            if recognise(inner) is not None:
-                partitioned.add(name)
-            if recognise(inner) or is_data(inner, any_name=name != folder) or format_of([inner]):
-                names.setdefault(name, info.path.removesuffix(f"/{inner}"))
-    refused = [(path, reason) for name, path in names.items() if (reason := _refusal(name))]
-    if unusable is not None:
-        unusable += [*entries, *(Unusable(path, reason) for path, reason in refused)]
-    else:
-        for path, reason in refused:
-            logger.warning("%s in %s is passed over: %s.", path, storage.url, reason)
-    tables = []
-    for name in sorted(name for name in names if not _refusal(name)):
-        table = Table(storage, name, directory)
-        # Partitions that nobody agreed on may be placeholders, and a folder may be one of tables.
-        if name in singles or name in partitioned & recorded or _is_there(table):
-            tables.append(name)
-        if name in singles & partitioned and unusable is None:
-            with suppress(SchemaError, CorruptFileError, ConflictError):  # they are raised when the table is read
-                if shadow := table.shadow():
-                    logger.warning("%s", shadow)
-    return tables
-
-
-def _is_there(table: Table) -> bool:
-    """Return whether there is such a table, one that cannot be read included."""
-    try:
-        return table.find() is not None
-    except (AccessError, UnreachableError):
-        raise
-    except (SchemaError, LakeError):
-        return True
-
-
-def _refusal(name: str) -> str:
-    """Why a name that was listed is no table's; blank where it is one."""
-    try:
-        plain = table_name(name)
-    except InvalidNameError:
-        return "tables do not have such names; rename it"
-    return "" if plain == name else f"nobody can ask for it by this name; rename it to {plain}"
