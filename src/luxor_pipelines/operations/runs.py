@@ -366,13 +366,14 @@ def run_many(
     comes last, when that run may have ended or turned out to be dead; it is ``skipped`` while that run is alive.
     """
     pipeline = get_pipeline(name)
-    one_by_one, busy = sorted(set(ref_dates)), list[date]()
+    dates = sorted(set(ref_dates))
     compute = getattr(inspect.getmodule(pipeline.load()), "run_many", None)
     if compute is not None:
-        dates, one_by_one = one_by_one, busy
+        busy: list[date] = []
         for first in range(0, len(dates), AT_ONCE):
             yield from _in_one_pass(pipeline, dates[first : first + AT_ONCE], compute, lake, now, params, busy)
-    for ref_date in one_by_one:
+        dates = busy
+    for ref_date in dates:
         try:
             yield ref_date, run(name, ref_date, lake=lake, now=now, if_running="wait", **params)
         except Exception as error:  # noqa: BLE001 - told to the caller, who goes on
@@ -407,30 +408,34 @@ def _in_one_pass(
                 yield ref_date, error
         dates = [job.report.ref_date for job, _ in held]
         computed = compute(dates, lq=query, now=now, **params) if held else iter(())
+
+        def finish_next(_query: LuxorQuery) -> PipelineResult:
+            with _staying(pipeline):
+                _, finish = next(computed)
+                return finish()
+
         for job, lease in held:
             day = job.report.ref_date
             assert day is not None
-
-            def finish_next(_: LuxorQuery, computed: Iterator[Any] = computed) -> PipelineResult:
-                with _staying(pipeline):
-                    _, finish = next(computed)
-                    result: PipelineResult = finish()
-                    return result
-
-            job = replace(job, work=finish_next, query=query, began=time.perf_counter())
-            try:
-                with _named(job.report) as ending:
-                    report = _work(job, lease)
-                    ending |= {"status": report.status, "rows": report.rows}
-                    outcome: RunReport | Exception = report
-            except StopIteration:  # the pass itself failed, at an earlier date
-                outcome = LuxorError(
-                    f"{pipeline.name} computed no rows for {day}.", hint="See how the dates before failed."
-                )
-            except Exception as error:  # noqa: BLE001 - told to the caller, who goes on
-                outcome = error
+            ended = _ended(replace(job, work=finish_next, query=query, began=time.perf_counter()), lease)
             lease.release()
-            yield day, outcome
+            yield day, ended
+
+
+def _ended(job: _Job, lease: Lease) -> RunReport | Exception:
+    """Do a job of a pass, under its lease; return its report, or the error that it failed with."""
+    report = job.report
+    try:
+        with _named(report) as ending:
+            report = _work(job, lease)
+            ending |= {"status": report.status, "rows": report.rows}
+            return report
+    except StopIteration:  # the pass itself failed, at an earlier date
+        return LuxorError(
+            f"{report.pipeline} computed no rows for {report.ref_date}.", hint="See how the dates before failed."
+        )
+    except Exception as error:  # noqa: BLE001 - told to the caller, who goes on
+        return error
 
 
 def _start(job: _Job, *, if_held: Literal["error", "skip"], wait: bool) -> RunReport:
