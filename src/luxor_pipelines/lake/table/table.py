@@ -693,18 +693,10 @@ class Table:
         CorruptFileError
         """
         codec = self.codec(snapshot)
-        counts: dict[str, int | None] = dict.fromkeys(codec.schema.names, None)
+        counts: dict[str, int | None] = dict.fromkeys(codec.schema.names)
         if not codec.legacy and snapshot.layout != "folder":
-            counts = dict.fromkeys(codec.schema.names, 0)
-            for metadata in at_once(self.storage, snapshot.parts, self._footer):
-                names = metadata.schema.names
-                for group in map(metadata.row_group, range(metadata.num_row_groups)):
-                    for name, total in counts.items():
-                        statistics = group.column(names.index(name)).statistics if name in names else None
-                        if statistics is None or not statistics.has_null_count or total is None:
-                            counts[name] = None
-                        else:
-                            counts[name] = total + statistics.null_count
+            footers = at_once(self.storage, snapshot.parts, self._footer)
+            counts = {name: _null_count(footers, name) for name in counts}
         return {
             name: self.scan([name], snapshot=snapshot).data[name].null_count if count is None else count
             for name, count in counts.items()
@@ -735,20 +727,19 @@ class Table:
         VersionChangedError
         CorruptFileError
         """
-        schema = self.codec(snapshot).schema
-        column = next((field.name for field in schema if field.type == DATE), None)
-        parts, is_small = snapshot.parts, len(snapshot.parts) <= _FEW
+        column, parts = _date_column(self.codec(snapshot).schema), snapshot.parts
+        is_small = len(parts) <= _FEW
         rows = sum(at_once(self.storage, parts, lambda part: self.stored(part).rows)) if is_small else None
         if column is None:
             return Extent(rows, None, None)
-        in_order = snapshot.layout != "folder"
-        dated = (parts[0], parts[-1]) if in_order else parts if is_small else ()
-        spans = [self.dates(part, column) for part in dated]
+        if snapshot.layout != "folder":  # the partitions are in the order of their dates
+            begin, end = self.dates(parts[0], column), self.dates(parts[-1], column)
+            return Extent(rows, None if begin is None else begin[0], None if end is None else end[1])
+        spans = [self.dates(part, column) for part in parts] if is_small else []
         stated = [span for span in spans if span is not None]
-        if not in_order:
-            whole = bool(stated) and len(stated) == len(spans)
-            return Extent(rows, *((min(stated)[0], max(last for _, last in stated)) if whole else (None, None)))
-        return Extent(rows, None if spans[0] is None else spans[0][0], None if spans[1] is None else spans[1][1])
+        if not stated or len(stated) < len(spans):
+            return Extent(rows, None, None)
+        return Extent(rows, min(first for first, _ in stated), max(last for _, last in stated))
 
     def summary(self, snapshot: Snapshot) -> Summary:
         """Return what a person needs to know to tell a layout of the table from another.
@@ -762,7 +753,7 @@ class Table:
         footers = dict(zip(snapshot.parts, at_once(self.storage, snapshot.parts, self._footer), strict=True))
         is_ours = ENCODING in (footers[newest].metadata or {})
         labels = snapshot.parts[0].label, snapshot.parts[-1].label
-        first, last = labels if snapshot.by_date else self._dates(snapshot)
+        first, last = labels if snapshot.by_date else self._read_dates(snapshot)
         return Summary(
             snapshot.layout,
             len(snapshot.parts),
@@ -774,10 +765,9 @@ class Table:
             "luxor-pipelines" if is_ours else str(footers[newest].created_by or "an unknown program"),
         )
 
-    def _dates(self, snapshot: Snapshot) -> tuple[str | None, str | None]:
+    def _read_dates(self, snapshot: Snapshot) -> tuple[str | None, str | None]:
         """Return the first and last date of a table's date column; None without such a column, or with bad cells."""
-        schema = self.codec(snapshot).schema
-        column = next((field.name for field in schema if field.type == DATE), None)
+        column = _date_column(self.codec(snapshot).schema)
         if column is None:
             return None, None
         try:
@@ -1039,3 +1029,21 @@ class Table:
             return pa.concat_tables(tables, promote_options="permissive")
         except pa.ArrowException as error:
             raise self._disagreement(str(error)) from error
+
+
+def _date_column(schema: pa.Schema) -> str | None:
+    """Return the first column of dates, None for none."""
+    return next((field.name for field in schema if field.type == DATE), None)
+
+
+def _null_count(footers: Sequence[Any], column: str) -> int | None:
+    """Return the number of a column's cells without a value, as footers tell; None where one of them does not."""
+    total = 0
+    for metadata in footers:
+        names = metadata.schema.names
+        for group in map(metadata.row_group, range(metadata.num_row_groups)):
+            statistics = group.column(names.index(column)).statistics if column in names else None
+            if statistics is None or not statistics.has_null_count:
+                return None
+            total += statistics.null_count
+    return total
