@@ -632,6 +632,8 @@ class Load:
             hint="Run the load again.",
         )
 
+    # --- the change of one partition --------------------------------------------------------
+
     def _change(self, part: Part | None, label: str, batch: pa.Table, plan: _Plan) -> _Change:
         """Return the change that the batch makes to a partition as it is now."""
         stored = None

@@ -195,6 +195,8 @@ class Table:
     def __repr__(self) -> str:
         return f"Table({self.name!r} in {self.storage.url}/{self.directory})"
 
+    # --- where the files lie ----------------------------------------------------------------
+
     @property
     def record_path(self) -> str:
         """The path of the table's `LayoutRecord`."""
@@ -204,6 +206,10 @@ class Table:
     def moving_path(self) -> str:
         """The path of the file that lies there while the table is moved to the archive or back."""
         return f"{self.folder}/{MOVING_FILE}"
+
+    def path(self, layout: Layout, label: str = "") -> str:
+        """Return the path of a partition's file."""
+        return self._single if layout == "file" else f"{self.folder}/{layout}={label}/data.parquet"
 
     def recognise(self, path: str) -> tuple[Layout, str] | None:
         """Return layout and label of a partition's file, from its path in the lake; None for any other file."""
@@ -219,9 +225,35 @@ class Table:
                 parts[layout].append(Part(label, info))
         return parts
 
-    def path(self, layout: Layout, label: str = "") -> str:
-        """Return the path of a partition's file."""
-        return self._single if layout == "file" else f"{self.folder}/{layout}={label}/data.parquet"
+    def files(self, *, unusable: list[Unusable] | None = None) -> list[BlobInfo]:
+        """Return all files in the table's folder, and in the folder that has the name of its single file.
+
+        ``unusable`` is as for `Storage.list`.
+        """
+        folders = (self.folder, self.path("file"))
+        listings = at_once(self.storage, folders, lambda folder: self.storage.list(folder, unusable=unusable))
+        return [info for files in listings for info in files]
+
+    def below(self, path: str) -> str:
+        """Return a path as seen from the table's folder, or from the folder that has the name of its single file."""
+        return path[len(self.folder) :].removeprefix(".parquet").lstrip("/")
+
+    # --- which files are the table ----------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """Return the table's partitions as they are now.
+
+        Raises
+        ------
+        TableNotFoundError
+        """
+        snapshot = self.find()
+        if snapshot is None:
+            raise TableNotFoundError(
+                f"There is no table {self.name} in {self.storage.url}/{self.directory}.",
+                hint="`luxor tables` lists what there is.",
+            )
+        return snapshot
 
     def find(self) -> Snapshot | None:
         """Return the table's partitions as they are now; None only when there is definitely no such table.
@@ -312,6 +344,174 @@ class Table:
         self._warn_of_strays(info for info in files if self.recognise(info.path) is None)
         return Snapshot(layout, tuple(partitions), columns=agreed.columns if agreed else ColumnChanges())
 
+    def _look_after(self) -> tuple[BlobInfo | None, BlobInfo | None, LayoutRecord | None]:
+        """Return the single file, the file that tells of a move, and the record, as they are now."""
+        work: list[Callable[[], Any]] = [
+            lambda: self.storage.stat(self.path("file")),
+            lambda: self.storage.stat(self.moving_path),
+            self.record,
+        ]
+        single, moving, record = at_once(self.storage, work, lambda step: step())
+        return single, moving, record
+
+    def find_near(self, instant: datetime) -> tuple[Snapshot | None, LayoutRecord | None]:
+        """Return what a load of an instant needs to see: the one file, the partition there, or else the one before.
+
+        Of a long history that is much quicker than `find`, which is asked where there is none of them. The layout's
+        record comes along.
+        """
+        by_layout = {layout: near(layout, instant) for layout in _SPLIT}
+        for places in (
+            [("file", ""), *((layout, labels[0]) for layout, labels in by_layout.items())],
+            [(layout, label) for layout, labels in by_layout.items() for label in labels[1:]],
+        ):
+            files, record = self.look(places)
+            if ("file", "") in files:
+                return Snapshot("file", (Part("", files["file", ""]),)), record
+            if len(files) == 1:
+                ((layout, label), info) = next(iter(files.items()))
+                if record is None and self.is_of_another_program(Part(label, info)):
+                    break
+                columns = record.columns if record is not None and record.layout == layout else ColumnChanges()
+                return Snapshot(layout, (Part(label, info),), whole=False, columns=columns), record
+            if files:
+                break
+        return self.find(), self.record()
+
+    def look(
+        self, places: Sequence[tuple[Layout, str]]
+    ) -> tuple[dict[tuple[Layout, str], BlobInfo], LayoutRecord | None]:
+        """Return the files that are there now at some places, by layout and label, and the layout's record.
+
+        A single file that is superseded counts as none.
+
+        Raises
+        ------
+        MoveInProgressError
+        """
+        # Partitions come first, since on disk files are looked at one after another: a partition that is seen before
+        # the single file is seen to be gone belongs to the table, and not to a conversion under way.
+        paths = sorted((self.path(layout, label) for layout, label in places), key=self.path("file").__eq__)
+        *infos, recorded, moving = self.storage.peek([*paths, self.record_path, self.moving_path])
+        if moving is not None:
+            raise self.moving()
+        by_path = {info.path: info for info in infos if info is not None}
+        files = {place: by_path[self.path(*place)] for place in places if self.path(*place) in by_path}
+        record = None if recorded is None else self._read_record(recorded)
+        if ("file", "") in files and self._is_superseded(files["file", ""], record):
+            del files["file", ""]
+        return files, record
+
+    def _is_no_table(self, single: BlobInfo, record: LayoutRecord | None) -> bool:
+        """Whether a single file is no table: it is superseded, or a move that was overtaken has created it too late."""
+        return self._is_superseded(single, record) or self.is_unfilled(single)
+
+    def _is_superseded(self, single: BlobInfo, record: LayoutRecord | None) -> bool:
+        """Return whether the single file is no table: see `LayoutRecord.supersedes`. Its footer is read if need be."""
+        if record is None or record.layout == "file":
+            return False
+        try:
+            with self._open(single) as file:
+                return record.supersedes(file.schema.metadata or {})
+        except VersionChangedError:
+            return False  # who reads it next finds out
+
+    def is_unfilled(self, info: BlobInfo) -> bool:
+        """Whether a file is a placeholder; of a long one, the footer is not read."""
+        return 0 < info.size <= _PLACEHOLDER_BYTES and self.is_placeholder(Part("", info))
+
+    def is_placeholder(self, part: Part) -> bool:
+        """Return whether a partition was created without rows by a conversion or a move, and not filled since.
+
+        It is no table by itself: one that was overtaken has created it too late.
+        """
+        try:
+            stored = self.stored(part)
+        except (CorruptFileError, SchemaError, VersionChangedError):  # written since: then it is filled, or is gone
+            return False
+        marks = stored.codec.stored.metadata or {}
+        return not stored.rows and (CONVERSION in marks or PLACEHOLDER in marks)
+
+    def has_partitions(self) -> bool:
+        """Return whether the table's folder has partitions, be they the table or not; placeholders do not count."""
+        by_layout = self.partitions(self.storage.list(self.folder))
+        return any(not self.is_placeholder(part) for parts in by_layout.values() for part in parts)
+
+    def moving(self) -> MoveInProgressError:
+        """Return the error for a table that is being moved."""
+        return MoveInProgressError(
+            f"Table {self.name} in {self.storage.url}/{self.directory} is being moved to the archive or back, or such "
+            "a move was cut short.",
+            hint=f"If nobody is at it, `luxor archive {self.name}` completes the move and `luxor restore {self.name}` "
+            "puts the table back.",
+        )
+
+    # --- the record of the layout -----------------------------------------------------------
+
+    def record(self) -> LayoutRecord | None:
+        """Return the layout that was agreed on for the table; None where nothing was.
+
+        Raises
+        ------
+        CorruptFileError
+        """
+        try:
+            blob = self.storage.read(self.record_path)
+        except NotFoundError:
+            return None
+        return LayoutRecord.decode(blob.data, blob.version, self.record_path)
+
+    def _read_record(self, info: BlobInfo) -> LayoutRecord | None:
+        """Return the record that was peeked at, whose bytes came along; see `record`."""
+        try:
+            with self.storage.open(info) as reader:
+                return LayoutRecord.decode(reader.source().read(), info.version, info.path)
+        except VersionChangedError:
+            return self.record()
+
+    def write_record(self, record: LayoutRecord, *, expected: str | None) -> LayoutRecord:
+        """Swap the record on condition of its version, None for none; return it with the new one.
+
+        Raises
+        ------
+        ConflictError
+        """
+        return replace(record, version=self.storage.write(self.record_path, record.encode(), expected=expected))
+
+    # --- files that are hidden, not read, or of other programs ------------------------------
+
+    def shadow(self) -> str:
+        """Return words about a single file that hides partitions: who wrote either, when, and what to do.
+
+        They are empty where there is none. What an unfinished conversion or move has left counts as no partition.
+        """
+        snapshot = self.find()
+        if snapshot is None or snapshot.layout != "file":
+            return ""
+        parts = self.partitions(self.storage.list(self.folder))
+        layout = max(parts, key=lambda layout: len(parts[layout]))
+        hidden = Snapshot(layout, tuple(sorted(parts[layout], key=lambda part: part.label)))
+        if not hidden.parts or self._is_left(hidden.parts[-1]):
+            return ""
+        return (
+            f"Table {self.name} lies there twice: {self._description(snapshot)}, which is what is read, hides "
+            f"{self._description(hidden)}. `luxor archive {self.name} --only file` moves that file aside."
+        )
+
+    def _description(self, snapshot: Snapshot) -> str:
+        try:
+            return str(self.summary(snapshot))
+        except (LakeError, SchemaError):
+            return f"{len(snapshot.parts)} files that cannot be read"
+
+    def _is_left(self, part: Part) -> bool:
+        """Return whether a conversion or a move has written a partition, and no load since."""
+        try:
+            marks = self.stored(part).codec.stored.metadata or {}
+        except (LakeError, SchemaError):
+            return False
+        return CONVERSION in marks or PLACEHOLDER in marks
+
     def strays(self, files: Iterable[BlobInfo]) -> list[str]:
         """Return the paths of those files that may have rows of the table, by their names, among files not read."""
         return [info.path for info in files if info.size and may_be_data(self.below(info.path))]
@@ -331,18 +531,18 @@ class Table:
     def _is_foreign(self, path: str) -> bool:
         return is_data(self.below(path), any_name=path.startswith(f"{self.path('file')}/"))
 
-    def files(self, *, unusable: list[Unusable] | None = None) -> list[BlobInfo]:
-        """Return all files in the table's folder, and in the folder that has the name of its single file.
+    def is_of_another_program(self, part: Part) -> bool:
+        """Return whether a file in a place where a partition of ours may lie is one of a folder of another program.
 
-        ``unusable`` is as for `Storage.list`.
+        Its metadata names no column by which the rows are partitioned, and it has no dates: the folder alone tells
+        month or year.
         """
-        folders = (self.folder, self.path("file"))
-        listings = at_once(self.storage, folders, lambda folder: self.storage.list(folder, unusable=unusable))
-        return [info for files in listings for info in files]
-
-    def below(self, path: str) -> str:
-        """Return a path as seen from the table's folder, or from the folder that has the name of its single file."""
-        return path[len(self.folder) :].removeprefix(".parquet").lstrip("/")
+        try:
+            codec = self.stored(part).codec
+        except (CorruptFileError, SchemaError, VersionChangedError):  # who reads it next finds out
+            return False
+        is_marked = PARTITION_COLUMN in (codec.stored.metadata or {})
+        return not (is_marked or DATE_COLUMN in codec.schema.names or DATE in codec.schema.types)
 
     def _find_foreign(self, files: Sequence[BlobInfo], unusable: Sequence[Unusable]) -> Snapshot | None:
         """Return the files that another program left as this table, in either of two folders; None for none.
@@ -412,197 +612,7 @@ class Table:
             kind="folder",
         )
 
-    def _look_after(self) -> tuple[BlobInfo | None, BlobInfo | None, LayoutRecord | None]:
-        """Return the single file, the file that tells of a move, and the record, as they are now."""
-        work: list[Callable[[], Any]] = [
-            lambda: self.storage.stat(self.path("file")),
-            lambda: self.storage.stat(self.moving_path),
-            self.record,
-        ]
-        single, moving, record = at_once(self.storage, work, lambda step: step())
-        return single, moving, record
-
-    def is_placeholder(self, part: Part) -> bool:
-        """Return whether a partition was created without rows by a conversion or a move, and not filled since.
-
-        It is no table by itself: one that was overtaken has created it too late.
-        """
-        try:
-            stored = self.stored(part)
-        except (CorruptFileError, SchemaError, VersionChangedError):  # written since: then it is filled, or is gone
-            return False
-        marks = stored.codec.stored.metadata or {}
-        return not stored.rows and (CONVERSION in marks or PLACEHOLDER in marks)
-
-    def is_of_another_program(self, part: Part) -> bool:
-        """Return whether a file in a place where a partition of ours may lie is one of a folder of another program.
-
-        Its metadata names no column by which the rows are partitioned, and it has no dates: the folder alone tells
-        month or year.
-        """
-        try:
-            codec = self.stored(part).codec
-        except (CorruptFileError, SchemaError, VersionChangedError):  # who reads it next finds out
-            return False
-        is_marked = PARTITION_COLUMN in (codec.stored.metadata or {})
-        return not (is_marked or DATE_COLUMN in codec.schema.names or DATE in codec.schema.types)
-
-    def has_partitions(self) -> bool:
-        """Return whether the table's folder has partitions, be they the table or not; placeholders do not count."""
-        by_layout = self.partitions(self.storage.list(self.folder))
-        return any(not self.is_placeholder(part) for parts in by_layout.values() for part in parts)
-
-    def shadow(self) -> str:
-        """Return words about a single file that hides partitions: who wrote either, when, and what to do.
-
-        They are empty where there is none. What an unfinished conversion or move has left counts as no partition.
-        """
-        snapshot = self.find()
-        if snapshot is None or snapshot.layout != "file":
-            return ""
-        parts = self.partitions(self.storage.list(self.folder))
-        layout = max(parts, key=lambda layout: len(parts[layout]))
-        hidden = Snapshot(layout, tuple(sorted(parts[layout], key=lambda part: part.label)))
-        if not hidden.parts or self._is_left(hidden.parts[-1]):
-            return ""
-        return (
-            f"Table {self.name} lies there twice: {self._description(snapshot)}, which is what is read, hides "
-            f"{self._description(hidden)}. `luxor archive {self.name} --only file` moves that file aside."
-        )
-
-    def _description(self, snapshot: Snapshot) -> str:
-        try:
-            return str(self.summary(snapshot))
-        except (LakeError, SchemaError):
-            return f"{len(snapshot.parts)} files that cannot be read"
-
-    def _is_left(self, part: Part) -> bool:
-        """Return whether a conversion or a move has written a partition, and no load since."""
-        try:
-            marks = self.stored(part).codec.stored.metadata or {}
-        except (LakeError, SchemaError):
-            return False
-        return CONVERSION in marks or PLACEHOLDER in marks
-
-    def find_near(self, instant: datetime) -> tuple[Snapshot | None, LayoutRecord | None]:
-        """Return what a load of an instant needs to see: the one file, the partition there, or else the one before.
-
-        Of a long history that is much quicker than `find`, which is asked where there is none of them. The layout's
-        record comes along.
-        """
-        by_layout = {layout: near(layout, instant) for layout in _SPLIT}
-        for places in (
-            [("file", ""), *((layout, labels[0]) for layout, labels in by_layout.items())],
-            [(layout, label) for layout, labels in by_layout.items() for label in labels[1:]],
-        ):
-            files, record = self.look(places)
-            if ("file", "") in files:
-                return Snapshot("file", (Part("", files["file", ""]),)), record
-            if len(files) == 1:
-                ((layout, label), info) = next(iter(files.items()))
-                if record is None and self.is_of_another_program(Part(label, info)):
-                    break
-                columns = record.columns if record is not None and record.layout == layout else ColumnChanges()
-                return Snapshot(layout, (Part(label, info),), whole=False, columns=columns), record
-            if files:
-                break
-        return self.find(), self.record()
-
-    def look(
-        self, places: Sequence[tuple[Layout, str]]
-    ) -> tuple[dict[tuple[Layout, str], BlobInfo], LayoutRecord | None]:
-        """Return the files that are there now at some places, by layout and label, and the layout's record.
-
-        A single file that is superseded counts as none.
-
-        Raises
-        ------
-        MoveInProgressError
-        """
-        # Partitions come first, since on disk files are looked at one after another: a partition that is seen before
-        # the single file is seen to be gone belongs to the table, and not to a conversion under way.
-        paths = sorted((self.path(layout, label) for layout, label in places), key=self.path("file").__eq__)
-        *infos, recorded, moving = self.storage.peek([*paths, self.record_path, self.moving_path])
-        if moving is not None:
-            raise self.moving()
-        by_path = {info.path: info for info in infos if info is not None}
-        files = {place: by_path[self.path(*place)] for place in places if self.path(*place) in by_path}
-        record = None if recorded is None else self._read_record(recorded)
-        if ("file", "") in files and self._is_superseded(files["file", ""], record):
-            del files["file", ""]
-        return files, record
-
-    def record(self) -> LayoutRecord | None:
-        """Return the layout that was agreed on for the table; None where nothing was.
-
-        Raises
-        ------
-        CorruptFileError
-        """
-        try:
-            blob = self.storage.read(self.record_path)
-        except NotFoundError:
-            return None
-        return LayoutRecord.decode(blob.data, blob.version, self.record_path)
-
-    def _read_record(self, info: BlobInfo) -> LayoutRecord | None:
-        """Return the record that was peeked at, whose bytes came along; see `record`."""
-        try:
-            with self.storage.open(info) as reader:
-                return LayoutRecord.decode(reader.source().read(), info.version, info.path)
-        except VersionChangedError:
-            return self.record()
-
-    def write_record(self, record: LayoutRecord, *, expected: str | None) -> LayoutRecord:
-        """Swap the record on condition of its version, None for none; return it with the new one.
-
-        Raises
-        ------
-        ConflictError
-        """
-        return replace(record, version=self.storage.write(self.record_path, record.encode(), expected=expected))
-
-    def _is_no_table(self, single: BlobInfo, record: LayoutRecord | None) -> bool:
-        """Whether a single file is no table: it is superseded, or a move that was overtaken has created it too late."""
-        return self._is_superseded(single, record) or self.is_unfilled(single)
-
-    def is_unfilled(self, info: BlobInfo) -> bool:
-        """Whether a file is a placeholder; of a long one, the footer is not read."""
-        return 0 < info.size <= _PLACEHOLDER_BYTES and self.is_placeholder(Part("", info))
-
-    def _is_superseded(self, single: BlobInfo, record: LayoutRecord | None) -> bool:
-        """Return whether the single file is no table: see `LayoutRecord.supersedes`. Its footer is read if need be."""
-        if record is None or record.layout == "file":
-            return False
-        try:
-            with self._open(single) as file:
-                return record.supersedes(file.schema.metadata or {})
-        except VersionChangedError:
-            return False  # who reads it next finds out
-
-    def moving(self) -> MoveInProgressError:
-        """Return the error for a table that is being moved."""
-        return MoveInProgressError(
-            f"Table {self.name} in {self.storage.url}/{self.directory} is being moved to the archive or back, or such "
-            "a move was cut short.",
-            hint=f"If nobody is at it, `luxor archive {self.name}` completes the move and `luxor restore {self.name}` "
-            "puts the table back.",
-        )
-
-    def snapshot(self) -> Snapshot:
-        """Return the table's partitions as they are now.
-
-        Raises
-        ------
-        TableNotFoundError
-        """
-        snapshot = self.find()
-        if snapshot is None:
-            raise TableNotFoundError(
-                f"There is no table {self.name} in {self.storage.url}/{self.directory}.",
-                hint="`luxor tables` lists what there is.",
-            )
-        return snapshot
+    # --- facts that the footers tell --------------------------------------------------------
 
     def codec(self, snapshot: Snapshot | None = None, overrides: Mapping[str, Any] | None = None) -> Codec:
         """Return the codec of the table's newest partition, which knows the table's columns, stored and typed.
@@ -624,6 +634,18 @@ class Table:
             except VersionChangedError:
                 snapshot = None
         raise self.storage.changed(self.name)
+
+    def changed_codec(self, codec: Codec, columns: ColumnChanges, overrides: Overrides | None = None) -> Codec:
+        """Return the codec of a file once changes of columns are made to it."""
+        if columns == ColumnChanges():
+            return codec
+        return codec_of(columns.apply(codec.stored, legacy=codec.legacy), self.name, self.conventions, overrides)
+
+    def _codec(
+        self, stored: pa.Schema, overrides: Overrides | None = None, columns: ColumnChanges | None = None
+    ) -> Codec:
+        codec = codec_of(stored, self.name, self.conventions, overrides)
+        return codec if columns is None else self.changed_codec(codec, columns, overrides)
 
     def _foreign(self, snapshot: Snapshot) -> ForeignFolder | None:
         """Return the columns that the files of another program have together; None where the table is ours.
@@ -797,6 +819,8 @@ class Table:
             return None
         return pa.concat_tables(indexes)
 
+    # --- reading and writing ----------------------------------------------------------------
+
     def scan(
         self,
         columns: Sequence[str] | None = None,
@@ -899,24 +923,23 @@ class Table:
         """
         return fenced_write(self.storage, self.path(layout, label), file, expected=expected)
 
-    # --- reading ----------------------------------------------------------------------------
+    def plan(self, snapshot: Snapshot, where: Sequence[Where]) -> list[Part]:
+        """Return the partitions that a scan reads: those whose rows might match, and at least one for its columns."""
+        parts = list(snapshot.parts)
+        if len(parts) < 2 or not where or not snapshot.by_date:
+            return parts
+        schema = self.codec(snapshot).stored
+        column = (schema.metadata or {}).get(PARTITION_COLUMN, b"").decode()
+        if column in schema.names and schema.field(column).type == DATE:
+            for condition in where:
+                if condition.column == column:
+                    parts = [part for part in parts if condition.might_match(*bounds(snapshot.layout, part.label))]
+        return parts or [snapshot.parts[-1]]
 
     @contextmanager
     def _open(self, info: BlobInfo) -> Iterator[ParquetFile]:
         with open_file(lambda: self.storage.open(info), info, self._footers) as file:
             yield file
-
-    def _codec(
-        self, stored: pa.Schema, overrides: Overrides | None = None, columns: ColumnChanges | None = None
-    ) -> Codec:
-        codec = codec_of(stored, self.name, self.conventions, overrides)
-        return codec if columns is None else self.changed_codec(codec, columns, overrides)
-
-    def changed_codec(self, codec: Codec, columns: ColumnChanges, overrides: Overrides | None = None) -> Codec:
-        """Return the codec of a file once changes of columns are made to it."""
-        if columns == ColumnChanges():
-            return codec
-        return codec_of(columns.apply(codec.stored, legacy=codec.legacy), self.name, self.conventions, overrides)
 
     def _scan(self, snapshot: Snapshot, selection: Selection, overrides: Overrides) -> Scan:
         foreign = self._foreign(snapshot)
@@ -940,43 +963,6 @@ class Table:
         current = {part.label: part for part, _ in (*results, *pieces)}
         after = replace(snapshot, parts=tuple(current.get(part.label, part) for part in snapshot.parts))
         return Scan(self._concat(pieces, snapshot), after)
-
-    def _check_comparable(self, part: Part, snapshot: Snapshot, where: Sequence[Where], error: Exception) -> None:
-        """Name the column for which a predicate fails in a partition that has it in another type than the table.
-
-        Raises
-        ------
-        SchemaError
-        """
-        try:
-            schema, own = self.codec(snapshot).schema, self.stored(part, columns=snapshot.columns).codec.schema
-        except VersionChangedError:  # what failed is told as it is
-            return
-        for name in (condition.column for condition in where):
-            if name in schema.names and name in own.names and schema.field(name).type != own.field(name).type:
-                raise self._disagreement(
-                    f"{name!r} is {own.field(name).type} in {part.label}, {schema.field(name).type} in the newest"
-                ) from error
-
-    def _disagreement(self, detail: str) -> SchemaError:
-        return SchemaError(
-            f"Table {self.name}: its partitions disagree on a column's type ({detail}).",
-            hint="Rewrite the odd partition with the table's types; or drop the column from all, with its values: "
-            f"`luxor drop-column {self.name} COLUMN`.",
-        )
-
-    def plan(self, snapshot: Snapshot, where: Sequence[Where]) -> list[Part]:
-        """Return the partitions that a scan reads: those whose rows might match, and at least one for its columns."""
-        parts = list(snapshot.parts)
-        if len(parts) < 2 or not where or not snapshot.by_date:
-            return parts
-        schema = self.codec(snapshot).stored
-        column = (schema.metadata or {}).get(PARTITION_COLUMN, b"").decode()
-        if column in schema.names and schema.field(column).type == DATE:
-            for condition in where:
-                if condition.column == column:
-                    parts = [part for part in parts if condition.might_match(*bounds(snapshot.layout, part.label))]
-        return parts or [snapshot.parts[-1]]
 
     def _read_current(
         self,
@@ -1029,6 +1015,30 @@ class Table:
             return pa.concat_tables(tables, promote_options="permissive")
         except pa.ArrowException as error:
             raise self._disagreement(str(error)) from error
+
+    def _check_comparable(self, part: Part, snapshot: Snapshot, where: Sequence[Where], error: Exception) -> None:
+        """Name the column for which a predicate fails in a partition that has it in another type than the table.
+
+        Raises
+        ------
+        SchemaError
+        """
+        try:
+            schema, own = self.codec(snapshot).schema, self.stored(part, columns=snapshot.columns).codec.schema
+        except VersionChangedError:  # what failed is told as it is
+            return
+        for name in (condition.column for condition in where):
+            if name in schema.names and name in own.names and schema.field(name).type != own.field(name).type:
+                raise self._disagreement(
+                    f"{name!r} is {own.field(name).type} in {part.label}, {schema.field(name).type} in the newest"
+                ) from error
+
+    def _disagreement(self, detail: str) -> SchemaError:
+        return SchemaError(
+            f"Table {self.name}: its partitions disagree on a column's type ({detail}).",
+            hint="Rewrite the odd partition with the table's types; or drop the column from all, with its values: "
+            f"`luxor drop-column {self.name} COLUMN`.",
+        )
 
 
 def _date_column(schema: pa.Schema) -> str | None:
