@@ -30,6 +30,9 @@ __all__ = ["Answers"]
 
 logger = logging.getLogger(__name__)
 
+_SHORT = "short"
+"""The status, after all `STATUSES`, of a return that is annualized and over less than a year."""
+
 _Cell = TypeVar("_Cell", bound=np.generic)
 
 
@@ -283,20 +286,41 @@ class Answers:
         dests = list(dict.fromkeys(map(as_currency, currencies)))
         if not (dates and labels and dests):
             raise UsageError("There is no date, period or currency to give returns for.", hint="Name one of each.")
-        shape = (len(dests), len(names), len(dates), len(labels))
+        values, codes, bases = self._returns_by_period(names, dates, labels, dests, adjust=adjust, today=today)
+        statuses: tuple[str, ...] = STATUSES
+        if a_year:
+            values, codes = _per_year(values, codes, bases, dates)
+            statuses = (*STATUSES, _SHORT)
+        return _long_frame(dests, names, dates, labels, values, codes, statuses)
+
+    def _returns_by_period(
+        self,
+        names: Sequence[str],
+        dates: Sequence[date],
+        periods: Sequence[str],
+        dests: Sequence[str],
+        *,
+        adjust: bool,
+        today: date,
+    ) -> tuple[FloatArray, NDArray[np.int8], NDArray[Any]]:
+        """Return returns and positions in `STATUSES`, [n_currencies, n_series, n_dates, n_periods], and base dates.
+
+        The base dates, [n_series, n_dates, n_periods], differ by series for the period since inception alone.
+        """
+        shape = (len(dests), len(names), len(dates), len(periods))
         values, codes = np.empty(shape), np.empty(shape, dtype=np.int8)
         bases: NDArray[Any] = np.empty(shape[1:], dtype="datetime64[D]")
-        fixed = [at for at, label in enumerate(labels) if label != INCEPTION]
+        fixed = [at for at, period in enumerate(periods) if period != INCEPTION]
         if fixed:
-            spans = [(return_base(day, labels[at]), day) for day in dates for at in fixed]
+            spans = [(return_base(day, periods[at]), day) for day in dates for at in fixed]
             bases[:, :, fixed] = np.array([base for base, _ in spans], dtype="datetime64[D]").reshape(len(dates), -1)
             in_turn = self.returns(names, spans, dests, adjust=adjust, today=today, name_unknown=True)
             for place, (_, in_currency) in enumerate(in_turn):
                 by_period = (len(names), len(dates), len(fixed))
                 values[place][:, :, fixed] = in_currency.value.reshape(by_period)
                 codes[place][:, :, fixed] = in_currency.code.reshape(by_period)
-        if INCEPTION in labels:
-            at = labels.index(INCEPTION)
+        if INCEPTION in periods:
+            at = periods.index(INCEPTION)
             bases[:, :, at] = self._inceptions(names, dates)
             spans_of_series = [list(zip(row, dates, strict=True)) for row in bases[:, :, at].tolist()]
             spans = sorted({span for row in spans_of_series for span in row})
@@ -306,36 +330,7 @@ class Answers:
             for place, (_, in_currency) in enumerate(in_turn):
                 values[place][:, :, at] = np.take_along_axis(in_currency.value, column, axis=1)
                 codes[place][:, :, at] = np.take_along_axis(in_currency.code, column, axis=1)
-        statuses: tuple[str, ...] = STATUSES
-        if a_year:
-            ends = np.array(dates, dtype="datetime64[D]")[:, np.newaxis]
-            year_before = np.array([add_months(day, -12) for day in dates], dtype="datetime64[D]")[:, np.newaxis]
-            with np.errstate(divide="ignore"):
-                values = annualized(values, (ends - bases).astype(np.float64))
-            statuses = (*STATUSES, "short")
-            codes = np.where((bases > year_before) & np.isfinite(values), np.int8(len(STATUSES)), codes)
-            values = np.where(bases > year_before, np.nan, values)
-
-        def along(values: NDArray[_Cell], axis: int) -> NDArray[_Cell]:
-            """Return ``values``, which lie along one axis, for each row of the frame."""
-            return np.tile(np.repeat(values, math.prod(shape[axis + 1 :])), math.prod(shape[:axis]))
-
-        def words(labels: Sequence[str], axis: int) -> Any:
-            codes = np.arange(len(labels)).astype(np.min_scalar_type(-len(labels)))
-            return pd.Categorical.from_codes(along(codes, axis), pd.Index(labels))
-
-        days = np.array(dates, dtype="datetime64[D]").astype("datetime64[us]")
-        return pd.DataFrame(
-            {
-                "Currency": words(dests, 0),
-                "Asset": words(names, 1),
-                "Date": along(days, 2),
-                "Period": words(labels, 3),
-                "Return": values.ravel(),
-                "Status": pd.Categorical.from_codes(codes.ravel(), pd.Index(statuses)),
-            },
-            copy=False,
-        )
+        return values, codes, bases
 
     def _inceptions(self, names: Sequence[str], dates: Sequence[date]) -> NDArray[Any]:
         """Return base dates, [n_series, n_dates]: the date of each series' first observation.
@@ -410,6 +405,53 @@ def _mixed(prices: AsOf, base: IntArray, end: IntArray) -> BoolArray:
     """Return whether a series' base is a fallback's row and its end another table's, or the other way round."""
     has_rows = prices.has_row[:, base] & prices.has_row[:, end]
     return np.asarray((has_rows & (prices.fallback[:, base] != prices.fallback[:, end])).any(axis=1))
+
+
+def _per_year(
+    values: FloatArray, codes: NDArray[np.int8], bases: NDArray[Any], dates: Sequence[date]
+) -> tuple[FloatArray, NDArray[np.int8]]:
+    """Return returns per year, and codes; a return over less than a year is null, and its code that of `_SHORT`."""
+    ends = np.array(dates, dtype="datetime64[D]")[:, np.newaxis]
+    year_before = np.array([add_months(day, -12) for day in dates], dtype="datetime64[D]")[:, np.newaxis]
+    with np.errstate(divide="ignore"):
+        values = annualized(values, (ends - bases).astype(np.float64))
+    is_short = bases > year_before
+    codes = np.where(is_short & np.isfinite(values), np.int8(len(STATUSES)), codes)
+    return np.where(is_short, np.nan, values), codes
+
+
+def _long_frame(
+    dests: Sequence[str],
+    names: Sequence[str],
+    dates: Sequence[date],
+    periods: Sequence[str],
+    values: FloatArray,
+    codes: NDArray[np.int8],
+    statuses: Sequence[str],
+) -> pd.DataFrame:
+    """Return a frame with a row for each cell of the arrays, [n_currencies, n_series, n_dates, n_periods]."""
+    shape = values.shape
+
+    def along(values: NDArray[_Cell], axis: int) -> NDArray[_Cell]:
+        """Return ``values``, which lie along one axis, for each row of the frame."""
+        return np.tile(np.repeat(values, math.prod(shape[axis + 1 :])), math.prod(shape[:axis]))
+
+    def words(texts: Sequence[str], axis: int) -> Any:
+        codes = np.arange(len(texts)).astype(np.min_scalar_type(-len(texts)))
+        return pd.Categorical.from_codes(along(codes, axis), pd.Index(texts))
+
+    days = np.array(dates, dtype="datetime64[D]").astype("datetime64[us]")
+    return pd.DataFrame(
+        {
+            "Currency": words(dests, 0),
+            "Asset": words(names, 1),
+            "Date": along(days, 2),
+            "Period": words(periods, 3),
+            "Return": values.ravel(),
+            "Status": pd.Categorical.from_codes(codes.ravel(), pd.Index(statuses)),
+        },
+        copy=False,
+    )
 
 
 def _currencies(assets: pd.Series, currencies: str | Mapping[str, str]) -> NDArray[Any]:
