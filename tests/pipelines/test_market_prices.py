@@ -350,6 +350,18 @@ def test_a_dividend_within_the_months_counts_too(lq):
         market_prices.run(lq=lq, now=NOW)
 
 
+def test_a_factor_is_found_whatever_else_is_corrected(lq):
+    prices = [2 + day % 7 / 10 for day in range(60)]
+    put(lq, "a.csv", HEADER + "".join(series("2026-06-01", prices, asset) for asset in "abc"))
+    market_prices.run(lq=lq, now=NOW)
+    rounded = [price * 0.747 for price in prices[40:]]  # to cents: the ratios differ by half a percent
+    odd = [price * (0.7 + day % 5 / 10) for day, price in enumerate(prices[40:])]
+    put(lq, "b.csv", HEADER + "".join(series("2026-07-27", new, asset) for asset, new in (("a", odd), ("b", rounded))))
+    with pytest.raises(QualityError, match=r"20 stored rows are multiplied.*b in b.csv, by 0.74") as raised:
+        market_prices.run(lq=lq, now=NOW)
+    assert "a in b.csv" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     "rows",
     [
