@@ -276,8 +276,9 @@ def test_a_run_takes_a_month(lake: Any) -> None:
     lq = lake.query()
     assert runs.as_reference_date("2026-10") == dt.date(2026, 10, 31)
     for text in ("2026-13", "2026-00", "0000-10", "2026-1", "2026/10"):
-        with pytest.raises(UsageError):
+        with pytest.raises(UsageError) as caught:
             runs.run("hist_returns", ref_date=text, lq=lq)
+        assert caught.value.hint == "Give a date like 2026-10-31, or a month like 2026-10."
 
 
 @pytest.mark.parametrize(

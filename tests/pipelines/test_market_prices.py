@@ -172,6 +172,21 @@ def test_files_that_cannot_be_read_fail_the_run_after_the_others_are_loaded(lq):
     assert quarantined(lq) == ["raw/quarantine/prices/b.csv.csv"]
 
 
+def test_advice_that_files_have_in_common_is_given_once(lq):
+    for name in ("a.csv", "b.csv", "c.csv"):
+        put(lq, name, "Day,Close\n2026-10-30,1\n")
+    put(lq, "AAPL.csv", "Date,Open,High,Low,Close,Adj Close,Volume\n2026-10-30,1,1,1,1,1,9\n")
+    with pytest.raises(DataError) as failed:
+        market_prices.run(lq=lq, now=NOW)
+    told = str(failed.value)
+    assert all(
+        told.count(f"raw/prices/{name} cannot be read: ") == 1 for name in ("a.csv", "b.csv", "c.csv", "AAPL.csv")
+    )
+    assert '"AAPL.csv": {"format": "yahoo", "asset": "{stem}"}' in failed.value.message
+    for advice in ("docs/price-files.md", "`luxor inspect`", "declare the separator", "starts with _"):
+        assert told.count(advice) == 1
+
+
 def test_a_file_that_seems_misread_is_stopped_before_anything_is_written(lq):
     put(lq, "good.csv", LONG)
     # Months and days, told to be days and months: the first twelve days can be read, as other days.

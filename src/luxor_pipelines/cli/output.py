@@ -335,15 +335,26 @@ def _numeric(grid: Grid) -> list[bool]:
 
 
 def _texts(grid: Grid, *, brief: bool) -> list[list[str]]:
-    """Return the header and the rows as text, each cell in one line; ``brief`` with six digits and whole seconds."""
+    """Return the header and the rows as text, each cell in one line.
+
+    ``brief``: with six digits, and whole seconds, or minutes where no instant of the column has seconds.
+    """
+    with_seconds = {
+        name
+        for name, cells in zip(grid.columns, _by_column(grid), strict=True)
+        if any(isinstance(cell, datetime) and cell.second for cell in cells)
+    }
     rows = (
-        [_line(_text(cell, name, grid, brief=brief)) for cell, name in zip(row, grid.columns, strict=True)]
+        [
+            _line(_text(cell, name, grid, brief=brief, seconds=name in with_seconds))
+            for cell, name in zip(row, grid.columns, strict=True)
+        ]
         for row in grid.rows
     )
     return [[_line(name) for name in grid.columns], *rows]
 
 
-def _text(cell: Value, name: str, grid: Grid, *, brief: bool) -> str:
+def _text(cell: Value, name: str, grid: Grid, *, brief: bool, seconds: bool) -> str:
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return MISSING
     if isinstance(cell, float) and name in grid.percent:
@@ -354,7 +365,7 @@ def _text(cell: Value, name: str, grid: Grid, *, brief: bool) -> str:
         return _six_digits(cell)
     if isinstance(cell, datetime):
         whole = cell.isoformat(" ")
-        return whole if not brief else whole[: len("2026-10-31 18:30" if not cell.second else "2026-10-31 18:30:00")]
+        return whole if not brief else whole[: len("2026-10-31 18:30:00" if seconds else "2026-10-31 18:30")]
     return str(cell) if isinstance(cell, float) and not math.isfinite(cell) else _exact(cell) or ""
 
 

@@ -236,7 +236,7 @@ def runs(
     since: Annotated[
         str | None, typer.Option("--since", metavar="DATE", help="Only runs that began on this day (UTC) or later.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="How many runs at most; 0 for all.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, help="How many runs at most; 0 for all.")] = 20,
     lake: Lake = None,
 ) -> None:
     """List the latest runs, newest first.
@@ -376,7 +376,7 @@ def _print_run(report: RunReport) -> None:
         *((f"Input {key}", version or "not there") for key, version in report.inputs.items()),
         *((f"Output {load.table}", f"{load}; version {load.version_after}") for load in report.loads),
         *(("Warning", warning) for warning in report.warnings),
-        *((f"Detail {key}", str(value)) for key, value in report.details.items()),
+        *((f"Detail {key}", _in_words(value)) for key, value in report.details.items()),
         *(("May still land", path) for path in report.unsettled),
         ("Record", report.path),
     ]
@@ -388,6 +388,13 @@ def _print_run(report: RunReport) -> None:
     for label, text in lines:
         if text:
             emit(f"{label}: {text}")
+
+
+def _in_words(value: Any) -> str:
+    """Return a detail of a record as people write it: ``ok: 306, no_base: 12``, without Python's brackets."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_in_words(part)}" for key, part in value.items())
+    return ", ".join(map(_in_words, value)) if isinstance(value, list) else str(value)
 
 
 def _print_dry_run(result: DryRun) -> None:
@@ -461,7 +468,7 @@ def status(
                 table.pipeline,
                 *_last_run(table.last_run),
                 table.newest,
-                table.late_days or None,
+                "no date" if table.late and table.newest is None and not form.one_table else table.late_days or None,
                 None if table.next_due is None else table.next_due.replace(tzinfo=None),
             )
             for table in statuses
@@ -470,7 +477,8 @@ def status(
         columns = ("Table", "Pipeline", *run_columns, "Newest", "Late", "Next due (UTC)")
         spare = ("Seconds", "Rows", "Next due (UTC)", "Pipeline")
         status_columns = frozenset({"Status", "Late"})
-        grid = Grid(columns, rows, grouped=frozenset({"Rows"}), status=status_columns, spare=spare)
+        right, grouped = frozenset({"Late"}), frozenset({"Rows"})
+        grid = Grid(columns, rows, grouped=grouped, right=right, status=status_columns, spare=spare)
         print_grid(grid, form)
         late_words = f"{len(late)} of {len(statuses)} tables are late; Late counts business days."
         note(late_words if late else "Nothing is late.")
@@ -527,7 +535,9 @@ def backfill_(
     stale: Annotated[
         bool, typer.Option("--stale", help="Only dates whose inputs have changed since their last run.")
     ] = False,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="How many processes on this machine share the dates.")] = 1,
+    jobs: Annotated[
+        int, typer.Option("--jobs", metavar="N", min=1, help="How many processes on this machine share the dates.")
+    ] = 1,
     cluster: Annotated[
         str | None,
         typer.Option("--cluster", metavar="ADDRESS", help="A Dask scheduler, as tcp://scheduler:8786, or local:N."),

@@ -118,7 +118,7 @@ def show(
     ] = None,
     where: _Where = None,
     sort: _Sort = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="How many rows at most; 0 for all.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, help="How many rows at most; 0 for all.")] = 20,
     tail: Annotated[bool, typer.Option("--tail", help="The last rows of that order instead of the first.")] = False,
     lake: Lake = None,
 ) -> None:
@@ -156,7 +156,7 @@ def _some(data: pa.Table, limit: int, *, tail: bool = False) -> pa.Table:
 def find(
     form: Form,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="A part of a name, or something near one.")],
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many assets at most.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many assets at most.")] = 20,
     lake: Lake = None,
 ) -> None:
     """Look for assets by a part of a name, the nearest first.
@@ -201,14 +201,16 @@ def returns(
     form: Form,
     ref_date: Annotated[
         str | None,
-        typer.Option("--ref-date", metavar="DATE", help="Any date of the month; default the last month stored."),
+        typer.Option(
+            "--ref-date", metavar="DATE", help="Any date of the month, or 2026-10; default the last month stored."
+        ),
     ] = None,
     currency: Annotated[Currency, typer.Option("--currency", case_sensitive=False, help="That of the returns.")] = (
         Currency.BRL
     ),
     where: _Where = None,
     sort: _Sort = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="How many assets at most; 0 for all.")] = 0,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, help="How many assets at most; 0 for all.")] = 0,
     lake: Lake = None,
 ) -> None:
     """Show the returns of a month, one row for each asset.
@@ -218,8 +220,10 @@ def returns(
     """
     from luxor_pipelines.catalog import HIST_RETURNS
     from luxor_pipelines.cli.rows import arrow_of, grid_of, json_rows, narrowed
+    from luxor_pipelines.operations.runs import as_reference_date
 
-    frame = open_query(lake).get_hist_returns(ref_date, currency.value, wide=True)
+    month = None if ref_date is None else as_reference_date(ref_date)
+    frame = open_query(lake).get_hist_returns(month, currency.value, wide=True)
     day = f"{frame['Date'].iloc[0]:%Y-%m-%d}"
     data = narrowed(arrow_of(frame.drop(columns="Date")), HIST_RETURNS.name, where or [], sort)
     shown = _some(data, limit)

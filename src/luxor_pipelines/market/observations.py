@@ -69,7 +69,8 @@ class PriceTable:
                 return pair
         raise SchemaError(
             f"{self.name}: no columns {self.key_column}, {self.price_column}; it has {sample(available, 10)}",
-            hint="Check that the table was written by its own pipeline.",
+            hint="A price table has these two, by these names: rename the columns of a file that is loaded, or check "
+            "which program wrote the table.",
         )
 
 

@@ -97,8 +97,8 @@ def put_files(lake: Lake, files: Sequence[Path], folder: str, *, replace: bool =
     Raises
     ------
     UsageError
-        The folder is not below ``raw/``; two files have one name; or the lake has other content under a name, and
-        ``replace`` is not given. Nothing has been written.
+        The folder is not below ``raw/``; one of the files is a folder; two have one name; or the lake has other
+        content under a name, and ``replace`` is not given. Nothing has been written.
     NotFoundError, AccessError
         A file is not there, or cannot be read. Nothing has been written.
     """
@@ -149,11 +149,15 @@ def unread_folder(folder: str) -> str:
 
 def _bytes_of(file: Path) -> bytes:
     try:
+        if file.is_dir():
+            raise UsageError(f"{shown(str(file), 300)} is a folder.", hint="Name the files in it.")
         return file.read_bytes()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFoundError(f"There is no file {shown(str(file), 300)}.", hint="Check the path.") from error
     except OSError as error:
-        raise AccessError(f"{shown(str(file), 300)} cannot be read: {error.strerror}.", hint="Check it.") from error
+        raise AccessError(
+            f"{shown(str(file), 300)} cannot be read ({error.strerror or error}).", hint="Check its permissions."
+        ) from error
 
 
 class TableFile(NamedTuple):
@@ -344,8 +348,8 @@ def inspect_file(lq: LuxorQuery | None, file: str, formats: Path | None = None) 
 
     Raises
     ------
-    NotFoundError, AccessError
-        A file is not there, or cannot be read.
+    NotFoundError, AccessError, UsageError
+        A file is not there, cannot be read, or is a folder.
     DataError
         The declarations are not as they should be.
     """
@@ -356,19 +360,8 @@ def inspect_file(lq: LuxorQuery | None, file: str, formats: Path | None = None) 
         declared = lq.lake.storage.read(FORMATS_FILE).data if lq.lake.storage.stat(FORMATS_FILE) else b"{}"
     else:
         path = Path(file)
-        data, name, beside = _local(path), path.name, path.with_name("_formats.json")
-        declared = _local(beside) if formats is None and beside.is_file() else b"{}"
+        data, name, beside = _bytes_of(path), path.name, path.with_name("_formats.json")
+        declared = _bytes_of(beside) if formats is None and beside.is_file() else b"{}"
     if formats is not None:
-        declared = _local(formats)
+        declared = _bytes_of(formats)
     return inspect_price_file(data, name, Declarations.read(declared, str(formats or FORMATS_FILE)), price_keys, limits)
-
-
-def _local(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise NotFoundError(f"There is no file {shown(str(path), 300)}.", hint="Check the path.") from error
-    except OSError as error:
-        raise AccessError(
-            f"{shown(str(path), 300)} cannot be read ({error.strerror or error}).", hint="Check its permissions."
-        ) from error

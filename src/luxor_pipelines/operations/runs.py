@@ -39,6 +39,7 @@ from luxor_pipelines.errors import (
     SchemaError,
     UsageError,
     redact,
+    shown,
 )
 from luxor_pipelines.lake.storage.lease import LEASES, Holder, Lease, fenced
 from luxor_pipelines.operations.discovery import check_params, get_pipeline
@@ -647,7 +648,15 @@ def as_reference_date(value: date | datetime | str, *, first: bool = False) -> d
         return date(year, number, 1 if first else calendar.monthrange(year, number)[1])
     from luxor_pipelines.market.periods import as_date  # brings numpy
 
-    return as_date(value)
+    try:
+        return as_date(value)
+    except UsageError as error:
+        if not isinstance(value, str):
+            raise
+        raise UsageError(
+            f"{shown(value)} is not an ISO date or month.",
+            hint="Give a date like 2026-10-31, or a month like 2026-10.",
+        ) from error
 
 
 @contextmanager

@@ -143,11 +143,12 @@ def run(
     )
     if files.refused:
         others = f"the {len(prices)} good rows of the others are loaded" if len(prices) else "nothing was loaded"
+        advice = dict.fromkeys(error.hint for error in files.refused.values())
         raise DataError(
             f"{len(files.refused)} of {len(files.refused) + len(files.read)} files in {FOLDER} could not be read; "
-            f"{others}. {' '.join(files.refused.values())}",
-            hint=f"Declare what they hold in {FOLDER}/_formats.json, replace them by good copies, or move them to a "
-            "folder that starts with _.",
+            f"{others}. {' '.join(error.message for error in files.refused.values())}",
+            hint=f"{' '.join(advice)} Until they are mended or replaced by good copies, files can be moved to a folder "
+            "that starts with _.",
         )
     reasons = sum((rows.reasons for rows in files.read.values()), Counter[str]())
     details: dict[str, JSON] = {

@@ -95,8 +95,8 @@ def newest_ecb(lake: Lake) -> tuple[str, EcbRates]:
     if not files:
         raise NotFoundError(
             f"There is no .zip or .csv file in {FOLDER} of {lake.url}.",
-            hint="Put the European Central Bank's eurofxref-hist.zip there, or run with fetch=True "
-            "(LUXOR_ECB_FETCH=true) to have it fetched.",
+            hint="Put the European Central Bank's eurofxref-hist.zip there, or have it fetched: "
+            "`luxor run fx_rates --param fetch=true`, at every run by LUXOR_ECB_FETCH=true.",
         )
 
     def recency(candidate: tuple[BlobInfo, EcbRates]) -> tuple[np.datetime64, datetime, str]:

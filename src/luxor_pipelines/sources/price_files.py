@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from luxor_pipelines.errors import AccessError, CorruptFileError, DataError, SchemaError, sample
+from luxor_pipelines.errors import AccessError, CorruptFileError, DataError, LuxorError, SchemaError, sample
 from luxor_pipelines.lake.concurrency import ahead
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.storage.base import BlobInfo, Unusable
@@ -408,15 +408,12 @@ def _matrix(raw: RawFile, how: Format, header: int, names: list[str], titles: di
 
 def _not_understood(raw: RawFile, names: list[str], fault: str) -> DataError:
     line = propose(raw.head, raw.file)
-    declare = (
-        f"Declare in {FORMATS_FILE}: {line}"
-        if line
-        else f"Declare what its columns are in {FORMATS_FILE}, see docs/price-files.md"
-    )
+    proposal = f" This line may declare it: {line}" if line else ""
+    # The hint is the same for every file, so that a run that is refused many says it once.
     return DataError(
-        f"{raw.file} cannot be read: {fault}; this one has {sample(names, 5) or 'none'}.",
-        hint=f"{declare}. `luxor inspect` shows what would be read. Names are matched exactly; if they stick together, "
-        "declare the separator.",
+        f"{raw.file} cannot be read: {fault}; this one has {sample(names, 5) or 'none'}.{proposal}",
+        hint=f"Declare in {FORMATS_FILE} what its columns are, see docs/price-files.md; `luxor inspect` shows what "
+        "would be read. Names are matched exactly; if they stick together, declare the separator.",
     )
 
 
@@ -757,13 +754,13 @@ class PriceFiles:
     read
         The files that could be read, by name below the folder, in the order in which they are applied.
     refused
-        The others, each with a sentence that says why.
+        The others, each with the error that says why.
     warnings
         Sentences about the folder.
     """
 
     read: dict[str, FileRows]
-    refused: dict[str, str]
+    refused: dict[str, LuxorError]
     warnings: tuple[str, ...] = ()
 
 
@@ -811,7 +808,7 @@ def read_price_files(
     if lake.storage.stat(FORMATS_FILE):
         declared = Declarations.read(lake.read(FORMATS_FILE), FORMATS_FILE, default)
     read: dict[str, FileRows] = {}
-    refused: dict[str, str] = {}
+    refused: dict[str, LuxorError] = {}
     total = 0
     with Confined(limits) as confined, closing(_contents(lake, infos)) as contents:
         for info, content in zip(infos, contents, strict=True):
@@ -832,7 +829,7 @@ def read_price_files(
                 )
             except (CorruptFileError, DataError, AccessError) as error:
                 logger.warning("%s", error)
-                refused[name] = str(error).replace("\n", " ")
+                refused[name] = error
             else:
                 read[name] = rows
                 total += len(rows.prices)

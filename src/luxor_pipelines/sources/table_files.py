@@ -155,7 +155,10 @@ def _read_local_folder(path: Path) -> pa.Table:
     path = path.resolve()
     rows = read_folder(Table.at(LocalStorage(path.parent, Settings.from_env()), path.name), raw=True)
     if rows is None:
-        raise DataError(f"{path.name} has no Parquet files.", hint="Name the folder that they lie in.")
+        raise DataError(
+            f"{path.name} has no Parquet files.",
+            hint="Name the folder that they lie in; csv files and workbooks are loaded one by one.",
+        )
     return rows
 
 

@@ -362,7 +362,8 @@ def _predicate(typed: pa.Schema, table: str, column: str, operator: str, operand
     if operator == "contains":
         if not text:
             raise UsageError(
-                f"Column {column!r} holds {kind}, which contains nothing.", hint="Compare it with a value."
+                f"Column {column!r} holds {_words_of(kind)[0]}, in which no text is looked for.",
+                hint="Compare it with a value.",
             )
         return Where(column, folded=True, contains=cell(operands[0]))
     if operator == "between":
@@ -382,12 +383,20 @@ def _predicate(typed: pa.Schema, table: str, column: str, operator: str, operand
 
 
 def _wrong(column: str, value: Any, kind: pa.DataType) -> UsageError:
-    kinds = ((pa.types.is_timestamp, "a date"), (pa.types.is_boolean, "a flag"), (is_text_type, "text"))
-    noun = next((word for is_kind, word in kinds if is_kind(kind)), "a number")
-    return UsageError(
-        f"{shown(value)} is not a value of column {column!r}, which holds {kind}.",
-        hint=f"It holds values of the type {kind}: write {noun}.",
+    nouns, example = _words_of(kind)
+    return UsageError(f"{shown(value)} is not a value of column {column!r}, which holds {nouns}.", hint=example)
+
+
+def _words_of(kind: pa.DataType) -> tuple[str, str]:
+    """Return what a column of a type holds, in words, and how such a value is written."""
+    words = (
+        (pa.types.is_timestamp, "dates", "Write a date like 2026-10-31."),
+        (pa.types.is_boolean, "flags", "Write true or false."),
+        (is_text_type, "text", "Write text."),
+        (pa.types.is_integer, "whole numbers", "Write a number like 12."),
     )
+    others = ("numbers", "Write a number like 0.1: a point before the decimals, and no percent sign.")
+    return next(((nouns, example) for is_kind, nouns, example in words if is_kind(kind)), others)
 
 
 def _cell(column: str, value: Any, kind: pa.DataType, *, last: bool = False) -> Any:

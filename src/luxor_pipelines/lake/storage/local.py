@@ -78,6 +78,11 @@ class LocalStorage(Storage):
             root = Path(unquote(str(root)))
         if create:
             _make_folder(root)
+        if _is_file(root):
+            raise ConfigurationError(
+                f"{shown(str(root), 300)} is a file, and a lake is a folder.",
+                hint="Name the folder in which enriched/ and raw/ lie.",
+            )
         if not _is_dir(root):
             raise ConfigurationError(
                 f"The lake folder {shown(str(root), 300)} does not exist.",
@@ -385,6 +390,13 @@ def _is_dir(path: Path) -> bool:
     try:
         return path.is_dir()
     except (OSError, ValueError):  # a name that is too long, or none that this system could have
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
         return False
 
 
