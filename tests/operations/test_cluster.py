@@ -184,6 +184,41 @@ def test_months_are_the_same_one_by_one_in_one_pass_in_processes_and_on_a_cluste
         assert its_told == told
 
 
+KILLED = """
+import os, signal
+from luxor_pipelines.pipelines import Declaration, PipelineResult
+
+DECLARATION = Declaration(outputs=(), dates="days")
+
+
+def run(ref_date=None, *, lq=None, now=None):
+    if ref_date.day == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return PipelineResult((), 0)
+
+
+def reference_date(ref_date, today):
+    return ref_date
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="processes are killed another way there")
+def test_dates_of_a_process_that_is_killed_are_told_as_failed(
+    disk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "site" / "acme-1.0.dist-info"
+    info.mkdir(parents=True)
+    (tmp_path / "site" / "acme_killed.py").write_text(KILLED, encoding="utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[luxor_pipelines.pipelines]\nkilled = acme_killed\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    now = datetime(2026, 11, 23, 18, 30, tzinfo=UTC)
+    done = backfill("killed", "2026-11-03", "2026-11-04", lake=disk.query(), now=now, jobs=2)
+    last = {outcome.date: outcome for outcome in done.outcomes}[date(2026, 11, 4)]
+    assert (done.failed, last.status) == (True, "failed")
+    assert "ended from outside" in last.message
+
+
 def test_no_secret_is_sent_to_a_cluster(make_rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[Any] = []
 

@@ -11,6 +11,7 @@ import importlib
 import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,11 @@ __all__ = ["run_dates"]
 
 RETRIES = 3
 """The number of times that Dask gives a date to another worker after one died with it."""
+
+_ENDED = (
+    "A process of the backfill was ended from outside, as by a system that is short of memory, before it told how this "
+    "date ended. --missing (missing=True) goes on; fewer jobs need less memory."
+)
 
 
 def run_dates(
@@ -63,8 +69,12 @@ def run_dates(
     size = -(-len(dates) // jobs) or 1
     shares = [dates[first : first + size] for first in range(0, len(dates), size)]
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for share in as_completed([pool.submit(_run_share, share, *task) for share in shares]):
-            yield from share.result()
+        futures = {pool.submit(_run_share, share, *task): share for share in shares}
+        for future in as_completed(futures):
+            try:
+                yield from future.result()
+            except BrokenProcessPool:  # the pool ends the other processes, too
+                yield from (Outcome(day, "failed", None, _ENDED) for day in futures[future])
 
 
 def _run_share(

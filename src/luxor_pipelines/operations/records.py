@@ -188,7 +188,7 @@ def write_record(lake: Lake, report: RunReport, *, expected: str | None) -> str:
 
 
 def read_record(lake: Lake, path: str) -> RunReport | None:
-    """Return the record of a run; None, with a warning, for a file that is no record."""
+    """Return the record of a run; None where there is none and, with a warning, for a file that is no record."""
     return next(_read_records(lake, [path]), None)
 
 
@@ -361,7 +361,9 @@ def _read_records(lake: Lake, paths: Sequence[str]) -> Iterator[RunReport]:
     for path in paths:
         try:
             yield _read(lake, path)
-        except (*_DAMAGE, FileNotFoundError) as error:
+        except FileNotFoundError:  # of a run that was ended before it began, or deleted meanwhile
+            logger.debug("There is no record %s.", path)
+        except _DAMAGE as error:
             logger.warning("%s is not a run record and was skipped (%s).", path, type(error).__name__)
 
 
