@@ -156,6 +156,10 @@ def test_the_asset_master_is_looked_through(lake: Lake, tmp_path: Path, capsys: 
     told = capsys.readouterr().err
     for words in ("does not know", "'Nome'", "name no price series", "petrobras", "no known currency", "apple"):
         assert words in told
+    assert "hundredth" not in told
+    ASSETS.assign(Currency=["USD", "GBp"]).to_csv(tmp_path / "assets.csv", index=False)
+    assert main(["load", "assets", str(tmp_path / "assets.csv"), "--replace", "--dry-run", "--lake", "lake"]) == 0
+    assert "1 assets whose currency is a hundredth, such as GBp (pence)" in capsys.readouterr().err
     ASSETS.rename(columns={"Key": "key"}).to_csv(tmp_path / "assets.csv", index=False)
     assert main(["load", "assets", str(tmp_path / "assets.csv"), "--lake", str(tmp_path / "lake")]) == 1
     assert "Rename 'key' to 'Key'" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 
 import pandas as pd
 
@@ -13,6 +14,10 @@ from luxor_pipelines.names import normal_name
 from luxor_pipelines.quality.gate import Finding
 
 __all__ = ["check_assets"]
+
+
+_MINOR_UNIT = re.compile("[A-Z]{2}[a-z]")
+"""Bloomberg's spelling of the hundredth of a currency: GBp, ZAr, ILs."""
 
 
 def check_assets(rows: pd.DataFrame) -> list[Finding]:
@@ -45,6 +50,13 @@ def check_assets(rows: pd.DataFrame) -> list[Finding]:
     location = _text(rows, "Location")
     placeless = ~location.isin(list(CURRENCY_FACTS.locations)) & (_text(rows, "Currency") == "")
     warn("assets of no known currency: fill Currency, or Location with bz, us, …", names[placeless].tolist())
+    currencies = rows["Currency"].tolist() if "Currency" in columns else [None] * len(rows)
+    minor = [isinstance(cell, str) and _MINOR_UNIT.fullmatch(cell.strip()) is not None for cell in currencies]
+    warn(
+        "assets whose currency is a hundredth, such as GBp (pence): stored as gbp it is the currency itself, prices "
+        "in any other are then 100 times too high; write GBX, ZAC or ILA, and there are none",
+        [str(name) for name, is_minor in zip(names, minor, strict=True) if is_minor],
+    )
     return findings
 
 
