@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
 from luxor_pipelines.catalog import PRICE_LAGS, PRICE_TABLES
@@ -15,10 +15,11 @@ from luxor_pipelines.errors import LakeError, SchemaError, TableNotFoundError, U
 from luxor_pipelines.lake.concurrency import at_once
 from luxor_pipelines.lake.table.layout import Snapshot
 from luxor_pipelines.lake.table.listing import find_all
+from luxor_pipelines.lake.types.schema import DATE_COLUMN
 from luxor_pipelines.market.calendars import CalendarRangeWarning, HolidayCalendar
 from luxor_pipelines.operations.discovery import declarations
 from luxor_pipelines.operations.records import RunReport, last_run, opened
-from luxor_pipelines.pipelines import Dates, Due, location, reference_dates
+from luxor_pipelines.pipelines import Dates, Declaration, Due, location, reference_dates
 from luxor_pipelines.query.calendar import Calendar
 
 if TYPE_CHECKING:
@@ -88,28 +89,18 @@ def table_status(
     lake = opened(lake)
     moment = (lake.now() if now is None else now).astimezone(ZoneInfo(lake.settings.time_zone))
     calendar = business_calendar(lake)
-    lines: list[tuple[str | None, str | None, str, Dates, Due | None]] = []
-    for pipeline, declaration in declarations().items():
-        lines += [
-            (schema.name, pipeline, schema.increment, declaration.dates or "days", declaration.due)
-            for schema in declaration.outputs
-        ] or [(None, pipeline, "", "days", None)]
-    written = {table for table, *_ in lines}
-    for prices in PRICE_TABLES:
-        lag = PRICE_LAGS[prices.kind]
-        if prices.name not in written:
-            due = None if lag is None else Due(days=lag)
-            lines.append((prices.name, None, "Date", "days", due))
-    pipelines = [writer for writer in dict.fromkeys(line[1] for line in lines) if writer is not None]
+    declared = declarations()
+    expectations, pipelines = _expectations(declared), list(declared)
     runs = dict(zip(pipelines, at_once(lake.storage, pipelines, lambda name: last_run(lake, name)), strict=True))
-    snapshots = find_all(lake.storage, [line[0] for line in lines if line[0] is not None], lake.directory)
-    newest = at_once(lake.storage, lines, lambda line: _newest(lake, line[0], line[2], snapshots))
+    tables = [expectation.table for expectation in expectations if expectation.table is not None]
+    snapshots = find_all(lake.storage, tables, lake.directory)
+    newest = at_once(lake.storage, expectations, lambda expectation: _newest(lake, expectation, snapshots))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CalendarRangeWarning)  # beyond the known holidays every weekday counts
         statuses = [
-            _judged(table, writer, runs.get(writer or ""), last, dates, due, moment, calendar)
-            for (table, writer, _, dates, due), last in zip(lines, newest, strict=True)
-            if writer is not None or last is not None  # else a price table that this lake does not have
+            _judged(expectation, runs.get(expectation.pipeline or ""), day, moment, calendar)
+            for expectation, day in zip(expectations, newest, strict=True)
+            if expectation.pipeline is not None or day is not None  # else a price table that this lake does not have
         ]
     return sorted(statuses, key=lambda status: (status.table or "", status.pipeline or ""))
 
@@ -122,20 +113,48 @@ def business_calendar(lake: Lake) -> HolidayCalendar:
         return HolidayCalendar([], [])
 
 
+class _Expectation(NamedTuple):
+    """A table, the pipeline that writes it, its column of dates, and the dates that it must have by when.
+
+    There is no table for a pipeline that declares none, and no pipeline for a table that comes from elsewhere.
+    """
+
+    table: str | None
+    pipeline: str | None
+    date_column: str = DATE_COLUMN
+    dates: Dates = "days"
+    due: Due | None = None
+
+
+def _expectations(declared: Mapping[str, Declaration]) -> list[_Expectation]:
+    """Return what pipelines declare of the tables that they write, and what is expected of the other price tables."""
+    expectations: list[_Expectation] = []
+    for name, declaration in declared.items():
+        expectations += [
+            _Expectation(schema.name, name, schema.increment, declaration.dates or "days", declaration.due)
+            for schema in declaration.outputs
+        ] or [_Expectation(None, name)]
+    written = {expectation.table for expectation in expectations}
+    for prices in PRICE_TABLES:
+        lag = PRICE_LAGS[prices.kind]
+        if prices.name not in written:
+            expectations.append(_Expectation(prices.name, None, due=None if lag is None else Due(days=lag)))
+    return expectations
+
+
 def _judged(
-    table: str | None,
-    name: str | None,
+    expectation: _Expectation,
     last_run: RunReport | None,
     newest: date | None,
-    dates: Dates,
-    due: Due | None,
     moment: datetime,
     calendar: HolidayCalendar,
 ) -> TableStatus:
+    """Return the status of a table whose newest date is known."""
+    table, name, due = expectation.table, expectation.pipeline, expectation.due
     if due is None:
         return TableStatus(table, name, last_run, newest, None, None, None)
     expected, following = None, None
-    for day in _candidates(dates, due, moment.date(), calendar):
+    for day in _candidates(expectation.dates, due, moment.date(), calendar):
         at = due.moment(day, calendar, moment.tzinfo or UTC)
         if at <= moment:
             expected = day
@@ -155,8 +174,9 @@ def _candidates(dates: Dates, due: Due, today: date, calendar: HolidayCalendar) 
     return reversed(reference_dates(dates, due, today - timedelta(days=_LOOK_BACK), today + ahead, calendar))
 
 
-def _newest(lake: Lake, table: str | None, column: str, snapshots: Mapping[str, Snapshot | None]) -> date | None:
+def _newest(lake: Lake, expectation: _Expectation, snapshots: Mapping[str, Snapshot | None]) -> date | None:
     """Return the newest date of a table, from its last partition's footer or, if that does not have it, the rows."""
+    table, column = expectation.table, expectation.date_column
     if table is None:
         return None
     place = lake.table(table)
