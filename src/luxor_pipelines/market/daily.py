@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -63,9 +63,7 @@ class PriceRows:
 
     def where(self, kept: BoolArray) -> PriceRows:
         """Return the rows that ``kept`` marks."""
-        names = ("code", "date", "price", "price_date", "status")
-        columns: dict[str, Any] = {name: getattr(self, name)[kept] for name in names}
-        return replace(self, **columns)
+        return _by_column(lambda values: values[kept], self)
 
     def marked(self, rows: BoolArray, status: str) -> PriceRows:
         """Return these prices with another status on some rows."""
@@ -207,11 +205,7 @@ def _with_fallback(rows: PriceRows, obs: Observations, begin: int, stop: int) ->
         prices.stale[cells],
     )
     order = np.argsort(np.concatenate([others.code, replacing.code]), kind="stable")
-    names = ("code", "date", "price", "price_date", "status")
-    columns: dict[str, Any] = {
-        name: np.concatenate([getattr(others, name), getattr(replacing, name)])[order] for name in names
-    }
-    return replace(rows, **columns)
+    return _by_column(lambda *values: np.concatenate(values)[order], others, replacing)
 
 
 def sampled_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRows:
@@ -227,7 +221,7 @@ def sampled_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRo
     begin, stop = _bounds(start, end)
     obs = _by_name(obs)
     first = asof(obs, [start])
-    series = np.flatnonzero((first.has_row & ~first.stale & ~first.bad)[:, 0])
+    series = np.flatnonzero(first.valid[:, 0])
     cells = (series, np.zeros_like(series))
     later = observed_prices(obs, as_date(np.datetime64(min(begin + 1, stop), "D")), end)
     if begin == stop:
@@ -244,9 +238,14 @@ def sampled_prices(obs: Observations, start: DateLike, end: DateLike) -> PriceRo
         no_series,
     )
     at = np.searchsorted(later.code, base.code)
+    return _by_column(lambda values, new: np.insert(values, at, new), later, base)
+
+
+def _by_column(change: Callable[..., NDArray[Any]], rows: PriceRows, *others: PriceRows) -> PriceRows:
+    """Return rows whose columns are what ``change`` makes of each column of ``rows``, and of the others beside it."""
     names = ("code", "date", "price", "price_date", "status")
-    columns: dict[str, Any] = {name: np.insert(getattr(later, name), at, getattr(base, name)) for name in names}
-    return replace(later, **columns)
+    columns: dict[str, Any] = {name: change(*(getattr(part, name) for part in (rows, *others))) for name in names}
+    return replace(rows, **columns)
 
 
 def _bounds(start: DateLike, end: DateLike) -> tuple[int, int]:

@@ -222,14 +222,26 @@ class Observations:
             fallback = self.without_rows()
         if fallback is not None and other.fallback is not None:
             fallback = fallback.joined(other.fallback)
-        return Observations(
-            self.keys,
-            np.insert(self.code, at, code[rows]),
-            np.insert(self.date, at, other.date[rows]),
-            np.insert(self.price, at, other.price[rows]),
-            np.insert(self.limit, at, other.limit[rows]),
-            np.insert(self.mark, at, other.mark[rows]),
-            fallback,
+        added = (code[rows], other.date[rows], other.price[rows], other.limit[rows], other.mark[rows])
+        return replace(self.with_rows(at, *added), fallback=fallback)
+
+    def with_rows(
+        self,
+        at: IntArray,
+        code: NDArray[np.integer[Any]],
+        date: DateArray,
+        price: FloatArray,
+        limit: NDArray[np.int32],
+        mark: BoolArray,
+    ) -> Observations:
+        """Return these rows and some others, each before the row at its position, where the order has it."""
+        return replace(
+            self,
+            code=np.insert(self.code, at, code),
+            date=np.insert(self.date, at, date),
+            price=np.insert(self.price, at, price),
+            limit=np.insert(self.limit, at, limit),
+            mark=np.insert(self.mark, at, mark),
         )
 
     def without_rows(self) -> Observations:

@@ -83,6 +83,11 @@ class AsOf:
         return ~np.isnat(self.date)
 
     @property
+    def within_limit(self) -> BoolArray:
+        """Whether there is a row within its age limit, bad or not."""
+        return self.has_row & ~self.stale
+
+    @property
     def bad_price(self) -> BoolArray:
         """Whether the price is null because the row that counts is bad."""
         return self.bad & ~self.stale
@@ -90,7 +95,7 @@ class AsOf:
     @property
     def valid(self) -> BoolArray:
         """Whether there is a price."""
-        return self.has_row & ~self.stale & ~self.bad
+        return self.within_limit & ~self.bad
 
     @property
     def carried(self) -> BoolArray:
@@ -136,8 +141,8 @@ def asof(obs: Observations, dates: DatesLike) -> AsOf:
     series = np.unique(obs.fallback.code).astype(np.int64)
     own, other = prices.take(series), _asof(obs.fallback, series, as_of)
     late = own.has_row & other.has_row & (other.date - own.date > np.timedelta64(FALLBACK_LEAD, "D"))
-    own_answers = own.has_row & ~own.stale & ~late
-    other_answers = ~own_answers & other.has_row & ~other.stale
+    own_answers = own.within_limit & ~late
+    other_answers = ~own_answers & other.within_limit
     neither = ~own_answers & ~other_answers
     use_other = other_answers | (neither & other.has_row & ~(own.date >= other.date))
     for values, own_values, other_values in zip(prices.cells, own.cells, other.cells, strict=True):
@@ -195,16 +200,7 @@ def extend(
     code, date, price = code[counts], date[counts], price[counts]
     newest[code] = date
     at = np.searchsorted(obs.order, sort_key(code, date.astype(np.int64)))
-    extended = Observations(
-        obs.keys,
-        np.insert(obs.code, at, code),
-        np.insert(obs.date, at, date),
-        np.insert(obs.price, at, price),
-        np.insert(obs.limit, at, limits[counts]),
-        np.insert(obs.mark, at, marks[counts]),
-        obs.fallback,
-    )
-    return extended, newest
+    return obs.with_rows(at, code, date, price, limits[counts], marks[counts]), newest
 
 
 def _newest(

@@ -200,7 +200,7 @@ class PriceReader:
         names = (obs.keys != NO_SERIES)[:, np.newaxis]
         fallback = obs.without_rows() if obs.fallback is None else obs.fallback
         own, other = asof(replace(obs, fallback=None), as_of), asof(fallback, as_of)
-        is_open = [names & ~(answer.has_row & ~answer.stale) for answer in (own, other)]
+        is_open = [names & ~answer.within_limit for answer in (own, other)]
         if whole is not None:  # all rows of these days are read, so a stale answer on them is final
             first, last = np.array(whole, dtype="datetime64[D]")
             for cells, answer in zip(is_open, (own, other), strict=True):
@@ -209,7 +209,7 @@ class PriceReader:
         else:
             # A fallback's row before its window matters only if the other tables' row is older still.
             lead = np.timedelta64(self.limits.days("traded") + FALLBACK_LEAD, "D")
-            is_open[1] &= ~(own.has_row & ~own.stale & (as_of - own.date <= lead))
+            is_open[1] &= ~(own.within_limit & (as_of - own.date <= lead))
         return is_open[0], is_open[1]
 
     def _newer(self, obs: Observations, today: date, current: CurrentPrices) -> tuple[BoolArray, DateArray]:
