@@ -17,18 +17,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from luxor_pipelines.errors import UsageError
 from luxor_pipelines.operations.discovery import check_params, get_pipeline
-from luxor_pipelines.operations.records import RunReport, last_runs, opened
+from luxor_pipelines.operations.records import LakeLike, RunReport, last_runs, opened
 from luxor_pipelines.operations.runs import Ending, Outcome, as_reference_date, outcome_of, run, run_many
 from luxor_pipelines.pipelines import reference_dates
 
 if TYPE_CHECKING:
-    import os
-
     from luxor_pipelines.lake.lake import Lake
     from luxor_pipelines.lake.types.schema import TableSchema
     from luxor_pipelines.operations.discovery import Pipeline
     from luxor_pipelines.pipelines import Declaration
-    from luxor_pipelines.query.luxor_query import LuxorQuery
 
 __all__ = [
     "Backfill",
@@ -75,7 +72,7 @@ def backfill(
     start: date | str | None = None,
     end: date | str | None = None,
     *,
-    lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None,
+    lake: LakeLike = None,
     missing: bool = False,
     failed: bool = False,
     stale: bool = False,
@@ -135,7 +132,7 @@ def backfill(
 def catch_up(
     name: str,
     *,
-    lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None,
+    lake: LakeLike = None,
     at_most: int = 12,
     now: datetime | None = None,
     if_running: Literal["error", "skip", "wait"] = "error",
@@ -207,7 +204,7 @@ def plan_backfill(
     start: date | str | None = None,
     end: date | str | None = None,
     *,
-    lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None,
+    lake: LakeLike = None,
     missing: bool = False,
     failed: bool = False,
     stale: bool = False,

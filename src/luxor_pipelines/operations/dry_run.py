@@ -13,13 +13,11 @@ from luxor_pipelines.ingest import LoadResult
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.storage.base import ANY, Blob, BlobInfo, Folder, Reader, Storage, Unusable, WholeFile
 from luxor_pipelines.lake.types.schema import stored_key
-from luxor_pipelines.operations.records import opened
+from luxor_pipelines.operations.records import LakeLike, opened
 from luxor_pipelines.operations.runs import in_layout, prepare
 from luxor_pipelines.query.luxor_query import LuxorQuery
 
 if TYPE_CHECKING:
-    import os
-
     import pandas as pd
 
     from luxor_pipelines.lake.table.table import Table
@@ -68,7 +66,7 @@ def dry_run(
     name: str,
     ref_date: date | datetime | str | None = None,
     *,
-    lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None,
+    lake: LakeLike = None,
     now: datetime | None = None,
     largest: int = 10,
     layout: Literal["declared", "file"] | None = None,

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from luxor_pipelines import __version__
 from luxor_pipelines.errors import AccessError, ConflictError, NotFoundError, UsageError, redact
@@ -35,6 +35,7 @@ __all__ = [
     "RECORD",
     "RUNS",
     "SCHEMA_VERSION",
+    "LakeLike",
     "RunReport",
     "damaged_records",
     "find_run",
@@ -60,6 +61,11 @@ RECORD = re.compile(rf"{RUNS}/[\w-]{{1,100}}/\d{{8}}T\d{{6}}Z-[0-9a-f]{{12}}\.js
 
 _QUEUED_MAX = timedelta(hours=1)
 """The time that a run may be queued before it counts as lost."""
+
+
+LakeLike: TypeAlias = "Lake | LuxorQuery | str | os.PathLike[str] | None"
+"""A lake as callers name it: an open one, a query of it, or its address; None for the one that the environment names.
+"""
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,7 @@ class RunReport:
         return cls(**{name: read(record[name]) for name, read in _FIELDS.items() if name in record or name in _NEEDED})
 
 
-def opened(lake: Lake | LuxorQuery | str | os.PathLike[str] | None) -> Lake:
+def opened(lake: LakeLike) -> Lake:
     """Return the lake itself, that of a query, or the one at an address; by default the one that the environment names.
 
     Raises
@@ -193,7 +199,7 @@ def read_record(lake: Lake, path: str) -> RunReport | None:
 
 
 def last_runs(
-    lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None,
+    lake: LakeLike = None,
     name: str | None = None,
     limit: int | None = 20,
     *,
@@ -285,7 +291,7 @@ def damaged_records(lake: Lake, limit: int = 1000) -> list[str]:
     )
 
 
-def find_run(lake: Lake | LuxorQuery | str | os.PathLike[str] | None, ident: str) -> RunReport:
+def find_run(lake: LakeLike, ident: str) -> RunReport:
     """Return the run of an id, of which the first four letters are enough; its status as in `last_runs`.
 
     Raises
@@ -310,7 +316,7 @@ _SHORTEST = 4
 """The fewest letters of its id that a run can be named by."""
 
 
-def read_run(lake: Lake | LuxorQuery | str | os.PathLike[str] | None, name: str, run: str) -> RunReport:
+def read_run(lake: LakeLike, name: str, run: str) -> RunReport:
     """Return one run, by its pipeline and the name of its record, ``<UTC stamp>-<id>``; its status as in `last_runs`.
 
     Raises

@@ -46,6 +46,7 @@ from luxor_pipelines.operations.discovery import check_params, get_pipeline
 from luxor_pipelines.operations.records import (
     RECORD,
     RUNS,
+    LakeLike,
     RunReport,
     json_ready,
     judged,
@@ -93,7 +94,7 @@ def run(
     name: str,
     ref_date: date | datetime | str | None = None,
     *,
-    lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None,
+    lake: LakeLike = None,
     lq: LuxorQuery | None = None,
     now: datetime | None = None,
     if_running: Literal["error", "skip", "wait"] = "error",
@@ -151,7 +152,7 @@ def run(
     return _start(job, if_held="error" if if_running == "error" else "skip", wait=if_running == "wait")
 
 
-def retry(report: RunReport, *, lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None) -> RunReport:
+def retry(report: RunReport, *, lake: LakeLike = None) -> RunReport:
     """Run a pipeline again as in a report: same reference date, same parameters. Errors are those of `run`.
 
     Raises
@@ -172,7 +173,7 @@ def queue_run(
     name: str,
     ref_date: date | datetime | str | None = None,
     *,
-    lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None,
+    lake: LakeLike = None,
     **params: Any,
 ) -> RunReport:
     """Record a run as ``queued``; whoever is given the record's path does it with `run_queued`.
@@ -196,7 +197,7 @@ def queue_run(
     return report
 
 
-def run_queued(path: str, *, lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None) -> RunReport:
+def run_queued(path: str, *, lake: LakeLike = None) -> RunReport:
     """Do the run that `queue_run` recorded at ``path``, and return how it ended; one that is done is not done again.
 
     A run that failed or died can be done again: its record then has the latest try.
@@ -220,9 +221,7 @@ def run_queued(path: str, *, lake: Lake | LuxorQuery | str | os.PathLike[str] | 
     return _start(replace(job, report=report, version=version), if_held="error", wait=True)
 
 
-def fail_run(
-    path: str, error: Exception, *, lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None
-) -> RunReport:
+def fail_run(path: str, error: Exception, *, lake: LakeLike = None) -> RunReport:
     """Record that a queued run failed with ``error``; one that is alive, done or failed already stays as it is.
 
     Raises
@@ -273,9 +272,9 @@ class _Job:
 
 def in_layout(
     name: str,
-    lake: Lake | LuxorQuery | str | os.PathLike[str] | None,
+    lake: LakeLike,
     layout: Literal["declared", "file"] | None,
-) -> Lake | LuxorQuery | str | os.PathLike[str] | None:
+) -> LakeLike:
     """Return the lake, in which the tables that a pipeline makes anew get a layout; None leaves it as it is.
 
     Raises
@@ -302,7 +301,7 @@ def in_layout(
 def prepare(
     pipeline: str | Pipeline,
     ref_date: date | datetime | str | None,
-    lake: Lake | LuxorQuery | str | os.PathLike[str] | None,
+    lake: LakeLike,
     now: datetime | None,
     params: Mapping[str, Any],
 ) -> _Job:

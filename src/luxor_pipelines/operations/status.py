@@ -18,15 +18,12 @@ from luxor_pipelines.lake.table.listing import find_all
 from luxor_pipelines.lake.types.schema import DATE_COLUMN
 from luxor_pipelines.market.calendars import CalendarRangeWarning, HolidayCalendar
 from luxor_pipelines.operations.discovery import declarations
-from luxor_pipelines.operations.records import RunReport, last_run, opened
+from luxor_pipelines.operations.records import LakeLike, RunReport, last_run, opened
 from luxor_pipelines.pipelines import Dates, Declaration, Due, location, reference_dates
 from luxor_pipelines.query.calendar import Calendar
 
 if TYPE_CHECKING:
-    import os
-
     from luxor_pipelines.lake.lake import Lake
-    from luxor_pipelines.query.luxor_query import LuxorQuery
 
 __all__ = ["TableStatus", "business_calendar", "table_status"]
 
@@ -71,9 +68,7 @@ class TableStatus:
         return bool(self.late_days)
 
 
-def table_status(
-    lake: Lake | LuxorQuery | str | os.PathLike[str] | None = None, *, now: datetime | None = None
-) -> list[TableStatus]:
+def table_status(lake: LakeLike = None, *, now: datetime | None = None) -> list[TableStatus]:
     """Return the tables that pipelines write and the price tables from elsewhere, in the order of their names.
 
     Looks at all tables at once, and reads the footer of each one's newest partition and the last record of each
