@@ -149,13 +149,13 @@ def catch_up(
     name, lake, now, if_running
         As of `run`, and so are the errors.
     """
-    lake, dates = opened(lake), get_pipeline(name).declaration().dates
-    stored = _stored_dates(lake, get_pipeline(name).declaration().outputs) if dates is not None else set()
+    lake, declaration = opened(lake), get_pipeline(name).declaration()
+    stored = _stored_dates(lake, declaration.outputs) if declaration.dates is not None else set()
     today = lake.today(now if now is None else now.astimezone(UTC))
-    missing: list[date | None] = [None]
-    if dates is not None and stored and (start := max(stored) + timedelta(days=1)) < today:
-        missing = [*_dates(get_pipeline(name).declaration(), lake, start, None, None, today)[:at_most]] or [None]
-    return [run(name, day, lake=lake, now=now, if_running=if_running) for day in missing]
+    missing: list[date] = []
+    if stored and (start := max(stored) + timedelta(days=1)) < today:
+        missing = _dates(declaration, lake, start, None, today)[:at_most]
+    return [run(name, day, lake=lake, now=now, if_running=if_running) for day in missing or (None,)]
 
 
 def carry_out(
@@ -174,13 +174,13 @@ def carry_out(
         raise UsageError("The number of jobs is less than one.", hint="Give the number of processes.")
     outcomes = []
     dates = [planned.date for planned in plan if planned.run]
-    for outcome in _run(get_pipeline(name), dates, lake, now, params, jobs=jobs, cluster=cluster):
+    for outcome in _outcomes(get_pipeline(name), dates, lake, now, params, jobs=jobs, cluster=cluster):
         told(outcome)
         outcomes.append(outcome)
     return Backfill(name, tuple(plan), tuple(sorted(outcomes, key=lambda outcome: outcome.date)))
 
 
-def _run(
+def _outcomes(
     pipeline: Pipeline,
     dates: Sequence[date],
     lake: Lake,
@@ -190,6 +190,7 @@ def _run(
     jobs: int,
     cluster: str | None,
 ) -> Iterator[Outcome]:
+    """Run the dates here, in other processes or on a cluster; yield how each ended, as it ends."""
     if cluster is not None or jobs > 1:
         from luxor_pipelines.operations import cluster as remote
 
@@ -219,14 +220,8 @@ def plan_backfill(
         )
     today = lake.today(now if now is None else now.astimezone(UTC))
     first = _first_date(pipeline, lake)
-    days = _dates(
-        declaration,
-        lake,
-        None if start is None else as_reference_date(start, first=True),
-        None if end is None else as_reference_date(end),
-        first,
-        today,
-    )
+    begin = first if start is None else as_reference_date(start, first=True)
+    days = _dates(declaration, lake, begin, None if end is None else as_reference_date(end), today)
     if not (missing or failed or stale):
         return [_planned(day, first, "asked for") for day in days]
     stored = _stored_dates(lake, declaration.outputs) if missing else set()
@@ -256,11 +251,14 @@ def _planned(day: date, first: date | None, reason: str) -> PlannedDate:
     return PlannedDate(day, run=bool(reason), reason=reason or "nothing to do")
 
 
-def _dates(
-    declaration: Declaration, lake: Lake, start: date | None, end: date | None, first: date | None, today: date
-) -> list[date]:
-    """Return the reference dates from ``start`` to ``end`` that have ended before ``today``."""
-    start = start or first
+def _dates(declaration: Declaration, lake: Lake, start: date | None, end: date | None, today: date) -> list[date]:
+    """Return the reference dates from ``start`` to ``end``, by default to the last one, that have ended.
+
+    Raises
+    ------
+    UsageError
+        There is no such date, or no ``start``.
+    """
     last = today - timedelta(days=1)
     end = last if end is None else min(end, last)
     if start is None:
