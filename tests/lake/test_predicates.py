@@ -192,6 +192,8 @@ ROWS = pa.Table.from_pylist(
         ({"Name": ["EURO", "x"]}, [1]),
         ({"Date": ("<", date(2026, 1, 31))}, [0]),
         ({"n": ("in", [1, 3])}, [0, 2]),
+        ({"n": ("in", 3)}, [2]),
+        ({"Name": ("in", "euro")}, [1]),
         ({"Date": (None, "2026-01-31")}, [0, 1]),
     ],
 )
@@ -201,6 +203,21 @@ def test_one_language_of_conditions(where: Any, expected: list[int], encoded: bo
     if encoded:
         rows = rows.set_column(1, "Name", rows["Name"].dictionary_encode())
     assert apply(rows, conditions(TYPED, "t", where))["at"].to_pylist() == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("'a, b', c", ["a, b", "c"]),
+        ('("a, b" , c)', ["a, b", "c"]),
+        ("d'or, 'tis", ["d'or", "'tis"]),
+        ("x, d'or", ["x", "d'or"]),
+        ("a,", ["a", ""]),
+    ],
+)
+def test_a_listed_text_in_quotes_may_hold_commas(words: str, expected: list[str]) -> None:
+    (where,) = conditions(TYPED, "t", f"Name in {words}")
+    assert where.values == tuple(expected)
 
 
 @pytest.mark.parametrize(

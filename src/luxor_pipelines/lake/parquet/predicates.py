@@ -225,6 +225,8 @@ _BY_WORD = re.compile(
     r"(?P<column>[^=!<>]+?)\s+(?P<operator>between|in|contains|is\s+not\s+null|is\s+null)\b(?P<operand>.*)",
     re.DOTALL | re.IGNORECASE,
 )
+_ITEM = re.compile(r"""\s*("[^"]*"|'[^']*'|[^,]*?)\s*,""")
+"""A value of a list, with the comma after it; one in quotes may hold commas."""
 _FORMS = "= != < <= > >=, between A and B, in A, B, contains A, is null, is not null"
 
 
@@ -300,7 +302,7 @@ def _parsed(typed: pa.Schema, table: str, text: str) -> Where:
         if len(operands) != 2:
             raise UsageError(f"{shown(text)} is not a condition.", hint="Write it like Date between A and B.")
     elif operator == "in":
-        operands = operand.removeprefix("(").removesuffix(")").split(",")
+        operands = _ITEM.findall(f"{operand.removeprefix('(').removesuffix(')')},")
     values = [_from_text(column, word.strip(), kind) for word in operands]
     return _predicate(typed, table, column, operator, [values] if operator == "in" else values)
 
@@ -337,7 +339,7 @@ def _operation(column: str, value: Any) -> tuple[str, Sequence[Any]]:
             raise UsageError(
                 f"The condition on {column!r} has {len(operands)} operands for {operator}.", hint=f"Forms: {_FORMS}."
             )
-        return operator, operands
+        return operator, [_list_of(operands[0])] if operator == "in" else operands
     if isinstance(value, tuple):
         if len(value) != 2:
             raise UsageError(
@@ -345,7 +347,11 @@ def _operation(column: str, value: Any) -> tuple[str, Sequence[Any]]:
                 hint="Give (first, last), None for an open end, or an operator and a value.",
             )
         return "between", value
-    return "in", [[value] if isinstance(value, str | bytes) or not isinstance(value, Iterable) else list(value)]
+    return "in", [_list_of(value)]
+
+
+def _list_of(value: Any) -> list[Any]:
+    return [value] if isinstance(value, str | bytes) or not isinstance(value, Iterable) else list(value)
 
 
 def _predicate(typed: pa.Schema, table: str, column: str, operator: str, operands: Sequence[Any]) -> Where:
