@@ -32,11 +32,11 @@ class Cell(NamedTuple):
 
 CELLS = (
     Cell(
-        "# The first hour\n\nFrom an open lake to statistics, a heat map and a query in SQL, on the demo lake. Make it in a "
-        "terminal, in the folder of this notebook:\n\n```sh\npip install 'luxor-pipelines[plot,sql]'\nluxor demo\n```\n\n"
+        "# The first hour\n\nFrom an open lake to statistics, a heat map and a query in SQL, on the demo lake. With the "
+        "library installed as the README says, make it in a terminal, in the folder of this notebook:\n\n```sh\npip install 'luxor-pipelines[plot,sql]'\nluxor demo\n```\n\n"
         "Its exchange rates are the European Central Bank's reference rates. The two cash indexes are synthetic.",
         "# A primeira hora\n\nDo lake aberto às estatísticas, a um mapa de calor e a uma consulta em SQL, no lake de "
-        "demonstração. Crie-o num terminal, na pasta deste notebook:\n\n```sh\npip install 'luxor-pipelines[plot,sql]'\n"
+        "demonstração. Com a biblioteca instalada como diz o README, crie-o num terminal, na pasta deste notebook:\n\n```sh\npip install 'luxor-pipelines[plot,sql]'\n"
         "luxor demo\n```\n\nAs taxas de câmbio são as taxas de referência do Banco Central Europeu. Os dois índices de caixa "
         "são sintéticos.",
     ),

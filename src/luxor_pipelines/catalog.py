@@ -250,7 +250,7 @@ TABLES: dict[str, TableFacts] = {
     ),
     PX_LAST: TableFacts(
         "The current price of each series.",
-        "rebuilt when one of its sources changes",
+        "the updater of current prices, whenever one of its sources changes",
         ("Key",),
         (
             Column("Key", "text", False, "the price key", "aapl us equity"),
@@ -351,7 +351,7 @@ TABLES: dict[str, TableFacts] = {
     ),
     "funds": TableFacts(
         "The firm's funds.",
-        "unknown",
+        "a system that is not known",
         ("Short_Name",),
         (Column("Short_Name", "text", False, "", "fund a"), Column("Country", "text", True, "`br` or `us`", "br")),
     ),

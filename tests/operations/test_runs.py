@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import textwrap
+import tomllib
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
@@ -662,6 +664,38 @@ def test_the_data_dictionary_and_the_first_page_name_the_tables_that_pipelines_d
         for schema in declaration.outputs:
             assert TABLES[schema.name].written_by == f"the pipeline `{name}`"
             assert f"`{schema.name}`" in row
+
+
+def test_the_pipeline_that_contributing_shows_runs_as_it_stands(
+    disk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    module, package = (
+        re.search(r"```python\n(.*?)```", page, re.DOTALL),
+        re.search(r"```toml\n(.*?)```", page, re.DOTALL),
+    )
+    assert module is not None
+    assert package is not None
+    ((name, target),) = tomllib.loads(package[1])["project"]["entry-points"]["luxor_pipelines.pipelines"].items()
+    info = tmp_path / "my_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(f"[luxor_pipelines.pipelines]\n{name} = {target}\n", encoding="utf-8")
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / f"{target.replace('.', '/')}.py").write_text(module[1], encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    lq = disk.query()
+    lq.lake.storage.write("raw/volumes/2026-10-30.csv", b"Date,Asset,Volume\n2026-10-30,a,5\n")
+    assert find_pipelines()[name].description == "Each day's volume of every asset."
+    report = run(name, "2026-10-30", lake=lq)
+    assert (report.ref_date, report.rows, list(report.inputs)) == (
+        date(2026, 10, 30),
+        1,
+        ["raw/volumes/2026-10-30.csv"],
+    )
+    assert not run(name, "2026-10-30", lake=lq).changed
+    (table,) = [status for status in table_status(lq) if status.pipeline == name]
+    assert table.newest == date(2026, 10, 30)
 
 
 def test_packages_installed_beside_us_declare_the_same_way(plugin: Path, caplog: pytest.LogCaptureFixture) -> None:
