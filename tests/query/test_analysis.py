@@ -200,6 +200,12 @@ def test_volatility_at_any_end_date(lq: LuxorQuery) -> None:
     assert found.loc[found["Ticker"] == "late", "Volatility"].isna().all()
 
 
+def test_dates_in_place_of_a_volatilitys_windows_are_refused(lq: LuxorQuery) -> None:
+    with pytest.raises(UsageError, match="'2025-12-31' is no number of months") as caught:
+        lq.calculate_volatility("fund", "2025-12-31", "2026-10-30")  # type: ignore[arg-type]
+    assert "recent_date" in caught.value.hint
+
+
 def test_volatility_as_one_figure(lq: LuxorQuery, caplog: pytest.LogCaptureFixture) -> None:
     arguments: dict[str, Any] = {"recent_date": END, "rolling": False, "sample_frequency": "daily"}
     with caplog.at_level(logging.WARNING):

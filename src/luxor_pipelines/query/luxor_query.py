@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from luxor_pipelines.analytics.cash_flows import twr, xirr
 from luxor_pipelines.catalog import CDI, CURRENCY_FACTS, PERIODS, USDBRL, open_lake
-from luxor_pipelines.errors import SchemaError, Secret, UnknownAssetError, UsageError, sample
+from luxor_pipelines.errors import SchemaError, Secret, UnknownAssetError, UsageError, sample, shown
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.parquet.footer import corrupt
 from luxor_pipelines.lake.parquet.predicates import Conditions, Where, conditions
@@ -858,7 +858,20 @@ class LuxorQuery:
         DataFrame
             ``Ticker``, ``Date``, ``Volatility``: one row a series and sample, null where a window begins before the
             series or has returns for fewer than 60 % of its periods.
+
+        Raises
+        ------
+        UsageError
+            A window that is no whole number, such as a date.
         """
+        windows: dict[str, object] = {"months": min_rolling_period_months, "days": analysis_period_days}
+        for name, length in windows.items():
+            if not isinstance(length, int | np.integer):
+                raise UsageError(
+                    f"{shown(length)} is no number of {name}.",
+                    hint="After the tickers come min_rolling_period_months and analysis_period_days; the last date is "
+                    "given by name, as recent_date.",
+                )
         end = self.today() if recent_date is None else as_date(recent_date)
         analysis, keys = self._analysis(usdbrl_ticker), self._keys(tickers)
         if not rolling:
