@@ -1239,7 +1239,7 @@ def test_a_condition_is_on_what_a_column_is_read_as(disk: Any) -> None:
     found = lq.get_table("old", dtypes_override=words, where={"Date": "2025-01-01"})
     assert found["Date"].tolist() == ["2025-01-01"]
     assert lq.get_table("old", where={"Pct_Change": "0.1"})["Asset"].tolist() == ["a"]
-    with pytest.raises(UsageError, match="'high' is not a value of column 'Pct_Change', which holds double"):
+    with pytest.raises(UsageError, match="'high' is not a value of column 'Pct_Change', which holds numbers"):
         lq.get_table("old", dtypes_override=number, where={"Pct_Change": "high"})
 
 
