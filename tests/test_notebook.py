@@ -14,7 +14,9 @@ import pytest
 import luxor_pipelines
 from luxor_pipelines import LuxorQuery, incremental_load, save_table
 from luxor_pipelines.errors import SchemaError, conceal
+from luxor_pipelines.operations.backfill import Backfill, PlannedDate
 from luxor_pipelines.operations.records import RunReport
+from luxor_pipelines.operations.runs import Outcome
 from luxor_pipelines.reports.frames import styled
 
 ROWS = pd.DataFrame({"Date": pd.to_datetime(["2026-10-30"]), "Asset": ["a<b"], "Last_Price": [1.0]})
@@ -52,6 +54,19 @@ def test_a_run_shows_its_outcome_and_error_as_text() -> None:
     assert "DataError: no &lt;b&gt;assets&lt;/b&gt;" in text
     assert "Load them." in text
     assert "Rows</th><td style='text-align: left'>–<" in text
+
+
+def test_a_backfill_shows_how_many_dates_ended_how_and_what_went_wrong() -> None:
+    days = [date(2026, 8, 31), date(2026, 9, 30), date(2026, 10, 31)]
+    plan = tuple(PlannedDate(day, True, "missing") for day in days)
+    outcomes = (
+        Outcome(days[0], "done", 3),
+        Outcome(days[1], "done", 3),
+        Outcome(days[2], "failed", None, "no <assets>"),
+    )
+    text = Backfill("hist_returns", plan, outcomes)._repr_html_()
+    assert "Done</th><td style='text-align: right'>2<" in text
+    assert "2026-10-31 failed</th><td style='text-align: left'>no &lt;assets&gt;<" in text
 
 
 def test_styled_returns_are_percentages_and_missing_ones_a_dash() -> None:

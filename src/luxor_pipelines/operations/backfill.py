@@ -13,9 +13,10 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from luxor_pipelines.errors import UsageError
+from luxor_pipelines.notebook import html_facts
 from luxor_pipelines.operations.discovery import check_params, get_pipeline
 from luxor_pipelines.operations.records import LakeLike, RunReport, last_runs, opened
 from luxor_pipelines.operations.runs import Ending, Outcome, as_reference_date, outcome_of, run, run_many
@@ -65,6 +66,16 @@ class Backfill:
     def failed(self) -> bool:
         """Whether a date failed, or was stopped by the gate."""
         return bool(self.count("failed") + self.count("stopped"))
+
+    def _repr_html_(self) -> str:
+        counts = {status.capitalize(): self.count(status) for status in get_args(Ending) if self.count(status)}
+        troubles = {
+            f"{outcome.date} {outcome.status}": outcome.message
+            for outcome in self.outcomes
+            if outcome.status not in ("done", "unchanged")
+        }
+        planned = {"To run": sum(planned.run for planned in self.plan), "Left out": sum(not it.run for it in self.plan)}
+        return html_facts(f"Backfill of {self.pipeline}", planned | counts | troubles)
 
 
 def backfill(
