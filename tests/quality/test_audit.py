@@ -129,6 +129,15 @@ def test_nulls_in_the_key_and_in_numbers(lq: Any) -> None:
     ]
 
 
+def test_a_column_that_is_mostly_missing_in_several_files_is_one_finding(lq: Any) -> None:
+    for label in ("2026-09", "2026-10"):
+        table = stored(lq, label)
+        none = pa.nulls(len(table), pa.float64())
+        put(lq, path(label), table.set_column(2, "Last_Price", none))
+    assert found(lq) == [("warning", "", "of 6 cells of Last_Price are missing, in 2 files", 6)]
+    assert samples(lq) == ["2026-09 to 2026-10"]
+
+
 def test_half_of_the_numbers_may_be_missing(lq: Any) -> None:
     table = stored(lq, "2026-09")
     put(lq, path("2026-09"), table.set_column(2, "Last_Price", pa.array([None, 1.0, None, 2.0])))

@@ -167,6 +167,7 @@ class _TableAudit:
         self._last: dict[str, date] = {}
         self._series = SeriesCheck(stuck=table.name in STUCK_TABLES)
         self._spellings: dict[str, dict[str, set[str]]] = {}
+        self._sparse: dict[str, list[tuple[Part, int, int]]] = {}
 
     def run(self) -> list[Finding]:
         """Check the table's files, their columns and their rows."""
@@ -189,6 +190,7 @@ class _TableAudit:
                 self._check_rows(opened)
             except CorruptFileError as error:
                 self._error(opened.part, "file cannot be read to its end", 1, error.message)
+        self._tell_sparse()
         self._check_ends()
         for fault, count, oddities in self._series.oddities():
             self._warning(None, FAULTS[fault], count, sample(map(str, oddities)))
@@ -430,7 +432,18 @@ class _TableAudit:
             if nulls and (required or (name in declared and not declared[name].nullable)):
                 self._error(opened.part, f"of {len(column):,} cells of {name} are missing", nulls)
             elif nulls > NULLS_MAX * len(column):
-                self._warning(opened.part, f"of {len(column):,} cells of {name} are missing", nulls)
+                self._sparse.setdefault(name, []).append((opened.part, nulls, len(column)))
+
+    def _tell_sparse(self) -> None:
+        """Report a column that is mostly missing once, in however many files: the first months of returns have few."""
+        for name, pieces in self._sparse.items():
+            parts, nulls, cells = zip(*pieces, strict=True)
+            fault = f"of {sum(cells):,} cells of {name} are missing"
+            if len(parts) == 1:
+                self._warning(parts[0], fault, nulls[0])
+            else:
+                example = f"{parts[0].label} to {parts[-1].label}"
+                self._warning(None, f"{fault}, in {len(parts)} files", sum(nulls), example)
 
     def _check_key(self, part: Part, data: pa.Table, key: tuple[str, ...]) -> None:
         filled = data.select(list(key)).drop_null()
