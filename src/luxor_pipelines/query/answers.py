@@ -242,8 +242,8 @@ class Answers:
             self.notes.append(f"Bad rates make the returns that they convert no_fx: {sample(dict.fromkeys(bad))}")
         mixed = {
             key: None
-            for as_of, of in ((prices, keys), (rows, names))
-            for key in np.asarray(of)[_mixed(as_of, base, end)]
+            for as_of, series in ((prices, keys), (rows, names))
+            for key in np.asarray(series)[_mixed(as_of, base, end)]
         }
         if mixed:
             self.notes.append(f"Base and end price come from different tables, one of them a fallback: {sample(mixed)}")

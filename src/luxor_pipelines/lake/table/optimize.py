@@ -115,6 +115,22 @@ class Optimized:
 
 @dataclass(frozen=True)
 class _Plan:
+    """The shape that a table is given.
+
+    Attributes
+    ----------
+    stored_layout, layout
+        The layout that the table has, and the one that it gets.
+    date
+        Its column of dates, by which it is split; None where it has none.
+    by
+        The columns that its rows are sorted by.
+    types, conventions
+        The types of columns of legacy text that the caller gives, and those that the lake knows.
+    conversion
+        The id that partitions carry if the layout changes.
+    """
+
     stored_layout: Layout
     layout: Layout
     date: str | None
@@ -237,7 +253,7 @@ def _plan(
     first = date_column or partition or next((name for name in [*key, *dates] if name in dates), None)
     # Rows that agree in these keep their order: of two prices of a date the last one counts.
     by = sort_by or tuple(dict.fromkeys([*([first] if first else []), *(key or texts[:1] if first else key)]))
-    typed = [name for of in (types or {}).values() for name in ([of] if isinstance(of, str) else of)]
+    typed = [name for names in (types or {}).values() for name in ([names] if isinstance(names, str) else names)]
     absent = [name for name in (*by, *([date_column] if date_column else []), *typed) if name not in logical.names]
     if absent:
         raise UsageError(
@@ -262,9 +278,9 @@ def _plan(
 def retyped(codec: Codec, table: str) -> dict[str, tuple[pa.DataType, pa.DataType]]:
     """Return the columns that another program stored as a type that ours lack, each with its old and its new type."""
     schema = codec.stored
-    new = _logical(schema.empty_table(), codec, table).schema
-    types = {field.name: (_without_dictionary(field.type), new.field(field.name).type) for field in schema}
-    return {column: (old, its) for column, (old, its) in types.items() if old != its and not is_text_type(its)}
+    retyped_schema = _logical(schema.empty_table(), codec, table).schema
+    types = {field.name: (_without_dictionary(field.type), retyped_schema.field(field.name).type) for field in schema}
+    return {name: (old, new) for name, (old, new) in types.items() if old != new and not is_text_type(new)}
 
 
 def _without_dictionary(kind: pa.DataType) -> pa.DataType:
@@ -282,8 +298,8 @@ def _logical(data: pa.Table, codec: Codec, name: str, known_types: Mapping[str, 
         column = data[field.name]
         kind = _without_dictionary(column.type)
         if pa.types.is_null(kind):
-            known = (known_types or {}).get(field.name, kind)
-            typed = typed.set_column(at, pa.field(field.name, known), column.cast(known))
+            known_type = (known_types or {}).get(field.name, kind)
+            typed = typed.set_column(at, pa.field(field.name, known_type), column.cast(known_type))
             continue
         if (
             pa.types.is_integer(kind)

@@ -668,7 +668,7 @@ class Table:
         schemas = at_once(self.storage, snapshot.parts, schema)
         if any(is_hudi(stored.names) for stored in schemas):
             raise self._unreadable("hudi")
-        return union(self.name, {part.label: of for part, of in zip(snapshot.parts, schemas, strict=True)})
+        return union(self.name, {part.label: stored for part, stored in zip(snapshot.parts, schemas, strict=True)})
 
     def stored(
         self, part: Part, overrides: Mapping[str, Any] | None = None, columns: ColumnChanges | None = None
