@@ -213,7 +213,24 @@ class _TableAudit:
         self.exists = single is not None or bool(files)
         below = {self.table.below(info.path): info for info in files}
         partitions = [path for path in below if recognise(path)]
-        foreign = not partitions and not (single is not None and single.size)
+        self._check_strays(below, foreign=not partitions and not (single is not None and single.size))
+        for entry in unusable:
+            self._warning(None, f"entry is passed over: {entry.reason}", 1, entry.path)
+        snapshot = self._find(len(files), len(partitions))
+        if snapshot is not None:
+            self._check_beside(snapshot, single, partitions)
+        return snapshot
+
+    def _check_strays(self, below: Mapping[str, BlobInfo], *, foreign: bool) -> None:
+        """Report files that are no part of the table.
+
+        Parameters
+        ----------
+        below
+            The files by their paths in the table's folder.
+        foreign
+            Whether files that other programs write are the table, since there are none of ours.
+        """
         strays = [
             path
             for path, info in below.items()
@@ -228,31 +245,31 @@ class _TableAudit:
         if len(strays) > len(data):
             unread = [path for path in strays if path not in data]
             self._warning(None, "files in the table's folder are no data", len(unread), sample(unread))
-        for entry in unusable:
-            self._warning(None, f"entry is passed over: {entry.reason}", 1, entry.path)
+
+    def _find(self, files: int, partitions: int) -> Snapshot | None:
+        """Return the table's partitions; None, and a finding, where it is not clear which they are.
+
+        Parameters
+        ----------
+        files, partitions
+            The numbers of files in the table's folders, and of those that are partitions by their names.
+        """
         try:
-            snapshot = self.table.find()
+            return self.table.find()
         except SchemaError as error:
             fault = "partitions are by month and by year" if partitions else "lies there in two folders"
-            self._error(None, fault, len(partitions) or len(files), error.message)
-            return None
+            self._error(None, fault, partitions or files, error.message)
         except ForeignTableError as error:
-            self._error(None, _FORMAT, len(files), error.message)
-            return None
+            self._error(None, _FORMAT, files, error.message)
         except MoveInProgressError as error:
             self._error(None, "is being moved to the archive or back, or such a move was cut short", 1, error.hint)
-            return None
         except CorruptFileError as error:
             self._error(None, "layout is not told", 1, error.message)
-            return None
         except UnreachableError:
             raise
         except LakeError as error:
             self._error(None, "partition cannot be looked at", 1, error.message)
-            return None
-        if snapshot is not None:
-            self._check_beside(snapshot, single, partitions)
-        return snapshot
+        return None
 
     def _check_beside(self, snapshot: Snapshot, single: BlobInfo | None, partitions: Sequence[str]) -> None:
         """Report files of the table that are not read, because the table has another layout."""
@@ -361,45 +378,52 @@ class _TableAudit:
             fault = f"rows in {part.info.size:,} bytes, which cannot tell them apart; they are not read"
             self._error(part, fault, opened.stored.rows)
             return
-        partition = (opened.columns.metadata or {}).get(PARTITION_COLUMN, b"Date").decode()
-        try:
-            series = self._prices.columns_in(names)[0] if self._prices else None
-        except SchemaError as error:
-            self._error(part, "pair of columns, series and price, is missing", 1, error.message)
-            series = None
+        series = self._series_column(opened)
         key = self._key(opened, series)
         absent = [column for column in key if column not in names]
         if absent:
             self._error(part, "columns of the key are missing", len(absent), sample(absent))
             key = ()
-        dates = [partition] if partition in names and opened.columns.field(partition).type == DATE else []
+        partition = (opened.columns.metadata or {}).get(PARTITION_COLUMN, b"Date").decode()
+        date_column = partition if partition in names and opened.columns.field(partition).type == DATE else None
+        identity = [*key, *([date_column] if date_column is not None else [])]
         prices = self._price_columns(opened, series)
-        data = self._read(opened, [*dict.fromkeys([*key, *dates, *prices])])
+        data = self._read(opened, [*dict.fromkeys([*identity, *prices])])
         if data is not None:
-            self._check_nulls(opened, _selected(data, [*key, *dates]), required=True)
-            self._check_nulls(
-                opened, _selected(data, [name for name in prices if name not in (*key, *dates)]), required=False
-            )
+            self._check_nulls(opened, _selected(data, identity), required=True)
+            others = [name for name in prices if name not in identity]
+            self._check_nulls(opened, _selected(data, others), required=False)
             if key and all(column in data.column_names for column in key):
                 self._check_key(part, data, key)
-            if dates and dates[0] in data.column_names:
-                if opened.snapshot.by_date:
-                    self._check_partition(opened.snapshot.layout, part, data[dates[0]])
-                if series is not None and series in data.column_names:
-                    self._note_last_dates(data, dates[0], series)
-                if self.table.name in self.table.conventions.day_tables:
-                    self._check_days(part, data[dates[0]])
+            if date_column is not None and date_column in data.column_names:
+                self._check_dates(opened, data, date_column, series)
             if prices and set(prices) <= set(data.column_names):
                 self._check_prices(part, data.select(prices))
             self._note_spellings(_selected(data, key))
-            del data
+            del data  # before other columns are read
+        self._check_others(opened, {*identity, *prices})
+
+    def _check_dates(self, opened: _Opened, data: pa.Table, date_column: str, series: str | None) -> None:
+        """Check that dates lie in their partition and have no time of day; remember the last one of each series."""
+        if opened.snapshot.by_date:
+            self._check_partition(opened.snapshot.layout, opened.part, data[date_column])
+        if series is not None and series in data.column_names:
+            self._note_last_dates(data, date_column, series)
+        if self.table.name in self.table.conventions.day_tables:
+            self._check_days(opened.part, data[date_column])
+
+    def _check_others(self, opened: _Opened, checked: set[str]) -> None:
+        """Check the other columns for missing and bad cells, a few at a time; text is read only where it is required.
+
+        Columns that people have added may be empty.
+        """
         required = [column.name for column in self._declared.columns if not column.nullable] if self._declared else []
         unchecked = [
             field.name
             for field in opened.columns
             if (field.type != TEXT or field.name in required)
             and not pa.types.is_nested(field.type)
-            and field.name not in (*key, *dates, *prices, LAST_UPDATED)
+            and field.name not in (*checked, LAST_UPDATED)
             and (field.name in required or field.name not in added_columns(opened.columns))
         ]
         width = max(1, _CELLS // max(opened.stored.rows, 1))
@@ -493,6 +517,14 @@ class _TableAudit:
         last = pd.Series(filled[date_column].to_numpy()).groupby(codes).max()
         for word, day in zip(words.take(pa.array(last.index)).to_pylist(), last.dt.date, strict=True):
             self._last[word] = max(self._last.get(word, day), day)
+
+    def _series_column(self, opened: _Opened) -> str | None:
+        """Return the column of series of a price table, None of any other; a finding where it has none."""
+        try:
+            return self._prices.columns_in(opened.columns.names)[0] if self._prices else None
+        except SchemaError as error:
+            self._error(opened.part, "pair of columns, series and price, is missing", 1, error.message)
+            return None
 
     def _price_columns(self, opened: _Opened, series: str | None) -> list[str]:
         """Return the columns of date, series and price; nothing where one is missing or of another type."""
