@@ -313,53 +313,23 @@ class Load:
         SchemaError
             Columns or cells that the table does not take.
         """
-        name = self.table.name
+        name, conventions = self.table.name, self.table.conventions
         check_frame(df, name)
         self._normalized = normalize
-        target = self._schema.arrow() if self._schema else None
-        conventions = self.table.conventions
-        days = {DATE_COLUMN} if name in conventions.day_tables else set()
-        if self._schema is not None:
-            days |= {column.name for column in self._schema.columns if column.type == "date"}
-        if self._codec is not None and not self._whole:
-            stored_schema = self._open_types(self._codec)
-            added = added_columns(self._codec.stored)
-            if target is not None:
-                check_declared(target, stored_schema, name, added=added, shadow=self.shadow)
-                undeclared = [stored_schema.field(column) for column in added if column not in target.names]
-                target = pa.schema([*target, *undeclared])
-            target = target or stored_schema
-            frame_columns = [*column_names(df), *([index_name] if index else [])]
-            self._left_out = [column for column in added if column not in frame_columns]
-            target = pa.schema([field for field in target if field.name not in self._left_out])
+        columns = [*column_names(df), *([index_name] if index else [])]
         batch = frame_to_arrow(
             df,
             table=name,
-            target=target,
-            known_types=conventions.known_types(name, [*column_names(df), index_name]),
+            target=self._target(columns),
+            known_types=conventions.known_types(name, columns),
             increment=required,
-            days=days,
+            days=self._day_columns(),
             normalize=normalize,
             keep_case=conventions.keep_case,
             index=index,
             index_name=index_name,
         )
-        if self._codec is not None and not self._whole:
-            for column in self._left_out:
-                nulls = pa.nulls(len(batch), self._codec.schema.field(column).type)
-                batch = batch.append_column(column, pa.chunked_array([nulls]))
-            batch = self._set_types(batch, self._codec)
-        else:
-            check_readable(batch, codec_of(batch.schema, name, conventions), name)
-            self._columns = self._columns.anew(batch.column_names)
-            if self.layout != "file":
-                check_typed(batch, name)
-            batch = self._as_text(batch)
-        if self._legacy and self._whole:  # the new columns are text too
-            texts = pa.schema([(column, TEXT) for column in batch.column_names])
-            self._codec = codec_of(texts, name, conventions)
-        if self._codec is not None and (self._legacy or not self._whole):
-            batch = self._codec.as_read(decoded(batch) if self._legacy else batch)
+        batch = self._as_new(batch) if self._codec is None or self._whole else self._as_stored(batch, self._codec)
         needed = {*(key or ()), *required, *((self.partition_column,) if self.layout != "file" else ())}
         check_filled(batch, needed, name)
         if self.layout != "file" and not pa.types.is_timestamp(batch.schema.field(self.partition_column).type):
@@ -371,6 +341,49 @@ class Load:
             check_key(batch, key, name)
         return batch
 
+    def _target(self, columns: Sequence[object]) -> pa.Schema | None:
+        """Return the columns and types that a frame with some columns has to fit; None where it decides itself.
+
+        Columns that were added to the table may be missing. Those that are missing are noted as left out.
+        """
+        declared = self._schema.arrow() if self._schema else None
+        if self._codec is None or self._whole:
+            return declared
+        target = stored = self._open_types(self._codec)
+        added = added_columns(self._codec.stored)
+        if declared is not None:
+            check_declared(declared, stored, self.table.name, added=added, shadow=self.shadow)
+            target = pa.schema([*declared, *(stored.field(name) for name in added if name not in declared.names)])
+        self._left_out = [name for name in added if name not in columns]
+        return pa.schema([field for field in target if field.name not in self._left_out])
+
+    def _day_columns(self) -> set[str]:
+        """Return the columns of dates that may have no time of day."""
+        columns = {DATE_COLUMN} if self.table.name in self.table.conventions.day_tables else set()
+        declared = self._schema.columns if self._schema is not None else ()
+        return columns | {column.name for column in declared if column.type == "date"}
+
+    def _as_stored(self, batch: pa.Table, codec: Codec) -> pa.Table:
+        """Return the batch with all columns of the table, as they will read once they are stored."""
+        for column in self._left_out:
+            nulls = pa.nulls(len(batch), codec.schema.field(column).type)
+            batch = batch.append_column(column, pa.chunked_array([nulls]))
+        batch, self._codec = self._set_types(batch, codec)
+        return self._codec.as_read(decoded(batch) if self._legacy else batch)
+
+    def _as_new(self, batch: pa.Table) -> pa.Table:
+        """Return the batch as the rows of a table that is new, or replaced whole; a table of text stays one."""
+        name, conventions = self.table.name, self.table.conventions
+        check_readable(batch, codec_of(batch.schema, name, conventions), name)
+        self._columns = self._columns.anew(batch.column_names)
+        if self.layout != "file":
+            check_typed(batch, name)
+        batch = self._as_text(batch)
+        if not self._legacy:
+            return batch
+        self._codec = codec_of(pa.schema([(column, TEXT) for column in batch.column_names]), name, conventions)
+        return self._codec.as_read(decoded(batch))
+
     def _open_types(self, codec: Codec) -> pa.Schema:
         """Return the table's typed columns; one of a single file without a value so far has the type ``null``."""
         if self.layout != "file":
@@ -378,8 +391,8 @@ class Load:
         columns = (field if pa.types.is_null(field.type) else codec.schema.field(field.name) for field in codec.stored)
         return pa.schema(columns, codec.schema.metadata)
 
-    def _set_types(self, batch: pa.Table, codec: Codec) -> pa.Table:
-        """Give the columns that have no value so far the types that the batch brings."""
+    def _set_types(self, batch: pa.Table, codec: Codec) -> tuple[pa.Table, Codec]:
+        """Give the columns that have no value so far the types that the batch brings; return both with them."""
         for at, field in enumerate(codec.stored):
             if not pa.types.is_null(field.type):
                 continue
@@ -389,8 +402,8 @@ class Load:
             elif self.layout == "file":
                 self._types_given[field.name] = column.type
                 stored_schema = codec.stored.set(at, pa.field(field.name, column.type))
-                self._codec = codec = codec_of(stored_schema, self.table.name, self.table.conventions)
-        return batch
+                codec = codec_of(stored_schema, self.table.name, self.table.conventions)
+        return batch, codec
 
     def _as_text(self, batch: pa.Table) -> pa.Table:
         """Return a new table's rows with text in place of columns without a type; `_build` stores these as such."""
