@@ -253,7 +253,6 @@ def _write_workbook(grid: Grid, file: str) -> None:
         The file cannot be written, or a sheet cannot hold so many rows.
     """
     from openpyxl import Workbook
-    from openpyxl.cell import WriteOnlyCell
 
     if len(grid.rows) >= _SHEET_ROWS:
         raise UsageError(
@@ -266,32 +265,9 @@ def _write_workbook(grid: Grid, file: str) -> None:
     for letter, width in zip(_letters(len(grid.columns)), _widths(_texts(grid, brief=True)), strict=True):
         sheet.column_dimensions[letter].width = min(max(width + 2, 8), 60)
 
-    def made(value: Value, name: str) -> Any:
-        if value is None or (isinstance(value, float) and not math.isfinite(value)):
-            return None
-        cell = WriteOnlyCell(sheet)
-        if not _fits_sheet(value):
-            value = _exact(value)
-        if isinstance(value, datetime):
-            cell.value = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
-            cell.number_format = "yyyy-mm-dd hh:mm:ss"
-        elif isinstance(value, date):
-            cell.value = value
-            cell.number_format = "yyyy-mm-dd"
-        elif isinstance(value, int | float):
-            cell.value = value
-            if name in grid.percent:
-                cell.number_format = "0.00%"
-            elif name in grid.grouped:
-                cell.number_format = "#,##0"
-        else:
-            cell.value = _UNPRINTABLE.sub("", str(value))
-            cell.data_type = "s"  # never a formula
-        return cell
-
-    sheet.append([made(name, "") for name in grid.columns])
+    sheet.append([_sheet_cell(sheet, name, "", grid) for name in grid.columns])
     for row in grid.rows:
-        sheet.append([made(value, name) for value, name in zip(row, grid.columns, strict=True)])
+        sheet.append([_sheet_cell(sheet, value, name, grid) for value, name in zip(row, grid.columns, strict=True)])
     buffer = io.BytesIO()
     book.save(buffer)
     try:
@@ -299,6 +275,33 @@ def _write_workbook(grid: Grid, file: str) -> None:
     except OSError as error:
         raise UsageError(f"{shown(file)} cannot be written: {error.strerror}.", hint="Name another file.") from error
     note(f"Written to {file}")
+
+
+def _sheet_cell(sheet: Any, value: Value, column: str, grid: Grid) -> Any:
+    """Return the cell of a workbook for a value of a column; None where there is no value."""
+    from openpyxl.cell import WriteOnlyCell
+
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    cell = WriteOnlyCell(sheet)
+    if not _fits_sheet(value):
+        value = _exact(value)
+    if isinstance(value, datetime):
+        cell.value = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+        cell.number_format = "yyyy-mm-dd hh:mm:ss"
+    elif isinstance(value, date):
+        cell.value = value
+        cell.number_format = "yyyy-mm-dd"
+    elif isinstance(value, int | float):
+        cell.value = value
+        if column in grid.percent:
+            cell.number_format = "0.00%"
+        elif column in grid.grouped:
+            cell.number_format = "#,##0"
+    else:
+        cell.value = _UNPRINTABLE.sub("", str(value))
+        cell.data_type = "s"  # never a formula
+    return cell
 
 
 def _fits_sheet(value: Value) -> bool:
