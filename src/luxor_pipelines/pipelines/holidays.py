@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from luxor_pipelines.catalog import HOLIDAYS_EXCHANGE
 from luxor_pipelines.errors import DataError, UsageError
@@ -26,7 +26,16 @@ from luxor_pipelines.telemetry import span
 if TYPE_CHECKING:
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
-__all__ = ["DECLARATION", "EXCHANGES", "SCHEMA", "exchange_holidays", "last_day", "parse_exchanges", "run"]
+__all__ = [
+    "DECLARATION",
+    "EXCHANGES",
+    "SCHEMA",
+    "ExchangeHolidays",
+    "exchange_holidays",
+    "last_day",
+    "parse_exchanges",
+    "run",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -83,13 +92,13 @@ def run(
         raise UsageError(f"start {first:%Y-%m-%d} is not before end {last:%Y-%m-%d}.", hint="Correct one of them.")
     with span("compute"):
         holidays = {location: exchange_holidays(code, first, last) for location, code in chosen.items()}
-    notes = tuple(note for _, note, _ in holidays.values() if note)
-    counts: dict[str, JSON] = {location: len(days) for location, (days, _, _) in holidays.items()}
+    notes = tuple(calendar.note for calendar in holidays.values() if calendar.note is not None)
+    counts: dict[str, JSON] = {location: len(calendar.days) for location, calendar in holidays.items()}
     logger.info("weekdays without session, %s to %s: %s", first.date(), last.date(), counts)
     for note in notes:
         logger.warning("%s", note)
     frame = pd.concat(
-        [pd.DataFrame({"Date": days, "Location": location}) for location, (days, _, _) in holidays.items()],
+        [pd.DataFrame({"Date": calendar.days, "Location": location}) for location, calendar in holidays.items()],
         ignore_index=True,
     )
     lq.forget(SCHEMA.name)
@@ -98,7 +107,7 @@ def run(
         covered = stored_coverage(cache.codec(SCHEMA.name).stored.metadata)
         stored = lq.get_table(SCHEMA.name, columns=["Date", "Location"])
         rows = pd.concat([stored[~stored["Location"].isin(list(chosen))], frame], ignore_index=True)
-    covered |= {location: days for location, (_, _, days) in holidays.items()}
+    covered |= {location: calendar.covered for location, calendar in holidays.items()}
     # The table is saved whole: a location without holidays has no rows that could replace those it had.
     load = save_table(lq, SCHEMA.name, rows, schema=replace(SCHEMA, facts=coverage_facts(covered)), mode="replace")
     details: dict[str, JSON] = {
@@ -163,13 +172,28 @@ def _calendar_code(code: str) -> str:
     )
 
 
-def exchange_holidays(
-    code: str, start: pd.Timestamp, end: pd.Timestamp
-) -> tuple[pd.DatetimeIndex, str | None, tuple[date, date]]:
+class ExchangeHolidays(NamedTuple):
+    """The weekdays without a session at an exchange.
+
+    Attributes
+    ----------
+    days
+        The days, in order.
+    note
+        A sentence that says so where the calendar does not know all the days asked for; else None.
+    covered
+        The first and the last day that the calendar knows, of those asked for.
+    """
+
+    days: pd.DatetimeIndex
+    note: str | None
+    covered: tuple[date, date]
+
+
+def exchange_holidays(code: str, start: pd.Timestamp, end: pd.Timestamp) -> ExchangeHolidays:
     """Return the days Monday to Friday from ``start`` to ``end``, both included, on which there is no session.
 
-    Some calendars know certain years only. Days outside these are left out; a sentence that says so, and the first
-    and the last day that the calendar covers, are returned beside the others.
+    Some calendars know certain years only. Days outside these are left out, and a note says so.
 
     Raises
     ------
@@ -193,12 +217,14 @@ def exchange_holidays(
             f"The calendar {code} could not be computed from {first:%Y-%m-%d} to {last:%Y-%m-%d}: {error!r}.",
             hint="Choose other bounds or another exchange for that location.",
         ) from error
-    note = (
-        f"The calendar {code} knows the days from {first:%Y-%m-%d} to {last:%Y-%m-%d} only: "
-        "no holidays are listed outside them."
-    )
+    note = None
+    if (first, last) != (start, end):
+        note = (
+            f"The calendar {code} knows the days from {first:%Y-%m-%d} to {last:%Y-%m-%d} only: "
+            "no holidays are listed outside them."
+        )
     days = pd.bdate_range(first, last).difference(sessions).as_unit("us")
-    return days, note if (first, last) != (start, end) else None, (first.date(), last.date())
+    return ExchangeHolidays(days, note, (first.date(), last.date()))
 
 
 def _calendar(code: str, first: pd.Timestamp | None = None, last: pd.Timestamp | None = None) -> Any:
