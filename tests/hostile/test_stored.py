@@ -216,3 +216,19 @@ def test_other_tables_of_another_schema_are_named(case: str, lake: Any, digest: 
         assert digest(lake) == before
     assert all(error.hint for error in told)
     assert any(name in str(error) for error in told)
+
+
+def test_dates_that_python_lacks_are_shown(lake: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    dates = pa.array(np.array(["0000-12-31", "2026-10-30", "10000-01-01"], "M8[us]"))
+    lake.storage().write("enriched/parquet/odd.parquet", parquet({"Date": dates, "V": [1, 2, 3]}))
+    for command in (["show", "odd"], ["show", "odd", "--json"], ["sql", "from odd"], ["describe", "odd"]):
+        assert main([*command, "--lake", lake.arguments["lake"]]) == 0
+        out = capsys.readouterr().out
+        assert "10000-01-01" in out
+        assert "0000-12-31" in out
+
+
+def test_a_table_without_a_column_has_no_rows_to_query(lake: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    lake.storage().write("enriched/parquet/odd.parquet", parquet({}))
+    assert main(["sql", "from odd", "--lake", lake.arguments["lake"]]) == 2
+    assert "Error: DuckDB refuses the query: " in capsys.readouterr().err

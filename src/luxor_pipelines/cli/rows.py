@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -103,9 +103,9 @@ def grid_of(data: pa.Table) -> Grid:
     """Return a table's rows for printing; dates without a time of day."""
     columns = []
     for column in data.columns:
-        cells = column.to_pylist()
+        cells = _cells(column)
         if _are_dates(column):
-            cells = [None if cell is None else cell.date() for cell in cells]
+            cells = [cell.date() if isinstance(cell, datetime) else cell for cell in cells]
         elif not _printable(column.type):
             cells = [None if cell is None else str(cell) for cell in cells]
         columns.append(cells)
@@ -126,11 +126,19 @@ def json_rows(data: pa.Table) -> list[dict[str, Any]]:
 
 
 def _json(column: pa.ChunkedArray) -> list[Any]:
-    cells = column.to_pylist()
+    cells = _cells(column)
     if pa.types.is_timestamp(column.type):
         dates = _are_dates(column)
-        return [None if cell is None else (cell.date() if dates else cell).isoformat() for cell in cells]
+        return [(cell.date() if dates else cell).isoformat() if isinstance(cell, datetime) else cell for cell in cells]
     return [None if isinstance(cell, float) and not math.isfinite(cell) else cell for cell in cells]
+
+
+def _cells(column: pa.ChunkedArray) -> list[Any]:
+    """Return a column's cells; as text where some are dates before the year 1 or after 9999, which Python lacks."""
+    try:
+        return cast("list[Any]", column.to_pylist())
+    except (OverflowError, ValueError):
+        return cast("list[Any]", column.cast(pa.string()).to_pylist())
 
 
 def _are_dates(column: pa.ChunkedArray) -> bool:

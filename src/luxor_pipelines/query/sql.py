@@ -107,11 +107,12 @@ def run_sql(lake: Lake, query: str, params: Sequence[Any] | Mapping[str, Any] | 
         ) from error
     failures: list[LuxorError] = []
     with _database(os.getpid()).cursor() as connection:
-        for name in _tables_of(connection, query):
-            source = _source(lake, name, failures)
-            if source is not None:
-                connection.register(name, source)
+        names = _tables_of(connection, query)
         try:
+            for name in names:
+                source = _source(lake, name, failures)
+                if source is not None:
+                    connection.register(name, source)
             answer = connection.sql(query, params=params).to_arrow_table()
         except duckdb.Error as error:
             if failures:  # of a scan, which DuckDB reports as its own

@@ -68,7 +68,7 @@ from luxor_pipelines.lake.table.layout import (
     table_name,
 )
 from luxor_pipelines.lake.types.codec import Codec, Overrides, codec_of, overridden
-from luxor_pipelines.lake.types.schema import DATE, DATE_COLUMN, ENCODING, Conventions
+from luxor_pipelines.lake.types.schema import DATE, DATE_COLUMN, ENCODING, TEXT, Conventions
 from luxor_pipelines.telemetry import span
 
 __all__ = [
@@ -796,7 +796,9 @@ class Table:
             ends = pc.min_max(self.scan([column], snapshot=snapshot).data[column])
         except SchemaError:
             return None, None
-        first, last = (None if end is None else str(end.date()) for end in ends.as_py().values())
+        # By Arrow, since Python has no dates before the year 1 or after 9999.
+        texts = (ends[name].cast(TEXT).as_py() for name in ("min", "max"))
+        first, last = (None if text is None else text.partition(" ")[0] for text in texts)
         return first, last
 
     def series_index(self, snapshot: Snapshot, name: str) -> pa.Table | None:
