@@ -21,7 +21,7 @@ from luxor_pipelines.lake.table import alter
 from luxor_pipelines.lake.table.alter import Altered
 from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.lake.table.load import LayoutChangedError, Load, LoadResult, TableExistsError, exists_error
-from luxor_pipelines.lake.types.frames import check_frame, column_names
+from luxor_pipelines.lake.types.frames import check_frame, column_names, last_date
 from luxor_pipelines.telemetry import span
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def incremental_load(
     unique = list(dict.fromkeys(unique))
 
     def load_once(done: dict[str, LoadResult]) -> LoadResult:
-        load = _load(lake, table_name, directory, schema, near=_last_date(df, increment_column), done=done)
+        load = _load(lake, table_name, directory, schema, near=last_date(df, increment_column), done=done)
         if not len(df):
             return load.result()
         load.table.check_ours(load.snapshot)
@@ -426,19 +426,3 @@ def _load(
         one_file=lake.settings.layout == "file",
         done=done,
     )
-
-
-def _last_date(df: Frame, column: str | None) -> datetime | None:
-    """Return the last date of a column of dates, None of any other; it tells which partition the load will change."""
-    if column is None or column_names(df).count(column) != 1:
-        return None
-    values: Any = df[column]
-    if not hasattr(values, "dtype"):  # of an Arrow table
-        values = values.unique().to_pandas(date_as_object=False)
-    if values.ndim != 1 or values.dtype.kind != "M" or not values.notna().any():
-        return None
-    try:
-        last = values.max()
-        return datetime(last.year, last.month, last.day)
-    except (ValueError, OverflowError):  # beyond the years there are, which the load itself refuses with more to say
-        return None

@@ -31,7 +31,16 @@ from luxor_pipelines.lake.types.schema import (
 from luxor_pipelines.lazy import pd
 from luxor_pipelines.names import normal_names
 
-__all__ = ["Frame", "arrow_to_frame", "check_frame", "column_names", "conform", "decoded", "frame_to_arrow"]
+__all__ = [
+    "Frame",
+    "arrow_to_frame",
+    "check_frame",
+    "column_names",
+    "conform",
+    "decoded",
+    "frame_to_arrow",
+    "last_date",
+]
 
 Frame: TypeAlias = "pd.DataFrame | pa.Table"
 """Rows as callers hand them over."""
@@ -168,6 +177,22 @@ def check_frame(df: object, table: str) -> None:
 def column_names(df: Frame) -> list[Any]:
     """Return the names of the columns of a frame or an Arrow table, in their order."""
     return list(df.column_names if isinstance(df, pa.Table) else df.columns)
+
+
+def last_date(df: Frame, column: str | None) -> dt.datetime | None:
+    """Return the last date of a column of dates; None of any other column, and of none."""
+    if column is None or column_names(df).count(column) != 1:
+        return None
+    values = df[column]
+    try:
+        if isinstance(values, pa.ChunkedArray):
+            is_date = pa.types.is_timestamp(values.type) or pa.types.is_date(values.type)
+            last = pc.max(values).as_py() if is_date else None
+        else:
+            last = values.max() if values.ndim == 1 and values.dtype.kind == "M" else None
+        return None if last is None or pd.isna(last) else dt.datetime(last.year, last.month, last.day)
+    except (ValueError, OverflowError):  # beyond the years there are, which the load itself refuses with more to say
+        return None
 
 
 def _with_known_types(data: pa.Table, types: Mapping[str, pa.DataType], table: str) -> pa.Table:
