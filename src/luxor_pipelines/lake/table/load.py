@@ -61,6 +61,7 @@ from luxor_pipelines.lake.types.schema import (
     column_command,
     is_text_type,
     stored_key,
+    value_type,
 )
 from luxor_pipelines.notebook import html_facts
 
@@ -835,8 +836,7 @@ def exists_error(table: Table) -> TableExistsError:
 
 def types_of(schema: pa.Schema) -> dict[str, str]:
     """Return the types of the columns by name, without ``Last_Updated``; of dictionaries, that of their words."""
-    kinds = {field.name: field.type for field in schema if field.name != LAST_UPDATED}
-    return {name: str(kind.value_type if pa.types.is_dictionary(kind) else kind) for name, kind in kinds.items()}
+    return {field.name: str(value_type(field.type)) for field in schema if field.name != LAST_UPDATED}
 
 
 def check_filled(batch: pa.Table, needed: Iterable[str], table: str) -> None:

@@ -71,6 +71,7 @@ from luxor_pipelines.lake.types.schema import (
     bad_cells,
     is_text_type,
     stored_key,
+    value_type,
 )
 
 __all__ = ["Optimized", "Shape", "find_leftovers", "optimize", "retyped"]
@@ -279,12 +280,8 @@ def retyped(codec: Codec, table: str) -> dict[str, tuple[pa.DataType, pa.DataTyp
     """Return the columns that another program stored as a type that ours lack, each with its old and its new type."""
     schema = codec.stored
     retyped_schema = _logical(schema.empty_table(), codec, table).schema
-    types = {field.name: (_without_dictionary(field.type), retyped_schema.field(field.name).type) for field in schema}
+    types = {field.name: (value_type(field.type), retyped_schema.field(field.name).type) for field in schema}
     return {name: (old, new) for name, (old, new) in types.items() if old != new and not is_text_type(new)}
-
-
-def _without_dictionary(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _logical(data: pa.Table, codec: Codec, name: str, known_types: Mapping[str, pa.DataType] | None = None) -> pa.Table:
@@ -296,7 +293,7 @@ def _logical(data: pa.Table, codec: Codec, name: str, known_types: Mapping[str, 
     typed = codec.decode(data)
     for at, field in enumerate(typed.schema):
         column = data[field.name]
-        kind = _without_dictionary(column.type)
+        kind = value_type(column.type)
         if pa.types.is_null(kind):
             known_type = (known_types or {}).get(field.name, kind)
             typed = typed.set_column(at, pa.field(field.name, known_type), column.cast(known_type))

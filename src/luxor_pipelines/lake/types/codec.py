@@ -29,6 +29,7 @@ from luxor_pipelines.lake.types.schema import (
     Conventions,
     bad_cells,
     is_text_type,
+    value_type,
 )
 
 __all__ = ["Codec", "Overrides", "TypedCodec", "codec_of", "overridden"]
@@ -189,7 +190,7 @@ class TypedCodec:
 
     def is_plain(self, column: str) -> bool:
         """See `Codec.is_plain`."""
-        return bool(_plain_type(self.stored.field(column).type) == self.schema.field(column).type)
+        return bool(value_type(self.stored.field(column).type) == self.schema.field(column).type)
 
     def decode(self, rows: pa.Table, dictionary: Sequence[str] = ()) -> pa.Table:
         """See `Codec.decode`."""
@@ -217,7 +218,7 @@ class TypedCodec:
     def as_read(self, rows: pa.Table) -> pa.Table:
         """See `Codec.as_read`."""
         fields = [field for field in self.stored if field.name != LAST_UPDATED]
-        if all(_plain_type(rows.schema.field(field.name).type) == field.type for field in fields):
+        if all(value_type(rows.schema.field(field.name).type) == field.type for field in fields):
             return rows
         columns = {field.name: _cast(rows[field.name], field.type, self._table, field.name) for field in fields}
         decoded = self.decode(pa.table(columns)).select(rows.column_names)
@@ -236,13 +237,9 @@ class TypedCodec:
         return decoded
 
 
-def _plain_type(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
 def _typed(stored: pa.DataType) -> pa.DataType:
     """Return the type that a stored type is read as."""
-    kind = _plain_type(stored)
+    kind = value_type(stored)
     if is_text_type(kind) or pa.types.is_null(kind):
         return TEXT
     if pa.types.is_integer(kind):

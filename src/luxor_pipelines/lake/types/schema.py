@@ -43,6 +43,7 @@ __all__ = [
     "is_text_type",
     "plain",
     "stored_key",
+    "value_type",
     "with_codes",
 ]
 
@@ -162,10 +163,14 @@ class TableSchema:
         }
 
 
+def value_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type of a column's values: of one that is dictionary-encoded, that of its words."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
 def is_text_type(kind: pa.DataType) -> bool:
     """Return whether a type is one of Arrow's types of text, dictionary-encoded or not."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
+    kind = value_type(kind)
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
