@@ -158,7 +158,7 @@ _NAME = "luxor_pipelines"
 
 @functools.cache
 def _api() -> ModuleType | None:
-    """OpenTelemetry's API, where it is installed."""
+    """Return OpenTelemetry's API; None where it is not installed."""
     try:
         import opentelemetry.metrics
         import opentelemetry.trace

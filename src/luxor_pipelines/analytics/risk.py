@@ -252,7 +252,7 @@ def _deviation(returns: pd.DataFrame, frequency: str) -> pd.Series:
 
 
 def _pairwise(values: FloatArray, least: int) -> FloatArray:
-    """Correlations of the columns over common rows.
+    """Return the correlations of the columns over common rows, null with fewer of these than ``least``.
 
     Columns with nulls in the same rows share one mask, so that series of one calendar and one first day
     cost what series without nulls do.

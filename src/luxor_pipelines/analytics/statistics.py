@@ -213,7 +213,7 @@ def _whole(
 
 
 def _packed(returns: pd.DataFrame) -> tuple[FloatArray, NDArray[np.int64]]:
-    """Finite returns with a row a series, each from the left on, null at the right; and their numbers."""
+    """Return a row a series, its finite returns from the left on and nulls at the right; and their numbers."""
     values = np.ascontiguousarray(returns.to_numpy().T)
     present = np.isfinite(values)
     count = present.sum(axis=1)
@@ -281,7 +281,7 @@ def _tail(packed: FloatArray, count: NDArray[np.int64], share: float) -> tuple[F
 def _ratios(
     frame: pd.DataFrame, returns: pd.DataFrame, frequency: str, risk_free: float | pd.Series, end: date
 ) -> tuple[dict[str, FloatArray], NDArray[np.int64]]:
-    """Sharpe and Sortino ratios, and the numbers of returns that have a risk-free one beside."""
+    """Return Sharpe and Sortino ratios, and the numbers of returns that have a risk-free one beside."""
     excess, _ = _packed(_excess(frame, returns, frequency, risk_free, end))
     present = np.isfinite(excess)
     n = present.sum(axis=1)

@@ -269,7 +269,7 @@ def runs(
 
 
 def _run_grid(reports: Sequence[RunReport]) -> Grid:
-    """Runs, one a row; with their errors where any failed."""
+    """Return runs, one a row; with their errors where any failed."""
     rows = [
         (
             report.started_at.replace(tzinfo=None, microsecond=0),
@@ -487,7 +487,7 @@ def status(
 
 
 def _last_run(run: RunReport | None) -> tuple[datetime | None, str | None, int | None, float | None]:
-    """When the last run was and how it ended, its rows and seconds."""
+    """Return when the last run was and how it ended, its rows and seconds; None of each without one."""
     if run is None:
         return None, None, None, None
     seconds = None if run.duration_s is None else round(run.duration_s, 1)

@@ -152,7 +152,7 @@ class Analysis:
     def rolling_volatility(
         self, keys: Sequence[str], days: int, start: date, end: date, currency: str, frequency: str
     ) -> pd.DataFrame:
-        """Figures of the windows that end from ``start`` to ``end``: ``Ticker``, ``Date``, ``Volatility``."""
+        """Return ``Ticker``, ``Date``, ``Volatility`` of each series and window that ends from ``start`` to ``end``."""
         first = date.fromordinal(max(1, start.toordinal() - days - 31))
         prices = self.observed(keys, first, end, currency)
         rolled = risk.rolling_volatility(prices, days, frequency, end=end)
@@ -162,7 +162,7 @@ class Analysis:
         return _long(rolled, "Ticker", "Volatility")
 
     def drawdown(self, keys: Sequence[str], start: date, end: date, currency: str) -> pd.DataFrame:
-        """Drawdowns day by day, index ``Date``."""
+        """Return drawdowns day by day; see `LuxorQuery.calculate_drawdown`."""
         prices = self.observed(keys, start, end, currency)
         first = prices.bfill().iloc[0] if len(prices) else prices.sum()
         parts = {
@@ -234,7 +234,7 @@ class Analysis:
     def returns_table(
         self, key: str, currency: str, benchmark: str | None, start: date | None, end: date
     ) -> pd.DataFrame:
-        """Months × years; see `LuxorQuery.returns_table`."""
+        """Return the returns of a series by month and year; see `LuxorQuery.returns_table`."""
         first = self._answers.first_date(key)
         if first is None:
             raise UnknownAssetError(f"No price table has a series {key!r}.", hint="Check the spelling of the ticker.")
@@ -325,7 +325,7 @@ class Analysis:
         return composites.composite(prices, weights, rebalance)
 
     def _converted(self, prices: pd.DataFrame, own: Mapping[str, str | None], currency: str) -> pd.DataFrame:
-        """Daily prices of some series in another currency, each day's rate."""
+        """Return daily prices of some series in another currency, with each day's rate."""
         without = [key for key, iso in own.items() if iso is None]
         if without:
             raise DataError(f"The currency of {sample(without)} is not known.", hint="Give it in the table assets.")

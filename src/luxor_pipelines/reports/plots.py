@@ -285,7 +285,7 @@ def _percent(axes: Axes) -> None:
 
 
 def _diverging() -> Any:
-    """Losses in the family's orange, gains in its blue, white between."""
+    """Return the colours of a heat map: losses in the family's orange, gains in its blue, white between."""
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list(

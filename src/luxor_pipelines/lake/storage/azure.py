@@ -663,7 +663,7 @@ class Retry(ExponentialRetry):
         raise type(failure)(redact(str(failure))) if holds_secret(failure) else failure
 
     def get_backoff_time(self, settings: dict[str, Any]) -> float:
-        """Half a second, then twice as long each time, and a random part of it less."""
+        """Return the seconds to wait: half a second, then twice as long each time, and a random part of it less."""
         longest: float = min(_FIRST_WAIT_S * 2.0 ** (settings["count"] - 1), _LONGEST_WAIT_S)
         return longest * random.uniform(0.5, 1)  # noqa: S311 - spreads load, hides nothing
 

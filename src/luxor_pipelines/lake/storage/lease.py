@@ -166,7 +166,7 @@ def lease_states(storage: Storage) -> list[LeaseState]:
 
 
 def holder_of(storage: Storage, path: str) -> Holder | None:
-    """Who has the lease; None when nobody has, or its holder has given no sign of life for too long.
+    """Return who has the lease; None when nobody has, or its holder has given no sign of life for too long.
 
     Raises as `lease_state` does.
     """

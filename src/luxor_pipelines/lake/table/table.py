@@ -403,7 +403,7 @@ class Table:
         return files, record
 
     def _is_no_table(self, single: BlobInfo, record: LayoutRecord | None) -> bool:
-        """Whether a single file is no table: it is superseded, or a move that was overtaken has created it too late."""
+        """Return whether a single file is no table: superseded, or created too late by a move that was overtaken."""
         return self._is_superseded(single, record) or self.is_unfilled(single)
 
     def _is_superseded(self, single: BlobInfo, record: LayoutRecord | None) -> bool:
@@ -417,7 +417,7 @@ class Table:
             return False  # who reads it next finds out
 
     def is_unfilled(self, info: BlobInfo) -> bool:
-        """Whether a file is a placeholder; of a long one, the footer is not read."""
+        """Return whether a file is a placeholder; of a long one, the footer is not read."""
         return 0 < info.size <= _PLACEHOLDER_BYTES and self.is_placeholder(Part("", info))
 
     def is_placeholder(self, part: Part) -> bool:
