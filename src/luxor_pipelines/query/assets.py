@@ -243,31 +243,42 @@ class AssetMaster:
                 hint="Export the asset master again, with its Key column.",
             )
         self._cache.check_types(ASSETS, {"Key": TEXT})
-        texts = {name: _text(table, name) for name in _TEXTS}
-        named = pc.binary_join_element_wise(texts["Asset"], texts["Ticker"], "_")
-        texts = {
-            "Key": pc.coalesce(texts["Key"], named),
-            "Price_Key": price_keys(*(texts[name] for name in ("Ticker", "Ticker_BBG", "Group"))),
-            "Location": texts["Location"],
-            "Type": texts["Type"],
-        } | ({"Currency": texts["Currency"]} if "Currency" in table.column_names else {})
-        for name, text in texts.items():
-            at = table.schema.get_field_index(name)
-            table = table.append_column(name, text) if at < 0 else table.set_column(at, name, text)
-        encoded = texts["Key"].combine_chunks().dictionary_encode()
-        code = pd.Series(pc.fill_null(encoded.indices, -1).to_numpy())
-        nameless = code == -1
-        repeated = code.duplicated() & ~nameless
-        if nameless.any():
-            logger.warning("assets: %d rows have no Key and are left out", int(nameless.sum()))
-        if repeated.any():
-            again = texts["Key"].filter(pa.array(repeated)).to_pylist()
-            logger.warning("assets: repeated keys, the first row counts: %s", sample(again))
-        if (nameless | repeated).any():
-            table = table.filter(pa.array(~(nameless | repeated)))
+        table = _one_row_a_key(_with_price_keys(table))
         if not len(table):
             raise DataError("Table assets has no rows with a Key.", hint="Export the asset master again.")
         return table
+
+
+def _with_price_keys(table: pa.Table) -> pa.Table:
+    """Return the assets with ``Price_Key``, and ``Key``, ``Location``, ``Type`` and ``Currency`` in normal form."""
+    texts = {name: _text(table, name) for name in _TEXTS}
+    named = pc.binary_join_element_wise(texts["Asset"], texts["Ticker"], "_")
+    texts = {
+        "Key": pc.coalesce(texts["Key"], named),
+        "Price_Key": price_keys(*(texts[name] for name in ("Ticker", "Ticker_BBG", "Group"))),
+        "Location": texts["Location"],
+        "Type": texts["Type"],
+    } | ({"Currency": texts["Currency"]} if "Currency" in table.column_names else {})
+    for name, text in texts.items():
+        at = table.schema.get_field_index(name)
+        table = table.append_column(name, text) if at < 0 else table.set_column(at, name, text)
+    return table
+
+
+def _one_row_a_key(table: pa.Table) -> pa.Table:
+    """Return the assets without rows that have no key, and without later rows of a repeated one; log both."""
+    encoded = table["Key"].combine_chunks().dictionary_encode()
+    code = pd.Series(pc.fill_null(encoded.indices, -1).to_numpy())
+    nameless = code == -1
+    repeated = code.duplicated() & ~nameless
+    if nameless.any():
+        logger.warning("assets: %d rows have no Key and are left out", int(nameless.sum()))
+    if repeated.any():
+        again = table["Key"].filter(pa.array(repeated)).to_pylist()
+        logger.warning("assets: repeated keys, the first row counts: %s", sample(again))
+    if (nameless | repeated).any():
+        table = table.filter(pa.array(~(nameless | repeated)))
+    return table
 
 
 def price_keys(ticker: pa.ChunkedArray, bloomberg: pa.ChunkedArray, group: pa.ChunkedArray) -> pa.ChunkedArray:
