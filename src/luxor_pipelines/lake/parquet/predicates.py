@@ -136,34 +136,11 @@ class Where:
             matches = pc.match_substring(column, self.contains)
             return pc.fill_null(matches, False) if matches.null_count else matches
         if self.values is not None:
-            values = [value for value in self.values if value is not None]
-            if pa.types.is_integer(column.type):
-                values = [value for value in values if not isinstance(value, float) or value.is_integer()]
-            value_set = pa.array(values, column.type)
-            if pa.types.is_floating(column.type):  # is_in tells -0.0 from 0.0, and adding 0.0 makes them one
-                column, value_set = pc.add(column, 0.0), pc.add(value_set, 0.0)
-            return pc.is_in(column, value_set=value_set)
-        if len(self.spans or ()) > _FEW and self._in_order and pa.types.is_timestamp(column.type):
-            starts, stops = (pa.array(of, column.type).to_numpy() for of in zip(*self.spans or (), strict=True))
-            cells = column.to_numpy()
-            at = np.searchsorted(starts, cells, side="right") - 1
-            return pa.chunked_array([pa.array((at >= 0) & (cells <= stops[at]))])  # a null, NaT, is below nothing
-        if pa.types.is_integer(column.type) and any(
-            isinstance(end, float) for span in self.spans or () for end in span
-        ):
-            column = column.cast(pa.float64(), safe=False)
-        masks = []
-        for low, high in self.spans or ():  # a NaN is in no span with an end
-            limits = []
-            if low is not None:
-                limits.append(pc.greater_equal(column, pa.scalar(low, column.type)))
-            if high is not None:
-                limits.append(pc.less_equal(column, pa.scalar(high, column.type)))
-            masks.append(reduce(pc.and_, limits) if limits else _filled(column))
-        if not masks:
-            return pa.chunked_array([_all_false(len(column))])
-        inside = reduce(pc.or_, masks)
-        return pc.fill_null(inside, False) if inside.null_count else inside
+            return _among(column, self.values)
+        spans = self.spans or ()
+        if len(spans) > _FEW and self._in_order and pa.types.is_timestamp(column.type):
+            return _in_ordered_spans(column, spans)
+        return _in_spans(column, spans)
 
 
 @dataclass(frozen=True)
@@ -193,6 +170,43 @@ class Spelt(Where):
 
     def _mask(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
         return super()._mask(pa.chunked_array([self.meaning(column.combine_chunks())]))
+
+
+def _among(column: pa.ChunkedArray, values: Sequence[Any]) -> pa.ChunkedArray:
+    """Return whether each cell equals one of the values."""
+    values = [value for value in values if value is not None]
+    if pa.types.is_integer(column.type):
+        values = [value for value in values if not isinstance(value, float) or value.is_integer()]
+    value_set = pa.array(values, column.type)
+    if pa.types.is_floating(column.type):  # is_in tells -0.0 from 0.0, and adding 0.0 makes them one
+        column, value_set = pc.add(column, 0.0), pc.add(value_set, 0.0)
+    return pc.is_in(column, value_set=value_set)
+
+
+def _in_spans(column: pa.ChunkedArray, spans: Sequence[tuple[Any, Any]]) -> pa.ChunkedArray:
+    """Return whether each cell is in one of the closed spans."""
+    if pa.types.is_integer(column.type) and any(isinstance(end, float) for span in spans for end in span):
+        column = column.cast(pa.float64(), safe=False)
+    masks = []
+    for low, high in spans:  # a NaN is in no span with an end
+        limits = []
+        if low is not None:
+            limits.append(pc.greater_equal(column, pa.scalar(low, column.type)))
+        if high is not None:
+            limits.append(pc.less_equal(column, pa.scalar(high, column.type)))
+        masks.append(reduce(pc.and_, limits) if limits else _filled(column))
+    if not masks:
+        return pa.chunked_array([_all_false(len(column))])
+    inside = reduce(pc.or_, masks)
+    return pc.fill_null(inside, False) if inside.null_count else inside
+
+
+def _in_ordered_spans(column: pa.ChunkedArray, spans: Sequence[tuple[Any, Any]]) -> pa.ChunkedArray:
+    """Return whether each instant is in one of many spans that are in order, with both ends and no overlap."""
+    starts, stops = (pa.array(ends, column.type).to_numpy() for ends in zip(*spans, strict=True))
+    cells = column.to_numpy()
+    at = np.searchsorted(starts, cells, side="right") - 1
+    return pa.chunked_array([pa.array((at >= 0) & (cells <= stops[at]))])  # a null, NaT, is below nothing
 
 
 def _filled(column: pa.ChunkedArray) -> pa.ChunkedArray:
