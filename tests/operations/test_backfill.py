@@ -136,6 +136,9 @@ def test_dates_whose_last_run_failed_or_died(disk: Any, monkeypatch: pytest.Monk
         "2026-07": "failed on 2026-11-23",
         "2026-08": "(nothing to do)",
     }
+    assert planned(plan_backfill("hist_returns", "2026-07", "2026-07", lake=lq, stale=True)) == {
+        "2026-07": "stale: last run failed"
+    }
     lq.lake.storage.delete(report.path)
 
 
@@ -146,7 +149,7 @@ def test_dates_whose_inputs_have_changed_since(disk: Any) -> None:
     plan = plan_backfill("hist_returns", "2025-11", "2026-02", lake=lq, stale=True)
     assert planned(plan) == {
         **dict.fromkeys(["2025-11", "2025-12", "2026-01"], "(nothing to do)"),
-        "2026-02": "stale: never done",
+        "2026-02": "stale: never run",
     }
     corrected = pd.DataFrame({"Date": pd.to_datetime(["2026-01-12"]), "Asset": ["fund1"], "Last_Price": [90.0]})
     incremental_load(lq, HIST_FILE_PX_LAST.name, corrected, unique_columns=["Date", "Asset"])

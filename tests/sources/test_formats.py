@@ -81,6 +81,8 @@ def test_what_is_declared_wins_over_a_named_format_and_that_over_the_default():
         ('{"*": {"asset": "{name} us"}}', "braces"),
         ('{"*": {"skip": ["x"], "columns": {"price": "b"}}}', "contradict"),
         ('{"*": {"format": "yahho"}}', "yahho"),
+        ('{"a.csv": {"decimal": ","}, "a.csv": {"separator": ";"}}', "'a.csv' twice"),
+        ('{"*": {"decimal": ",", "decimal": "."}}', "'decimal' twice"),
     ],
 )
 def test_declarations_that_are_not_known_are_refused(text, words):

@@ -248,7 +248,8 @@ def plan_backfill(
             return f"{record.status} on {record.started_at:%Y-%m-%d}"
         if stale:
             last_done = record if record is not None and record.status == "done" else None
-            changed = ["never done"] if last_done is None else stale_inputs(last_done, versions, outputs)
+            undone = "never run" if record is None else f"last run {record.status}"
+            changed = [undone] if last_done is None else stale_inputs(last_done, versions, outputs)
             if changed:
                 return f"stale: {', '.join(changed[:3])}{' and others' if len(changed) > 3 else ''}"
         return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
@@ -278,15 +279,26 @@ class Declarations:
         Raises
         ------
         DataError
-            Not JSON of that form, or a key or a value that is not known.
+            Not JSON of that form, a name that occurs twice, or a key or a value that is not known.
         """
         if len(data) > _FILE_MAX:
             raise DataError(f"{file} has {len(data):,} bytes.", hint=f"{_FILE_MAX:,} are enough for many patterns.")
         hint = 'Write it like {"custodian_*.csv": {"date_format": "dd/mm/yyyy", "decimal": ",", "separator": ";"}}.'
+        repeated: list[str] = []
+
+        def noted(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+            names = Counter(name for name, _ in pairs)
+            repeated.extend(name for name, count in names.items() if count > 1)
+            return dict(pairs)
+
         try:
-            lines = json.loads(data.decode("utf-8-sig"))
+            lines = json.loads(data.decode("utf-8-sig"), object_pairs_hook=noted)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{file} is not JSON in UTF-8: {error}.", hint=hint) from error
+        if repeated:  # of which a reader of JSON takes the last, and says nothing
+            raise DataError(
+                f"{file} has {sample(repeated)} twice in one place.", hint="Write it once, with all its keys."
+            )
         if not isinstance(lines, dict) or len(lines) > _PATTERNS_MAX:
             raise DataError(f"{file} is not a JSON object of name patterns.", hint=hint)
         allowed = {item.name for item in fields(Format)}
