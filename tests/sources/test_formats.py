@@ -326,7 +326,7 @@ def test_long_files_with_other_names(read):
 def test_a_vendors_file_is_refused_with_the_line_to_declare(read, file, data, line):
     with pytest.raises(DataError) as refused:
         read(data, f"raw/prices/{file}")
-    assert line in refused.value.hint
+    assert line in refused.value.message
     ((pattern, keys),) = json.loads(line).items()
     assert pattern == file
     assert read(data, f"raw/prices/{file}", **keys), "what is proposed can be read"
