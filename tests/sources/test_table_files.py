@@ -101,6 +101,12 @@ def test_digits_that_a_number_does_not_hold_stay_text(tmp_path: Path) -> None:
     assert frame["B"].tolist() == ["1234567890123456789", "1.5"]
 
 
+def test_a_quote_that_swallows_a_row_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert len(read_table_file(write(tmp_path, "t.csv", 'A,B,C\n1,"a,1\n2,"b,2\n'))) == 1
+    (message,) = caplog.messages
+    assert message.startswith("t.csv, column 'B': 1 cells run over several lines, as after a quote that is not closed")
+
+
 def test_columns_without_a_name(tmp_path: Path) -> None:
     frame = read_table_file(write(tmp_path, "t.csv", "A,B,,\n1,,,\n2,,,\n"))
     assert list(frame.columns) == ["A", "B"], "separators at the ends of lines are no columns"

@@ -207,6 +207,16 @@ def _read_text(path: Path) -> pa.Table:
             f"{path.name} cannot be read as rows of {len(names)} cells ({_first_line(error)}).",
             hint="Look at the line for a quote that is not closed, or a separator within a cell.",
         ) from error
+    for name, column in zip(names, columns, strict=True):
+        broken = column.filter(pc.fill_null(pc.match_substring_regex(column, "[\r\n]"), False))
+        if len(broken):
+            logger.warning(
+                "%s, column %r: %d cells run over several lines, as after a quote that is not closed: %s",
+                path.name,
+                name,
+                len(broken),
+                sample([broken[0].as_py()]),
+            )
     if separator == ";" or (separator != "," and any(_has_comma(column, sure=True) for column in columns)):
         columns = _with_points(columns)
     return _named(columns, names, path.name)
