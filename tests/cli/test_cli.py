@@ -814,6 +814,7 @@ def test_a_column_is_not_dropped_without_a_yes(lake: Path) -> None:
         ("show assets --columns Key,Kee --lake {lake}", 1, "It has: Key, Name,"),
         ("tables", 3, "LUXOR_LAKE_URL"),
         ("run hist_returns", 3, "LUXOR_LAKE_URL"),
+        ("returns --lake {lake}/raw", 1, "Run the pipeline: luxor run hist_returns"),
         ("tables --lake {lake}/nowhere", 3, "does not exist"),
         ("tables --lake ftpx://a/b", 3, "is not a lake's address"),
         ("tables --lake=", 3, "--lake is empty"),

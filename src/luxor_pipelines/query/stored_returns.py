@@ -9,7 +9,7 @@ from datetime import date
 import pandas as pd
 
 from luxor_pipelines.catalog import HIST_RETURNS, PERIODS
-from luxor_pipelines.errors import DataError, UsageError, sample
+from luxor_pipelines.errors import DataError, TableNotFoundError, UsageError, sample
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.parquet.predicates import conditions
 from luxor_pipelines.lake.types.frames import arrow_to_frame
@@ -45,7 +45,10 @@ def stored_returns(
     else:
         currencies = [as_currency(name) for name in ([currency] if isinstance(currency, str) else currency)]
     last = None if ref_date is None else as_date(ref_date)
-    _check_table(lake)
+    try:
+        _check_table(lake)
+    except TableNotFoundError as error:
+        raise TableNotFoundError(error.message, hint=f"Run the pipeline: luxor run {TABLE}") from error
     if ref_date is None:
         last = lake.cache.last_date(TABLE)
     if last is None:

@@ -337,10 +337,13 @@ def _fit(column: pa.ChunkedArray, kind: pa.DataType, table: str, name: str) -> p
         count = pc.sum(wrong, min_count=0).as_py()
         if not count:
             return _chunked(dates.take(unique.indices))
-        fault, hint = "are no ISO dates (2026-10-31)", "Parse them: pandas.to_datetime(df[column], format=...)."
+        fault, hint = (
+            "are no ISO dates (2026-10-31)",
+            "Write them so; in pandas, pandas.to_datetime(df[column], format=...) parses others.",
+        )
         raise bad_cells(table, name, count, len(column), fault, unique.filter(wrong)[0].as_py(), hint)
     if kind == NUMBER and column.type == TEXT:
-        hint = "Convert it: pandas.to_numeric(df[column])."
+        hint = "Write plain numbers; in pandas, pandas.to_numeric(df[column]) converts text."
     elif kind == TEXT:
         hint = "Convert it: df[column].astype(str)."
     elif kind == STAMP and column.type == DATE:
@@ -357,7 +360,10 @@ def _digits_as_dates(column: pa.ChunkedArray, table: str, name: str) -> pa.Chunk
     dates, bad = parse_dates(iso)
     wrong = column.filter(pc.fill_null(pc.or_(bad, pc.invert(eight)), False))
     if len(wrong):
-        fault, hint = "are no dates like 20261031", "Convert the column with pandas.to_datetime, saying the format."
+        fault, hint = (
+            "are no dates like 20261031",
+            "Write them so; in pandas, pandas.to_datetime(df[column], format=...) parses others.",
+        )
         raise bad_cells(table, name, len(wrong), len(column), fault, wrong[0].as_py(), hint)
     return _chunked(dates)
 

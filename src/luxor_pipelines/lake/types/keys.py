@@ -35,7 +35,7 @@ def check_key(table: pa.Table, key: Sequence[str], name: str) -> None:
     raise SchemaError(
         f"Table {name}: {len(repeated)} keys ({', '.join(key)}) occur in {rows} rows of the batch, where each may "
         f"occur once: {sample(shown)}{f' and {len(repeated) - 3} more' if len(repeated) > 3 else ''}.",
-        hint="Drop the duplicates, for instance with drop_duplicates(subset=[...], keep='last').",
+        hint="Keep one row of each; in pandas, df.drop_duplicates(subset=[...], keep='last') keeps the last.",
     )
 
 
