@@ -104,9 +104,10 @@ def incremental_load(
         if not len(df):
             return load.result()
         load.table.check_ours(load.snapshot)
-        by_date = load.partition_column if load.layout != "file" else None
-        unique_here = [by_date, *unique] if unique and by_date is not None and by_date not in unique else unique
-        key = tuple(unique_here) or load.key
+        partition_column = load.partition_column if load.layout != "file" else None
+        key = tuple(unique) or load.key
+        if unique and partition_column is not None and partition_column not in unique:
+            key = (partition_column, *unique)
         if not unique and load.key and increment_column in column_names(df) and increment_column not in load.key:
             raise UsageError(
                 f"The key of table {load.table.name} ({', '.join(load.key)}) does not hold {increment_column!r}: of "
@@ -121,14 +122,14 @@ def incremental_load(
             key=key,
             required=[] if increment_column is None else [increment_column],
         )
-        if by_date is not None and increment_column != by_date and not unique:
+        if partition_column is not None and increment_column != partition_column and not unique:
             raise UsageError(
-                f"Table {load.table.name} is partitioned by {by_date}, so its slices are too.",
-                hint=f"Leave increment_column at {by_date!r}.",
+                f"Table {load.table.name} is partitioned by {partition_column}, so its slices are too.",
+                hint=f"Leave increment_column at {partition_column!r}.",
             )
         try:
             with _writing(load):
-                load.merge(batch, "upsert" if unique else "slices", key, by_date or increment_column)
+                load.merge(batch, "upsert" if unique else "slices", key, partition_column or increment_column)
         finally:
             lake.forget(load.table.name, load.table.directory)
         return load.result()

@@ -237,26 +237,29 @@ class Load:
         if self.snapshot is not None:
             self.layout: Layout = self.snapshot.layout
             self.partition_column = metadata.get(PARTITION_COLUMN, b"Date").decode()
+            self._columns = self.snapshot.columns
         elif self._record is not None:
             self.layout, self.partition_column = self._record.layout, self._record.column
+            self._columns = self._record.columns
         else:
             self.layout = (schema.partition if schema and not one_file else None) or "file"
             self.partition_column = schema.increment if schema else DATE_COLUMN
+            self._columns = ColumnChanges()
         alone = self.snapshot is None or self.snapshot.layout != "file" or schema is None or schema.partition is None
         self.shadow = "" if alone else table.shadow()
-        if self.snapshot is not None:
-            self._columns = self.snapshot.columns
-        else:
-            self._columns = self._record.columns if self._record is not None else ColumnChanges()
-        self._left_out: list[str] = []
-        self._normalized = False
         self._legacy = self._codec is not None and self._codec.legacy
         labels = near_labels(self.layout, near) if near else []
         # The partition before was looked at only if the batch's own is not there.
         has_own = self.snapshot is not None and any(part.label in labels[:1] for part in self.snapshot.parts)
         self._looked = set(labels[:1] if has_own else labels)
+
+        # Facts about the batch.
+        self._normalized = False
+        self._left_out: list[str] = []
         self._types_given: dict[str, pa.DataType] = {}
         self._stored_as_null: list[str] = []
+
+        # What was done, by partition.
         self._created: list[tuple[str, BlobInfo]] = []
         self._before: dict[str, Part | None] = {}
         self._after: dict[str, Part | None] = {}
