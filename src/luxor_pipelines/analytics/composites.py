@@ -20,20 +20,19 @@ REBALANCES: Final = ("monthly", "daily", "quarterly", "none")
 """When the legs are reset to their weights: at ends of calendar months or quarters, each day, never."""
 
 
-def as_weights(legs: Mapping[str, float], *, whole: bool = True) -> dict[str, float]:
+def as_weights(legs: Mapping[str, float]) -> dict[str, float]:
     """Return the weights of legs by name, in its normal form.
 
     Raises
     ------
     UsageError
-        If there are no legs, a weight is no finite number, two names are the same, or, where they are the
-        ``whole``, the weights do not add up to 1.
+        If there are no legs, a weight is no finite number, two names are the same, or the weights do not add up to 1.
     """
     weights = {normal_name(str(name)): float(weight) for name, weight in legs.items()}
     if not weights or len(weights) < len(legs) or not np.isfinite(list(weights.values())).all():
         raise UsageError(f"{dict(legs)!r} are no legs and weights", hint="Give a weight for each of some tickers.")
     total = sum(weights.values())
-    if whole and abs(total - 1) > 1e-9:
+    if abs(total - 1) > 1e-9:
         raise UsageError(f"The weights of {sample(weights)} add up to {total:.6g}", hint="They are fractions of 1.")
     return weights
 

@@ -142,10 +142,9 @@ def returns_frame(
     periods: Sequence[str],
     *,
     columns: Sequence[str] = COLUMNS,
-    texts: Mapping[str, Texts] = _NO_TEXTS,
 ) -> pd.DataFrame:
     """Return one row per currency, series and period, in that order; parameters and errors as of `returns_columns`."""
-    return pd.DataFrame(returns_columns(by_currency, keys, periods, columns=columns, texts=texts), copy=False)
+    return pd.DataFrame(returns_columns(by_currency, keys, periods, columns=columns), copy=False)
 
 
 def returns_columns(
