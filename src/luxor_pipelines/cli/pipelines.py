@@ -38,7 +38,7 @@ from luxor_pipelines.cli.output import (
 from luxor_pipelines.errors import ConfigurationError, LuxorError, NotFoundError, UsageError, redact
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from luxor_pipelines.ingest import LoadResult
@@ -136,19 +136,17 @@ def run_(
         except ConfigurationError:  # it cannot be imported, which is told when its turn comes
             params[name] = {}
     where = checked_lake(lake) if len(chosen) == 1 else open_lake(lake)
+    work: Callable[..., Any] = run
+    if dry_run:
+        from luxor_pipelines.operations.dry_run import dry_run as without_writing
+
+        work = without_writing
     failures: list[Exception] = []
     reports: list[dict[str, Any]] = []
     for name in chosen:
         try:
             with working(f"{name} is running"):
-                if dry_run:
-                    from luxor_pipelines.operations.dry_run import dry_run as without_writing
-
-                    result: Any = without_writing(
-                        name, ref_date, lake=where, layout=layout.value if layout else None, **params[name]
-                    )
-                else:
-                    result = run(name, ref_date, lake=where, layout=layout.value if layout else None, **params[name])
+                result = work(name, ref_date, lake=where, layout=layout.value if layout else None, **params[name])
         except Exception as error:
             if len(chosen) == 1:
                 raise

@@ -48,15 +48,15 @@ def check_lake(lake: Lake) -> Iterator[Check]:
         yield from (Check(name, "skipped", "") for name in ("write", "read", "conditional write", "clock", "delete"))
         return
 
-    versions: list[str] = []
-    written = _tried("write", lambda: _create(lake, path, data, versions))
+    created: list[str] = []
+    written = _tried("write", lambda: _create(lake, path, data, created))
     yield written
     if written.outcome == "failed":
         yield from (Check(name, "skipped", "") for name in ("read", "conditional write", "clock", "delete"))
         return
     try:
         yield _tried("read", lambda: _read(lake, path, data))
-        yield _tried("conditional write", lambda: _write_on_condition(lake, path, data, versions[0]))
+        yield _tried("conditional write", lambda: _write_on_condition(lake, path, data, created[0]))
         yield _clock(lake, path)
     finally:
         deleted = _tried("delete", lambda: _delete(lake, path))
@@ -86,8 +86,9 @@ def _list(lake: Lake) -> str:
     return f"{count} table{'' if count == 1 else 's'} in {lake.url}/{lake.directory}"
 
 
-def _create(lake: Lake, path: str, data: bytes, versions: list[str]) -> str:
-    versions.append(lake.storage.write(path, data, expected=None))
+def _create(lake: Lake, path: str, data: bytes, created: list[str]) -> str:
+    """Create a file, whose version is added to ``created``; return under which identity."""
+    created.append(lake.storage.write(path, data, expected=None))
     return f"as {lake.storage.identity}"
 
 

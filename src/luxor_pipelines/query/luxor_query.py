@@ -1354,7 +1354,13 @@ class LuxorQuery:
         *,
         force_month_end: bool,
     ) -> tuple[date, date]:
+        """Return the first and the last date of a question, in order, from what the caller gave of them.
 
+        Parameters
+        ----------
+        days_back
+            The days before the last date at which the first is by default.
+        """
         if period is not None and previous_date is not None:
             raise UsageError("Both period and previous_date are given.", hint="Give one of them.")
         end = self.today() if recent_date is None else as_date(recent_date)
