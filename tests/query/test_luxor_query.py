@@ -167,6 +167,18 @@ def test_a_query_lets_go_what_it_read_at_the_end_of_with(disk: Any) -> None:
     assert lq.versions().keys() == {"t"}
 
 
+def test_a_folder_of_tables_that_may_be_meant_as_a_lake_is_pointed_out(
+    tmp_path: Path, monkeypatch: Any, caplog: Any
+) -> None:
+    (tmp_path / "my-lake").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LUXOR_LAKE_URL", (tmp_path / "my-lake").as_uri())
+    assert LuxorQuery("other/folder").blob_directory == "other/folder"
+    assert caplog.text == ""
+    assert LuxorQuery("my-lake").blob_directory == "my-lake"
+    assert "LuxorQuery('./my-lake')" in caplog.text
+
+
 @pytest.mark.azurite
 def test_a_connection_string(azurite: Any, monkeypatch: Any, tmp_path: Path) -> None:
     container, secret = azurite.container(), azurite.connection_string

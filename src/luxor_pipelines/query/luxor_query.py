@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, cast
 
@@ -102,6 +103,12 @@ class LuxorQuery:
         if lake is None and _is_lake(blob_directory):
             lake = Secret(blob_directory) if isinstance(blob_directory, str) else blob_directory
             blob_directory = DIRECTORY
+        elif lake is None and blob_directory != DIRECTORY and _is_folder_here(blob_directory):
+            logger.warning(
+                "%r is taken for a folder of tables in the lake. The lake in this folder of yours is LuxorQuery(%r).",
+                blob_directory,
+                f"./{blob_directory}",
+            )
         self._opened = not isinstance(lake, Lake)
         self.lake = (
             lake
@@ -1441,6 +1448,14 @@ def _is_lake(place: object) -> bool:
 
 
 _LAKE = re.compile(r"[/\\.~]|[A-Za-z]:")
+
+
+def _is_folder_here(name: object) -> bool:
+    """Return whether the working folder has a folder of this name, which may be meant instead of one in the lake."""
+    try:
+        return isinstance(name, str) and Path(name).is_dir()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _ignore_location(method: str, location: str) -> None:
