@@ -107,6 +107,15 @@ def test_rows_are_upserted_by_the_key_that_is_known(lake: Lake, tmp_path: Path) 
     assert LuxorQuery(lake=lake).get_table("assets")["Name"].tolist() == ["Apple Inc.", "Petrobras"]
 
 
+def test_text_in_a_price_tables_prices_is_refused_and_nothing_is_made(lake: Lake, tmp_path: Path) -> None:
+    file = tmp_path / "prices.csv"
+    file.write_text('Date,Asset,Last_Price\n2026-10-30,a,"1,234"\n2026-10-30,b,2\n', encoding="utf-8")
+    with pytest.raises(SchemaError, match="'Last_Price': 1 of 2 cells are no numbers; for instance '1,234'"):
+        read_for(lake, "hist_px_last", file)
+    assert lake.tables() == []
+    assert read_for(lake, "notes", file).mode == "slices", "elsewhere a column of this name may be text"
+
+
 def test_without_a_key_rows_replace_those_of_their_dates(lake: Lake, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("Date,X\n2026-10-30,1\n2026-10-31,2\n", encoding="utf-8")
     (tmp_path / "b.csv").write_text("Date,X\n2026-10-31,3\n", encoding="utf-8")

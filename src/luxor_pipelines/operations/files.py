@@ -10,11 +10,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from luxor_pipelines.catalog import ASSETS, HIST_RETURNS, TABLES, known_key, open_lake
+import pyarrow as pa
+
+from luxor_pipelines.catalog import ASSETS, HIST_RETURNS, PRICE_TABLES, TABLES, known_key, open_lake
 from luxor_pipelines.errors import (
     AccessError,
     InvalidNameError,
     NotFoundError,
+    SchemaError,
     UsageError,
     sample,
     shown,
@@ -25,7 +28,8 @@ from luxor_pipelines.lake.storage.base import check_path
 from luxor_pipelines.lake.table.archive import ARCHIVE
 from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.lake.table.table import Table
-from luxor_pipelines.lake.types.schema import DATE_COLUMN, stored_key
+from luxor_pipelines.lake.types.parsing import parse
+from luxor_pipelines.lake.types.schema import DATE_COLUMN, NUMBER, is_text_type, stored_key
 from luxor_pipelines.operations.discovery import declarations
 from luxor_pipelines.quality.assets import check_assets
 from luxor_pipelines.quality.gate import Finding
@@ -196,6 +200,8 @@ def read_for(
     ------
     UsageError
         Nothing says which rows the file's rows replace.
+    SchemaError
+        Prices of a price table that are no numbers.
     ForeignTableError
         The table is another program's.
     LuxorError
@@ -205,6 +211,7 @@ def read_for(
     snapshot = target.find()
     target.check_ours(snapshot)
     rows = _rows_of(lake, path, types)
+    _check_prices(target.name, rows)
     if target.name == HIST_RETURNS.name and are_wide(rows.columns):
         return _old_returns(target, snapshot, rows, replace=replace)
     findings = list(check_assets(rows)) if target.name == ASSETS else []
@@ -233,6 +240,24 @@ def read_for(
         f"Nothing says which rows of {target.name} those of {file} replace: no key, no column {DATE_COLUMN!r}.",
         hint="Name the key (--key A,B), or replace the whole table (--replace).",
     )
+
+
+def _check_prices(table: str, rows: pd.DataFrame) -> None:
+    """Refuse text that spells no number in a price table's column of prices: all prices of the lake would be lost.
+
+    Raises
+    ------
+    SchemaError
+    """
+    for prices in PRICE_TABLES:
+        column = prices.columns_in(rows.columns)[1] if prices.name == table else None
+        cells = None if column is None else pa.chunked_array([pa.Array.from_pandas(rows[column])])
+        if cells is not None and is_text_type(cells.type):
+            try:
+                parse(cells, NUMBER, table, str(column))
+            except SchemaError as error:
+                hint = "Write prices as 1234.5, with no sign between thousands; a missing one is an empty cell."
+                raise SchemaError(error.message, hint=hint) from error
 
 
 def _old_returns(target: Table, snapshot: Snapshot | None, wide: pd.DataFrame, *, replace: bool) -> TableFile:
