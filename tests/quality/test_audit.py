@@ -326,6 +326,13 @@ def test_cells_of_text_tables_that_are_not_what_they_should_be(disk: Any) -> Non
     ]
 
 
+def test_prices_that_are_text_in_a_typed_table(disk: Any) -> None:
+    lq = disk.query()
+    rows = pd.DataFrame({"Date": pd.to_datetime(["2026-10-30"]), "Asset": ["a"], "Last_Price": ["1,234"]})
+    incremental_load(lq, "hist_px_last", rows)
+    assert ("error", "", "column of prices, Last_Price, holds text", 1) in found(lq)
+
+
 def test_a_table_of_a_fund(disk: Any) -> None:
     lq = disk.query()
     legacy(lq, "my_fund_quotas", Date=["2026-10-30", "2026-10-30"], Quota=["1.0", "1.0"])

@@ -344,6 +344,9 @@ class _TableAudit:
                 pa.types.is_temporal(stored_type) or pa.types.is_null(stored_type)
             ):
                 self._error(newest.part, f"column of dates, {name}, holds {stored_type}", 1)
+        for name in () if self._prices is None else {self._prices.price_column, "Last_Price"} & {*newest.columns.names}:
+            if newest.columns.field(name).type == TEXT:
+                self._error(newest.part, f"column of prices, {name}, holds text", 1)
         expected = None if self._declared is None else self._declared.arrow()
         if expected is not None and (differing := _differing(_without_added(newest.columns, expected), expected)):
             fault = "columns are not what this version's pipeline writes"
