@@ -9,9 +9,7 @@ import pandas as pd
 import pytest
 
 from luxor_pipelines.errors import DataError, UsageError
-from luxor_pipelines.sources.confined import Confined
 from luxor_pipelines.sources.formats import NAMED_FORMATS, Declarations, Format, propose, stem
-from luxor_pipelines.sources.limits import Limits
 from luxor_pipelines.sources.price_files import read_price_file
 
 
@@ -109,12 +107,6 @@ def test_stems():
 
 
 # --- vendors
-
-
-@pytest.fixture(scope="module")
-def confined():
-    with Confined(Limits()) as process:
-        yield process
 
 
 @pytest.fixture(scope="module")

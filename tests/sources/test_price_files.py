@@ -15,19 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luxor_pipelines.errors import CorruptFileError, DataError, LuxorError
-from luxor_pipelines.sources.confined import Confined
 from luxor_pipelines.sources.formats import Format
-from luxor_pipelines.sources.limits import Limits
 from luxor_pipelines.sources.price_files import REASONS, FileRows, read_price_file
 
 STOCKS = Path(__file__).parents[3] / "shared" / "data" / "sp500_20_stocks_daily.csv.gz"
-
-
-@pytest.fixture(scope="module")
-def confined():
-    """One process for all files of the module, as in a run."""
-    with Confined(Limits()) as process:
-        yield process
 
 
 @pytest.fixture(scope="module")

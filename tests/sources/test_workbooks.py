@@ -113,12 +113,6 @@ def xlsb() -> bytes:
     )
 
 
-@pytest.fixture(scope="module")
-def confined():
-    with Confined(Limits()) as process:
-        yield process
-
-
 @pytest.mark.parametrize(
     ("name", "data"),
     [
