@@ -96,23 +96,20 @@ class PriceReader:
 
         rows = at_once(self._storage, tables, windows)
         obs = self._merge(names, rows)
-        marked, funds = np.unique(obs.code[obs.mark]), [table for table in tables if table.table.kind == "fund"]
-        if len(marked) and funds:
-            # A mark holds for ever; but it gives way to a fund's price of the same date, however long ago.
-            for table, code, day, price in [fund.between(names[marked], [_EVER]) for fund in funds]:
-                rows.append((table, np.where(code < 0, -1, marked[code]), day, price))
-            obs = self._merge(names, rows)
-        del rows  # with many dates they are large
+        older = self._fund_rows_of_marks(obs, tables)
+        if older:
+            obs = self._merge(names, [*rows, *older])
+        del rows, older  # with many dates they are large
         own_open, other_open = self._unanswered(obs, as_of, whole)
-        newer, newest = (None, None) if current is None else self._newer(obs, *current)
+        overtaken = None if current is None else self._overtaken(obs, *current)
 
         def last_rows(series: StoredSeries) -> list[Rows]:
             is_open = other_open if series.table.fallback else own_open
-            if newer is not None and newest is not None and current is not None:
+            if current is not None and overtaken is not None:
                 # A row that is newer than those of the windows can only lie before the table's window.
                 today, limit = current[0], self.limits.days(series.table.kind)
-                before = newest < np.datetime64(days_before(today, limit), "D")
-                is_open = is_open | ((newer & before)[:, np.newaxis] & (as_of == np.datetime64(today, "D")))
+                before = overtaken < np.datetime64(days_before(today, limit), "D")
+                is_open = is_open | (before[:, np.newaxis] & (as_of == np.datetime64(today, "D")))
             return series.last_before(names, as_of, is_open, keep=not many)
 
         rows = [row for last in at_once(self._storage, tables, last_rows) for row in last]
@@ -193,6 +190,17 @@ class PriceReader:
         upto = () if span is not None or marks else dates
         return series.between(names, spans, upto=upto, keep=keep)
 
+    def _fund_rows_of_marks(self, obs: Observations, tables: Sequence[StoredSeries]) -> list[Rows]:
+        """Read all rows that fund tables have of series with a mark.
+
+        A mark holds for ever; but it gives way to a fund's price of the same date, however long ago.
+        """
+        marked, funds = np.unique(obs.code[obs.mark]), [series for series in tables if series.table.kind == "fund"]
+        if not len(marked):
+            return []
+        of_marked = [fund.between(obs.keys[marked], [_EVER]) for fund in funds]
+        return [(table, np.where(code < 0, -1, marked[code]), day, price) for table, code, day, price in of_marked]
+
     def _unanswered(
         self, obs: Observations, as_of: DateArray, whole: tuple[date, date] | None
     ) -> tuple[BoolArray, BoolArray]:
@@ -212,8 +220,8 @@ class PriceReader:
             is_open[1] &= ~(own.within_limit & (as_of - own.date <= lead))
         return is_open[0], is_open[1]
 
-    def _newer(self, obs: Observations, today: date, current: CurrentPrices) -> tuple[BoolArray, DateArray]:
-        """Return which series have a current price newer than all rows, and the date of each series' newest row."""
+    def _overtaken(self, obs: Observations, today: date, current: CurrentPrices) -> DateArray:
+        """Return the date of each series' newest row where a current price is newer, else NaT."""
         day, newest = np.datetime64(today, "D"), np.full(len(obs.keys), np.datetime64(date.min, "D"))
         for side in (obs, obs.fallback):
             if side is not None:
@@ -222,7 +230,8 @@ class PriceReader:
         code, dates, _ = current.of(obs.keys)
         newer = np.zeros(len(newest), dtype=bool)
         newer[code] = (dates <= day) & (dates > newest[code])
-        return newer, newest
+        newest[~newer] = np.datetime64("NaT", "D")
+        return newest
 
 
 class CurrentPrices:
