@@ -16,8 +16,7 @@ HEAD = """# The tables
 These are the tables of the lake that the library knows. Those of pipelines have exactly these columns; the firm's
 other systems may store more, which are read as they are. Types: date (`timestamp[us]`, without a zone), text, number
 (`float64`), whole (`int64`), flag, stamp (UTC). Every table may have `Last_Updated`, when the row was last changed.
-In legacy tables, whose cells are all text, the types are those that the columns' names stand for. A fund's own
-quotas,
+In legacy tables, whose cells are all text, the types are those that the columns' names stand for. A fund's own quotas,
 `<fund>_quotas`, are `Date`, `Quota` and `#` by `Date`.
 """
 
