@@ -777,7 +777,7 @@ def test_a_column_is_not_dropped_without_a_yes(lake: Path) -> None:
         ("run fx_rates --colour blue", 2, "No such option"),
         ("show assets --limit many --lake {lake}", 2, "--limit"),
         ("show assets --limit -1 --lake {lake}", 2, "--limit"),
-        ("returns --currency eur --lake {lake}", 2, "--currency"),
+        ("returns --currency eur --lake {lake}", 2, "'--currency': 'eur' is not one of"),
         ("run hist_retruns --lake {lake}", 2, "Did you mean hist_returns?"),
         ("run hist_returns --ref-date 31/10/2026 --lake {lake}", 2, "'31/10/2026' is not an ISO date"),
         ("run hist_returns --ref-date 2099-01-31 --lake {lake}", 2, "has not ended yet"),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 from typer.models import CommandInfo
@@ -76,6 +77,9 @@ def _fail(error: Exception, *, as_json: bool, debug: bool) -> int:
         code, message, hint = exit_code(error), error.message, error.hint
         tell_error(f"Error: {message}" + (f"\n{hint}" if hint else ""))
     elif hasattr(error, "show") and hasattr(error, "format_message"):  # typer's own, of its command-line parser
+        refused: Any = error
+        if isinstance(getattr(error, "message", None), str):
+            refused.message = refused.message.removeprefix("Value error, ")  # pydantic's, in newer versions of typer
         code, message = int(getattr(error, "exit_code", _USAGE)), error.format_message()
         error.show()
     else:
