@@ -187,6 +187,13 @@ def test_advice_that_files_have_in_common_is_given_once(lq):
         assert told.count(advice) == 1
 
 
+def test_a_file_that_is_not_of_its_declared_format_says_which_that_is(lq):
+    put(lq, "_formats.json", '{"*.csv": {"format": "yahoo", "asset": "{stem}"}}')
+    put(lq, "p.csv", LONG)
+    with pytest.raises(DataError, match=r"no column 'Adj Close'.* It is declared to be of the format yahoo"):
+        market_prices.run(lq=lq, now=NOW)
+
+
 def test_a_file_that_seems_misread_is_stopped_before_anything_is_written(lq):
     put(lq, "good.csv", LONG)
     # Months and days, told to be days and months: the first twelve days can be read, as other days.

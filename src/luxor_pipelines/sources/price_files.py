@@ -253,7 +253,14 @@ def read_price_file(
         limits=limits,
         confined=confined,
     ) as raw:
-        shape = find_shape(raw, how, price_keys)
+        try:
+            shape = find_shape(raw, how, price_keys)
+        except DataError as error:
+            if how.format is None:
+                raise
+            raise DataError(
+                f"{error.message} It is declared to be of the format {how.format}.", hint=error.hint
+            ) from error
         return _Reading(raw, how, shape, price_keys if only_assets else None, limits).rows()
 
 
