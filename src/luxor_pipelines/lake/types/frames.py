@@ -268,6 +268,12 @@ def conform(data: pa.Table, *, table: str, target: pa.Schema) -> pa.Table:
 
 
 def _checked_names(df: Frame, table: str) -> list[str]:
+    """Return the names of a frame's columns; refuse names that no table can have.
+
+    Raises
+    ------
+    SchemaError
+    """
     if isinstance(df, pd.DataFrame) and isinstance(df.columns, pd.MultiIndex):
         raise SchemaError(
             f"Table {table}: the frame's columns have {df.columns.nlevels} levels.",
@@ -311,6 +317,13 @@ def _zoned(column: pa.ChunkedArray, table: str, name: str) -> SchemaError:
 
 
 def _fit(column: pa.ChunkedArray, kind: pa.DataType, table: str, name: str) -> pa.ChunkedArray:
+    """Return a column in the type that a table has.
+
+    Raises
+    ------
+    SchemaError
+        A cell is no value of that type, or does not spell one.
+    """
     if pa.types.is_dictionary(column.type):
         return column if kind == TEXT else _fit(column.cast(TEXT), kind, table, name)
     if column.type == kind or pa.types.is_null(kind):
@@ -418,6 +431,7 @@ def _infer(series: pd.Series[Any] | pa.ChunkedArray, table: str, name: str) -> p
 
 
 def _to_stored(array: pa.ChunkedArray, table: str, name: str) -> pa.ChunkedArray:
+    """Return an Arrow column as the stored type that its type stands for."""
     kind = array.type
     if pa.types.is_dictionary(kind):
         return _each_word_once(array) if is_text_type(kind) else _to_stored(array.cast(kind.value_type), table, name)
@@ -513,7 +527,19 @@ _KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
 )
 
 
+def _group(kind: type) -> str:
+    """Return the word for the cells of a Python type; blank for one that is not stored."""
+    return next((word for kinds, word in _KINDS if issubclass(kind, kinds)), "")
+
+
 def _from_objects(values: np.ndarray[Any, Any], table: str, name: str) -> Any:
+    """Return Python objects as a column of the stored type that all of them have.
+
+    Raises
+    ------
+    SchemaError
+        They are of several types, or of one that is not stored.
+    """
     try:
         absent = np.asarray(pd.isna(values), dtype=bool)
     except InvalidOperation as error:
@@ -524,7 +550,7 @@ def _from_objects(values: np.ndarray[Any, Any], table: str, name: str) -> Any:
     counts = Counter(map(type, cells))
     groups: dict[str, int] = {}
     for kind, count in counts.items():
-        group = next((word for kinds, word in _KINDS if issubclass(kind, kinds)), "")
+        group = _group(kind)
         if not group:
             raise _unsupported(table, name, kind.__name__, count, len(values))
         groups[group] = groups.get(group, 0) + count
@@ -532,8 +558,7 @@ def _from_objects(values: np.ndarray[Any, Any], table: str, name: str) -> Any:
         return pa.nulls(len(values))
     if len(groups) > 1:
         rarest = min(groups, key=lambda word: groups[word])
-        kinds = next(kinds for kinds, word in _KINDS if word == rarest)
-        example = next(cell for cell in cells if isinstance(cell, kinds) and _is_group(type(cell), rarest))
+        example = next(cell for cell in cells if _group(type(cell)) == rarest)
         mix = " and ".join(f"{count} {word}" for word, count in groups.items())
         fault = f"are {rarest} in a column that mixes {mix}"
         raise bad_cells(table, name, groups[rarest], len(values), fault, example, "Give the column one type.")
@@ -547,28 +572,32 @@ def _from_objects(values: np.ndarray[Any, Any], table: str, name: str) -> Any:
             ) from error
     if group == "dates":
         return _date_objects(values, absent, table, name)
-    if group == "numbers" and all(issubclass(kind, int | np.integer) for kind in counts):
+    if group == "flags":
+        flags = np.zeros(len(values), dtype=bool)
+        flags[~absent] = cells.astype(bool)
+        return pa.array(flags, mask=absent)
+    if all(issubclass(kind, int | np.integer) for kind in counts):
         _check_whole([cell for cell in cells if not -_LARGEST - 1 <= cell <= _LARGEST], len(values), table, name)
         whole_cells = np.zeros(len(values), dtype=np.int64)
         whole_cells[~absent] = cells
         return pa.array(whole_cells, mask=absent)
-    out = np.zeros(len(values), dtype=bool if group == "flags" else float)
+    return _number_objects(values, absent, table, name)
+
+
+def _number_objects(values: np.ndarray[Any, Any], absent: Any, table: str, name: str) -> pa.ChunkedArray:
+    """Return numbers, some of which are not whole, as float64, which has to hold the whole ones exactly."""
+    cells = values[~absent]
+    numbers = np.zeros(len(values))
     try:
-        out[~absent] = [float(cell) for cell in cells] if group == "numbers" else cells.astype(bool)
+        numbers[~absent] = [float(cell) for cell in cells]
     except OverflowError as error:
         large = [cell for cell in cells if abs(cell) > int(np.finfo(float).max)]
         fault = "are larger than float64 holds"
         raise bad_cells(table, name, len(large), len(values), fault, large[0], "Store them as text.") from error
-    if group == "flags":
-        return pa.array(out, mask=absent)
-    whole = [cell for cell in cells[np.abs(out[~absent]) >= _EXACT] if not isinstance(cell, float | np.floating)]
-    finite = _finite(_chunked(pa.array(out, mask=absent)), table, name)
+    whole = [cell for cell in cells[np.abs(numbers[~absent]) >= _EXACT] if not isinstance(cell, float | np.floating)]
+    finite = _finite(_chunked(pa.array(numbers, mask=absent)), table, name)
     _check_exact(whole, len(values), table, name)
     return finite
-
-
-def _is_group(kind: type, group: str) -> bool:
-    return next((word for kinds, word in _KINDS if issubclass(kind, kinds)), "") == group
 
 
 def _date_objects(values: np.ndarray[Any, Any], absent: Any, table: str, name: str) -> pa.ChunkedArray:
