@@ -205,6 +205,12 @@ def _read(setting: Field[Any], environ: Mapping[str, str]) -> Any:
 
 
 def _parse(variable: str, text: str, setting: Field[Any]) -> Any:
+    """Return a setting's value from the text of its variable, in the type of its default and within its bounds.
+
+    Raises
+    ------
+    ConfigurationError
+    """
     if isinstance(setting.default, bool):
         if text.lower() not in _TRUE | _FALSE:
             raise ConfigurationError(f"{variable} is neither true nor false.", hint=f"Set {variable} to true or false.")

@@ -57,6 +57,7 @@ def worst_drawdowns(prices: pd.DataFrame | pd.Series, n: int = 5) -> pd.DataFram
 
 
 def _episodes(name: str, prices: pd.Series, n: int) -> pd.DataFrame:
+    """Return the ``n`` deepest drawdowns of one series; columns as of `worst_drawdowns`."""
     values, days = prices.to_numpy(), pd.DatetimeIndex(prices.index).as_unit("us")
     at_peak = values >= np.maximum.accumulate(values) if len(values) else np.zeros(0, dtype=bool)
     peak = np.flatnonzero(at_peak)

@@ -397,6 +397,7 @@ def _merged(
     parts: Sequence[tuple[PriceTable, ArrayLike, DatesLike, ArrayLike]],
     limits: StalenessLimits,
 ) -> Observations:
+    """Return the valid rows of some tables, given weakest first, as observations; see `merge_observations`."""
     pieces = []
     for table, codes, dates, prices in parts:
         code, day, price = _valid_rows(table, codes, dates, prices, len(names))

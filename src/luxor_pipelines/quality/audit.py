@@ -328,6 +328,7 @@ class _TableAudit:
     # --- columns ----------------------------------------------------------------------------
 
     def _check_columns(self, partitions: Sequence[_Opened]) -> None:
+        """Check that all partitions have the same columns, and those that are known or declared."""
         if not partitions:
             return
         newest = partitions[-1]
@@ -376,6 +377,7 @@ class _TableAudit:
     # --- rows -------------------------------------------------------------------------------
 
     def _check_rows(self, opened: _Opened) -> None:
+        """Check a partition's rows: the columns that say which rows they are and the prices first, then the others."""
         part, names = opened.part, opened.columns.names
         if opened.stored.rows > _ROWS_PER_BYTE * max(part.info.size, _LEAST_BYTES):
             fault = f"rows in {part.info.size:,} bytes, which cannot tell them apart; they are not read"

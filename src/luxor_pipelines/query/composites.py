@@ -58,6 +58,7 @@ def with_composites(market: MarketData, obs: Observations, until: date, *, today
 
 
 def _levels(market: MarketData, name: str, until: date, today: date | None) -> Observations:
+    """Return the levels of one composite; see `with_composites`."""
     legs = COMPOSITES[name]
     history = market.prices.history([*legs, *(CASH_RATES[leg] for leg in legs if leg in CASH_RATES)])
     first = []

@@ -95,7 +95,7 @@ def _check_table(lake: Lake) -> None:
 
 
 def _wide(rows: pd.DataFrame, day: date, assets: AssetMaster, *, with_status: bool) -> pd.DataFrame:
-    # A row an asset, and a currency where there are several.
+    """Return a month with a column a period: a row an asset, and currency where there are several."""
     key = ["Key", "Currency"] if len(rows["Currency"].unique()) > 1 else ["Key"]
     values = rows.pivot(index=key, columns="Period", values="Return")
     order = [period for period in PERIODS if period in values.columns]

@@ -292,6 +292,7 @@ def find_column(typed: pa.Schema, table: str, name: str) -> str:
 
 
 def _parsed(typed: pa.Schema, table: str, text: str) -> Where:
+    """Return the predicate that a condition's text, such as ``Date >= 2026-01-01``, states."""
     if not isinstance(text, str):
         raise UsageError(f"{shown(text)} is not a condition.", hint=f"Give its text: {_FORMS}.")
     matches = [match for pattern in (_BY_WORD, _BY_SIGN) if (match := pattern.fullmatch(text.strip()))]
@@ -369,6 +370,7 @@ def _list_of(value: Any) -> list[Any]:
 
 
 def _predicate(typed: pa.Schema, table: str, column: str, operator: str, operands: Sequence[Any]) -> Where:
+    """Return the predicate of a column, an operator and the values that it compares with."""
     column = find_column(typed, table, column)
     kind = typed.field(column).type
     text = is_text_type(kind)

@@ -81,6 +81,7 @@ def _connect(
     settings: Settings,
     create: bool,
 ) -> Storage:
+    """Return the storage of a lake that is named: by the arguments, else the settings' URL, else their account."""
     if lake is None and connection_string is None:
         lake = settings.lake_url
         if lake is None:

@@ -473,6 +473,7 @@ class Lease:
             self._version = None
 
     def _give_up(self) -> None:
+        """Delete the lease's file or, where lost holders are still to be guarded against, leave it as released."""
         lost, fenced = self._lost_holders, tuple(sorted(self._fenced))
         if self._unsettled:
             lost, fenced = (*lost, self._about), ()

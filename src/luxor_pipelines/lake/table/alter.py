@@ -234,6 +234,15 @@ def _alter(
     *,
     dry_run: bool,
 ) -> Altered:
+    """Make a change of a table's columns, and have its files follow; see the top of this module.
+
+    Parameters
+    ----------
+    name
+        The column that is added or dropped.
+    change
+        Returns the changes on the table's record with this one made.
+    """
     values, recorded, rewritten, renewed = 0, False, dict[str, None](), set[str]()
     for attempt in attempt_numbers(attempts):
         try:

@@ -218,6 +218,12 @@ def _check(
     key: tuple[str, ...] | None,
     increment: str | None,
 ) -> None:
+    """Refuse a batch that lacks a column of the key or the increment, or has other columns than the stored rows.
+
+    Raises
+    ------
+    SchemaError
+    """
     absent = [name for name in [*(key or ()), *([increment] if increment else [])] if name not in names]
     if absent:
         raise SchemaError(

@@ -209,6 +209,13 @@ def _once(
     *,
     dry_run: bool,
 ) -> Optimized:
+    """Try once to do as `optimize` does.
+
+    Raises
+    ------
+    ConflictError, NotFoundError
+        Other writers came first.
+    """
     snapshot = table.snapshot()
     table.check_ours(snapshot)
     plan = _plan(table, snapshot, layout, date_column, sort_by, types)
@@ -243,6 +250,13 @@ def _plan(
     sort_by: tuple[str, ...],
     types: Mapping[str, Any] | None,
 ) -> _Plan:
+    """Return the shape for a table, from what the caller asks for and what the table's file tells.
+
+    Raises
+    ------
+    UsageError
+        A column that is not there, or a change of layout that is not offered.
+    """
     codec = table.codec(snapshot, types)
     schema = codec.stored
     logical = _logical(schema.empty_table(), codec, table.name).schema

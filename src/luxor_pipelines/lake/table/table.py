@@ -944,6 +944,13 @@ class Table:
             yield file
 
     def _scan(self, snapshot: Snapshot, selection: Selection, overrides: Overrides) -> Scan:
+        """Try once to do as `scan` does.
+
+        Raises
+        ------
+        _TableMovedError, VersionChangedError
+            The table is to be looked at again.
+        """
         foreign = self._foreign(snapshot)
         parts = self.plan(snapshot, selection.where)
         several = len(parts) > 1
@@ -1000,6 +1007,7 @@ class Table:
         return file if schema.names == file.schema.names else CompletedFile(file, schema, {}, self.name)
 
     def _concat(self, pieces: Sequence[tuple[Part, pa.Table]], snapshot: Snapshot) -> pa.Table:
+        """Return the rows of all partitions, which must have the same columns."""
         first = pieces[0][1]
         for part, data in pieces:
             if set(data.column_names) != set(first.column_names):
