@@ -341,20 +341,9 @@ def _fit(column: pa.ChunkedArray, kind: pa.DataType, table: str, name: str) -> p
         return _digits_as_dates(column, table, name)
     if kind == WHOLE and column.type == NUMBER:
         return _whole(column, table, name)
-    hint = "Convert the column before the load."
     if kind == DATE and column.type == TEXT:
-        unique = column.dictionary_encode().combine_chunks()
-        unique = unique.chunk(0) if isinstance(unique, pa.ChunkedArray) else unique
-        dates, bad = parse_dates(unique.dictionary)
-        wrong = bad.take(unique.indices)
-        count = pc.sum(wrong, min_count=0).as_py()
-        if not count:
-            return _chunked(dates.take(unique.indices))
-        fault, hint = (
-            "are no ISO dates (2026-10-31)",
-            "Write them so; in pandas, pandas.to_datetime(df[column], format=...) parses others.",
-        )
-        raise bad_cells(table, name, count, len(column), fault, unique.filter(wrong)[0].as_py(), hint)
+        return _texts_as_dates(column, table, name)
+    hint = "Convert the column before the load."
     if kind == NUMBER and column.type == TEXT:
         hint = "Write plain numbers; in pandas, pandas.to_numeric(df[column]) converts text."
     elif kind == TEXT:
@@ -363,6 +352,20 @@ def _fit(column: pa.ChunkedArray, kind: pa.DataType, table: str, name: str) -> p
         hint = "Say of which zone they are: df[column].dt.tz_localize('UTC')."
     fault = f"are {_WORDS[column.type]} where the table has {_WORDS.get(kind, str(kind))}"
     raise bad_cells(table, name, len(cells), len(column), fault, plain(cells[0].as_py()), hint)
+
+
+def _texts_as_dates(column: pa.ChunkedArray, table: str, name: str) -> pa.ChunkedArray:
+    """Return the dates that ISO texts spell."""
+    unique = column.dictionary_encode().combine_chunks()
+    unique = unique.chunk(0) if isinstance(unique, pa.ChunkedArray) else unique
+    dates, bad = parse_dates(unique.dictionary)
+    wrong = bad.take(unique.indices)
+    count = pc.sum(wrong, min_count=0).as_py()
+    if count:
+        fault = "are no ISO dates (2026-10-31)"
+        hint = "Write them so; in pandas, pandas.to_datetime(df[column], format=...) parses others."
+        raise bad_cells(table, name, count, len(column), fault, unique.filter(wrong)[0].as_py(), hint)
+    return _chunked(dates.take(unique.indices))
 
 
 def _digits_as_dates(column: pa.ChunkedArray, table: str, name: str) -> pa.ChunkedArray:
