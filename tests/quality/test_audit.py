@@ -425,6 +425,17 @@ def test_bad_prices_are_named(disk: Any, table: str, series: str, price: str, wh
     assert "wti 2026-10-28 -37.63" in samples(lq)[0]
 
 
+def test_infinite_prices_and_dates_to_come_are_named(disk: Any) -> None:
+    lq = disk.query()  # its clock stands at 2026-11-23
+    days = pd.to_datetime(["2026-11-20", "2026-11-23", "2026-11-24", "2062-11-20"])
+    rows = pd.DataFrame({"Date": days, "Asset": "a", "Last_Price": [np.inf, 1.0, 1.1, np.nan]})
+    put(lq, f"{ROOT}/hist_px_last.parquet", pa.Table.from_pandas(rows, preserve_index=False))
+    findings = [(each.what, each.count, each.sample) for each in audit(lq).findings]
+    assert ("prices are infinite; no return rests on them", 1, "'a 2026-11-20 inf'") in findings
+    (ahead,) = [(count, sample) for what, count, sample in findings if what.startswith("rows are dated after today")]
+    assert ahead == (1, "'a 2062-11-20 no price'")
+
+
 def test_so_are_those_of_the_current_prices(disk: Any) -> None:
     lq = disk.query()
     rows = pd.DataFrame(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, time, timedelta
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -120,7 +120,8 @@ def audit(lake: Lake, table: str | None = None, *, declared: Mapping[str, TableS
         lake.storage.list(folder, unusable=unusable)
     limits = age_limits(lake.settings)
     tables = [lake.table(name) for name in names]
-    audits = [_TableAudit(checked, declared.get(checked.name), limits) for checked in tables]
+    today = lake.today()
+    audits = [_TableAudit(checked, declared.get(checked.name), limits, today) for checked in tables]
     findings = tuple(finding for table_audit in audits for finding in table_audit.run())
     folders = tuple(f"{lake.directory}/{name}/" for name in names)
     findings += tuple(
@@ -155,7 +156,7 @@ class _Opened(NamedTuple):
 class _TableAudit:
     """The audit of one table."""
 
-    def __init__(self, table: Table, declared: TableSchema | None, limits: StalenessLimits) -> None:
+    def __init__(self, table: Table, declared: TableSchema | None, limits: StalenessLimits, today: date) -> None:
         self.table = table
         self.exists = False
         self.files = 0
@@ -164,6 +165,7 @@ class _TableAudit:
         self._changes = ColumnChanges()
         self._prices = next((prices for prices in PRICE_TABLES if prices.name == table.name), None)
         self._limits = limits
+        self._latest = datetime.combine(today + timedelta(days=1), time())  # it is tomorrow already in Asia
         self._last: dict[str, date] = {}
         self._series = SeriesCheck(stuck=table.name in STUCK_TABLES)
         self._spellings: dict[str, dict[str, set[str]]] = {}
@@ -544,15 +546,27 @@ class _TableAudit:
         return columns if kinds[:2] == [DATE, TEXT] and numeric else []
 
     def _check_prices(self, part: Part, data: pa.Table) -> None:
-        """Check a price table's rows: bad prices and, except for marks, moves from row to row."""
+        """Check a price table's rows: bad prices, dates to come and, except for marks, moves from row to row."""
         price = data.column(2).cast(NUMBER, safe=False)
         mark = self._prices is not None and self._prices.kind == "mark"
-        bad = data.filter(pc.fill_null(pc.less(price, 0.0) if mark else pc.less_equal(price, 0.0), False))
-        if len(bad):
-            rows = zip(*bad.slice(0, 9).to_pydict().values(), strict=True)
-            shown = [f"{name} {'' if day is None else day.date()} {value:.6g}" for day, name, value in rows]
-            fault = f"prices are {'below 0' if mark else '0 or less'}; no return rests on them"
-            self._warning(part, fault, len(bad), sample(shown))
+        faults = {
+            f"prices are {'below 0' if mark else '0 or less'}; no return rests on them": pc.and_(
+                pc.is_finite(price), pc.less(price, 0.0) if mark else pc.less_equal(price, 0.0)
+            ),
+            "prices are infinite; no return rests on them": pc.is_inf(price),
+            "rows are dated after today, so that the table never looks late": pc.greater(
+                data.column(0), pa.scalar(self._latest, DATE)
+            ),
+        }
+        for fault, is_faulty in faults.items():
+            bad = data.filter(pc.fill_null(is_faulty, False))
+            if len(bad):
+                rows = zip(*bad.slice(0, 9).to_pydict().values(), strict=True)
+                shown = [
+                    f"{name} {'' if day is None else day.date()} {'no price' if value is None else f'{value:.6g}'}"
+                    for day, name, value in rows
+                ]
+                self._warning(part, fault, len(bad), sample(shown))
         if self._prices is not None and not mark:
             codes, words = with_codes(data.column(1))
             names = [normal_name(word) for word in words.to_pylist()]
