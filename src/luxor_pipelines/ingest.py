@@ -22,6 +22,7 @@ from luxor_pipelines.lake.table.alter import Altered
 from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.lake.table.load import LayoutChangedError, Load, LoadResult, TableExistsError, exists_error
 from luxor_pipelines.lake.types.frames import check_frame, column_names, last_date
+from luxor_pipelines.names import as_names
 from luxor_pipelines.telemetry import span
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ def incremental_load(
     LoadConflictError
         Other writers kept changing the table; the partitions not yet committed are untouched.
     """
-    if increment_column is None and not unique_columns:
+    unique = [] if unique_columns is None else as_names(unique_columns, "unique_columns")
+    if increment_column is None and not unique:
         raise UsageError(
             f"Loading {table_name} without increment_column and unique_columns says nothing about which rows to "
             "replace.",
@@ -95,7 +97,6 @@ def incremental_load(
         )
     lake = lake_of(lq)
     check_frame(df, table_name)
-    unique = [unique_columns] if isinstance(unique_columns, str) else list(unique_columns or ())
     _check_names(index_name, *unique, *(() if increment_column is None else (increment_column,)))
     unique = list(dict.fromkeys(unique))
 
@@ -212,7 +213,7 @@ def save_table(
     lq, name, rows = _target(args, lq, table_name, df)
     _check_names(index_name)
     mode = mode or ("replace" if override else "error")
-    if mode not in {"error", "replace", "skip"}:
+    if mode not in ("error", "replace", "skip"):
         raise UsageError(f"mode {mode!r} is not known.", hint="Use 'error', 'replace' or 'skip'.")
     if format != "parquet":
         raise UsageError(

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TypeVar
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["normal_name", "normal_names"]
+from luxor_pipelines.errors import UsageError, shown
+
+__all__ = ["as_names", "normal_name", "normal_names"]
 
 _SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 """Unicode's space separators (class Zs) other than the plain one."""
@@ -21,6 +24,22 @@ _BLANKS = "".join(character for character in map(chr, range(128)) if character.i
 """The ASCII characters that `str.strip` trims."""
 
 _Names = TypeVar("_Names", pa.Array, pa.ChunkedArray)
+
+
+def as_names(names: Any, argument: str) -> list[str]:
+    """Return one name, or several, as a list; ``argument`` is what an error calls them.
+
+    Raises
+    ------
+    UsageError
+        They are neither text nor a list, such as a number or a frame.
+    """
+    if isinstance(names, str):
+        return [names]
+    # A frame gives the names of its columns in turn, which nobody means.
+    if not isinstance(names, Iterable) or getattr(names, "ndim", 1) != 1:
+        raise UsageError(f"{argument}={shown(names)} is neither text nor a list.", hint="Give one, or several.")
+    return list(names)
 
 
 def normal_name(name: str) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 
 from luxor_pipelines.analytics.sampling import FloatArray
-from luxor_pipelines.errors import DataError, UsageError, sample
+from luxor_pipelines.errors import DataError, UsageError, sample, shown
 from luxor_pipelines.market.periods import DateArray, DatesLike, as_days
 
 __all__ = ["present_value", "twr", "xirr"]
@@ -21,7 +20,7 @@ _ROUNDING = 1e-14
 """Share of the sum of the absolute terms below which a sum is rounding."""
 
 
-def xirr(cashflows: ArrayLike, dates: DatesLike) -> float:
+def xirr(cashflows: ArrayLike | Iterable[float], dates: DatesLike) -> float:
     """Return the rate a year r > −1 at which the present value of the cash flows is 0.
 
     Σ CF(i) × (1 + r)^(−(d(i) − d(0)) / 365) = 0, d(0) the first date (actual/365, as spreadsheets' XIRR).
@@ -69,7 +68,7 @@ def present_value(cashflows: ArrayLike, dates: DatesLike, rate: float) -> float:
     return float(flows @ (1 + rate) ** (-(days - days.min()).astype(np.float64) / _DAYS_A_YEAR))
 
 
-def twr(values: ArrayLike, flows: ArrayLike | None = None) -> float:
+def twr(values: ArrayLike | Iterable[float], flows: ArrayLike | Iterable[float] | None = None) -> float:
     """Return the time-weighted return over all of the dates, a fraction, not a year's.
 
     Π V(i)⁻ / V(i−1) − 1 with V(i)⁻ = V(i) − F(i): the value before the flow of its date (CFA Institute,
@@ -87,9 +86,9 @@ def twr(values: ArrayLike, flows: ArrayLike | None = None) -> float:
     float
         NaN where a value is missing that the return needs: the first, the last, or one at a flow.
     """
-    value = np.asarray(values, dtype=np.float64)
-    flow = np.zeros_like(value) if flows is None else np.asarray(flows, dtype=np.float64)
-    if value.ndim != 1 or value.shape != flow.shape:
+    value = _numbers(values, "values")
+    flow = np.zeros_like(value) if flows is None else _numbers(flows, "flows")
+    if value.shape != flow.shape:
         raise UsageError(f"{value.size} values and {flow.size} flows", hint="Give one of each a date.")
     if len(value) < 2:
         raise UsageError(f"{len(value)} values", hint="Give a first and a last value at least.")
@@ -109,8 +108,20 @@ def twr(values: ArrayLike, flows: ArrayLike | None = None) -> float:
     return float(np.prod((value[1:] - flow[1:]) / base) - 1)
 
 
-def _flows(cashflows: ArrayLike, dates: DatesLike) -> tuple[FloatArray, DateArray]:
-    flows = np.asarray(pd.Series(cashflows), dtype=np.float64)
+def _numbers(values: ArrayLike | Iterable[float], what: str) -> FloatArray:
+    """Return numbers as a flat array; ``what`` is what an error calls them."""
+    error: Exception | None = None
+    try:
+        numbers = np.asarray(values if hasattr(values, "__array__") else [*values], dtype=np.float64)  # type: ignore[misc]
+        if numbers.ndim == 1:
+            return numbers
+    except (TypeError, ValueError) as cause:
+        error = cause
+    raise UsageError(f"{shown(values)} are no {what}", hint="Give a list of numbers.") from error
+
+
+def _flows(cashflows: ArrayLike | Iterable[float], dates: DatesLike) -> tuple[FloatArray, DateArray]:
+    flows = _numbers(cashflows, "cash flows")
     days = as_days(dates)
     if len(flows) != len(days) or not len(flows):
         raise UsageError(f"{len(flows)} cash flows and {len(days)} dates", hint="Give a date for each flow.")

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from luxor_pipelines.analytics.sampling import FloatArray, price_frame
-from luxor_pipelines.errors import DataError, UsageError, sample
+from luxor_pipelines.errors import DataError, UsageError, sample, shown
 from luxor_pipelines.market.periods import DateArray, as_days
 from luxor_pipelines.names import normal_name
 
@@ -28,9 +28,12 @@ def as_weights(legs: Mapping[str, float]) -> dict[str, float]:
     UsageError
         If there are no legs, a weight is no finite number, two names are the same, or the weights do not add up to 1.
     """
-    weights = {normal_name(str(name)): float(weight) for name, weight in legs.items()}
+    try:
+        weights = {normal_name(str(name)): float(weight) for name, weight in legs.items()}
+    except (AttributeError, TypeError, ValueError):
+        weights = {}
     if not weights or len(weights) < len(legs) or not np.isfinite(list(weights.values())).all():
-        raise UsageError(f"{dict(legs)!r} are no legs and weights", hint="Give a weight for each of some tickers.")
+        raise UsageError(f"{shown(legs)} are no legs and weights", hint="Give a weight for each of some tickers.")
     total = sum(weights.values())
     if abs(total - 1) > 1e-9:
         raise UsageError(f"The weights of {sample(weights)} add up to {total:.6g}", hint="They are fractions of 1.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 import pandas as pd
 
-from luxor_pipelines.analytics.sampling import FloatArray, price_frame
-from luxor_pipelines.errors import UsageError
+from luxor_pipelines.analytics.sampling import FloatArray, is_number, price_frame
+from luxor_pipelines.errors import UsageError, shown
 
 __all__ = ["drawdowns", "max_drawdown", "previous_peaks", "worst_drawdowns"]
 
@@ -49,8 +51,8 @@ def worst_drawdowns(prices: pd.DataFrame | pd.Series, n: int = 5) -> pd.DataFram
         (dates; the last is null where the peak has not been reached again), ``Days`` (calendar days from the
         peak to the recovery or, without one, to the last price), ``Days_Down`` (to the trough).
     """
-    if n < 1:
-        raise UsageError(f"The {n} worst drawdowns", hint="Give 1 or more.")
+    if not is_number(n, Integral) or n < 1:
+        raise UsageError(f"The {shown(n)} worst drawdowns", hint="Give a whole number, 1 or more.")
     frame = price_frame(prices)
     tables = [_episodes(str(name), frame.iloc[:, at].dropna(), n) for at, name in enumerate(frame.columns)]
     return pd.concat(tables, ignore_index=True) if tables else _episodes("", pd.Series(dtype=np.float64), n)

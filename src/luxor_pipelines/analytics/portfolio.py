@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from luxor_pipelines.analytics.composites import as_weights, composite
-from luxor_pipelines.errors import UsageError
+from luxor_pipelines.analytics.sampling import is_number
+from luxor_pipelines.errors import UsageError, shown
 from luxor_pipelines.market.periods import as_days
 
 __all__ = ["simulate"]
@@ -44,9 +45,10 @@ def simulate(
     DataError
         An asset has no price on the first date.
     """
-    if not (0 <= adm_fee < 1 and 0 <= performance_fee < 1):
+    if not all(is_number(fee) and 0 <= fee < 1 for fee in (adm_fee, performance_fee)):
         raise UsageError(
-            f"Fees of {adm_fee} a year and {performance_fee} of the gain", hint="Give fractions: 0.02 is 2 %."
+            f"Fees of {shown(adm_fee)} a year and {shown(performance_fee)} of the gain",
+            hint="Give fractions: 0.02 is 2 %.",
         )
     gross = composite(prices, as_weights(weights), "none")
     age = (as_days(gross.index) - as_days(gross.index)[0]).astype(np.float64)

@@ -7,6 +7,7 @@ has a return only if the one before it has a sample too.
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = [
     "YEAR",
     "FloatArray",
     "as_frequency",
+    "is_number",
     "price_frame",
     "returns_beside",
     "returns_by_interval",
@@ -60,6 +62,11 @@ def as_frequency(frequency: object) -> str:
     if name not in FREQUENCIES:
         raise UsageError(f"{frequency!r} is no sampling frequency", hint=f"Accepted: {', '.join(FREQUENCIES)}.")
     return name
+
+
+def is_number(value: object, kind: type = Real) -> bool:
+    """Return whether ``value`` is a number, of Python's or of numpy's; with `numbers.Integral` a whole one."""
+    return isinstance(value, kind)
 
 
 def price_frame(prices: pd.DataFrame | pd.Series) -> pd.DataFrame:

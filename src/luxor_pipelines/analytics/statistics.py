@@ -20,12 +20,13 @@ from luxor_pipelines.analytics.sampling import (
     YEAR,
     FloatArray,
     as_frequency,
+    is_number,
     price_frame,
     returns_beside,
     sampled_returns,
     shortage,
 )
-from luxor_pipelines.errors import UsageError
+from luxor_pipelines.errors import UsageError, shown
 from luxor_pipelines.market.periods import DateLike, as_date, as_days
 
 __all__ = ["RELATIVE", "STATISTICS", "Statistics", "annualized", "statistics"]
@@ -130,8 +131,8 @@ def statistics(
         * ``undefined``: the formula has no value, as a Sharpe ratio of returns that do not vary.
     """
     name = as_frequency(frequency)
-    if not 0.5 < level < 1:
-        raise UsageError(f"A level of {level} for value at risk", hint="Give 0.95 or 0.99.")
+    if not (is_number(level) and 0.5 < level < 1):
+        raise UsageError(f"A level of {shown(level)} for value at risk", hint="Give 0.95 or 0.99.")
     frame = price_frame(prices)
     rows = [*STATISTICS, *(RELATIVE if benchmark is not None else ()), *_LENGTHS]
     rows = [f"{row}_{level:.4g}" if row in ("VaR", "Expected_Shortfall") else row for row in rows]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from luxor_pipelines.errors import SchemaError, UsageError, sample
+from luxor_pipelines.errors import SchemaError, UsageError, sample, shown
 from luxor_pipelines.market.periods import DateLike, DatesLike, as_date, as_days
 from luxor_pipelines.names import normal_name
 from luxor_pipelines.notices import warn
@@ -167,8 +167,8 @@ class HolidayCalendar:
         ``inclusive`` says which ends count if they are business days: ``neither``, ``both``,
         ``left`` (``previous``) or ``right`` (``recent``). Friday to Monday: 0, 2, 1, 1.
         """
-        if inclusive not in _ENDS:
-            raise UsageError(f"inclusive={inclusive!r} is unknown", hint=f"Accepted: {', '.join(_ENDS)}.")
+        if inclusive not in list(_ENDS):
+            raise UsageError(f"inclusive={shown(inclusive)} is unknown", hint=f"Accepted: {', '.join(_ENDS)}.")
         start, stop, name = as_date(previous), as_date(recent), self._name(location)
         if stop <= start:
             return 0

@@ -8,11 +8,25 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from luxor_pipelines.errors import UsageError
 from luxor_pipelines.lazy import pd
 
-__all__ = ["Texts", "coded", "coded_column", "text_column"]
+__all__ = ["Texts", "check_frame", "coded", "coded_column", "text_column"]
 
 Texts: TypeAlias = "Sequence[str | None] | NDArray[np.object_] | pd.Categorical"
+
+
+def check_frame(frame: object, argument: str) -> None:
+    """Raise unless ``frame`` is a frame; ``argument`` is what the error calls it.
+
+    Raises
+    ------
+    UsageError
+    """
+    if not isinstance(frame, pd.DataFrame):
+        raise UsageError(
+            f"{argument} is no DataFrame but of type {type(frame).__name__}.", hint="Give a pandas DataFrame."
+        )
 
 
 def text_column(words: Texts, codes: NDArray[np.integer[Any]]) -> Any:

@@ -30,6 +30,7 @@ __all__ = [
     "as_period",
     "as_return_period",
     "base_date",
+    "days_before",
     "is_month_end",
     "month_end",
     "return_base",
@@ -138,6 +139,11 @@ def add_months(d: DateLike, n: int) -> date:
     return date(year, month0 + 1, length if is_month_end(day) else min(day.day, length))
 
 
+def days_before(day: date, days: int) -> date:
+    """Return the date ``days`` earlier, at the earliest the first day of the year 1."""
+    return date.fromordinal(max(1, day.toordinal() - days))
+
+
 def as_period(period: object) -> str:
     """Return ``period`` trimmed and in lower case: ``mtd``, ``qtr``, ``ytd`` or ``<N>m``.
 
@@ -213,5 +219,7 @@ def return_base(ref: DateLike, period: str) -> date:
     """
     day, label = as_date(ref), period.strip().lower()
     if label == "wtd":
+        if day.toordinal() <= day.isoweekday():
+            raise InvalidPeriodError(f"{period!r} from {day} reaches before the year 1", hint=_PERIOD_HINT)
         return day - timedelta(days=day.isoweekday())
     return base_date(day, "12m" if label == "1y" else label)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from luxor_pipelines.errors import SchemaError, UsageError, sample
 from luxor_pipelines.lazy import pd
+from luxor_pipelines.market.columns import check_frame
 from luxor_pipelines.market.observations import (
     BoolArray,
     FloatArray,
@@ -359,6 +360,7 @@ def _checked(
     frame: pd.DataFrame, table: str, columns: tuple[str, str, str]
 ) -> tuple[NDArray[np.object_], DateArray, FloatArray]:
     """Return the (name, date, number) columns of a small hand-kept table, or refuse it with the fault."""
+    check_frame(frame, table)
     missing = [column for column in columns if column not in frame.columns]
     if missing:
         raise SchemaError(

@@ -12,13 +12,13 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from luxor_pipelines.errors import UsageError
 from luxor_pipelines.notebook import html_facts
 from luxor_pipelines.operations.discovery import check_params, get_pipeline
-from luxor_pipelines.operations.records import LakeLike, RunReport, last_runs, opened
+from luxor_pipelines.operations.records import LakeLike, RunReport, as_instant, last_runs, opened
 from luxor_pipelines.operations.runs import Ending, Outcome, as_reference_date, outcome_of, run, run_many
 from luxor_pipelines.pipelines import reference_dates
 
@@ -162,7 +162,7 @@ def catch_up(
     """
     lake, declaration = opened(lake), get_pipeline(name).declaration()
     stored = _stored_dates(lake, declaration.outputs) if declaration.dates is not None else set()
-    today = lake.today(now if now is None else now.astimezone(UTC))
+    today = lake.today(as_instant(now))
     missing: list[date] = []
     if stored and (start := max(stored) + timedelta(days=1)) < today:
         missing = _dates(declaration, lake, start, None, today)[:at_most]
@@ -229,7 +229,7 @@ def plan_backfill(
         raise UsageError(
             f"{pipeline.name} has no reference dates.", hint=f"Run it once instead: luxor run {pipeline.name}."
         )
-    today = lake.today(now if now is None else now.astimezone(UTC))
+    today = lake.today(as_instant(now))
     first = _first_date(pipeline, lake)
     begin = first if start is None else as_reference_date(start, first=True)
     days = _dates(declaration, lake, begin, None if end is None else as_reference_date(end), today)

@@ -146,7 +146,7 @@ def get_pipeline(name: str) -> Pipeline:
     """
     pipelines_by_name = find_pipelines()
     plain = str(name).strip().lower().replace("-", "_")
-    for candidate in (name, plain):
+    for candidate in (str(name), plain):
         if candidate in pipelines_by_name:
             return pipelines_by_name[candidate]
     near = difflib.get_close_matches(plain[:100], pipelines_by_name, n=1)

@@ -17,7 +17,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from luxor_pipelines import __version__
-from luxor_pipelines.errors import AccessError, ConflictError, NotFoundError, UsageError, redact
+from luxor_pipelines.errors import AccessError, ConflictError, NotFoundError, UsageError, redact, shown
 from luxor_pipelines.lake.storage.lease import holder_of
 from luxor_pipelines.notebook import html_facts
 from luxor_pipelines.operations.discovery import get_pipeline
@@ -166,6 +166,22 @@ class RunReport:
             It is no record: a field is missing, or of another type than it should be.
         """
         return cls(**{name: read(record[name]) for name, read in _FIELDS.items() if name in record or name in _NEEDED})
+
+
+def as_instant(now: Any) -> datetime | None:
+    """Return the instant that is given as ``now``, in UTC; None where none is.
+
+    Raises
+    ------
+    UsageError
+        It is no datetime, or one without a time zone.
+    """
+    if now is None:
+        return None
+    # NaT, which claims to be a datetime, differs from itself.
+    if not isinstance(now, datetime) or now != now or now.utcoffset() is None:
+        raise UsageError(f"now={shown(now)} is no instant.", hint="Give a datetime with a zone, such as datetime.UTC.")
+    return now.astimezone(UTC)
 
 
 def opened(lake: LakeLike) -> Lake:

@@ -25,7 +25,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -42,12 +42,13 @@ from luxor_pipelines.errors import (
     shown,
 )
 from luxor_pipelines.lake.storage.lease import LEASES, Holder, Lease, fenced
-from luxor_pipelines.operations.discovery import check_params, get_pipeline
+from luxor_pipelines.operations.discovery import Pipeline, check_params, get_pipeline
 from luxor_pipelines.operations.records import (
     RECORD,
     RUNS,
     LakeLike,
     RunReport,
+    as_instant,
     json_ready,
     judged,
     opened,
@@ -59,7 +60,6 @@ from luxor_pipelines.pipelines import PipelineResult
 
 if TYPE_CHECKING:
     from luxor_pipelines.lake.lake import Lake
-    from luxor_pipelines.operations.discovery import Pipeline
     from luxor_pipelines.query.luxor_query import LuxorQuery
 
 __all__ = [
@@ -306,16 +306,15 @@ def prepare(
     params: Mapping[str, Any],
 ) -> _Job:
     """Check the arguments of a run, and resolve its reference date; nothing is written yet."""
-    pipeline = get_pipeline(pipeline) if isinstance(pipeline, str) else pipeline
+    pipeline = pipeline if isinstance(pipeline, Pipeline) else get_pipeline(pipeline)
     day = None if ref_date is None else as_reference_date(ref_date)
-    if now is not None and now.utcoffset() is None:
-        raise UsageError(f"now ({now}) has no time zone.", hint="Give it one, such as datetime.UTC.")
+    now = as_instant(now)
     function = pipeline.load()
     check_params(pipeline, function, params)
     lake = opened(lake)
 
     started, began = lake.now(), time.perf_counter()
-    now = started if now is None else now.astimezone(UTC)
+    now = now or started
     scrub = _scrubber(params)
     ident, trigger = uuid.uuid4().hex[:12], telemetry.trigger()
     resolved = _reference_date(function, day, lake.today(now))

@@ -18,7 +18,7 @@ from luxor_pipelines.lake.table.listing import find_all
 from luxor_pipelines.lake.types.schema import DATE_COLUMN
 from luxor_pipelines.market.calendars import CalendarRangeWarning, HolidayCalendar
 from luxor_pipelines.operations.discovery import declarations
-from luxor_pipelines.operations.records import LakeLike, RunReport, last_run, opened
+from luxor_pipelines.operations.records import LakeLike, RunReport, as_instant, last_run, opened
 from luxor_pipelines.pipelines import Dates, Declaration, Due, location, reference_dates
 from luxor_pipelines.query.calendar import Calendar
 
@@ -82,7 +82,7 @@ def table_status(lake: LakeLike = None, *, now: datetime | None = None) -> list[
         The moment to judge by, with a time zone; default the present.
     """
     lake = opened(lake)
-    moment = (lake.now() if now is None else now).astimezone(ZoneInfo(lake.settings.time_zone))
+    moment = (as_instant(now) or lake.now()).astimezone(ZoneInfo(lake.settings.time_zone))
     calendar = business_calendar(lake)
     declared = declarations()
     expectations, pipelines = _expectations(declared), list(declared)

@@ -20,12 +20,13 @@ from luxor_pipelines.analytics.sampling import (
     DAYS_A_YEAR,
     FREQUENCIES,
     as_frequency,
+    is_number,
     returns_beside,
     sampled_returns,
     shortage,
 )
 from luxor_pipelines.analytics.statistics import Statistics, annualized, statistics
-from luxor_pipelines.errors import DataError, UnknownAssetError, UsageError, sample
+from luxor_pipelines.errors import DataError, UnknownAssetError, UsageError, sample, shown
 from luxor_pipelines.market.calendars import HolidayCalendar
 from luxor_pipelines.market.periods import add_months, as_days, month_end
 from luxor_pipelines.query.answers import Answers
@@ -76,6 +77,16 @@ class Analysis:
         days = pd.date_range(start, end, name="Date", unit="us")
         return rows.to_wide().reindex(index=days, columns=pd.Index(list(keys), name="Asset"))
 
+    def _risk_free(self, risk_free: float | str | None, prices: pd.DataFrame) -> float | pd.Series:
+        """Return a rate a year, 0 for none, or the prices of the series that gives it."""
+        if isinstance(risk_free, str):
+            return self._required_prices(risk_free, prices)
+        if risk_free is not None and not is_number(risk_free):
+            raise UsageError(
+                f"risk_free={shown(risk_free)} is neither a rate nor a series.", hint="Give 0.1 for 10 % a year."
+            )
+        return float(risk_free or 0.0)
+
     def _required_prices(self, key: str, prices: pd.DataFrame) -> pd.Series:
         """Return the prices of a benchmark or of a risk-free series, which must have some."""
         column: pd.Series = prices[key]
@@ -109,7 +120,7 @@ class Analysis:
             prices[list(keys)],
             frequency,
             benchmark=None if benchmark is None else self._required_prices(benchmark, prices),
-            risk_free=self._required_prices(risk_free, prices) if isinstance(risk_free, str) else risk_free or 0.0,
+            risk_free=self._risk_free(risk_free, prices),
             level=level,
             start=start,
             end=end,
@@ -133,7 +144,7 @@ class Analysis:
         references = [key for key in (benchmark, risk_free) if isinstance(key, str)]
         prices = self.observed(list(dict.fromkeys([*keys, *references])), start, end, currency)
         index = self._required_prices(benchmark, prices)
-        free = self._required_prices(risk_free, prices) if isinstance(risk_free, str) else risk_free or 0.0
+        free = self._risk_free(risk_free, prices)
         fit = risk.price_regression(prices[list(keys)], index, frequency, risk_free=free, end=end)
         counts = fit.observations.to_numpy()
         return self._covered(fit.to_frame(), counts, frequency, start, end, "beta and alpha")

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from luxor_pipelines.analytics.statistics import annualized
 from luxor_pipelines.catalog import USDBRL
-from luxor_pipelines.errors import SchemaError, UsageError, sample
+from luxor_pipelines.errors import SchemaError, UsageError, sample, shown
+from luxor_pipelines.market.columns import check_frame
 from luxor_pipelines.market.currency import as_currency, factors
 from luxor_pipelines.market.daily import PriceRows, daily_prices, observed_prices, sampled_prices
 from luxor_pipelines.market.observations import BoolArray, FloatArray, IntArray, Observations
@@ -140,6 +141,7 @@ class Answers:
         UsageError
             A currency is unknown, or an asset has none in the mapping.
         """
+        check_frame(prices, "prices")
         missing = [name for name in ("Date", "Asset", "Last_Price") if name not in prices.columns]
         if missing:
             raise SchemaError(
@@ -458,7 +460,12 @@ def _currencies(assets: pd.Series, currencies: str | Mapping[str, str]) -> NDArr
     """Return the currency of each of some assets, as one for all or by asset."""
     if isinstance(currencies, str):
         return np.full(len(assets), as_currency(currencies), dtype=object)
-    by_asset = {normal_name(key): as_currency(value) for key, value in currencies.items()}
+    if not isinstance(currencies, Mapping):
+        raise UsageError(
+            f"price_currency={shown(currencies)} is neither a currency nor a mapping.",
+            hint="Give one for all assets, or a mapping of asset to currency.",
+        )
+    by_asset = {normal_name(str(key)): as_currency(value) for key, value in currencies.items()}
     own = assets.map(normal_name, na_action="ignore").map(by_asset).to_numpy(dtype=object)
     without = assets[pd.isna(own)]
     if len(without):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -13,8 +14,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from luxor_pipelines.analytics.sampling import is_number
 from luxor_pipelines.catalog import ASSETS, CURRENCY_FACTS, HOUSE_GROUPS, PRICE_INPUTS
-from luxor_pipelines.errors import DataError, SchemaError, TableNotFoundError, UnknownAssetError, UsageError, sample
+from luxor_pipelines.errors import (
+    DataError,
+    SchemaError,
+    TableNotFoundError,
+    UnknownAssetError,
+    UsageError,
+    sample,
+    shown,
+)
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import LAST_UPDATED, TEXT
@@ -158,6 +168,8 @@ class AssetMaster:
         Columns are ``Key``, ``Name``, ``Price_Key`` and ``Currency``. Assets named exactly so come first, then those
         whose names begin with the text.
         """
+        if not is_number(limit, Integral) or limit < 0:
+            raise UsageError(f"limit={shown(limit)} is no number of assets.", hint="Give a whole one.")
         columns = ["Key", "Name", "Price_Key", "Currency"]
         term = normal_name(text)
         if not self.exists() or not term:

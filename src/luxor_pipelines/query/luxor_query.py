@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from luxor_pipelines.analytics.cash_flows import twr, xirr
+from luxor_pipelines.analytics.composites import as_weights
 from luxor_pipelines.catalog import CDI, CURRENCY_FACTS, PERIODS, USDBRL, open_lake
 from luxor_pipelines.errors import SchemaError, Secret, UnknownAssetError, UsageError, sample, shown
 from luxor_pipelines.lake.lake import Lake
@@ -25,8 +26,18 @@ from luxor_pipelines.lake.table.layout import DIRECTORY
 from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import LAST_UPDATED
 from luxor_pipelines.market.calendars import Inclusive
-from luxor_pipelines.market.periods import DateLike, add_months, as_date, as_period, base_date, is_month_end, month_end
-from luxor_pipelines.names import normal_name
+from luxor_pipelines.market.columns import check_frame
+from luxor_pipelines.market.periods import (
+    DateLike,
+    add_months,
+    as_date,
+    as_period,
+    base_date,
+    days_before,
+    is_month_end,
+    month_end,
+)
+from luxor_pipelines.names import as_names, normal_name
 from luxor_pipelines.notebook import html_facts
 from luxor_pipelines.notices import warn_without_effect
 from luxor_pipelines.query.analysis import Analysis, correlation_pairs
@@ -44,6 +55,9 @@ logger = logging.getLogger(__name__)
 
 _PLUMBING = frozenset({"blob_directory", "forget", "market", "settings", "versions"})
 """Public names that tab completion leaves out: they are for the library's other rooms."""
+
+_DAYS_AHEAD = 366
+"""How far after today the last date of a question may lie."""
 
 
 class LuxorQuery:
@@ -231,7 +245,7 @@ class LuxorQuery:
             self.forget(table_name)
         data = self.lake.cache.scan(
             table_name,
-            [columns] if isinstance(columns, str) else columns,
+            None if columns is None else as_names(columns, "columns"),
             self._rows_wanted(table_name, where, dtypes_override),
             overrides=dtypes_override,
             drop=(LAST_UPDATED,) if drop_last_updated_columns else (),
@@ -257,7 +271,7 @@ class LuxorQuery:
         Polars (``pl.from_arrow``) and DuckDB take it without a copy, ``.to_batches()`` gives it piece by piece. The
         parameters and errors are those of `get_table`; ``Last_Updated`` is among the columns.
         """
-        names = [columns] if isinstance(columns, str) else columns
+        names = None if columns is None else as_names(columns, "columns")
         return self.lake.cache.scan(table_name, names, self._rows_wanted(table_name, where))
 
     def sql(self, query: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> SqlResult:
@@ -661,13 +675,14 @@ class LuxorQuery:
         UsageError
             There is no date or no currency, or a value is not one.
         """
-        dates = [ref_dates] if isinstance(ref_dates, DateLike) else list(ref_dates)
+        several = isinstance(ref_dates, Iterable) and not isinstance(ref_dates, str)
+        dates = list(cast("Iterable[DateLike]", ref_dates)) if several else [ref_dates]
         tickers = _as_list(tickers)
         frame = self._answers(usdbrl_ticker).returns_on(
             self._keys(tickers),
             [as_date(day) for day in dates],
-            [periods] if isinstance(periods, str) else list(periods),
-            [currency] if isinstance(currency, str) else list(currency),
+            as_names(periods, "periods"),
+            as_names(currency, "currency"),
             adjust=adjust_amortization,
             today=self.today(),
             a_year=annualized,
@@ -767,7 +782,7 @@ class LuxorQuery:
             `get_returns` has a reason to give none. ``Partial`` tells which months, and so the year, are of a part of
             their days only: ``Mar from 2015-03-12``; blank where all are whole.
         """
-        end = self.today() if recent_date is None else as_date(recent_date)
+        end = self._last_date(recent_date)
         return self._analysis(usdbrl_ticker).returns_table(
             self._key(ticker),
             currency,
@@ -879,10 +894,10 @@ class LuxorQuery:
                     hint="After the tickers come min_rolling_period_months and analysis_period_days; the last date is "
                     "given by name, as recent_date.",
                 )
-        end = self.today() if recent_date is None else as_date(recent_date)
+        end = self._last_date(recent_date)
         analysis, keys = self._analysis(usdbrl_ticker), self._keys(tickers)
         if not rolling:
-            start = end - timedelta(days=analysis_period_days)
+            start = days_before(end, analysis_period_days)
             return analysis.volatility(keys, start, end, currency, sample_frequency)
         start = add_months(end, -min_rolling_period_months)
         return analysis.rolling_volatility(keys, analysis_period_days, start, end, currency, sample_frequency)
@@ -978,8 +993,9 @@ class LuxorQuery:
             ``Order``, ``Asset_Corr``, ``Asset`` (names), ``Correlation``, ``Key_Asset_Corr``, ``Key_Asset``,
             ``Comp_Key`` (the two keys), ``Frequency``, ``Period``.
         """
-        end = self.today() if ref_date is None else as_date(ref_date)
-        facts_of = dict(assets_data) if isinstance(assets_data, Mapping) else {ticker: {} for ticker in assets_data}
+        end = self._last_date(ref_date)
+        names = as_names(assets_data, "assets_data")
+        facts_of = dict(assets_data) if isinstance(assets_data, Mapping) else {_plain(name): {} for name in names}
         data = {self._key(ticker): facts for ticker, facts in facts_of.items()}
         start = base_date(end, period)
         square = self._analysis(usdbrl_ticker).correlation(list(data), start, end, currency, sample_frequency)
@@ -1131,7 +1147,7 @@ class LuxorQuery:
         spx_ticker: str = "spxt index",
     ) -> pd.DataFrame:
         """Return the composite of the S&P 500 and cash, reset at month ends; see `get_benchmark`."""
-        legs = {spx_ticker: prop_spx, cash_ticker: prop_cash}
+        legs = {_plain(spx_ticker): prop_spx, _plain(cash_ticker): prop_cash}
         return self.get_benchmark(legs, previous_date, recent_date, "monthly", currency, usdbrl_ticker)
 
     def simulate_portfolio_performance(
@@ -1178,11 +1194,11 @@ class LuxorQuery:
         DataError
             No rate, or more than one, makes the flows worth 0.
         """
-        return xirr(list(cashflows), list(dates))
+        return xirr(cashflows, cast("Any", dates))
 
     def twr(self, values: Iterable[float], flows: Iterable[float] | None = None) -> float:
         """Return the time-weighted return of a portfolio; see `analytics.cash_flows.twr`."""
-        return twr(list(values), None if flows is None else list(flows))
+        return twr(values, flows)
 
     # --- reference --------------------------------------------------------------------------
 
@@ -1261,6 +1277,7 @@ class LuxorQuery:
         usdbrl_df
             ``Date`` and ``Last_Price``; other columns are kept.
         """
+        check_frame(usdbrl_df, "usdbrl_df")
         frame = usdbrl_df.sort_values("Date", kind="stable", ignore_index=True)
         today = pd.Timestamp(self.today())
         if frame.empty or frame["Date"].iloc[-1] >= today:
@@ -1282,6 +1299,7 @@ class LuxorQuery:
 
     def text_to_lowercase(self, t: pd.DataFrame) -> pd.DataFrame:
         """Return a copy of a frame with all of its text in its normal form, as the lake stores it."""
+        check_frame(t, "t")
         return t.map(lambda cell: normal_name(cell) if isinstance(cell, str) else cell)
 
     # --- dates ------------------------------------------------------------------------------
@@ -1341,7 +1359,9 @@ class LuxorQuery:
     def _rows_wanted(
         self, table_name: str, where: Conditions | None, overrides: Mapping[str, Any] | None = None
     ) -> Sequence[Where]:
-        return conditions(self.lake.cache.codec(table_name, overrides).schema, table_name, where) if where else ()
+        if where is None or (isinstance(where, str) and not where):
+            return ()
+        return conditions(self.lake.cache.codec(table_name, overrides).schema, table_name, where)
 
     def _answers(self, usdbrl_ticker: str) -> Answers:
         return Answers(self.market, usdbrl_ticker)
@@ -1370,12 +1390,29 @@ class LuxorQuery:
         """
         if period is not None and previous_date is not None:
             raise UsageError("Both period and previous_date are given.", hint="Give one of them.")
-        end = self.today() if recent_date is None else as_date(recent_date)
+        end = self._last_date(recent_date)
         if period is not None:
             return base_date(end, period, force_month_end=force_month_end), end
         # The default start counts back from the end that is given, not from today.
-        start = end - timedelta(days=days_back) if previous_date is None else as_date(previous_date)
-        return min(start, end), max(start, end)
+        start = days_before(end, days_back) if previous_date is None else as_date(previous_date)
+        return min(start, end), self._last_date(max(start, end))
+
+    def _last_date(self, recent_date: DateLike | None) -> date:
+        """Return the last date of a question, by default today.
+
+        Raises
+        ------
+        UsageError
+            It is no date, or so far ahead that a row for each day would be nothing but millions of nulls.
+        """
+        today = self.today()
+        end = today if recent_date is None else as_date(recent_date)
+        if end > days_before(today, -_DAYS_AHEAD):
+            raise UsageError(
+                f"{end} is more than a year after today, {today}.",
+                hint="Leave the last date out to take today.",
+            )
+        return end
 
     def _keys(self, tickers: str | Iterable[str] | None) -> list[str]:
         """Return the distinct price keys of names."""
@@ -1390,11 +1427,12 @@ class LuxorQuery:
         assets = self.market.assets
         if tickers is None:
             return {key: key for key in assets.price_keys()}
-        names = [_plain(ticker) for ticker in ([tickers] if isinstance(tickers, str) else tickers)]
+        names = [_plain(ticker) for ticker in as_names(tickers, "tickers")]
         return assets.resolve(names, self._answers(USDBRL).series_among)
 
     def _weights(self, legs: Mapping[str, float]) -> dict[str, float]:
         """Return the weights of legs by their price keys instead of their names."""
+        legs = as_weights(legs)
         names = {leg: self._key(leg) for leg in legs}
         if len(set(names.values())) < len(names):
             raise UsageError(f"Two of the legs {sample(legs)} are one series.", hint="Add their weights.")
@@ -1423,7 +1461,7 @@ def _either(familiar: DateLike | None, short: DateLike | None, name: str) -> Dat
 
 def _as_list(tickers: str | Iterable[str] | None) -> list[str] | None:
     """Return the tickers as a list, which can be read more than once; None for all assets."""
-    return tickers if tickers is None else [tickers] if isinstance(tickers, str) else list(tickers)
+    return None if tickers is None else as_names(tickers, "tickers")
 
 
 def _as_given(frame: pd.DataFrame, tickers: Iterable[str] | None) -> pd.DataFrame:

@@ -30,10 +30,10 @@ from luxor_pipelines.market.observations import (
     StalenessLimits,
     merge_observations,
 )
-from luxor_pipelines.market.periods import DateArray
+from luxor_pipelines.market.periods import DateArray, days_before
 from luxor_pipelines.market.prices import FALLBACK_LEAD, adjust_quotas, asof, extend, quota_basis
 from luxor_pipelines.names import normal_names
-from luxor_pipelines.query.series import Names, Rows, Span, StoredSeries, days_before
+from luxor_pipelines.query.series import Names, Rows, Span, StoredSeries
 
 __all__ = ["NO_SERIES", "CurrentPrices", "PriceReader"]
 

@@ -32,11 +32,11 @@ from luxor_pipelines.market.observations import (
     merge_observations,
     sort_key,
 )
-from luxor_pipelines.market.periods import DateArray, as_days
+from luxor_pipelines.market.periods import DateArray, as_days, days_before
 from luxor_pipelines.market.prices import AsOf, asof
 from luxor_pipelines.names import normal_names
 
-__all__ = ["Names", "Rows", "StoredSeries", "days_before"]
+__all__ = ["Names", "Rows", "StoredSeries"]
 
 Names = NDArray[np.object_]
 Rows = tuple[PriceTable, NDArray[np.integer[Any]], DateArray, FloatArray]
@@ -223,11 +223,6 @@ def _combined(table: pa.Table, key: str, price: str) -> tuple[pa.Array, _Ends]:
 
 
 # --- spans of days ---------------------------------------------------------------------------------
-
-
-def days_before(day: date, days: int) -> date:
-    """Return the date ``days`` earlier, at the earliest the first day of the year 1."""
-    return date.fromordinal(max(1, day.toordinal() - days))
 
 
 def _next(day: date) -> date:

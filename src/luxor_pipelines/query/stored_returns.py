@@ -16,6 +16,7 @@ from luxor_pipelines.lake.types.frames import arrow_to_frame
 from luxor_pipelines.lake.types.schema import LAST_UPDATED
 from luxor_pipelines.market.currency import as_currency
 from luxor_pipelines.market.periods import DateLike, as_date, month_end
+from luxor_pipelines.names import as_names
 from luxor_pipelines.query.assets import AssetMaster
 
 __all__ = ["are_wide", "stored_returns"]
@@ -43,7 +44,7 @@ def stored_returns(
     if currency is None:
         currencies = ["brl"] if wide else []
     else:
-        currencies = [as_currency(name) for name in ([currency] if isinstance(currency, str) else currency)]
+        currencies = [as_currency(name) for name in as_names(currency, "currency")]
     last = None if ref_date is None else as_date(ref_date)
     try:
         _check_table(lake)

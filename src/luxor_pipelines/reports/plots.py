@@ -15,6 +15,7 @@ import pandas as pd
 
 from luxor_pipelines.errors import ConfigurationError, DataError, UsageError
 from luxor_pipelines.market.periods import DateLike
+from luxor_pipelines.names import as_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -262,7 +263,7 @@ def _wide(frame: pd.DataFrame, value: str, tickers: str | Iterable[str], *, name
         raise DataError(
             "There is nothing to draw: no series has a price on these dates.", hint="Check tickers and dates."
         )
-    names = [tickers] if isinstance(tickers, str) else list(tickers)
+    names = as_names(tickers, "tickers")
     first = [ticker for ticker in dict.fromkeys(name.strip().lower() for name in names) if ticker in wide.columns]
     return wide[[*first, *(name for name in wide.columns if name not in first)]]
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from luxor_pipelines.errors import SchemaError, UsageError, shown
 from luxor_pipelines.lake.types.schema import is_text_type
 from luxor_pipelines.lazy import pd
-from luxor_pipelines.names import normal_name, normal_names
+from luxor_pipelines.names import as_names, normal_name, normal_names
 
 __all__ = ["Conditions", "Spelt", "Where", "apply", "conditions", "find_column", "mask"]
 
@@ -271,7 +271,7 @@ def conditions(typed: pa.Schema, name: str, where: Conditions) -> list[Where]:
     """
     if isinstance(where, Mapping):
         return [_predicate(typed, name, column, *_operation(column, value)) for column, value in where.items()]
-    return [_parsed(typed, name, text) for text in ([where] if isinstance(where, str) else where)]
+    return [_parsed(typed, name, text) for text in as_names(where, "where")]
 
 
 def find_column(typed: pa.Schema, table: str, name: str) -> str:

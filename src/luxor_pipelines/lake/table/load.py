@@ -25,6 +25,7 @@ from luxor_pipelines.errors import (
     SchemaError,
     TableNotFoundError,
     UsageError,
+    shown,
 )
 from luxor_pipelines.lake.concurrency import ahead, at_once, attempts
 from luxor_pipelines.lake.parquet.file import to_bytes
@@ -220,6 +221,8 @@ class Load:
         one_file: bool = False,
         done: dict[str, LoadResult] | None = None,
     ) -> None:
+        if not isinstance(schema, TableSchema | None):
+            raise UsageError(f"schema={shown(schema)} is no declared schema.", hint="Give a TableSchema, or None.")
         self.table = table
         self._schema = schema
         self._attempts = attempts
