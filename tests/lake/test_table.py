@@ -405,6 +405,23 @@ def test_a_table_is_missing_only_when_it_definitely_is(rig: Any, monkeypatch: py
         table.find()
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("hist_px_lst", "Did you mean hist_px_last? "),
+        ("hist_return", "Did you mean hist_returns? "),
+        ("px", ""),
+    ],
+)
+def test_a_name_that_is_nearly_a_tables_is_answered_with_that(rig: Any, name: str, meant: str) -> None:
+    storage = rig.storage()
+    for path in ("hist_px_last.parquet", "hist_returns/month=2026-10/data.parquet"):
+        storage.write(f"enriched/parquet/{path}", b"x")
+    with pytest.raises(TableNotFoundError, match=f"There is no table {name} in ") as caught:
+        Table(storage, name).snapshot()
+    assert caught.value.hint == f"{meant}`luxor tables` lists what there is."
+
+
 @layouts
 @pytest.mark.parametrize("damage", [lambda _: b"", lambda _: b"no parquet", lambda data: data[:-9]])
 def test_a_damaged_file_is_corrupt_and_named(rig: Any, layout: Layout, damage: Callable[[bytes], bytes]) -> None:

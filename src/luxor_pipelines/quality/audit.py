@@ -130,10 +130,8 @@ def audit(lake: Lake, table: str | None = None, *, declared: Mapping[str, TableS
         if not entry.path.startswith(folders)
     )
     if table is not None and not audits[0].exists:
-        raise UsageError(
-            f"There is no table {audits[0].table.name} in {lake.url}/{lake.directory}.",
-            hint="`luxor tables` lists what there is.",
-        )
+        absent = audits[0].table.not_found()
+        raise UsageError(absent.message, hint=absent.hint)
     return Audit(len(audits), sum(table_audit.files for table_audit in audits), findings)
 
 

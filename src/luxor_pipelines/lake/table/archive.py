@@ -65,7 +65,7 @@ def layouts(table: Table) -> dict[Only, Snapshot]:
     snapshots: dict[Only, Snapshot] = {}
     single, files = table.storage.stat(table.path("file")), table.files()
     if single is None and not files:
-        raise _not_there(table)
+        raise table.not_found()
     if single is not None:
         snapshots["file"] = Snapshot("file", (Part("", single),))
     parts = table.partitions(files)
@@ -111,7 +111,7 @@ def archive(table: Table, now: datetime, only: Only | None = None) -> Move:
     storage = table.storage
     single, in_folder = storage.stat(table.path("file")), table.files()
     if single is None and not in_folder:
-        raise _not_there(table)
+        raise table.not_found()
     moving = next((info for info in in_folder if info.path == table.moving_path), None)
     partitions = any(table.recognise(info.path) or table.is_foreign_data(info) for info in in_folder)
     if moving is None and only is not None and (single is None or not partitions):
@@ -396,13 +396,6 @@ def _all_files(table: Table) -> list[BlobInfo]:
     """Return all files of the table: those in its folders, and its single file."""
     single = table.storage.stat(table.path("file"))
     return [*table.files(), *([single] if single else [])]
-
-
-def _not_there(table: Table) -> TableNotFoundError:
-    return TableNotFoundError(
-        f"There is no table {table.name} in {table.storage.url}/{table.directory}.",
-        hint="`luxor tables` lists what there is.",
-    )
 
 
 def _claim_folder(table: Table, moving: BlobInfo | None, stamp: str, only: Only | None, now: datetime) -> Claim:

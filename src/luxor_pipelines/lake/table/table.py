@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from difflib import get_close_matches
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -249,11 +250,22 @@ class Table:
         """
         snapshot = self.find()
         if snapshot is None:
-            raise TableNotFoundError(
-                f"There is no table {self.name} in {self.storage.url}/{self.directory}.",
-                hint="`luxor tables` lists what there is.",
-            )
+            raise self.not_found()
         return snapshot
+
+    def not_found(self) -> TableNotFoundError:
+        """Return the error for a table that is not there, with the names that are nearly its own."""
+        names: set[str] = set()
+        with suppress(LakeError):
+            beside = self.storage.folder(self.directory, unusable=[])
+            names = {info.path.rpartition("/")[2].removesuffix(".parquet") for info in beside.files}
+            names |= set(beside.folders)
+        near = get_close_matches(self.name, sorted(names - {self.name}), n=3, cutoff=0.75)
+        meant = f"Did you mean {' or '.join(near)}? " if near else ""
+        return TableNotFoundError(
+            f"There is no table {self.name} in {self.storage.url}/{self.directory}.",
+            hint=f"{meant}`luxor tables` lists what there is.",
+        )
 
     def find(self) -> Snapshot | None:
         """Return the table's partitions as they are now; None only when there is definitely no such table.
