@@ -53,6 +53,38 @@ def planned(plan: list[PlannedDate]) -> dict[str, str]:
     return {f"{each.date:%Y-%m}": each.reason if each.run else f"({each.reason})" for each in plan}
 
 
+# --- dates that fail ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_date_that_failed_names_its_record_and_its_true_cause(disk: Any, jobs: int) -> None:
+    lq = disk.query()
+    fill(lq)
+    place = "enriched/parquet/assets.parquet"
+    lq.lake.storage.write(place, b"PAR1 cut short", expected=lq.lake.storage.read(place).version)
+    ended = backfill("hist_returns", "2026-08", "2026-10", lake=lq.lake, now=NOW, jobs=jobs)
+    recorded = {record.path: record for record in last_runs(lq, "hist_returns", 9)}
+    assert len(ended.outcomes) == len(recorded) == 3
+    for outcome in ended.outcomes:
+        assert outcome.status == "failed"
+        assert "assets.parquet is not a readable Parquet file" in outcome.message
+        assert outcome.record is not None
+        assert recorded[outcome.record].ref_date == outcome.date
+        assert "assets.parquet is not a readable Parquet file" in str(recorded[outcome.record].error)
+
+
+def test_a_date_that_a_pass_forgets_is_told_and_recorded(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lq = disk.query()
+    fill(lq)
+    whole = hist_returns.run_many
+    monkeypatch.setattr(hist_returns, "run_many", lambda dates, **options: whole(dates[:1], **options))
+    first, forgotten = backfill("hist_returns", "2026-09", "2026-10", lake=lq.lake, now=NOW).outcomes
+    assert first.status == "done"
+    assert forgotten.message == "hist_returns computed no rows for 2026-10-31."
+    (record,) = [record for record in last_runs(lq, "hist_returns", 9) if record.path == forgotten.record]
+    assert "hist_returns computed no rows for 2026-10-31" in str(record.error)
+
+
 # --- what a timer does --------------------------------------------------------------------------
 
 

@@ -82,6 +82,9 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+_RECORD_OF = "luxor_record"
+"""The attribute of an error that has the path of the record of the run that failed with it."""
+
 RUN_LEASES = f"{LEASES}/runs"
 """The folder of the leases of runs."""
 AT_ONCE = 24
@@ -408,17 +411,43 @@ def _in_one_pass(
         dates = [job.report.ref_date for job, _ in held]
         computed = compute(dates, lq=query, now=now, **params) if held else iter(())
 
-        def finish_next(_query: LuxorQuery) -> PipelineResult:
-            with _staying(pipeline):
-                _, finish = next(computed)
-                return finish()
-
+        the_pass = _Pass(pipeline, computed)
         for job, lease in held:
             day = job.report.ref_date
             assert day is not None
-            ended = _ended(replace(job, work=finish_next, query=query, began=time.perf_counter()), lease)
+            work = partial(the_pass.finish_next, day)
+            ended = _ended(replace(job, work=work, query=query, began=time.perf_counter()), lease)
             lease.release()
             yield day, ended
+
+
+class _Pass:
+    """A pass over many dates, which computes them one after the other; one that has failed computes no more."""
+
+    def __init__(self, pipeline: Pipeline, computed: Iterator[tuple[date, Callable[[], PipelineResult]]]) -> None:
+        self._pipeline = pipeline
+        self._computed = computed
+        self._failure: Exception | None = None
+
+    def finish_next(self, day: date, _query: LuxorQuery) -> PipelineResult:
+        """Compute and write the next date, which is ``day``."""
+        with _staying(self._pipeline):
+            try:
+                _, finish = next(self._computed)
+            except StopIteration:
+                raise self._no_rows(day) from self._failure
+            except Exception as error:
+                self._failure = error
+                raise
+            return finish()
+
+    def _no_rows(self, day: date) -> LuxorError:
+        """Return the error of a date that the pass did not come to, which tells what the pass failed with."""
+        fault = f"{self._pipeline.name} computed no rows for {day}"
+        if self._failure is None:
+            return LuxorError(f"{fault}.", hint="Run that date alone, or repair the pipeline's run_many.")
+        cause, hint = _told(self._failure), getattr(self._failure, "hint", "")
+        return LuxorError(f"{fault}, since the pass failed before: {cause}", hint=hint or "Run that date alone.")
 
 
 def _ended(job: _Job, lease: Lease) -> RunReport | Exception:
@@ -429,10 +458,6 @@ def _ended(job: _Job, lease: Lease) -> RunReport | Exception:
             report = _work(job, lease)
             ending |= {"status": report.status, "rows": report.rows}
             return report
-    except StopIteration:  # the pass itself failed, at an earlier date
-        return LuxorError(
-            f"{report.pipeline} computed no rows for {report.ref_date}.", hint="See how the dates before failed."
-        )
     except Exception as error:  # noqa: BLE001 - told to the caller, who goes on
         return error
 
@@ -614,6 +639,7 @@ class _UnderWay:
             logger.error("%s failed, and that could not be recorded: %s", report.pipeline, problem)  # noqa: TRY400
         else:
             if recorded is not None:
+                setattr(error, _RECORD_OF, recorded.path)
                 logger.info("%s failed (%s); record %s", report.pipeline, type(error).__name__, report.path)
 
 
@@ -740,5 +766,9 @@ def outcome_of(day: date, ended: RunReport | Exception) -> Outcome:
             return Outcome(day, "skipped", None, " ".join(ended.warnings), ended.path)
         return Outcome(day, "done" if ended.changed else "unchanged", ended.rows, "", ended.path)
     status: Ending = "stopped" if isinstance(ended, QualityError) else "failed"
-    message = ended.message if isinstance(ended, LuxorError) else f"{type(ended).__name__}: {ended}"
-    return Outcome(day, status, None, message)
+    return Outcome(day, status, None, _told(ended), getattr(ended, _RECORD_OF, None))
+
+
+def _told(error: Exception) -> str:
+    """Return the text of an error, without its hint; with its class where it is not one of ours."""
+    return error.message if isinstance(error, LuxorError) else f"{type(error).__name__}: {error}"
