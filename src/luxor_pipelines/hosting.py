@@ -288,7 +288,8 @@ def _parse_request(name: str, req: func.HttpRequest) -> RunRequest:
     if twice := sorted(query.keys() & body.keys()):
         raise UsageError(f"{' and '.join(twice)} in the body and in the query string.", hint="Send it once.")
     fields = {**body, **query}
-    texts = _parameter_texts(fields.get("params") or {}) + (["force=true"] if _parse_flag(fields, "force") else [])
+    params = {} if fields.get("params") is None else fields["params"]
+    texts = _parameter_texts(params) + (["force=true"] if _parse_flag(fields, "force") else [])
     preferences = {preference.strip().lower() for preference in req.headers.get("Prefer", "").split(",")}
     queued = _parse_flag(fields, "async") or "respond-async" in preferences
     return RunRequest(_parse_date(fields.get("ref_date")), parse_params(name, texts) if texts else {}, queued)

@@ -113,6 +113,8 @@ BODIES = {
     "force that is a number": b'{"force": 1}',
     "async that is no flag": b'{"async": "later"}',
     "params that are no object": b'{"params": ["fetch=true"]}',
+    "params that are an empty list": b'{"params": []}',
+    "params that are false": b'{"params": false}',
     "params within params": b'{"params": {"usdbrl_ticker": {"a": 1}}}',
     "a parameter that is null": b'{"params": {"usdbrl_ticker": null}}',
     "a name with an equals sign": b'{"params": {"force=true;x": "y"}}',
