@@ -33,7 +33,7 @@ from luxor_pipelines.errors import (
     UsageError,
 )
 from luxor_pipelines.ingest import incremental_load, save_table
-from luxor_pipelines.operations import runs
+from luxor_pipelines.operations import discovery, runs
 from luxor_pipelines.operations.discovery import (
     declarations,
     declared_schemas,
@@ -172,8 +172,11 @@ def test_installed_packages_add_theirs(plugin: Path) -> None:
     assert "acme_curves" not in sys.modules, "described without being imported"
 
 
-def test_no_package_can_replace_ours(plugin: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_package_can_replace_ours_which_is_told_once(plugin: Path, caplog: pytest.LogCaptureFixture) -> None:
+    discovery._tell_unused.cache_clear()
     assert find_pipelines()["fx_rates"].package == "luxor-pipelines"
+    find_pipelines()  # as a command does for each question about a pipeline
+    assert [message.partition(" of ")[0] for message in caplog.messages] == ["The pipeline fx_rates"]
     assert "The pipeline fx_rates of acme-curves is not used" in caplog.text
 
 

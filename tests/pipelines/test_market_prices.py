@@ -172,13 +172,17 @@ def test_files_that_cannot_be_read_fail_the_run_after_the_others_are_loaded(lq):
     assert quarantined(lq) == ["raw/quarantine/prices/b.csv.csv"]
 
 
-def test_advice_that_files_have_in_common_is_given_once(lq):
+def test_advice_that_files_have_in_common_is_given_once(lq, caplog):
     for name in ("a.csv", "b.csv", "c.csv"):
         put(lq, name, "Day,Close\n2026-10-30,1\n")
     put(lq, "AAPL.csv", "Date,Open,High,Low,Close,Adj Close,Volume\n2026-10-30,1,1,1,1,1,9\n")
     with pytest.raises(DataError) as failed:
         market_prices.run(lq=lq, now=NOW)
     told = str(failed.value)
+    assert [message.partition(" cannot be read")[0] for message in caplog.messages] == [
+        f"raw/prices/{name}" for name in ("AAPL.csv", "a.csv", "b.csv", "c.csv")
+    ]
+    assert "docs/price-files.md" not in caplog.text
     assert all(
         told.count(f"raw/prices/{name} cannot be read: ") == 1 for name in ("a.csv", "b.csv", "c.csv", "AAPL.csv")
     )

@@ -132,8 +132,13 @@ def find_pipelines() -> dict[str, Pipeline]:
             reason = f"{by_name[entry.name].package} has one of that name"
         else:
             continue
-        logger.warning("The pipeline %s of %s is not used: %s.", entry.name, package, reason)
+        _tell_unused(entry.name, package, reason)
     return dict(sorted(by_name.items()))
+
+
+@functools.cache  # a command looks for pipelines several times
+def _tell_unused(name: str, package: str, reason: str) -> None:
+    logger.warning("The pipeline %s of %s is not used: %s.", name, package, reason)
 
 
 def get_pipeline(name: str) -> Pipeline:

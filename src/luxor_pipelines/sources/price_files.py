@@ -835,7 +835,7 @@ def read_price_files(
                     confined=confined,
                 )
             except (CorruptFileError, DataError, AccessError) as error:
-                logger.warning("%s", error)
+                logger.warning("%s", error.message)  # the run's error has the advice, once for all files
                 refused[name] = error
             else:
                 read[name] = rows
