@@ -507,6 +507,7 @@ def test_limits(demo_lake: Path, here: Here) -> None:
     assert (len(out.splitlines()), err) == (21, "20 of 3,978 rows\n")
     out, err = here(*arguments, "--limit", "0")
     assert (len(out.splitlines()), err) == (3979, "3,978 of 3,978 rows\n")
+    assert here(*arguments, "--limit", "9" * 20)[0] == out
     found = here.json(*arguments, "--limit", "2")
     assert (found["total_rows"], len(found["rows"]), found["columns"]) == (3978, 2, ["Key", "Return"])
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from luxor_pipelines import LuxorQuery, incremental_load, run, save_table
-from luxor_pipelines.errors import UsageError
+from luxor_pipelines.errors import SchemaError, UsageError
 from luxor_pipelines.operations.backfill import backfill
 from luxor_pipelines.operations.status import table_status
 
@@ -63,6 +63,11 @@ def test_an_error_names_the_argument(lq: LuxorQuery, argument: str, odd: Any) ->
         (lambda lq: lq.get_returns(5, "a"), "5 is not a date"),
         (lambda lq: lq.beta("a", "a", "2026-10-30", risk_free=[0.1]), r"risk_free=\[0.1\]"),
         (lambda lq: lq.find("a", limit=0.5), "limit=0.5"),
+        (lambda lq: lq.correlation(["a", "b"], "2026-10-30", window="3"), "A window of '3' returns"),
+        (lambda lq: lq.calculate_volatility("a", 12, -(10**12), rolling=False), "9999-12-31"),
+        (lambda lq: lq.get_table("hist_px_last", index=True, index_name=["Date"]), "no column"),
+        (lambda lq: lq.sql(5), "query=5 is no text"),
+        (lambda lq: lq.sql("select ?", 5), "params=5 is neither"),
         (lambda lq: lq.xirr(5, ["2026-10-30"]), "5 are no cash flows"),
         (lambda lq: lq.twr(["a", "b"]), "are no values"),
         (lambda lq: run(5, lake=lq.lake), "no pipeline 5"),
@@ -72,7 +77,7 @@ def test_an_error_names_the_argument(lq: LuxorQuery, argument: str, odd: Any) ->
     ],
 )
 def test_other_arguments_are_refused_in_words(lq: LuxorQuery, call: Callable[[LuxorQuery], object], words: str) -> None:
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises((UsageError, SchemaError), match=words):
         call(lq)
 
 

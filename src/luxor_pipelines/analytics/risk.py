@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,13 +15,14 @@ from luxor_pipelines.analytics.sampling import (
     FREQUENCIES,
     FloatArray,
     as_frequency,
+    is_number,
     price_frame,
     returns_beside,
     returns_by_interval,
     sample_prices,
     sampled_returns,
 )
-from luxor_pipelines.errors import UsageError
+from luxor_pipelines.errors import UsageError, shown
 from luxor_pipelines.market.periods import DateLike, as_days
 
 __all__ = [
@@ -126,8 +128,8 @@ def rolling_correlation(returns: pd.DataFrame, window: int) -> pd.Series:
     """
     if returns.shape[1] != 2:
         raise UsageError(f"{returns.shape[1]} series to correlate over time", hint="Give two.")
-    if window < 2:
-        raise UsageError(f"A window of {window} returns", hint="Give 2 or more.")
+    if not is_number(window, Integral) or window < 2:
+        raise UsageError(f"A window of {shown(window)} returns", hint="Give a whole number, 2 or more.")
     pairs = returns.dropna()
     return pairs.iloc[:, 0].rolling(window).corr(pairs.iloc[:, 1]).clip(-1, 1).rename("Correlation")
 

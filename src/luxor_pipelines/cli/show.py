@@ -148,7 +148,8 @@ def _some(data: pa.Table, limit: int, *, tail: bool = False) -> pa.Table:
     """Return the first rows, or the last; 0 for all."""
     if not limit:
         return data
-    return data.slice(max(0, len(data) - limit)) if tail else data.slice(0, limit)
+    count = min(limit, len(data))
+    return data.slice(len(data) - count) if tail else data.slice(0, count)
 
 
 @app.command()

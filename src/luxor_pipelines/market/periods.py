@@ -140,8 +140,8 @@ def add_months(d: DateLike, n: int) -> date:
 
 
 def days_before(day: date, days: int) -> date:
-    """Return the date ``days`` earlier, at the earliest the first day of the year 1."""
-    return date.fromordinal(max(1, day.toordinal() - days))
+    """Return the date ``days`` earlier, or the first or last day of the calendar where that is beyond it."""
+    return date.fromordinal(max(1, min(day.toordinal() - days, date.max.toordinal())))
 
 
 def as_period(period: object) -> str:

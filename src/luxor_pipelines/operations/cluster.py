@@ -68,7 +68,7 @@ def run_dates(
         return
     size = -(-len(dates) // jobs) or 1
     shares = [dates[first : first + size] for first in range(0, len(dates), size)]
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(min(jobs, len(shares)) or 1, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = {pool.submit(_run_share, share, *task): share for share in shares}
         for future in as_completed(futures):
             try:

@@ -254,7 +254,7 @@ class LuxorQuery:
         with corrupt(f"{self.blob_directory}/{table_name}"):  # old versions of pandas look at the text
             frame = arrow_to_frame(data)
         if index:
-            if index_name not in frame.columns:
+            if index_name not in list(frame.columns):
                 raise SchemaError(
                     f"Table {table_name} has no column {index_name!r} to be the index; it has "
                     f"{sample(frame.columns, 20)}.",

@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
-from luxor_pipelines.errors import ConfigurationError, InvalidNameError, LuxorError, TableNotFoundError, UsageError
+from luxor_pipelines.errors import (
+    ConfigurationError,
+    InvalidNameError,
+    LuxorError,
+    TableNotFoundError,
+    UsageError,
+    shown,
+)
 from luxor_pipelines.lake.lake import Lake
 from luxor_pipelines.lake.parquet.predicates import Where
 from luxor_pipelines.lake.table.layout import table_name
@@ -105,6 +112,11 @@ def run_sql(lake: Lake, query: str, params: Sequence[Any] | Mapping[str, Any] | 
         raise ConfigurationError(
             f"SQL needs {error.name}, which is not installed.", hint="Install it: pip install 'luxor-pipelines[sql]'"
         ) from error
+    if not isinstance(query, str):
+        raise UsageError(f"query={shown(query)} is no text.", hint=_HINT)
+    values: object = params
+    if isinstance(values, str) or not isinstance(values, Sequence | Mapping | None):
+        raise UsageError(f"params={shown(params)} is neither a list nor a mapping.", hint="Give the values in a list.")
     failures: list[LuxorError] = []
     with _database(os.getpid()).cursor() as connection:
         names = _tables_of(connection, query)
