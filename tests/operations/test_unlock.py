@@ -45,6 +45,14 @@ def test_leases_are_listed(disk: Any, capsys: pytest.CaptureFixture[str]) -> Non
     assert lease["overdue_s"] > 0
 
 
+def test_a_pipelines_name_alone_is_answered_with_its_leases(disk: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    hold(disk, DEAD)
+    code, _, err = luxor(disk, capsys, "hist_returns", "--yes")
+    assert code == 1
+    assert "There is no lease hist_returns" in err
+    assert "Name one of runs/hist_returns/2026-10-31." in err
+
+
 @pytest.mark.parametrize("name", ["hist_returns/2026-10-31", "runs/hist_returns/2026-10-31", PATH])
 def test_the_lease_of_a_dead_holder_is_released_and_then_forgotten(
     disk: Any, capsys: pytest.CaptureFixture[str], name: str

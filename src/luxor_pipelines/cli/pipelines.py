@@ -649,7 +649,9 @@ def unlock(
     plain = name.strip().strip("/").removeprefix(f"{lease.LEASES}/").removesuffix(".json")
     path = next((state.path for state in states if _lease_name(state.path) in (plain, f"runs/{plain}")), None)
     if path is None:
-        raise NotFoundError(f"There is no lease {plain} in {storage.url}.", hint="`luxor unlock` lists them.")
+        near = [lease_name for state in states if plain in (lease_name := _lease_name(state.path)).split("/")]
+        hint = f"Name one of {', '.join(near)}." if near else "`luxor unlock` lists them."
+        raise NotFoundError(f"There is no lease {plain} in {storage.url}.", hint=hint)
     question = f"Have all processes that held {plain} ended?" if ended else f"Release {plain}?"
     if not confirmed(question, yes=yes, action="Releasing a lease"):
         note("Nothing was changed.")
