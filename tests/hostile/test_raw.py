@@ -112,6 +112,8 @@ def understated(data: bytes, size: int) -> bytes:
 GOOD_PARQUET = parquet({"Date": ["2026-10-30"], "Asset": ["a"], "Last_Price": [1.0]})
 LIMIT = 1_000_000
 """What these tests take for too large once unpacked, instead of two gigabytes."""
+NO_UTF_8 = pa.array([b"a", b"\xff"]).cast(pa.string(), safe=False)
+
 SMALL = Settings(raw_bytes=10 * LIMIT, raw_unpacked=LIMIT, raw_rows=100_000, raw_cells=200_000, raw_memory=200_000_000)
 
 UNREADABLE: dict[str, tuple[str, bytes, str]] = {
@@ -185,6 +187,12 @@ UNREADABLE: dict[str, tuple[str, bytes, str]] = {
         "parquet",
         parquet(pa.Table.from_arrays([pa.array(["a"])] * 4, names=["Date", "Asset", "Asset", "Last_Price"])),
         "each once",
+    ),
+    "parquet-date-that-is-no-utf-8": ("parquet", parquet({"Date": NO_UTF_8, "fund": [1.0, 2.0]}), "UTF8"),
+    "parquet-name-that-is-no-utf-8": (
+        "parquet",
+        parquet({"Date": ["2026-10-30"] * 2, "Asset": NO_UTF_8, "Last_Price": [1.0, 2.0]}, use_dictionary=False),
+        "UTF8",
     ),
     "parquet-no-columns": ("parquet", parquet({}), "header"),
     "parquet-many-columns": ("parquet", parquet({f"c{i}": [1] for i in range(17_000)}, store_schema=False), "columns"),

@@ -170,6 +170,7 @@ class _Parquet:
 
         rows = max(1, min(2**16, _BATCH_CELLS // max(1, len(columns))))
         for batch in self._file.iter_batches(rows, columns=columns, use_threads=False):
+            batch.validate(full=True)  # the decoder lets codes without a word pass, and text that is no UTF-8
             sink = pa.BufferOutputStream()
             with pa.ipc.new_stream(sink, batch.schema) as stream:
                 stream.write_batch(batch)
