@@ -43,6 +43,8 @@ _SHARED_LOCKS = re.compile(r"archive(?=/)|system/(?!locks/runs/)([^/]+/)*[^/]+(?
 _TEMPORARY = re.compile(r"[0-9a-f]{32}\.tmp")
 """The name of a temporary file after that of the file it is for."""
 _IN_USE = ", and that no other program, such as Excel or Power BI, has the file open."
+_POLL_S = 0.002
+"""The time after which a lock that another process has is tried again: a write takes about as long."""
 _NO_FILE = "it is neither a file nor a folder but a pipe, a socket or a device"
 _GRAIN_NS = 100
 """Windows rounds times of change to this."""
@@ -311,7 +313,7 @@ class LocalStorage(Storage):
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"\nprocess {os.getpid()} on {platform.node()}".encode())
 
-        lock = FileLock(place, timeout=self._lock_timeout, preserve_lock_file=True, on_acquired=sign)
+        lock = FileLock(place, self._lock_timeout, poll_interval=_POLL_S, preserve_lock_file=True, on_acquired=sign)
         try:
             with lock:
                 try:
