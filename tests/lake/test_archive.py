@@ -99,6 +99,17 @@ def test_a_table_goes_to_the_archive_and_comes_back(rig: Any, layout: Any) -> No
     assert keys(storage) == {"a": 80}
 
 
+def test_the_newest_of_many_moves_in_one_second_is_restored(disk: Any) -> None:
+    storage = disk.storage()
+    table = Table(storage, "t")
+    for number in range(1, 13):
+        load(storage, frame(f"move {number}"), "file")
+        archive(table, NOW)
+    assert list(stamps(table)) == [STAMP, *(f"{STAMP}-{number}" for number in range(2, 13))]
+    assert restore(table, NOW).folder == f"archive/{STAMP}-12"
+    assert set(table.scan(["Key"]).data["Key"].to_pylist()) == set(frame("move 12")["Key"])
+
+
 def test_what_is_refused_changes_nothing(rig: Any) -> None:
     storage = rig.storage()
     table = Table(storage, "t")

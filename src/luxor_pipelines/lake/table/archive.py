@@ -84,7 +84,13 @@ def stamps(table: Table) -> dict[str, list[BlobInfo]]:
         _, stamp, path = [*info.path.split("/", 2), "", ""][:3]
         if path == table.path("file") or path.startswith((f"{table.folder}/", f"{table.path('file')}/")):
             copies[stamp].append(info)
-    return dict(sorted(copies.items()))
+    return {stamp: copies[stamp] for stamp in sorted(copies, key=_order)}
+
+
+def _order(stamp: str) -> tuple[str, int, str]:
+    """Return what stamps are sorted by: of those of one second ``-10`` comes after ``-9``."""
+    second, _, number = stamp.partition("-")
+    return second, int(number) if number.isdecimal() else 1, stamp
 
 
 # --- to the archive ---------------------------------------------------------------------------
@@ -264,7 +270,7 @@ def restore(table: Table, now: datetime, stamp: str | None = None) -> Move:
         _clear(table)
     copies = stamps(table)
     cut_short = _read_moving(table, moving, None)[0] if moving is not None else None
-    stamp = stamp or cut_short or max(copies, default="")
+    stamp = stamp or cut_short or next(reversed(copies), "")
     if stamp not in copies and stamp != cut_short:  # of a move that has only begun there may be no copy yet
         of_stamp = f" of {stamp}; it has those of {', '.join(copies)}" if copies else ""
         raise TableNotFoundError(
