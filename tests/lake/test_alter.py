@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from lake.meanwhile import Killed, Meanwhile, killed
 from luxor_pipelines import LuxorQuery, add_column, drop_column, incremental_load, save_table
@@ -1072,6 +1072,8 @@ def test_the_record_keeps_the_changes_of_columns() -> None:
             LayoutRecord.decode(bad, "1", "t")
 
 
+@example(steps=[("kill", "p", 1), ("drop", "p", 1)], layout="month")
+@example(steps=[("kill", "p", 1), ("drop", "p", 1), ("add", "p", 1)], layout="year")
 @settings(max_examples=40, deadline=None)
 @given(
     steps=st.lists(

@@ -260,7 +260,10 @@ def _alter(
                 changed = _changed(table, files, columns)
                 values = check(snapshot, files, changed)
                 lagging = [part for part, *pair in zip(snapshot.parts, files, changed, strict=True) if _differ(*pair)]
-                if dry_run or not lagging:
+                # A column whose adding was cut short is in the table by its record alone, and in no file.
+                as_read = _changed(table, files, snapshot.columns)
+                is_same = not lagging and not any(_differ(*pair) for pair in zip(as_read, changed, strict=True))
+                if dry_run or is_same:
                     return Altered(table.name, name, values, tuple(part.label for part in lagging))
                 if snapshot.layout == "file":
                     _rewrite(table, snapshot.layout, lagging[0], columns)
