@@ -71,6 +71,11 @@ def present_root(flows: list[float]) -> float:
     return float(1 / root - 1)
 
 
+def test_a_rate_that_no_number_holds_is_refused() -> None:
+    with pytest.raises(DataError, match="2 cash flows worth 0 is larger than any number"):
+        xirr([-1.0, 1e6], ["2026-10-30", "2026-10-31"])
+
+
 @given(
     st.lists(
         st.tuples(st.floats(-1e6, 1e6).filter(lambda x: abs(x) > 1), st.integers(0, 4000)), min_size=2, max_size=25

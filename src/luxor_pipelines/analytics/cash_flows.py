@@ -48,7 +48,8 @@ def xirr(cashflows: ArrayLike | Iterable[float], dates: DatesLike) -> float:
         )
     years = (unique - unique[0]).astype(np.float64) / _DAYS_A_YEAR
     # In x = ln(1 + r) all rates above −1 are the whole line, and the value is a sum of exponentials.
-    rates = np.expm1(_roots(amounts / np.abs(amounts).max(), years))
+    with np.errstate(over="ignore"):
+        rates = np.expm1(_roots(amounts / np.abs(amounts).max(), years))
     if len(rates) != 1:
         verdict = "No rate makes" if not len(rates) else f"{len(rates)} rates make"
         examples = f": {', '.join(f'{round(rate, 9):.6g}' for rate in rates[:5])}" if len(rates) else ""
@@ -56,6 +57,11 @@ def xirr(cashflows: ArrayLike | Iterable[float], dates: DatesLike) -> float:
             f"{verdict} {len(flows)} cash flows worth 0{examples}; they change their sign "
             f"{(signs[1:] != signs[:-1]).sum()} times.",
             hint="State a time-weighted return instead, or the present value at a rate of your choice.",
+        )
+    if np.isinf(rates[0]):
+        raise DataError(
+            f"The yearly rate that makes {len(flows)} cash flows worth 0 is larger than any number.",
+            hint="Check their dates: money grew many times over within days.",
         )
     return float(rates[0])
 
