@@ -1072,6 +1072,19 @@ def test_the_record_keeps_the_changes_of_columns() -> None:
             LayoutRecord.decode(bad, "1", "t")
 
 
+@pytest.mark.parametrize("layout", ["month", "year"])
+def test_a_column_that_only_the_record_has_is_dropped_and_said_to_be(layout: str) -> None:
+    storage = connect(f"memory://{uuid.uuid4().hex}", settings=Settings())
+    incremental_load(lake(storage), "t", rows(days=40), schema=schema(layout))
+    with suppress(Killed):
+        add_column("t", NEW, "number", lq=lake(Meanwhile(storage, 1, killed, late=True)))
+    assert NEW in content(storage)
+    for dry_run in (True, False):
+        dropped = drop_column("t", NEW, lq=lake(storage), dry_run=dry_run)
+        assert (dropped.values, dropped.rewritten, dropped.changed) == (0, (), True)
+    assert NEW not in content(storage)
+
+
 @example(steps=[("kill", "p", 1), ("drop", "p", 1)], layout="month")
 @example(steps=[("kill", "p", 1), ("drop", "p", 1), ("add", "p", 1)], layout="year")
 @settings(max_examples=40, deadline=None)

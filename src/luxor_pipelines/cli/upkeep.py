@@ -171,7 +171,7 @@ def _tell_altered(altered: Altered, change: str, *, dry_run: bool, json: bool) -
     if json:
         from dataclasses import asdict
 
-        print_json({**asdict(altered), "changed": altered.changed, "dry_run": dry_run})
+        print_json({**asdict(altered), "dry_run": dry_run})
     elif not altered.changed:
         emit(f"Table {altered.table} has the column {altered.column} already.")
     else:

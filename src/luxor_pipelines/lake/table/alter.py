@@ -73,18 +73,15 @@ class Altered:
     """The outcome of a change of a table's columns, or with ``dry_run`` what it would be.
 
     ``values`` counts the cells with a value that went with a dropped column; ``rewritten`` are the labels of the files
-    that are new (``""`` for a table in one file).
+    that are new (``""`` for a table in one file): none where the column was in no file, since its adding was cut
+    short. ``changed`` says whether there was anything to do.
     """
 
     table: str
     column: str
     values: int
     rewritten: tuple[str, ...]
-
-    @property
-    def changed(self) -> bool:
-        """Whether there was anything to do."""
-        return bool(self.rewritten)
+    changed: bool
 
     def _repr_html_(self) -> str:
         files = ", ".join(label or "the whole table" for label in self.rewritten)
@@ -264,17 +261,17 @@ def _alter(
                 as_read = _changed(table, files, snapshot.columns)
                 is_same = not lagging and not any(_differ(*pair) for pair in zip(as_read, changed, strict=True))
                 if dry_run or is_same:
-                    return Altered(table.name, name, values, tuple(part.label for part in lagging))
+                    return Altered(table.name, name, values, tuple(part.label for part in lagging), changed=not is_same)
                 if snapshot.layout == "file":
                     _rewrite(table, snapshot.layout, lagging[0], columns)
-                    return Altered(table.name, name, values, ("",))
+                    return Altered(table.name, name, values, ("",), changed=True)
                 _record(table, snapshot, columns)
                 recorded = True
             _settle(table, rewritten)
             if name in columns.dropped:
                 _renew(table, rewritten, renewed)
                 _settle(table, rewritten)
-            return Altered(table.name, name, values, tuple(sorted(rewritten)))
+            return Altered(table.name, name, values, tuple(sorted(rewritten)), changed=True)
         except _FINAL:
             raise
         except (ConflictError, NotFoundError) as error:  # a file that is gone was converted, or moved away
