@@ -21,6 +21,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TextIO
@@ -253,6 +254,7 @@ def _write_workbook(grid: Grid, file: str) -> None:
         The file cannot be written, or a sheet cannot hold so many rows.
     """
     from openpyxl import Workbook
+    from openpyxl.cell import WriteOnlyCell
 
     if len(grid.rows) >= _SHEET_ROWS:
         raise UsageError(
@@ -265,9 +267,10 @@ def _write_workbook(grid: Grid, file: str) -> None:
     for letter, width in zip(_letters(len(grid.columns)), _widths(_texts(grid, brief=True)), strict=True):
         sheet.column_dimensions[letter].width = min(max(width + 2, 8), 60)
 
-    sheet.append([_sheet_cell(sheet, name, "", grid) for name in grid.columns])
+    new_cell = partial(WriteOnlyCell, sheet)
+    sheet.append([_sheet_cell(new_cell, name, "", grid) for name in grid.columns])
     for row in grid.rows:
-        sheet.append([_sheet_cell(sheet, value, name, grid) for value, name in zip(row, grid.columns, strict=True)])
+        sheet.append([_sheet_cell(new_cell, value, name, grid) for value, name in zip(row, grid.columns, strict=True)])
     buffer = io.BytesIO()
     book.save(buffer)
     try:
@@ -277,13 +280,11 @@ def _write_workbook(grid: Grid, file: str) -> None:
     note(f"Written to {file}")
 
 
-def _sheet_cell(sheet: Any, value: Value, column: str, grid: Grid) -> Any:
+def _sheet_cell(new_cell: Callable[[], Any], value: Value, column: str, grid: Grid) -> Any:
     """Return the cell of a workbook for a value of a column; None where there is no value."""
-    from openpyxl.cell import WriteOnlyCell
-
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return None
-    cell = WriteOnlyCell(sheet)
+    cell = new_cell()
     if not _fits_sheet(value):
         value = _exact(value)
     if isinstance(value, datetime):
