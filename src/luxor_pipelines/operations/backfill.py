@@ -74,8 +74,9 @@ class Backfill:
             for outcome in self.outcomes
             if outcome.status not in ("done", "unchanged")
         }
-        planned = {"To run": sum(planned.run for planned in self.plan), "Left out": sum(not it.run for it in self.plan)}
-        return html_facts(f"Backfill of {self.pipeline}", planned | counts | troubles)
+        to_run = sum(planned.run for planned in self.plan)
+        dates = {"To run": to_run, "Left out": len(self.plan) - to_run}
+        return html_facts(f"Backfill of {self.pipeline}", dates | counts | troubles)
 
 
 def backfill(

@@ -57,7 +57,7 @@ _PLUMBING = frozenset({"blob_directory", "forget", "market", "settings", "versio
 """Public names that tab completion leaves out: they are for the library's other rooms."""
 
 _DAYS_AHEAD = 366
-"""How far after today the last date of a question may lie."""
+"""The most days that the last date of a question may lie after today."""
 
 
 class LuxorQuery:

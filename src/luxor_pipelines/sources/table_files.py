@@ -251,7 +251,7 @@ def _named(columns: Sequence[pa.ChunkedArray | pa.Array], names: Sequence[str], 
     repeated = sorted({name for name in kept if kept.count(name) > 1})
     if repeated:
         raise SchemaError(f"{file} names columns twice: {sample(repeated)}.", hint="Rename or remove one of each.")
-    # What has no value has no type yet: a later load may bring any.
+    # A column without a value has no type yet: a later load may bring any.
     cells = [columns[at] if columns[at].null_count < len(columns[at]) else pa.nulls(len(columns[at])) for at in filled]
     return pa.table(cells, names=kept)
 

@@ -262,7 +262,7 @@ class Load:
         self._types_given: dict[str, pa.DataType] = {}
         self._stored_as_null: list[str] = []
 
-        # What was done, by partition.
+        # The work done so far, by partition.
         self._created: list[tuple[str, BlobInfo]] = []
         self._before: dict[str, Part | None] = {}
         self._after: dict[str, Part | None] = {}
